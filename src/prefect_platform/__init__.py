@@ -1,0 +1,1 @@
+"""Run Prefect on Kubernetes: cluster, charts, images, flows and their operation."""
