@@ -1,0 +1,34 @@
+"""Control groups of our own, in every hierarchy that the machine has mounted."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_TYPES = ("cgroup", "cgroup2")
+
+
+def hierarchies() -> list[Path]:
+    """Return the mount points of all cgroup hierarchies, version 1 and 2."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [Path(mount[1]) for mount in mounts if mount[2] in _TYPES]
+
+
+def remove(group: str) -> None:
+    """Remove `group` and all beneath it in every hierarchy; OSError when they hold a process."""
+    for folder in _folders(group):
+        folder.rmdir()
+
+
+def remove_if_empty(group: str) -> None:
+    """Remove `group` in the hierarchies where it holds neither a process nor another group."""
+    for hierarchy in hierarchies():
+        with suppress(OSError):
+            (hierarchy / group.strip("/")).rmdir()
+
+
+def _folders(group: str) -> Iterator[Path]:
+    """Yield the folders of `group` in all hierarchies, the deepest first."""
+    for hierarchy in hierarchies():
+        for folder, _, _ in os.walk(hierarchy / group.strip("/"), topdown=False):
+            yield Path(folder)

@@ -1,0 +1,102 @@
+"""The Docker engine that holds a cluster's nodes: what the rest of the platform needs of it."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+import httpx
+
+from prefect_platform.errors import PlatformError
+
+EngineKind = Literal["existing", "private"]
+CLUSTER_LABEL = "prefect-platform.cluster"
+_CLUSTER_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,49}")
+_HTTP_SCHEMES = ("http", "tcp", "unix")
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """What `status` shows of an engine: whether it answers, and its version or why it does not."""
+
+    kind: EngineKind
+    running: bool
+    version: str
+    reason: str
+
+
+class Engine(Protocol):
+    """A Docker engine, ours or one that was there before."""
+
+    @property
+    def docker_host(self) -> str:
+        """Address for DOCKER_HOST."""
+
+    @property
+    def network(self) -> str:
+        """Name of the Docker network that the nodes join."""
+
+    @property
+    def docker(self) -> Path:
+        """The Docker command line client."""
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which docker and kind use this engine and network."""
+
+    def start(self) -> bool:
+        """Make engine and network ready; True when anything changed."""
+
+    def destroy(self) -> None:
+        """Remove all that `start` made, and nothing else; fine when half or none of it is there."""
+
+    def status(self) -> EngineStatus:
+        """Return what the engine is and whether it answers; never raises for one that does not."""
+
+
+def checked_cluster_name(cluster: str) -> str:
+    """Return `cluster`, which becomes part of paths and names, or raise PlatformError."""
+    if not _CLUSTER_NAME.fullmatch(cluster):
+        raise PlatformError(
+            f"the cluster name {cluster!r} is not made of at most 50 of a-z, 0-9, . and -",
+            next_step="set CLUSTER_NAME to such a name, or leave it out",
+        )
+    return cluster
+
+
+def engine_environment(docker: Path, docker_host: str, network: str) -> dict[str, str]:
+    """Return the variables that point docker and kind at an engine; the client comes first."""
+    return {
+        "DOCKER_HOST": docker_host,
+        "PATH": f"{docker.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "KIND_EXPERIMENTAL_DOCKER_NETWORK": network,
+    }
+
+
+def ping(docker_host: str, *, timeout: float = 3) -> str | None:
+    """Return why the engine at `docker_host` does not answer, or None when it does.
+
+    Answers for unix:// and plain tcp:// addresses; `timeout` is in seconds.
+    """
+    address = urlsplit(docker_host)
+    if address.scheme not in _HTTP_SCHEMES:
+        return f"{address.scheme or 'an address without a scheme'} is not unix:// or tcp://"
+    if address.scheme == "unix":
+        transport, base = httpx.HTTPTransport(uds=address.path), "http://docker"
+    else:
+        transport, base = httpx.HTTPTransport(), f"http://{address.netloc}"
+    try:
+        with httpx.Client(transport=transport, base_url=base, timeout=timeout) as client:
+            answer = client.get("/_ping")
+    except httpx.HTTPError as error:
+        return str(error) or type(error).__name__
+    if answer.status_code != httpx.codes.OK:
+        return f"it answered with status {answer.status_code}"
+    return None
+
+
+def labels(cluster: str) -> Mapping[str, str]:
+    """Return the labels of every engine object that we make for `cluster`."""
+    return {CLUSTER_LABEL: cluster}
