@@ -1,0 +1,120 @@
+"""The two ways to run the ETL, told apart by the environment and never mixed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import object_store
+import warehouse
+from delays import Delays
+from flight_days import PACKAGE_SOURCE
+from refusal import Refusal
+
+OUTPUT_VARIABLE = "ETL_OUTPUT"
+
+
+class Platform(BaseSettings):
+    """Object store and PostgreSQL warehouse, each value from the variable of its name."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    raw_bucket: str
+    artifacts_bucket: str
+    warehouse_host: str
+    warehouse_port: int = 5432
+    warehouse_database: str
+    warehouse_user: str
+    warehouse_password: SecretStr
+
+    @property
+    def source(self) -> str:
+        return f"s3://{self.raw_bucket}"
+
+    @property
+    def warehouse(self) -> str:
+        return f"{self.warehouse_host}:{self.warehouse_port}/{self.warehouse_database}"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source} to PostgreSQL {self.warehouse} and s3://{self.artifacts_bucket}"
+            " (RAW_BUCKET is set)"
+        )
+
+    def store(self, day: dt.date, rows: Sequence[Delays]) -> str:
+        """Write the Parquet object, then the rows, so that rows never lack their object.
+
+        Returns where both are.
+        """
+        key = f"etl-daily/{day}.parquet"
+        object_store.write(
+            object_store.client(), self.artifacts_bucket, key, warehouse.to_parquet(rows)
+        )
+        warehouse.store_in_postgres(self, day, rows)
+        return f"{warehouse.TABLE} in {self.warehouse}, s3://{self.artifacts_bucket}/{key}"
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A folder on this machine with a SQLite file and Parquet files; reads the package's data."""
+
+    path: Path
+    source: str = PACKAGE_SOURCE
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source} to SQLite and Parquet in {self.path}/"
+            f" (RAW_BUCKET is not set; {OUTPUT_VARIABLE} names another folder)"
+        )
+
+    def store(self, day: dt.date, rows: Sequence[Delays]) -> str:
+        """Write Parquet file and rows; returns where both are."""
+        database = self.path / "etl-daily.sqlite"
+        parquet = self.path / "etl-daily" / f"{day}.parquet"
+        try:
+            parquet.parent.mkdir(parents=True, exist_ok=True)
+            # A rename is atomic: a reader never finds half a file.
+            unfinished = parquet.with_suffix(".unfinished")
+            unfinished.write_bytes(warehouse.to_parquet(rows))
+            unfinished.replace(parquet)
+        except OSError as error:
+            raise Refusal(
+                f"The folder {self.path} cannot be written: {error.strerror}.",
+                next_step=f"{OUTPUT_VARIABLE}=FOLDER python flows/etl_daily.py",
+            ) from error
+        warehouse.store_in_sqlite(database, day, rows)
+        return f"{warehouse.TABLE} in {database}, {parquet}"
+
+
+Destination = Platform | LocalFolder
+
+
+def from_environment() -> Destination:
+    """Return the platform when its variables are set, the local folder when none of them is.
+
+    Raises Refusal that names the variables when only some are set, or a value is wrong.
+    """
+    names = [name.upper() for name in Platform.model_fields]
+    if not any(os.environ.get(name) for name in names):
+        return LocalFolder(Path(os.environ.get(OUTPUT_VARIABLE) or "etl-output"))
+    try:
+        return Platform()
+    except ValidationError as error:
+        wrong = ", ".join(_variable(detail) for detail in error.errors())
+        raise Refusal(
+            f"The environment is half set for object store and warehouse: {wrong}.",
+            next_step="set these variables (job pods of the platform have them), or unset all of"
+            f" {', '.join(names)} to run on this machine alone",
+        ) from None
+
+
+def _variable(detail: ErrorDetails) -> str:
+    name = str(detail["loc"][0]).upper()
+    return f"{name} is missing" if detail["type"] == "missing" else f"{name}: {detail['msg']}"

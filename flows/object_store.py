@@ -1,0 +1,95 @@
+"""The object store: one client, and its errors as sentences.
+
+Address, region and keys come from the environment that boto3 reads by itself
+(AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or a role).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from refusal import NotYet, Refusal
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+_LOOK = "kubectl --namespace data get pods,services (is AWS_ENDPOINT_URL_S3 right?)"
+_PUBLISH = "make deploy-cluster, which publishes what is missing; then run this again"
+
+
+def client(connections: int = 10) -> S3Client:
+    """Return an S3 client that gives up on a silent store in seconds, not minutes."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=5,
+        read_timeout=30,
+        max_pool_connections=connections,
+        retries={"mode": "standard", "max_attempts": 3},
+    )
+    with explained("The object store"):
+        s3: S3Client = boto3.client("s3", config=config)
+        return s3
+
+
+def read(s3: S3Client, bucket: str, key: str) -> bytes:
+    """Return the content of an object; raises as `explained` does."""
+    with explained(f"Object s3://{bucket}/{key} at {s3.meta.endpoint_url}"):
+        content: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return content
+
+
+def write(s3: S3Client, bucket: str, key: str, content: bytes) -> None:
+    """Write an object, replacing it whole; raises as `explained` does."""
+    with explained(f"Object s3://{bucket}/{key} at {s3.meta.endpoint_url}"):
+        s3.put_object(Bucket=bucket, Key=key, Body=content)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn boto's errors into sentences about `what`, which is their subject.
+
+    Raises NotYet for what time may cure (a missing object, a store that does not answer) and
+    Refusal for the rest that a person can cure (bucket, access key, configuration).
+    """
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        NoRegionError,
+        PartialCredentialsError,
+    )
+
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"].get("Code")
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if code == "NoSuchKey":
+            raise NotYet(f"{what} does not exist.", next_step=_PUBLISH) from error
+        if code == "NoSuchBucket":
+            raise Refusal(f"{what} has no bucket to be in.", next_step=_PUBLISH) from error
+        if status == HTTPStatus.FORBIDDEN:
+            raise Refusal(
+                f"{what} is not for this access key ({code}).",
+                next_step="compare AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY with the Secret"
+                " object-store in the namespace of the store",
+            ) from error
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise NotYet(
+                f"{what} is out of reach: the object store is not ready ({code}).", next_step=_LOOK
+            ) from error
+        raise
+    except (NoCredentialsError, PartialCredentialsError, NoRegionError, ValueError) as error:
+        raise Refusal(
+            f"{what} is out of reach: boto3 is not configured ({error}).",
+            next_step="set AWS_REGION, AWS_ENDPOINT_URL_S3 (unless it is Amazon's),"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (unless the pod has a role)",
+        ) from error
+    except BotoCoreError as error:
+        raise NotYet(f"{what} is out of reach: {error}.", next_step=_LOOK) from error

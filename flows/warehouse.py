@@ -1,0 +1,102 @@
+"""Where the rows of a day go: PostgreSQL or SQLite, and a Parquet object.
+
+All are idempotent: to store a day again leaves what storing it once leaves.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from delays import Delays
+from refusal import NotYet
+
+if TYPE_CHECKING:
+    from destination import Platform
+
+TABLE = "daily_delays"
+
+# Both databases take this: DATE and TEXT are affinities to SQLite and types to PostgreSQL.
+_CREATE = """
+CREATE TABLE IF NOT EXISTS daily_delays (
+    day date NOT NULL,
+    dimension text NOT NULL,
+    member text NOT NULL,
+    label text NOT NULL,
+    flights integer NOT NULL,
+    cancelled integer NOT NULL,
+    mean_departure_delay double precision,
+    mean_arrival_delay double precision,
+    PRIMARY KEY (day, dimension, member)
+)
+"""
+_DELETE = "DELETE FROM daily_delays WHERE day = %s"
+_INSERT = "INSERT INTO daily_delays VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+
+
+def store_in_sqlite(file: Path, day: dt.date, rows: Sequence[Delays]) -> None:
+    """Replace the rows of `day` in one transaction; makes file and table when missing."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(_CREATE)
+        # SQLite keeps no dates: ISO text sorts and compares like one.
+        connection.execute(_DELETE.replace("%s", "?"), (day.isoformat(),))
+        connection.executemany(
+            _INSERT.replace("%s", "?"), [(row.day.isoformat(), *row[1:]) for row in rows]
+        )
+
+
+def store_in_postgres(platform: Platform, day: dt.date, rows: Sequence[Delays]) -> None:
+    """Replace the rows of `day` in one transaction; makes the table when missing.
+
+    Raises NotYet when the server does not answer or refuses the user.
+    """
+    import psycopg
+
+    try:
+        connection = psycopg.connect(
+            host=platform.warehouse_host,
+            port=platform.warehouse_port,
+            dbname=platform.warehouse_database,
+            user=platform.warehouse_user,
+            password=platform.warehouse_password.get_secret_value(),
+            connect_timeout=10,
+            application_name="etl-daily",
+        )
+    except psycopg.OperationalError as error:
+        raise NotYet(
+            f"The warehouse {platform.warehouse} does not let us in:"
+            f" {' '.join(str(error).split())}.",
+            next_step="kubectl --namespace data get pods,services"
+            " (for a refused password compare WAREHOUSE_PASSWORD with the Secret warehouse)",
+        ) from error
+    with connection, connection.cursor() as cursor:
+        cursor.execute(_CREATE)
+        cursor.execute(_DELETE, (day,))
+        cursor.executemany(_INSERT, rows)
+
+
+def to_parquet(rows: Sequence[Delays]) -> bytes:
+    """Return `rows` as a Parquet file; equal rows give equal bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            pa.field("day", pa.date32(), nullable=False),
+            pa.field("dimension", pa.string(), nullable=False),
+            pa.field("member", pa.string(), nullable=False),
+            pa.field("label", pa.string(), nullable=False),
+            pa.field("flights", pa.int32(), nullable=False),
+            pa.field("cancelled", pa.int32(), nullable=False),
+            pa.field("mean_departure_delay", pa.float64()),
+            pa.field("mean_arrival_delay", pa.float64()),
+        ]
+    )
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row._asdict() for row in rows], schema), file)
+    return file.getvalue()
