@@ -1,0 +1,25 @@
+{{/* Pod template of the migration Job, apart because its content names the Job. */}}
+{{- define "prefect-server.migrations.podSpec" -}}
+restartPolicy: Never
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  {{- include "prefect-server.podSecurityContext" 1000 | nindent 2 }}
+containers:
+  - name: migrate
+    image: {{ include "prefect-server.image" .Values.image }}
+    imagePullPolicy: {{ .Values.image.pullPolicy }}
+    command: [python, -m, prefect_platform.database, migrate]
+    args: ["--timeout={{ .Values.migrations.timeoutSeconds }}"]
+    env:
+      {{- include "prefect-server.commonEnv" . | nindent 6 }}
+    securityContext:
+      {{- include "prefect-server.containerSecurityContext" . | nindent 6 }}
+    resources:
+      {{- toYaml .Values.migrations.resources | nindent 6 }}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+volumes:
+  - name: tmp
+    emptyDir: {sizeLimit: 64Mi}
+{{- end -}}

@@ -1,0 +1,149 @@
+{{/*
+The base job template, as YAML: `variables` is what a deployment may set by job_variables, and
+`job_configuration` what the worker makes of it. What keeps the pods apart and harmless is written
+here and cannot be overridden. Placeholders of Prefect stand as '{{ "{{ name }}" }}'.
+*/}}
+{{- define "prefect-worker.baseJobTemplate" -}}
+{{- $jobs := .Values.jobs -}}
+{{- $labels := merge (dict "app.kubernetes.io/component" "flow-run") $jobs.labels -}}
+{{- $plain := dict "DO_NOT_TRACK" "1" -}}
+{{- $references := list -}}
+{{- range $jobs.env -}}
+{{- if .valueFrom -}}
+{{- $references = append $references . -}}
+{{- else -}}
+{{- $_ := set $plain .name .value -}}
+{{- end -}}
+{{- end -}}
+job_configuration:
+  command: '{{ "{{ command }}" }}'
+  env: '{{ "{{ env }}" }}'
+  labels: '{{ "{{ labels }}" }}'
+  annotations: '{{ "{{ annotations }}" }}'
+  name: '{{ "{{ name }}" }}'
+  namespace: {{ include "prefect-worker.jobs.namespace" . }}
+  job_manifest:
+    apiVersion: batch/v1
+    kind: Job
+    metadata:
+      namespace: {{ include "prefect-worker.jobs.namespace" . }}
+      generateName: '{{ "{{ name }}-" }}'
+      labels:
+        {{- toYaml $labels | nindent 8 }}
+    spec:
+      # Prefect retries and reschedules; a second pod for the same run would double it.
+      backoffLimit: 0
+      activeDeadlineSeconds: '{{ "{{ active_deadline_seconds }}" }}'
+      ttlSecondsAfterFinished: '{{ "{{ finished_job_ttl }}" }}'
+      template:
+        metadata:
+          labels:
+            {{- toYaml $labels | nindent 12 }}
+        spec:
+          # The worker insists on these two here, where Kubernetes does not know them and drops
+          # them; 1 is the Job's default for both.
+          parallelism: 1
+          completions: 1
+          restartPolicy: Never
+          serviceAccountName: {{ $jobs.serviceAccountName }}
+          automountServiceAccountToken: false
+          enableServiceLinks: false
+          securityContext:
+            {{- include "prefect-worker.podSecurityContext" 1000 | nindent 12 }}
+          containers:
+            - name: prefect-job
+              image: '{{ "{{ image }}" }}'
+              imagePullPolicy: '{{ "{{ image_pull_policy }}" }}'
+              args: '{{ "{{ command }}" }}'
+              # References only. The worker puts plain variables before them, from `env` below.
+              env: {{ toJson $references }}
+              securityContext:
+                {{- include "prefect-worker.containerSecurityContext" . | nindent 16 }}
+              resources:
+                requests:
+                  cpu: '{{ "{{ cpu_request }}" }}'
+                  memory: '{{ "{{ memory_request }}" }}'
+                limits:
+                  cpu: '{{ "{{ cpu_limit }}" }}'
+                  memory: '{{ "{{ memory_limit }}" }}'
+              volumeMounts:
+                - {name: tmp, mountPath: /tmp}
+          volumes:
+            - name: tmp
+              emptyDir: {sizeLimit: {{ $jobs.tmpSizeLimit }}}
+variables:
+  type: object
+  properties:
+    name:
+      title: Name
+      description: Name of the Job, before Kubernetes makes it unique; the flow run's name when empty.
+      type: string
+    image:
+      title: Image
+      description: Image of the flow; it holds the flow's code and Prefect.
+      type: string
+      default: {{ include "prefect-worker.image" $jobs.image }}
+    image_pull_policy:
+      title: Image Pull Policy
+      description: When the node pulls the image.
+      type: string
+      enum: [IfNotPresent, Always, Never]
+      default: {{ $jobs.image.pullPolicy }}
+    command:
+      title: Command
+      description: Replaces `prefect flow-run execute`.
+      type: string
+    env:
+      title: Environment Variables
+      description: Plain variables; they win over the pool's. No secrets here, the Job shows them.
+      type: object
+      additionalProperties:
+        anyOf: [{type: string}, {type: "null"}]
+      default: {{ toJson $plain }}
+    labels:
+      title: Labels
+      description: Further labels of the Job and its pod.
+      type: object
+      additionalProperties: {type: string}
+    annotations:
+      title: Annotations
+      description: Annotations of the Job and its pod.
+      type: object
+      additionalProperties: {type: string}
+    cpu_request:
+      title: CPU Request
+      description: CPU that the scheduler sets aside, such as 500m.
+      type: string
+      default: {{ $jobs.resources.requests.cpu | quote }}
+    memory_request:
+      title: Memory Request
+      description: Memory that the scheduler sets aside, such as 512Mi.
+      type: string
+      default: {{ $jobs.resources.requests.memory | quote }}
+    cpu_limit:
+      title: CPU Limit
+      description: CPU beyond which the pod is throttled.
+      type: string
+      {{- with $jobs.resources.limits.cpu }}
+      default: {{ . | quote }}
+      {{- end }}
+    memory_limit:
+      title: Memory Limit
+      description: Memory beyond which the pod is killed.
+      type: string
+      {{- with $jobs.resources.limits.memory }}
+      default: {{ . | quote }}
+      {{- end }}
+    active_deadline_seconds:
+      title: Active Deadline
+      description: Seconds after which the pod is killed, whatever it does.
+      type: integer
+      minimum: 1
+      default: {{ $jobs.activeDeadlineSeconds }}
+    finished_job_ttl:
+      title: Finished Job TTL
+      description: Seconds that the finished Job stays in the cluster.
+      type: integer
+      minimum: 0
+      default: {{ $jobs.finishedJobTtlSeconds }}
+{{- end -}}

@@ -1,0 +1,281 @@
+"""Bring the server's database to the revision of this image, or wait until it is there.
+
+Runs before the API in its pod (`await-migrations`) and as the migration Job (`migrate`). It
+imports nothing of Prefect: that costs seconds of CPU at every start, and all that is needed
+is the directory of Prefect's migration scripts.
+"""
+
+import argparse
+import ast
+import asyncio
+import importlib.util
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncpg  # type: ignore[import-untyped]
+
+from prefect_platform import container
+from prefect_platform.container import NotYet, wait_for
+from prefect_platform.errors import PlatformError
+
+_SETTING = "PREFECT_SERVER_DATABASE_"
+_DEFAULT_PORT = 5432
+_CONNECT_SECONDS = 5.0
+# Any constant does: it only has to be the same in each migration Job of one database.
+_MIGRATION_LOCK = 0x50524546454354
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the database is; `password` never appears in a log or in the representation."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str | None = field(repr=False)
+    ssl: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}/{self.name}"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Target":
+        """Read the settings that Prefect's server reads: a connection URL, or its parts.
+
+        Raises PlatformError that names the missing setting, or when it is not PostgreSQL.
+        """
+        if url := environment.get(f"{_SETTING}CONNECTION_URL"):
+            return cls._from_url(url)
+        missing = [
+            f"{_SETTING}{part}"
+            for part in ("HOST", "NAME", "USER")
+            if not environment.get(f"{_SETTING}{part}")
+        ]
+        if missing:
+            raise PlatformError(
+                f"The database is not configured: {', '.join(missing)} not set",
+                next_step="set database.external or database.mode in the values of prefect-server",
+            )
+        return cls(
+            host=environment[f"{_SETTING}HOST"],
+            port=int(environment.get(f"{_SETTING}PORT") or _DEFAULT_PORT),
+            name=environment[f"{_SETTING}NAME"],
+            user=environment[f"{_SETTING}USER"],
+            password=environment.get(f"{_SETTING}PASSWORD"),
+        )
+
+    @classmethod
+    def _from_url(cls, url: str) -> "Target":
+        parts = urlsplit(url)
+        if not parts.scheme.startswith("postgresql") or not parts.hostname:
+            raise PlatformError(
+                "The connection URL of the database is not postgresql+asyncpg://USER:PASSWORD@HOST",
+                next_step="correct the Secret that database.external.connectionUrlSecret names",
+            )
+        ssl = parse_qs(parts.query).get("ssl")
+        return cls(
+            host=parts.hostname,
+            port=parts.port or _DEFAULT_PORT,
+            name=unquote(parts.path.removeprefix("/")),
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password) if parts.password is not None else None,
+            ssl=ssl[-1] if ssl else None,
+        )
+
+
+@dataclass(frozen=True)
+class Revisions:
+    """The database revisions that one installed Prefect knows, and the newest of them."""
+
+    head: str
+    known: frozenset[str]
+
+    @classmethod
+    def of_installed_prefect(cls) -> "Revisions":
+        """Read the migration scripts of the installed Prefect without importing it."""
+        spec = importlib.util.find_spec("prefect")
+        if spec is None or not spec.submodule_search_locations:
+            raise PlatformError(
+                "Prefect is not installed in this image",
+                next_step="set image.repository and image.tag to the image `platform`",
+            )
+        package = Path(spec.submodule_search_locations[0])
+        return cls.in_directory(package / "server/database/_migrations/versions/postgresql")
+
+    @classmethod
+    def in_directory(cls, scripts: Path) -> "Revisions":
+        """Read `revision` and `down_revision` of each script, as alembic does.
+
+        Raises PlatformError when the scripts do not end in exactly one revision.
+        """
+        known: set[str] = set()
+        followed: set[str] = set()
+        for script in scripts.glob("*.py"):
+            assigned = _assigned_constants(script)
+            if revision := assigned.get("revision"):
+                known.add(revision)
+                down = assigned.get("down_revision")
+                followed.update([down] if isinstance(down, str) else down or ())
+        heads = sorted(known - followed)
+        if len(heads) != 1:
+            raise PlatformError(
+                f"The migration scripts in {scripts} end in {len(heads)} revisions instead of one",
+                next_step="rebuild the image `platform` from the committed lock",
+            )
+        return cls(head=heads[0], known=frozenset(known))
+
+
+def _assigned_constants(script: Path) -> dict[str, Any]:
+    """Return the names that a script's top level assigns a constant, with their values."""
+    assigned: dict[str, Any] = {}
+    for statement in ast.parse(script.read_bytes()).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                pass
+            case _:
+                continue
+        try:
+            assigned[name] = ast.literal_eval(value)
+        except ValueError:
+            continue
+    return assigned
+
+
+async def await_migrations(target: Target, revisions: Revisions, *, timeout: float) -> None:
+    """Return when the database is at this image's revision; raise PlatformError after `timeout`."""
+
+    async def check() -> None:
+        async with _connection(target) as connection:
+            current = await _current_revision(connection, target, revisions)
+        if current != revisions.head:
+            at = f"at revision {current}" if current else "empty"
+            raise NotYet(f"the database is {at}, this image needs {revisions.head}")
+
+    await wait_for(
+        f"the migrations of {target}",
+        check,
+        timeout=timeout,
+        next_step="kubectl logs -l app.kubernetes.io/component=migrations --all-containers",
+    )
+    container.say(f"{target} is at revision {revisions.head}")
+
+
+async def migrate(target: Target, revisions: Revisions, *, timeout: float) -> None:
+    """Upgrade the database to this image's revision; do nothing when it is there.
+
+    Prefect's own upgrade has no lock between processes, so two at once would collide: an
+    advisory lock makes the second wait. Raises PlatformError when the database stays away
+    for `timeout` seconds, or when the upgrade fails.
+    """
+
+    async def locked() -> asyncpg.Connection:
+        connection = await _connect(target)
+        # Polled, because a session blocked in pg_advisory_lock holds a snapshot, for which the
+        # migrations' CREATE INDEX CONCURRENTLY would wait for ever.
+        if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _MIGRATION_LOCK):
+            return connection
+        await connection.close()
+        raise NotYet("another migration is running")
+
+    connection = await wait_for(
+        f"the database {target}",
+        locked,
+        timeout=timeout,
+        next_step="kubectl get pods -l app.kubernetes.io/component=database",
+    )
+    try:
+        current = await _current_revision(connection, target, revisions)
+        if current == revisions.head:
+            container.say(f"{target} is at revision {current} already; nothing to do")
+            return
+        container.say(f"Migrating {target} from {current or 'empty'} to {revisions.head}")
+        await _upgrade()
+        container.say(f"Migrated {target} to {revisions.head}")
+    finally:
+        await connection.close()
+
+
+async def _upgrade() -> None:
+    """Run Prefect's own upgrade; its output goes into the log as it comes."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"
+    )
+    code = await process.wait()
+    if code != 0:
+        raise PlatformError(
+            f"`prefect server database upgrade` exited with {code}; its output is above",
+            next_step="correct the cause, then delete this Job and deploy again",
+        )
+
+
+async def _connect(target: Target) -> asyncpg.Connection:
+    """Open a connection; raise NotYet while the server is away, PlatformError when it refuses."""
+    try:
+        return await asyncpg.connect(
+            host=target.host,
+            port=target.port,
+            database=target.name,
+            user=target.user,
+            password=target.password,
+            ssl=target.ssl,
+            timeout=_CONNECT_SECONDS,
+        )
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        raise PlatformError(
+            f"The database {target} refused the user {target.user}: {error}",
+            next_step="compare the password Secret with the one the database was created with",
+        ) from error
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        raise NotYet(str(error) or type(error).__name__) from error
+
+
+@asynccontextmanager
+async def _connection(target: Target) -> AsyncIterator[asyncpg.Connection]:
+    connection = await _connect(target)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _current_revision(
+    connection: asyncpg.Connection, target: Target, revisions: Revisions
+) -> str | None:
+    """Return the database's revision, or None when it has no tables of Prefect yet.
+
+    Raises PlatformError when this image does not know the revision: it is from a newer one.
+    """
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return None
+    current: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    if current is not None and current not in revisions.known:
+        raise PlatformError(
+            f"The database {target} is at revision {current}, which this image does not know: "
+            "a newer Prefect has migrated it",
+            next_step="deploy the newer image again, or restore a backup of the older database",
+        )
+    return current
+
+
+def main() -> None:
+    """Parse the command line and run one of the two commands."""
+    parser = argparse.ArgumentParser(prog="python -m prefect_platform.database")
+    parser.add_argument("command", choices=["migrate", "await-migrations"])
+    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
+    arguments = parser.parse_args()
+    command = migrate if arguments.command == "migrate" else await_migrations
+    target = Target.from_environment(os.environ)
+    asyncio.run(command(target, Revisions.of_installed_prefect(), timeout=arguments.timeout))
+
+
+if __name__ == "__main__":
+    container.run(main)
