@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -15,7 +14,6 @@ from prefect_platform.errors import PlatformError
 EngineKind = Literal["existing", "private"]
 CLUSTER_LABEL = "prefect-platform.cluster"
 _CLUSTER_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,49}")
-_HTTP_SCHEMES = ("http", "tcp", "unix")
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,10 @@ class EngineStatus:
 
 class Engine(Protocol):
     """A Docker engine, ours or one that was there before."""
+
+    @property
+    def kind(self) -> EngineKind:
+        """Whose engine it is."""
 
     @property
     def docker_host(self) -> str:
@@ -76,24 +78,18 @@ def engine_environment(docker: Path, docker_host: str, network: str) -> dict[str
 
 
 def ping(docker_host: str, *, timeout: float = 3) -> str | None:
-    """Return why the engine at `docker_host` does not answer, or None when it does.
+    """Return why the engine at `docker_host` (unix://PATH) does not answer, or None when it does.
 
-    Answers for unix:// and plain tcp:// addresses; `timeout` is in seconds.
+    `timeout` is in seconds.
     """
-    address = urlsplit(docker_host)
-    if address.scheme not in _HTTP_SCHEMES:
-        return f"{address.scheme or 'an address without a scheme'} is not unix:// or tcp://"
-    if address.scheme == "unix":
-        transport, base = httpx.HTTPTransport(uds=address.path), "http://docker"
-    else:
-        transport, base = httpx.HTTPTransport(), f"http://{address.netloc}"
+    transport = httpx.HTTPTransport(uds=docker_host.removeprefix("unix://"))
     try:
-        with httpx.Client(transport=transport, base_url=base, timeout=timeout) as client:
-            answer = client.get("/_ping")
+        with httpx.Client(transport=transport, timeout=timeout) as client:
+            answer = client.get("http://docker/_ping")
     except httpx.HTTPError as error:
         return str(error) or type(error).__name__
     if answer.status_code != httpx.codes.OK:
-        return f"it answered with status {answer.status_code}"
+        return f"it answers with status {answer.status_code}"
     return None
 
 

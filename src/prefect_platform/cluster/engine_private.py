@@ -30,6 +30,7 @@ from prefect_platform.cluster import (
     runc_without_sys_resource,
 )
 from prefect_platform.cluster.engine import (
+    EngineKind,
     EngineStatus,
     checked_cluster_name,
     engine_environment,
@@ -78,6 +79,8 @@ class _Record:
 
 class PrivateEngine:
     """The private Docker engine of one cluster; needs root on Linux."""
+
+    kind: EngineKind = "private"
 
     def __init__(self, cluster: str) -> None:
         self._cluster = checked_cluster_name(cluster)
@@ -140,9 +143,9 @@ class PrivateEngine:
         """Return whether the engine answers, and its version."""
         failure = ping(self.docker_host) if self.exists() else "it was never started"
         if failure is not None:
-            return EngineStatus("private", running=False, version="", reason=failure)
+            return EngineStatus(self.kind, running=False, version="", reason=failure)
         version = self._docker("version", "--format", "{{.Server.Version}}").strip()
-        return EngineStatus("private", running=True, version=version, reason=self.docker_host)
+        return EngineStatus(self.kind, running=True, version=version, reason=self.docker_host)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -152,13 +155,18 @@ class PrivateEngine:
                 "a private Docker engine can only be handled by root",
                 next_step="run it again with sudo",
             )
-        _MACHINE.mkdir(mode=0o711, parents=True, exist_ok=True)
-        folder = os.open(_MACHINE, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)
+        while True:
+            _MACHINE.mkdir(mode=0o711, parents=True, exist_ok=True)
+            folder = os.open(_MACHINE, os.O_RDONLY)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                # Another call may have removed the folder while this one waited for it.
+                if os.fstat(folder).st_nlink == 0:
+                    continue
+                yield
+                return
+            finally:
+                os.close(folder)
 
     def _others(self) -> list[Path]:
         return [path for path in _MACHINE.iterdir() if path.is_dir() and path != self._root]
@@ -166,7 +174,7 @@ class PrivateEngine:
     # Start
 
     def _ensure_running(self, record: _Record) -> bool:
-        if self._processes():
+        if self.processes():
             # Also one that an interrupted call started, which may need some seconds more.
             if self._wait_until_it_answers() is None:
                 return False
@@ -186,7 +194,8 @@ class PrivateEngine:
 
     def _prepare(self) -> _Record:
         """Fill the engine's folder and return its record; what an earlier start left is kept."""
-        (self._root / "machine-run").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._root.mkdir(mode=0o711, exist_ok=True)
+        (self._root / "machine-run").mkdir(mode=0o700, exist_ok=True)
         if not self._programs.exists():
             half = self._root / "programs.half"
             # A copy, because the cache may be deleted while the engine runs.
@@ -263,7 +272,7 @@ class PrivateEngine:
         """Return None when the engine answers, or why it does not after a bounded wait."""
 
         def failure() -> str | None:
-            return ping(self.docker_host) if self._processes() else None
+            return ping(self.docker_host) if self.processes() else None
 
         _poll(failure, _STARTS_WITHIN)
         return ping(self.docker_host)
@@ -286,13 +295,13 @@ class PrivateEngine:
         """End every process of the engine and of its containers."""
 
         def left() -> list[int]:
-            pids = self._processes()
+            pids = self.processes()
             with ExitStack() as handles:
                 ended = [_kill(pid, self._is_ours, handles) for pid in pids]
                 for handle in ended:
                     if handle is not None:
                         select.select([handle], [], [], _ENDS_WITHIN)
-            return self._processes()
+            return self.processes()
 
         if remaining := _poll(left, _ENDS_WITHIN):
             raise PlatformError(
@@ -356,7 +365,7 @@ class PrivateEngine:
     def _record(self) -> _Record | None:
         return _read_record(self._root)
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
         """Return the ids of the engine's processes, those of containers aside."""
         return [
             int(entry.name)
@@ -378,6 +387,11 @@ class PrivateEngine:
             next_step=f"read {self._log}",
             env={**os.environ, **self.environment()},
         )
+
+
+def is_private(docker_host: str) -> bool:
+    """Return whether `docker_host` is the address of a private engine, of whichever cluster."""
+    return docker_host.startswith(f"unix://{_MACHINE}/")
 
 
 def _settings_record() -> Path:

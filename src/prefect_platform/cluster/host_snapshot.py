@@ -1,0 +1,132 @@
+"""All that a cluster could leave behind on a machine, to compare before with after."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefect_platform.cluster import cgroups
+from prefect_platform.cluster.engine_private import PrivateEngine
+from prefect_platform.process import run
+
+_SYSCTL = Path("/proc/sys")
+# Settings that the kernel itself changes all the time.
+_VOLATILE = (
+    "dev/cdrom/info",
+    "fs/binfmt_misc",
+    "fs/dentry-state",
+    "fs/file-nr",
+    "fs/inode-nr",
+    "fs/inode-state",
+    "fs/quota",
+    "kernel/ns_last_pid",
+    "kernel/pty/nr",
+    "kernel/random",
+    "net/ipv4/tcp_fastopen_key",
+    "net/netfilter/nf_conntrack_count",
+)
+# Folders of the machine in which container programs are known to make files.
+_FOLDERS = (
+    *("/", "/etc", "/etc/cni", "/opt", "/root", "/var/lib", "/var/lib/prefect-platform"),
+    *("/run", "/run/containerd", "/run/containerd/s", "/run/docker", "/run/netns", "/var/log"),
+)
+_FIREWALLS = (["nft", "list", "ruleset"], ["iptables-legacy-save"], ["ip6tables-legacy-save"])
+
+
+def take(engine: PrivateEngine, *folders: Path) -> frozenset[str]:
+    """Return one line for each thing on the machine that `engine` and its cluster could leave.
+
+    Processes are the engine's own; mounts, links, addresses, routes, firewall rules, kernel
+    settings, control groups and the names in well-known folders are all of the machine's, but for
+    what other container tools make and remove meanwhile. `folders` are looked into as a whole.
+    """
+    return frozenset(
+        [
+            *(f"process {pid} {_command(pid)}" for pid in engine.processes()),
+            *(f"mount {line}" for line in _mounts()),
+            *_network(),
+            *_firewall(),
+            *(f"kernel setting {line}" for line in _kernel_settings()),
+            *(f"control group {line}" for line in _groups()),
+            *(f"file {path}" for path in _files(folders)),
+        ]
+    )
+
+
+def difference(before: frozenset[str], after: frozenset[str]) -> list[str]:
+    """Return what is gone, marked with -, and what is new, marked with +."""
+    return [
+        *(f"- {line}" for line in sorted(before - after)),
+        *(f"+ {line}" for line in sorted(after - before)),
+    ]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "that just ended"
+
+
+def _mounts() -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        point, file_system = fields[4], fields[fields.index("-") + 1]
+        # Every container tool mounts those; ours would lie below our own folder.
+        if file_system != "overlay" or point.startswith("/var/lib/prefect-platform"):
+            yield f"{point} {file_system}"
+
+
+def _network() -> Iterator[str]:
+    for address in _ip("address", "show"):
+        yield f"link {address['ifname']}"
+        for each in address["addr_info"]:
+            yield f"address {each['local']} of {address['ifname']}"
+    for family in ("-4", "-6"):
+        for route in _ip(family, "route", "show", "table", "all"):
+            yield f"route {route.get('type', '')} {route['dst']} dev {route.get('dev', '')}"
+        for rule in _ip(family, "rule", "show"):
+            yield f"routing rule {family} {json.dumps(rule, sort_keys=True)}"
+
+
+def _ip(*arguments: str) -> list[dict[str, Any]]:
+    printed = run(
+        ["ip", "-json", *arguments], failure="the network cannot be read", next_step="ip link"
+    )
+    return [dict(each) for each in json.loads(printed or "[]")]
+
+
+def _firewall() -> Iterator[str]:
+    for command in _FIREWALLS:
+        if shutil.which(command[0]):
+            rules = run(command, failure="the firewall cannot be read", next_step=" ".join(command))
+            for line in rules.splitlines():
+                if not line.startswith("#"):
+                    yield f"{command[0]} {line.strip()}"
+
+
+def _kernel_settings() -> Iterator[str]:
+    for path in sorted(path for path in _SYSCTL.rglob("*") if path.is_file()):
+        name = str(path.relative_to(_SYSCTL))
+        if name.startswith(_VOLATILE):
+            continue
+        try:
+            yield f"{name} = {path.read_text().strip()}"
+        except OSError:  # some can only be written
+            continue
+
+
+def _groups() -> Iterator[str]:
+    for hierarchy in cgroups.hierarchies():
+        for folder in (hierarchy, hierarchy / "prefect-platform"):
+            if folder.exists():
+                yield from (str(path) for path in folder.iterdir() if path.is_dir())
+
+
+def _files(folders: tuple[Path, ...]) -> Iterator[str]:
+    for folder in map(Path, _FOLDERS):
+        if folder.exists():
+            yield from (str(path) for path in folder.iterdir())
+    for folder in folders:
+        yield from (str(path) for path in folder.rglob("*"))
