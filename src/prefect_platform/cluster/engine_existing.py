@@ -69,17 +69,14 @@ class ExistingEngine:
         write_atomically(_record(self._cluster), json.dumps({"docker_host": self._docker_host}))
         if self._own_networks():
             return False
-        if self.network in self._docker("network", "ls", "--format", "{{.Name}}").split():
+        known = self._docker("network", "ls", "--format", "{{.Name}}").split()
+        if self.network in known:
             raise PlatformError(
                 f"the Docker engine has a network {self.network} that is not ours",
                 next_step="set CLUSTER_NAME to a name that is free",
             )
         named = [f"--label={key}={value}" for key, value in labels(self._cluster).items()]
-        # Networks do not inherit the packet size that the engine is set up with.
-        mtu = self._docker(
-            "network", "inspect", "bridge", "--format", f'{{{{index .Options "{_MTU}"}}}}'
-        ).strip()
-        sized = [f"--opt={_MTU}={mtu}"] if mtu else []
+        sized = self._packet_size() if "bridge" in known else []
         self._docker("network", "create", "--driver=bridge", *named, *sized, self.network)
         return True
 
@@ -105,6 +102,13 @@ class ExistingEngine:
                 f"the Docker engine at {self._docker_host} does not answer: {failure}",
                 next_step="start it, then run it again",
             )
+
+    def _packet_size(self) -> list[str]:
+        """Return the option for the engine's packet size, which new networks do not inherit."""
+        size = self._docker(
+            "network", "inspect", "bridge", "--format", f'{{{{index .Options "{_MTU}"}}}}'
+        ).strip()
+        return [f"--opt={_MTU}={size}"] if size else []
 
     def _own_networks(self) -> list[str]:
         ours = [f"--filter=label={key}={value}" for key, value in labels(self._cluster).items()]

@@ -1,0 +1,93 @@
+"""Real private engines, each of a cluster of its own: the user's clusters are never touched."""
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.cluster.engine_private import PrivateEngine
+from prefect_platform.debian import ensure_packages
+from prefect_platform.process import run
+
+Docker = Callable[..., str]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip these tests, saying why, on machines that cannot run a private engine."""
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        return
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="needs root on Debian or Ubuntu"))
+
+
+@pytest.fixture(scope="session")
+def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an image archive for `docker import`: one static program with its common names."""
+    folder = tmp_path_factory.mktemp("busybox")
+    ensure_packages("nftables", "iptables")  # with which a snapshot reads the firewall
+    fetch = "busybox-static cannot be downloaded"
+    apt = ["apt-get", "-o", "APT::Sandbox::User=root", "download", "busybox-static"]
+    run(apt, failure=fetch, next_step="apt-get update", cwd=folder)
+    package = next(folder.glob("*.deb"))
+    run(["dpkg-deb", "-x", package, folder / "root"], failure=fetch, next_step="df")
+    program = folder / "root" / "bin" / "busybox"
+    listed = subprocess.run([program, "--list"], capture_output=True, text=True, check=True)
+    archive = folder / "busybox.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(program, "bin/busybox")
+        for name in listed.stdout.split():
+            if name != "busybox":
+                link = tarfile.TarInfo(f"bin/{name}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(link)
+    return archive
+
+
+@pytest.fixture
+def new_engine(request: pytest.FixtureRequest) -> Iterator[Callable[[], PrivateEngine]]:
+    """Return a maker of engines that are not started yet, and are destroyed after the test."""
+    test = re.sub(r"[^a-z0-9]+", "-", request.node.name)[:24].strip("-")
+    engines: list[PrivateEngine] = []
+
+    def make() -> PrivateEngine:
+        engines.append(PrivateEngine(f"test-{os.getpid()}-{len(engines)}-{test}"))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.destroy()
+
+
+@pytest.fixture
+def engine(new_engine: Callable[[], PrivateEngine]) -> PrivateEngine:
+    """Return one engine that is not started yet."""
+    return new_engine()
+
+
+@pytest.fixture
+def docker(busybox: Path) -> Docker:
+    """Return a caller of docker: `docker(engine, "ps", "-a")` is what the command printed.
+
+    The image `busybox` is imported when a first command runs a container.
+    """
+
+    def call(engine: PrivateEngine, *arguments: str) -> str:
+        if "run" in arguments and not call_raw(engine, "images", "--quiet", "busybox"):
+            call_raw(engine, "import", str(busybox), "busybox")
+        return call_raw(engine, *arguments)
+
+    def call_raw(engine: PrivateEngine, *arguments: str) -> str:
+        return run(
+            [engine.docker, *arguments],
+            failure=f"docker {' '.join(arguments)}",
+            next_step="read the engine's log",
+            env={**os.environ, **engine.environment()},
+        ).strip()
+
+    return call

@@ -1,0 +1,104 @@
+"""Destroying an engine leaves the machine as it was before, from whatever state."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.cluster.engine_private import PrivateEngine
+from prefect_platform.cluster.host_snapshot import difference, take
+
+Docker = Callable[..., str]
+
+
+def _root(engine: PrivateEngine) -> Path:
+    return Path(engine.docker_host.removeprefix("unix://")).parent
+
+
+def _leave_running(_: PrivateEngine) -> None:
+    """Nothing happens to the engine."""
+
+
+def _kill_dockerd(engine: PrivateEngine) -> None:
+    for pid in engine.processes():
+        if Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd":
+            os.kill(pid, signal.SIGKILL)
+            return
+
+
+def _kill_all(engine: PrivateEngine) -> None:
+    while pids := engine.processes():
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _lose_the_record(engine: PrivateEngine) -> None:
+    (_root(engine) / "engine.json").unlink()
+
+
+def _lose_the_folder(engine: PrivateEngine) -> None:
+    shutil.rmtree(_root(engine))
+
+
+@pytest.mark.parametrize(
+    "happens", [_leave_running, _kill_dockerd, _kill_all, _lose_the_record, _lose_the_folder]
+)
+def test_nothing_is_left_of_an_engine_with_containers(
+    engine: PrivateEngine, docker: Docker, happens: Callable[[PrivateEngine], None]
+) -> None:
+    before = take(engine)
+    engine.start()
+    # What a node does: it is privileged, has control groups beneath its own, a volume, a port,
+    # and sets what the kubelet sets.
+    docker(
+        *(engine, "run", "-d", "--privileged", "--cgroupns=private", "-v=/var", "-P"),
+        *("--expose=80", "--tmpfs=/tmp", f"--network={engine.network}", "busybox", "sh", "-c"),
+        "echo 1 > /proc/sys/vm/overcommit_memory; echo 10 > /proc/sys/kernel/panic;"
+        "mkdir -p /sys/fs/cgroup/kubelet/pod /sys/fs/cgroup/*/kubelet/pod; mount -t tmpfs x /mnt;"
+        "touch /var/ready; exec sleep 99",
+    )
+    happens(engine)
+    engine.destroy()
+    assert difference(before, take(engine)) == []
+
+
+def test_nothing_is_left_of_an_engine_that_never_ran(engine: PrivateEngine) -> None:
+    before = take(engine)
+    engine.destroy()
+    assert difference(before, take(engine)) == []
+
+
+def test_destroying_twice_is_fine(engine: PrivateEngine) -> None:
+    before = take(engine)
+    engine.start()
+    engine.destroy()
+    engine.destroy()
+    assert difference(before, take(engine)) == []
+
+
+def test_files_of_others_that_are_linked_or_mounted_into_the_folder_stay(
+    engine: PrivateEngine, tmp_path: Path
+) -> None:
+    engine.start()
+    for name in ("linked", "mounted"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "theirs").write_text("precious")
+    (_root(engine) / "linked").symlink_to(tmp_path / "linked")
+    (_root(engine) / "mounted").mkdir()
+    bind = ["mount", "--bind", str(tmp_path / "mounted"), str(_root(engine) / "mounted")]
+    subprocess.run(bind, check=True)
+    engine.destroy()
+    assert [path.read_text() for path in tmp_path.rglob("theirs")] == ["precious", "precious"]
+
+
+def test_a_snapshot_shows_what_an_engine_adds_to_the_machine(engine: PrivateEngine) -> None:
+    before = take(engine)
+    engine.start()
+    added = difference(before, take(engine))
+    assert any(line.startswith("+ process") and line.endswith("dockerd") for line in added)
+    assert any(line.startswith("+ link pp-") for line in added)
+    assert f"+ file {_root(engine)}" in added

@@ -1,0 +1,185 @@
+"""The private engine does what kind needs of it, and survives what happens to engines."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from prefect_platform.cluster.engine_existing import ExistingEngine
+from prefect_platform.cluster.engine_private import PrivateEngine
+from prefect_platform.errors import PlatformError
+
+Docker = Callable[..., str]
+NewEngine = Callable[[], PrivateEngine]
+
+
+def _root(engine: PrivateEngine) -> Path:
+    return Path(engine.docker_host.removeprefix("unix://")).parent
+
+
+def _first_process(engine: PrivateEngine) -> int:
+    """Return the id of the first process in the engine's process namespace."""
+    for pid in engine.processes():
+        status = Path(f"/proc/{pid}/status").read_text()
+        ids = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
+        if len(ids) > 1 and ids[-1] == "1":
+            return pid
+    raise AssertionError("the engine has no first process")
+
+
+def _dockerd(engine: PrivateEngine) -> int:
+    return next(
+        pid
+        for pid in engine.processes()
+        if Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd"
+    )
+
+
+def test_privileged_containers_run_and_find_each_other_by_name(
+    engine: PrivateEngine, docker: Docker
+) -> None:
+    engine.start()
+    docker(
+        engine, "run", "-d", "--name=one", f"--network={engine.network}", "busybox", "sleep", "99"
+    )
+    printed = docker(
+        *(engine, "run", "--rm", "--privileged", f"--network={engine.network}"),
+        *("busybox", "ping", "-c", "1", "one"),
+    )
+    assert "1 packets received" in printed
+
+
+def test_published_ports_answer_on_the_machine(engine: PrivateEngine, docker: Docker) -> None:
+    engine.start()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    docker(
+        *(engine, "run", "-d", f"--network={engine.network}", f"-p=127.0.0.1:{port}:80"),
+        *("busybox", "sh", "-c", "echo hello > /index.html; exec httpd -f -h /"),
+    )
+
+    @retry(
+        retry=retry_if_exception_type(httpx.HTTPError),
+        stop=stop_after_delay(20),
+        wait=wait_fixed(0.2),
+    )
+    def get() -> str:
+        return httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).text
+
+    assert get() == "hello\n"
+
+
+def test_a_second_start_changes_nothing(engine: PrivateEngine) -> None:
+    assert engine.start()
+    before = engine.processes()
+    assert not engine.start()
+    assert engine.processes() == before
+    assert engine.status().running
+
+
+@pytest.mark.parametrize("victim", [_dockerd, _first_process], ids=["dockerd", "everything"])
+def test_a_killed_engine_ends_its_containers_and_comes_back_with_their_data(
+    engine: PrivateEngine, docker: Docker, victim: Callable[[PrivateEngine], int]
+) -> None:
+    engine.start()
+    docker(
+        *(engine, "run", "-d", "--name=node", "-v=data:/data", "busybox"),
+        *("sh", "-c", "test -e /data/kept || echo precious > /data/kept; exec sleep 99"),
+    )
+    container = int(docker(engine, "inspect", "--format={{.State.Pid}}", "node"))
+    assert container > 0
+    os.kill(victim(engine), signal.SIGKILL)
+
+    assert engine.start()
+    assert docker(engine, "ps", "--quiet") == ""
+    docker(engine, "start", "node")
+    assert docker(engine, "exec", "node", "cat", "/data/kept") == "precious"
+
+
+def test_engines_side_by_side_share_no_address_and_no_container(
+    new_engine: NewEngine, docker: Docker
+) -> None:
+    first, second = new_engine(), new_engine()
+    first.start()
+    second.start()
+    subnets = {
+        docker(
+            engine,
+            "network",
+            "inspect",
+            engine.network,
+            "--format={{(index .IPAM.Config 0).Subnet}}",
+        )
+        for engine in (first, second)
+    }
+    assert len(subnets) == 2
+    docker(first, "run", "-d", "--name=one", f"--network={first.network}", "busybox", "sleep", "99")
+    second.destroy()
+    assert docker(first, "ps", "--format={{.Names}}") == "one"
+    assert docker(first, "exec", "one", "hostname", "-i").startswith("198.18.")
+
+
+def test_ctrl_c_while_it_starts_leaves_what_the_next_start_completes(
+    engine: PrivateEngine,
+) -> None:
+    code = (
+        "import sys; from prefect_platform.cluster.engine_private import PrivateEngine;"
+        "PrivateEngine(sys.argv[1]).start()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, engine.network], stderr=subprocess.PIPE, process_group=0
+    ) as starting:
+        while not engine.processes():
+            assert starting.poll() is None, "it ended without starting an engine"
+        os.killpg(starting.pid, signal.SIGINT)
+    assert engine.processes(), "Ctrl-C reached the engine"
+    engine.start()
+    assert engine.status().running
+
+
+def test_an_engine_that_cannot_start_says_why_and_leaves_no_process(engine: PrivateEngine) -> None:
+    _root(engine).mkdir(parents=True)
+    (_root(engine) / "docker").write_text("a file where a folder must be")
+    with pytest.raises(PlatformError, match=r"its log ends: .*canonical path points to a file"):
+        engine.start()
+    assert engine.processes() == []
+
+
+def test_an_engine_that_was_there_gets_only_our_network_and_loses_only_that(
+    engine: PrivateEngine, docker: Docker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine.start()
+    docker(engine, "network", "create", "theirs")
+    before = docker(engine, "network", "ls", "--format={{.Name}}")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{engine.docker.parent}:{os.environ['PATH']}")
+    existing = ExistingEngine("guest", engine.docker_host)
+
+    assert existing.start()
+    assert not existing.start()
+    assert "guest" in docker(engine, "network", "ls", "--format={{.Name}}").split()
+    found = ExistingEngine.recorded("guest")
+    assert found is not None
+    assert found.docker_host == engine.docker_host
+    existing.destroy()
+    assert docker(engine, "network", "ls", "--format={{.Name}}") == before
+    assert ExistingEngine.recorded("guest") is None
+
+
+def test_a_network_of_somebody_else_is_not_taken_over(
+    engine: PrivateEngine, docker: Docker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine.start()
+    docker(engine, "network", "create", "theirs")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{engine.docker.parent}:{os.environ['PATH']}")
+    with pytest.raises(PlatformError, match="theirs that is not ours"):
+        ExistingEngine("theirs", engine.docker_host).start()
