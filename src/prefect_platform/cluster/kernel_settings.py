@@ -1,7 +1,7 @@
 """Kernel settings that a cluster's nodes write on the machine: recorded before, put back after.
 
-Nodes are privileged containers, so what their kubelet, kube-proxy and systemd set outside of a
-network namespace is the machine's own. Clusters side by side share one record, written for the
+Nodes are privileged containers, so what their kubelet and systemd set outside of a network
+namespace is the machine's own. Clusters side by side share one record, written for the
 first and put back after the last.
 """
 
@@ -13,7 +13,7 @@ from prefect_platform.errors import PlatformError
 
 _SYSCTL = Path("/proc/sys")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-_WRITTEN_BY_NODES = (
+_KUBELET = (
     "kernel.keys.root_maxbytes",
     "kernel.keys.root_maxkeys",
     "kernel.panic",
@@ -21,13 +21,33 @@ _WRITTEN_BY_NODES = (
     "vm.overcommit_memory",
     "vm.panic_on_oom",
 )
+# systemd as the first process, and the files that distributions have it apply at start.
+_SYSTEMD = (
+    "fs.file-max",
+    "fs.inotify.max_user_instances",
+    "fs.inotify.max_user_watches",
+    "fs.nr_open",
+    "fs.protected_fifos",
+    "fs.protected_hardlinks",
+    "fs.protected_regular",
+    "fs.protected_symlinks",
+    "kernel.core_pattern",
+    "kernel.core_pipe_limit",
+    "kernel.core_uses_pid",
+    "kernel.kptr_restrict",
+    "kernel.pid_max",
+    "kernel.printk",
+    "kernel.sysrq",
+    "vm.max_map_count",
+)
 
 
 def record(path: Path) -> None:
     """Write the settings to `path`, unless it already holds those of this boot."""
     if _recorded(path) is not None:
         return
-    settings = {name: _file(name).read_text() for name in _WRITTEN_BY_NODES if _file(name).exists()}
+    written = [name for name in (*_KUBELET, *_SYSTEMD) if _file(name).exists()]
+    settings = {name: _file(name).read_text() for name in written}
     write_atomically(path, json.dumps({"boot": _BOOT.read_text(), "settings": settings}))
 
 
