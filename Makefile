@@ -1,0 +1,57 @@
+# Every entry point of the project; each is one command. Variables given on the command line
+# (CLUSTER, NODES, DATE, ...) reach the commands through the environment.
+.DEFAULT_GOAL := help
+PLATFORM := .venv/bin/prefect-platform
+PYTEST := .venv/bin/pytest
+SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
+
+.PHONY: help deploy-cluster destroy-cluster status ui image logs test test-fast \
+	lint lint-format lint-style lint-types lint-shell lint-dockerfile
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+deploy-cluster: .venv/ready ## set everything up and run the daily ETL once
+	$(PLATFORM) deploy
+
+destroy-cluster: .venv/ready ## remove the cluster and all that was made for it
+	$(PLATFORM) destroy
+
+status: .venv/ready ## show engine, nodes, components, releases, pods not ready and why
+	$(PLATFORM) status
+
+ui: .venv/ready ## open the way to the user interface; prints address and place of the password
+	$(PLATFORM) ui
+
+image: .venv/ready ## build the images and load them into the running cluster
+	$(PLATFORM) image
+
+logs: .venv/ready ## show the logs of the newest flow run, or of RUN=name
+	$(PLATFORM) logs
+
+test: .venv/ready ## run all tests, on a cluster of their own
+	$(PYTEST)
+
+test-fast: .venv/ready ## run the tests that need neither cluster nor root
+	$(PYTEST) --numprocesses auto tests/unit tests/render
+
+lint: lint-format lint-style lint-types lint-shell lint-dockerfile ## check format, style, types, shell and Dockerfile
+
+lint-format: .venv/ready
+	.venv/bin/ruff format --check
+
+lint-style: .venv/ready
+	.venv/bin/ruff check
+
+lint-types: .venv/ready
+	.venv/bin/mypy
+
+lint-shell: .venv/ready
+	.venv/bin/shellcheck $(SHELL_SCRIPTS)
+
+lint-dockerfile: .venv/ready
+	.venv/bin/hadolint Dockerfile
+
+# The one step that runs before there is a Python environment.
+.venv/ready: uv.lock pyproject.toml scripts/create-venv
+	scripts/create-venv

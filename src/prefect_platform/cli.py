@@ -1,0 +1,182 @@
+"""The command line: parse, call, print."""
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
+
+from prefect_platform import reports
+from prefect_platform.cluster.current import CurrentProvider
+from prefect_platform.cluster.kind import KindProvider
+from prefect_platform.cluster.provider import ClusterProvider
+from prefect_platform.console import err, out
+from prefect_platform.deploy import platform
+from prefect_platform.deploy.first_run import parse_day
+from prefect_platform.deploy.secrets import read_auth_string
+from prefect_platform.errors import PlatformError
+from prefect_platform.images.build import Image, build
+from prefect_platform.kubectl import Kubectl
+
+_INTERRUPTED = 130  # as a shell reports the end by Ctrl-C
+_IMAGES = ("platform", "flows", "postgres", "redis", "seaweedfs")
+
+app = typer.Typer(
+    help="Run Prefect on Kubernetes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@dataclass(frozen=True)
+class _Options:
+    cluster: str
+    context: str | None
+    name: str
+    nodes: int | None
+    engine: str | None
+    node_image: str | None
+    builder: str | None
+
+    def provider(self) -> ClusterProvider:
+        if self.cluster == "kind":
+            return KindProvider(
+                self.name,
+                nodes=self.nodes,
+                engine=self.engine,
+                node_image=self.node_image,
+                docker_host=os.environ.get("DOCKER_HOST"),
+            )
+        if self.cluster == "current":
+            return CurrentProvider(self.name, self.context)
+        raise PlatformError(
+            f"CLUSTER={self.cluster} is not a provider; there are kind and current",
+            next_step="make deploy-cluster CLUSTER=kind",
+        )
+
+    def images(self) -> list[Image]:
+        return build(_IMAGES, builder=self.builder)
+
+    def kubectl(self) -> Kubectl:
+        provider = self.provider()
+        if not provider.status().running:
+            raise PlatformError("there is no running cluster", next_step="make deploy-cluster")
+        return Kubectl(provider.kubeconfig())
+
+
+@app.callback()
+def options(  # noqa: PLR0917  typer passes them by name
+    context: typer.Context,
+    cluster: Annotated[str, typer.Option(envvar="CLUSTER", help="kind or current")] = "kind",
+    kube_context: Annotated[
+        str | None, typer.Option("--context", envvar="CONTEXT", help="context of CLUSTER=current")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(envvar="CLUSTER_NAME", help="name of the kind cluster")
+    ] = "prefect-platform",
+    nodes: Annotated[
+        int | None, typer.Option(min=1, envvar="NODES", help="nodes of a new kind cluster")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(envvar="ENGINE", help="force the engine: existing or private")
+    ] = None,
+    node_image: Annotated[
+        str | None, typer.Option(envvar="NODE_IMAGE", help="force it: registry or build")
+    ] = None,
+    builder: Annotated[
+        str | None, typer.Option(envvar="BUILDER", help="force it: docker or buildah")
+    ] = None,
+) -> None:
+    """Run Prefect on Kubernetes."""
+    context.obj = _Options(cluster, kube_context, name, nodes, engine, node_image, builder)
+
+
+@app.command()
+def deploy(
+    context: typer.Context,
+    date: Annotated[
+        str, typer.Option(envvar="DATE", help="the day of the first run, in 2013")
+    ] = "2013-01-01",
+) -> None:
+    """Bring cluster and platform up and run the daily ETL once; again, it changes nothing."""
+    chosen: _Options = context.obj
+    day = parse_day(date)
+    provider = chosen.provider()
+    changed = provider.create()
+    outcome = platform.deploy(provider, chosen.images(), day)
+    reports.print_deployed(provider, outcome, day, changed=changed or outcome.changed)
+
+
+@app.command()
+def destroy(context: typer.Context) -> None:
+    """Remove the cluster and everything that was made for it on this machine."""
+    context.obj.provider().delete()
+    out.print("The cluster is gone; what was built is kept in the cache.")
+
+
+@app.command()
+def status(context: typer.Context) -> None:
+    """Show engine, nodes, components, releases, and pods that are not ready and why."""
+    reports.print_status(context.obj.provider())
+
+
+@app.command()
+def image(context: typer.Context) -> None:
+    """Build the images and load them into the cluster when it runs."""
+    chosen: _Options = context.obj
+    images = chosen.images()
+    provider = chosen.provider()
+    if provider.status().running:
+        platform.load(provider, images)
+    for built in images:
+        out.print(f"{built.reference}  {built.archive}")
+
+
+@app.command()
+def ui(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(envvar="PORT", help="local port")] = 4200,
+) -> None:
+    """Open the way to the user interface; print its address and the place of its password."""
+    kubectl: Kubectl = context.obj.kubectl()
+    reports.refuse_busy_port(port)
+    with kubectl.port_forward("service/prefect-server", 4200, namespace="prefect", local_port=port):
+        reports.print_ui(kubectl, port)
+        signal.pause()
+
+
+@app.command()
+def logs(
+    context: typer.Context,
+    run: Annotated[
+        str | None, typer.Argument(envvar="RUN", help="flow run name; default: the newest")
+    ] = None,
+) -> None:
+    """Show the logs of a flow run, also when its pod is long gone."""
+    kubectl: Kubectl = context.obj.kubectl()
+    auth_string = read_auth_string(kubectl.api())
+    with kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port:
+        reports.print_logs(f"http://127.0.0.1:{port}/api", auth_string, run)
+
+
+def main() -> None:
+    """Run the command line; a failure is one sentence and the next step, never a traceback."""
+    try:
+        app()
+    except PlatformError as error:
+        err.print(f"[red]error:[/] {error.message}", markup=True)
+        err.print(f"[bold]next:[/] {error.next_step}")
+        sys.exit(1)
+    except (ApiException, HTTPError) as error:
+        reason = error.reason if isinstance(error, ApiException) else error
+        err.print(f"[red]error:[/] the Kubernetes API refused or did not answer: {reason}")
+        err.print("[bold]next:[/] make status")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("Interrupted; the same command goes on from here.")
+        sys.exit(_INTERRUPTED)

@@ -1,0 +1,1 @@
+"""What Prefect is told: the work pool, where results live, and the deployments."""

@@ -1,0 +1,22 @@
+"""The work pool, with the base job template that the worker's chart owns."""
+
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.exceptions import ObjectNotFound
+
+
+def apply_work_pool(client: SyncPrefectClient, name: str, template: dict[str, Any]) -> bool:
+    """Create the Kubernetes pool `name` or give it `template`; True when anything changed."""
+    try:
+        pool = client.read_work_pool(name)
+    except ObjectNotFound:
+        client.create_work_pool(
+            WorkPoolCreate(name=name, type="kubernetes", base_job_template=template)
+        )
+        return True
+    if pool.base_job_template == template:
+        return False
+    client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
+    return True

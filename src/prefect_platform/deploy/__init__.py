@@ -1,0 +1,1 @@
+"""From the repository to a running platform: secrets, releases, and the first run."""

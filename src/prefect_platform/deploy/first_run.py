@@ -1,0 +1,86 @@
+"""One run of the daily ETL, so that a new platform has shown that it works."""
+
+import datetime as dt
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from prefect_platform.errors import PlatformError
+
+DEPLOYMENT = "etl-daily/daily"
+_TAG = "first-run"
+_FIRST, _LAST = dt.date(2013, 1, 1), dt.date(2013, 12, 31)
+_ENDS_WITHIN = 15 * 60  # seconds: the extract's own retries alone may take 370
+
+
+def parse_day(text: str) -> dt.date:
+    """Return the day `text`; raises PlatformError when the data has no such day."""
+    try:
+        day = dt.date.fromisoformat(text)
+    except ValueError as error:
+        raise PlatformError(
+            f"DATE={text} is not a date: {error}", next_step="make deploy-cluster DATE=2013-01-01"
+        ) from error
+    if not _FIRST <= day <= _LAST:
+        raise PlatformError(
+            f"DATE={day} is not between {_FIRST} and {_LAST}, the days that the data has",
+            next_step="make deploy-cluster DATE=2013-01-01",
+        )
+    return day
+
+
+def find_or_start(client: SyncPrefectClient, day: dt.date) -> tuple[FlowRun, bool]:
+    """Return the run for `day`, and whether it is new: one that failed is no reason to stop."""
+    deployment = client.read_deployment_by_name(DEPLOYMENT)
+    runs = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+        flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[_TAG])),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+    )
+    for run in runs:
+        state = run.state
+        usable = state is None or not state.is_final() or state.is_completed()
+        if run.parameters.get("date") == day.isoformat() and usable:
+            return run, False
+    return client.create_flow_run_from_deployment(
+        deployment.id, parameters={"date": day.isoformat()}, tags=[_TAG]
+    ), True
+
+
+def wait_for(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
+    """Return `run` once it has completed.
+
+    Raises PlatformError with the state's own message when it ends otherwise or not in time.
+    """
+    attempts = Retrying(
+        retry=retry_if_result(lambda run: run.state is None or not run.state.is_final()),
+        stop=stop_after_delay(_ENDS_WITHIN),
+        wait=wait_fixed(1),
+    )
+    next_step = f"make logs RUN={run.name}"
+    try:
+        ended: FlowRun = attempts(client.read_flow_run, run.id)
+    except RetryError as error:
+        state = error.last_attempt.result().state
+        raise PlatformError(
+            f"the flow run {run.name} has not ended after {_ENDS_WITHIN} s: it is "
+            f"{state.name if state else 'without a state'}",
+            next_step=next_step,
+        ) from error
+    if ended.state is None or not ended.state.is_completed():
+        state = ended.state
+        raise PlatformError(
+            f"the flow run {run.name} ended {state.name}: {state.message}"
+            if state
+            else f"the flow run {run.name} has no state",
+            next_step=next_step,
+        )
+    return ended

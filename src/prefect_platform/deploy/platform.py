@@ -1,0 +1,172 @@
+"""Everything between a cluster that answers and a platform that has run its first flow."""
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kubernetes import client as kubernetes_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+
+from prefect_platform import manifests
+from prefect_platform.cluster.provider import ClusterProvider
+from prefect_platform.cluster.toolchain import tool
+from prefect_platform.configuration.deployments import deploy_all, fingerprint
+from prefect_platform.configuration.prefect_api import prefect_api
+from prefect_platform.configuration.result_storage import apply_result_storage
+from prefect_platform.configuration.work_pool import apply_work_pool
+from prefect_platform.console import step
+from prefect_platform.deploy import first_run
+from prefect_platform.deploy.releases import Release, install
+from prefect_platform.deploy.secrets import bootstrap_secrets, read_auth_string
+from prefect_platform.images.build import Image
+from prefect_platform.kubectl import Kubectl
+from prefect_platform.paths import REPOSITORY
+from prefect_platform.workloads import wait_until_ready
+
+POOL = "default"
+NAMESPACES = ("prefect", "prefect-workers", f"flows-{POOL}", "data")
+_ENVIRONMENT = REPOSITORY / "k8s" / "environments" / "local"
+_READY_WITHIN = 300  # seconds
+_APPLIED = "prefect-platform-deployments"  # the ConfigMap that remembers what was deployed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The first run, and whether anything at all had to be done."""
+
+    run: FlowRun
+    rows: int
+    changed: bool
+
+
+def deploy(provider: ClusterProvider, images: Sequence[Image], day: dt.date) -> Outcome:
+    """Bring the platform of k8s/environments/local up on a running cluster and run the ETL.
+
+    Every step leaves what is already right as it is. Raises PlatformError for the first step
+    that fails; the next call goes on from there.
+    """
+    kubectl = Kubectl(provider.kubeconfig())
+    api = kubectl.api()
+    references = {image.name: image.reference for image in images}
+    changed = load(provider, images)
+    with step("Create namespaces and secrets"):
+        changed |= kubectl.apply((_ENVIRONMENT / "namespaces.yaml").read_text())
+        changed |= bool(bootstrap_secrets(api))
+    server, worker = _releases(references)
+    with step("Install the object store, the warehouse and prefect-server"):
+        rendered = manifests.render(
+            tool("kubectl"), _ENVIRONMENT / "data", list(references.values())
+        )
+        changed |= kubectl.apply(rendered)
+        changed |= install(kubectl, server)
+    with step("Wait for prefect-server"):
+        wait_until_ready(api, server.namespace, _selector(server), within=_READY_WITHIN)
+    with step("Install prefect-worker"):
+        changed |= install(kubectl, worker)
+    auth_string = read_auth_string(api)
+    with kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port:
+        url = f"http://127.0.0.1:{port}/api"
+        with prefect_api(url, auth_string) as prefect:
+            with step("Configure work pool, result storage and deployments"):
+                changed |= _configure(kubectl, api, prefect, url, auth_string)
+            with step("Wait for prefect-worker and the data of the flows"):
+                wait_until_ready(api, worker.namespace, _selector(worker), within=_READY_WITHIN)
+                wait_until_ready(api, "data", "", within=_READY_WITHIN)
+            run, is_new = first_run.find_or_start(prefect, day)
+            with step(f"Run {first_run.DEPLOYMENT} for {day} as {run.name}"):
+                run = first_run.wait_for(prefect, run)
+    return Outcome(run, _count_rows(kubectl, day), changed or is_new)
+
+
+def load(provider: ClusterProvider, images: Sequence[Image]) -> bool:
+    """Make every node hold `images`; True when one was lacking."""
+    with step("Load the images into the nodes") as current:
+        archives = {image.archive for image in images}
+        loaded = [
+            provider.load_images(
+                archive, [image.reference for image in images if image.archive == archive]
+            )
+            for archive in sorted(archives)
+        ]
+        current.detail = "" if any(loaded) else "they have them"
+    return any(loaded)
+
+
+def _releases(references: dict[str, str]) -> tuple[Release, Release]:
+    def image(prefix: str, name: str) -> dict[str, str]:
+        repository, _, tag = references[name].rpartition(":")
+        return {f"{prefix}.repository": repository, f"{prefix}.tag": tag}
+
+    server = Release(
+        name="prefect-server",
+        namespace="prefect",
+        chart=REPOSITORY / "helm" / "prefect-server",
+        values=[_ENVIRONMENT / "server.yaml"],
+        settings={**image("image", "platform"), **image("database.embedded.image", "postgres")},
+    )
+    worker = Release(
+        name="prefect-worker",
+        namespace="prefect-workers",
+        chart=REPOSITORY / "helm" / "prefect-worker",
+        values=[_ENVIRONMENT / "worker.yaml"],
+        settings={**image("image", "platform"), **image("jobs.image", "flows")},
+    )
+    return server, worker
+
+
+def _selector(release: Release) -> str:
+    return f"app.kubernetes.io/instance={release.name}"
+
+
+def _configure(
+    kubectl: Kubectl,
+    api: kubernetes_client.ApiClient,
+    prefect: SyncPrefectClient,
+    url: str,
+    auth_string: str,
+) -> bool:
+    template = kubernetes_client.CoreV1Api(api).read_namespaced_config_map(
+        "prefect-worker-base-job-template", "prefect-workers"
+    )
+    changed = apply_work_pool(prefect, POOL, json.loads(template.data[f"{POOL}.json"]))
+    changed |= apply_result_storage("results")
+    remembered = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": _APPLIED, "namespace": "prefect"},
+        "data": {"fingerprint": fingerprint(REPOSITORY)},
+    }
+    if _remembers(api, remembered["data"]) and _is_deployed(prefect):
+        return changed
+    deploy_all(REPOSITORY, url, auth_string)
+    kubectl.apply(json.dumps(remembered))
+    return True
+
+
+def _remembers(api: kubernetes_client.ApiClient, data: object) -> bool:
+    selector = f"metadata.name={_APPLIED}"
+    found = kubernetes_client.CoreV1Api(api).list_namespaced_config_map(
+        "prefect", field_selector=selector
+    )
+    return any(item.data == data for item in found.items)
+
+
+def _is_deployed(prefect: SyncPrefectClient) -> bool:
+    try:
+        prefect.read_deployment_by_name(first_run.DEPLOYMENT)
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def _count_rows(kubectl: Kubectl, day: dt.date) -> int:
+    """Return how many rows the warehouse has for `day`, asked from inside the database's pod."""
+    psql = ["psql", "--username=warehouse", "--dbname=warehouse", "-At", f"--set=day={day}"]
+    counted = kubectl(
+        *("--namespace", "data", "exec", "--stdin", "statefulset/warehouse", "--", *psql),
+        stdin="SELECT count(*) FROM daily_delays WHERE day = :'day'",
+    )
+    return int(counted)

@@ -1,0 +1,153 @@
+"""What the commands print when they are done."""
+
+import datetime as dt
+import shlex
+import socket
+
+from kubernetes import client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterName,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.sorting import FlowRunSort, LogSort
+from rich.table import Table
+
+from prefect_platform.cluster.provider import ClusterProvider
+from prefect_platform.configuration.prefect_api import prefect_api
+from prefect_platform.console import out
+from prefect_platform.deploy.platform import NAMESPACES, Outcome
+from prefect_platform.deploy.releases import installed
+from prefect_platform.errors import PlatformError
+from prefect_platform.kubectl import Kubectl
+from prefect_platform.workloads import unready_pods
+
+_SHOW_LOGIN = (
+    "kubectl --namespace prefect get secret prefect-auth "
+    '--output go-template=\'{{index .data "auth-string" | base64decode}}{{"\\n"}}\''
+)
+_SYSTEM = ("kube-system", "local-path-storage")
+_PAGE = 200  # the server's limit for one request
+
+
+def print_deployed(
+    provider: ClusterProvider, outcome: Outcome, day: dt.date, *, changed: bool
+) -> None:
+    """Print where everything is, and what to type next."""
+    run = outcome.run
+    core = client.CoreV1Api(Kubectl(provider.kubeconfig()).api())
+    table = _table("The platform runs" if changed else "Nothing changed: the platform runs")
+    for namespace in NAMESPACES:
+        pods = core.list_namespaced_pod(namespace).items
+        table.add_row(
+            f"namespace {namespace}",
+            "\n".join(f"{pod.metadata.name} {pod.status.phase}" for pod in pods) or "no pod",
+        )
+    table.add_row("URL", "http://prefect-server.prefect.svc.cluster.local:4200 (make ui)")
+    table.add_row("flow run", f"{run.name}: {run.state_name}")
+    table.add_row("its Job", (run.infrastructure_pid or "unknown").rpartition(":")[2])
+    table.add_row("its rows", f"{outcome.rows} in daily_delays of the warehouse, day {day}")
+    table.add_row("its object", f"s3://artifacts/etl-daily/{day}.parquet")
+    out.print(table)
+    out.print("To use kubectl and docker:")
+    for name, value in provider.environment().items():
+        quoted = f'"{value}"' if "$" in value else shlex.quote(value)
+        out.print(f"  export {name}={quoted}")
+    out.print("Next: make ui, make status, make logs, kubectl --namespace flows-default get pods")
+
+
+def print_status(provider: ClusterProvider) -> None:
+    """Print the cluster's facts, its components, the releases, and pods that are not ready."""
+    status = provider.status()
+    table = _table("Status")
+    for label, value in status.facts:
+        table.add_row(label, value)
+    if not status.running:
+        out.print(table)
+        return
+    kubectl = Kubectl(provider.kubeconfig())
+    api = kubectl.api()
+    core = client.CoreV1Api(api)
+    for node in core.list_node().items:
+        ready = next(c for c in node.status.conditions if c.type == "Ready")
+        unschedulable = ", cordoned" if node.spec.unschedulable else ""
+        state = "Ready" if ready.status == "True" else f"not ready: {ready.message}"
+        table.add_row("kubelet", f"{node.metadata.name}: {state}{unschedulable}")
+    existing = {item.metadata.name for item in core.list_namespace().items}
+    for namespace in _SYSTEM:
+        if namespace in existing:
+            table.add_row("component", _ready_count(core, api, namespace))
+    for release in installed(kubectl):
+        table.add_row(
+            "release",
+            f"{release['namespace']}/{release['name']} {release['chart']}: {release['status']}, "
+            f"revision {release['revision']}",
+        )
+    unready = [
+        pod
+        for namespace in (*_SYSTEM, *NAMESPACES)
+        if namespace in existing
+        for pod in unready_pods(api, namespace)
+    ]
+    for pod in unready:
+        table.add_row("[red]not ready[/]", str(pod))
+    if not unready:
+        table.add_row("not ready", "none")
+    out.print(table)
+
+
+def print_ui(kubectl: Kubectl, port: int) -> None:
+    """Print the address of the user interface and where its password is, never the password."""
+    out.print(f"Prefect: http://127.0.0.1:{port} (Ctrl-C closes the way)")
+    out.print("User and password, joined by a colon, are in a Secret:")
+    out.print(f"  KUBECONFIG={kubectl.kubeconfig} {_SHOW_LOGIN}", markup=False)
+
+
+def print_logs(url: str, auth_string: str, name: str | None) -> None:
+    """Print the logs of the newest flow run, or the newest one called `name`."""
+    wanted = FlowRunFilter(name=FlowRunFilterName(any_=[name])) if name else None
+    with prefect_api(url, auth_string) as prefect:
+        runs = prefect.read_flow_runs(
+            flow_run_filter=wanted, sort=FlowRunSort.START_TIME_DESC, limit=1
+        )
+        if not runs:
+            raise PlatformError(
+                f"there is no flow run called {name}" if name else "no flow has run yet",
+                next_step="make ui, to see the flow runs",
+            )
+        run = runs[0]
+        out.print(f"{run.name}: {run.state_name}", markup=False)
+        offset = 0
+        of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+        while page := prefect.read_logs(
+            of_run, limit=_PAGE, offset=offset, sort=LogSort.TIMESTAMP_ASC
+        ):
+            for line in page:
+                out.print(f"{line.timestamp:%H:%M:%S} {line.message}", markup=False)
+            offset += len(page)
+
+
+def refuse_busy_port(port: int) -> None:
+    """Raise PlatformError when something on this machine listens on `port` already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise PlatformError(
+                f"the port {port} of 127.0.0.1 cannot be used: {error.strerror}",
+                next_step=f"make ui PORT={port + 1}",
+            ) from error
+
+
+def _ready_count(core: client.CoreV1Api, api: client.ApiClient, namespace: str) -> str:
+    pods = core.list_namespaced_pod(namespace).items
+    return f"{namespace}: {len(pods) - len(unready_pods(api, namespace))} of {len(pods)} pods ready"
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    return table

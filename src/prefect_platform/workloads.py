@@ -1,0 +1,108 @@
+"""Which workloads are not ready, and why: for waiting, and for `status`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kubernetes import client
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from prefect_platform.errors import PlatformError
+
+_QUIET = ("ContainerCreating", "PodInitializing")
+
+
+@dataclass(frozen=True)
+class Unready:
+    """A workload or pod that does not serve yet, and the reason that Kubernetes gives."""
+
+    namespace: str
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.namespace}: {self.reason}"
+
+
+def unready_pods(api: client.ApiClient, namespace: str, selector: str = "") -> list[Unready]:
+    """Return the pods of `namespace` that are neither ready nor finished well."""
+    pods = client.CoreV1Api(api).list_namespaced_pod(namespace, label_selector=selector).items
+    return [
+        Unready(namespace, f"pod/{pod.metadata.name}", _pod_reason(pod))
+        for pod in pods
+        if pod.status.phase != "Succeeded" and not _is_ready(pod)
+    ]
+
+
+def unready_workloads(api: client.ApiClient, namespace: str, selector: str) -> list[Unready]:
+    """Return Deployments and StatefulSets whose current version is not fully ready, and Jobs
+    that have not completed."""
+    apps, batch = client.AppsV1Api(api), client.BatchV1Api(api)
+    found = []
+    for kind, listed in (
+        ("deployment", apps.list_namespaced_deployment),
+        ("statefulset", apps.list_namespaced_stateful_set),
+    ):
+        for item in listed(namespace, label_selector=selector).items:
+            wanted, ready = item.spec.replicas, item.status.ready_replicas or 0
+            current = (
+                item.status.observed_generation == item.metadata.generation
+                and (item.status.updated_replicas or 0) == wanted
+                and (item.status.replicas or 0) == wanted
+            )
+            if not current or ready != wanted:
+                reason = f"{ready} of {wanted} ready" if current else "the new version rolls out"
+                found.append(Unready(namespace, f"{kind}/{item.metadata.name}", reason))
+    for job in batch.list_namespaced_job(namespace, label_selector=selector).items:
+        conditions = {c.type for c in job.status.conditions or [] if c.status == "True"}
+        if "Complete" not in conditions:
+            reason = "failed" if "Failed" in conditions else "still runs"
+            found.append(Unready(namespace, f"job/{job.metadata.name}", reason))
+    return found
+
+
+def wait_until_ready(
+    api: client.ApiClient, namespace: str, selector: str, *, within: float
+) -> None:
+    """Return when all workloads of `selector` are ready; raise PlatformError after `within` s."""
+    attempts = Retrying(
+        retry=retry_if_result(bool), stop=stop_after_delay(within), wait=wait_fixed(1)
+    )
+    try:
+        attempts(unready_workloads, api, namespace, selector)
+    except RetryError as error:
+        workloads = unready_workloads(api, namespace, selector)
+        causes = unready_pods(api, namespace, selector) or workloads
+        raise PlatformError(
+            f"not ready after {within:.0f} s: " + "; ".join(str(cause) for cause in causes),
+            next_step=f"make status, or kubectl --namespace {namespace} get events",
+        ) from error
+
+
+def _is_ready(pod: client.V1Pod) -> bool:
+    conditions = pod.status.conditions or []
+    return any(c.type == "Ready" and c.status == "True" for c in conditions)
+
+
+def _pod_reason(pod: client.V1Pod) -> str:
+    return next(_pod_reasons(pod), f"phase {pod.status.phase}")
+
+
+def _pod_reasons(pod: client.V1Pod) -> Iterator[str]:
+    for condition in pod.status.conditions or []:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            yield f"{condition.reason}: {condition.message}"
+    statuses = [
+        *(pod.status.init_container_statuses or []),
+        *(pod.status.container_statuses or []),
+    ]
+    for status in statuses:
+        waiting, ended = status.state.waiting, status.state.terminated
+        last = status.last_state.terminated
+        if waiting and waiting.reason not in _QUIET:
+            before = f", last exit code {last.exit_code} ({last.reason})" if last else ""
+            yield f"{status.name}: {waiting.reason}: {waiting.message or ''}{before}"
+        if ended and ended.exit_code != 0:
+            yield f"{status.name}: ended with exit code {ended.exit_code} ({ended.reason})"
+    for status in statuses:
+        if not status.ready and not status.state.terminated:
+            yield f"{status.name} has started but is not ready yet"
