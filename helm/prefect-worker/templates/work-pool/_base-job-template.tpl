@@ -82,7 +82,7 @@ variables:
       title: Image
       description: Image of the flow; it holds the flow's code and Prefect.
       type: string
-      default: {{ include "prefect-worker.image" $jobs.image }}
+      default: {{ include "prefect-worker.image" $jobs.image | quote }}
     image_pull_policy:
       title: Image Pull Policy
       description: When the node pulls the image.

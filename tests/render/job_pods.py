@@ -1,0 +1,85 @@
+"""The Job that the installed worker makes of the rendered base job template."""
+
+import asyncio
+import json
+import os
+from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
+
+import prefect_kubernetes.worker  # type: ignore[import-untyped]
+from kubernetes_asyncio.client import V1Job
+from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    temporary_settings,
+)
+from prefect_kubernetes.worker import KubernetesWorker, KubernetesWorkerJobConfiguration
+
+from tests.render.rendering import Object, Story, find, objects
+
+AUTH_STRING = "admin:never-in-a-job"
+_API_URL = "http://prefect-server.prefect.svc.cluster.local:4200/api"
+
+
+def base_job_template(story: Story) -> dict[str, Any]:
+    """Return the pool's template out of the ConfigMap, as the configuration step reads it."""
+    data = find(objects(story), "ConfigMap", "work-pool")["data"]
+    assert list(data) == ["default.json"]
+    template: dict[str, Any] = json.loads(data["default.json"])
+    return template
+
+
+def created_job(story: Story, **job_variables: object) -> Object:
+    """Return the Job that a worker with the rendered environment sends to Kubernetes."""
+    sent: list[Object] = []
+
+    class Recorder:
+        def __init__(self, _client: object) -> None: ...
+
+        async def create_namespaced_job(self, namespace: str, manifest: Object) -> V1Job:
+            assert namespace == manifest["metadata"]["namespace"]
+            sent.append(manifest)
+            return V1Job()
+
+    with (
+        patch.dict(os.environ, _integration_settings(story)),
+        patch.object(prefect_kubernetes.worker, "BatchV1Api", Recorder),
+        temporary_settings(
+            {
+                PREFECT_API_URL: _API_URL,
+                PREFECT_API_AUTH_STRING: AUTH_STRING,
+                PREFECT_HOME: "/tmp/prefect",  # noqa: S108 - a path in the pod
+            }
+        ),
+    ):
+        asyncio.run(_submit(base_job_template(story), job_variables))
+    return sent[0]
+
+
+async def _submit(template: dict[str, Any], job_variables: dict[str, object]) -> None:
+    flow = Flow(name="etl-daily", labels={})
+    run = FlowRun(id=uuid4(), flow_id=flow.id, name="quiet-otter", deployment_id=uuid4())
+    pool = WorkPool(
+        name="default",
+        type="kubernetes",
+        base_job_template=template,
+        default_queue_id=uuid4(),
+    )
+    configuration = await KubernetesWorkerJobConfiguration.from_template_and_values(
+        template, job_variables
+    )
+    configuration.prepare_for_flow_run(run, flow=flow, work_pool=pool, worker_name="worker-0")
+    await KubernetesWorker(work_pool_name="default")._create_job(configuration, client=None)
+
+
+def _integration_settings(story: Story) -> dict[str, str]:
+    """Return what the worker's pod sets for prefect-kubernetes, which reads it from the process."""
+    pod = find(objects(story), "Deployment", "worker")["spec"]["template"]["spec"]
+    return {
+        variable["name"]: variable["value"]
+        for variable in pod["containers"][0]["env"]
+        if variable["name"].startswith("PREFECT_INTEGRATIONS_")
+    }

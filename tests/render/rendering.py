@@ -1,0 +1,121 @@
+"""Render each story once: a chart with values that somebody has, or a folder of manifests."""
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prefect_platform import manifests
+from prefect_platform.cluster.toolchain import tool
+from prefect_platform.paths import REPOSITORY
+
+HELM_CHARTS = REPOSITORY / "helm"
+LOCAL = REPOSITORY / "k8s" / "environments" / "local"
+IMAGES = [
+    f"prefect-platform.local/{name}:0123456789ab" for name in ("flows", "postgres", "seaweedfs")
+]
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A chart, the values files that somebody gives it, and single values as on `--set-json`."""
+
+    chart: str
+    namespace: str
+    files: tuple[Path, ...] = ()
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.chart, self.namespace, self.files, json.dumps(dict(self.values))))
+
+    def with_values(self, values: Mapping[str, object]) -> "Story":
+        return Story(self.chart, self.namespace, self.files, {**self.values, **values})
+
+
+_SERVER_TAGS = {"image.tag": "0123456789ab", "database.embedded.image.tag": "ba9876543210"}
+_WORKER_TAGS = {"image.tag": "0123456789ab", "jobs.image.tag": "0123456789ab"}
+
+STORIES = {
+    "server": Story("prefect-server", "prefect", values=_SERVER_TAGS),
+    "server-local": Story("prefect-server", "prefect", (LOCAL / "server.yaml",), _SERVER_TAGS),
+    "server-external-host": Story(
+        "prefect-server",
+        "prefect",
+        values={
+            **_SERVER_TAGS,
+            "database.mode": "external",
+            "database.external.host": "db.example.org",
+        },
+    ),
+    "server-external-url": Story(
+        "prefect-server",
+        "prefect",
+        values={
+            **_SERVER_TAGS,
+            "database.mode": "external",
+            "database.external.connectionUrlSecret.name": "our-database",
+        },
+    ),
+    "worker": Story("prefect-worker", "prefect-workers", values=_WORKER_TAGS),
+    "worker-local": Story(
+        "prefect-worker", "prefect-workers", (LOCAL / "worker.yaml",), _WORKER_TAGS
+    ),
+}
+
+
+@cache
+def template(story: Story) -> subprocess.CompletedProcess[str]:
+    """Run `helm template`; the caller looks at its exit code."""
+    argv: list[str | Path] = [tool("helm"), "template", story.chart, HELM_CHARTS / story.chart]
+    argv += ["--namespace", story.namespace]
+    for file in story.files:
+        argv += ["--values", file]
+    for key, value in story.values.items():
+        argv += ["--set-json", f"{key}={json.dumps(value)}"]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def objects(story: Story) -> list[Object]:
+    """Return what a story renders; fail with helm's own words when it does not."""
+    rendered = template(story)
+    assert rendered.returncode == 0, rendered.stderr
+    return [item for item in yaml.safe_load_all(rendered.stdout) if item]
+
+
+@cache
+def local_data() -> str:
+    """Render the object store and the warehouse of the local environment."""
+    return manifests.render(tool("kubectl"), LOCAL / "data", IMAGES)
+
+
+def all_objects() -> dict[str, list[Object]]:
+    """Return everything that the repository renders, by story."""
+    rendered = {name: objects(story) for name, story in STORIES.items()}
+    rendered["data-local"] = json.loads(local_data())["items"]
+    rendered["namespaces-local"] = list(yaml.safe_load_all((LOCAL / "namespaces.yaml").read_text()))
+    return rendered
+
+
+def find(rendered: list[Object], kind: str, component: str) -> Object:
+    """Return the one object of a kind that a component has."""
+    found = [
+        item
+        for item in rendered
+        if item["kind"] == kind
+        and item["metadata"]["labels"]["app.kubernetes.io/component"] == component
+    ]
+    assert len(found) == 1, f"{len(found)} objects of kind {kind} for {component}"
+    return found[0]
+
+
+def containers(pod: Object) -> Iterator[Object]:
+    """Return the init containers and the containers of a pod's spec."""
+    yield from pod.get("initContainers", [])
+    yield from pod["containers"]

@@ -1,0 +1,143 @@
+"""The base job template is one that the installed worker makes hardened Jobs of."""
+
+import json
+
+import pytest
+from prefect_kubernetes.worker import KubernetesWorkerVariables  # type: ignore[import-untyped]
+
+from tests.render.job_pods import AUTH_STRING, base_job_template, created_job
+from tests.render.rendering import STORIES, Object, find, objects
+
+LOCAL = STORIES["worker-local"]
+_DEADLINE = 7200
+
+
+def environment(job: Object) -> dict[str, Object]:
+    """Return the container's variables by name; fails when one is there twice."""
+    variables = job["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert len({variable["name"] for variable in variables}) == len(variables)
+    return {variable["name"]: variable for variable in variables}
+
+
+def test_no_secret_is_written_into_a_job() -> None:
+    job = created_job(LOCAL)
+    assert AUTH_STRING not in json.dumps(job)
+    by_reference = {
+        name: (variable["valueFrom"]["secretKeyRef"]["name"])
+        for name, variable in environment(job).items()
+        if "valueFrom" in variable
+    }
+    assert by_reference == {
+        "PREFECT_API_AUTH_STRING": "prefect-auth",
+        "AWS_ACCESS_KEY_ID": "object-store",
+        "AWS_SECRET_ACCESS_KEY": "object-store",
+        "WAREHOUSE_PASSWORD": "warehouse",
+    }
+
+
+def test_plain_variables_of_the_values_reach_the_run() -> None:
+    variables = environment(created_job(LOCAL))
+    assert variables["AWS_ENDPOINT_URL_S3"]["value"] == (
+        "http://object-store.data.svc.cluster.local:8333"
+    )
+    assert variables["WAREHOUSE_PORT"]["value"] == "5432"
+    assert variables["PREFECT_RESULTS_PERSIST_BY_DEFAULT"]["value"] == "true"
+
+
+def test_a_deployment_overrides_single_fields_and_keeps_the_rest() -> None:
+    job = created_job(
+        LOCAL,
+        image="registry.example.org/team/flows:7",
+        env={"RAW_BUCKET": "other", "TEAM": "a"},
+        labels={"team": "a"},
+        cpu_request="1",
+        cpu_limit="2",
+        memory_request="1Gi",
+        memory_limit="2Gi",
+        active_deadline_seconds=_DEADLINE,
+    )
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "registry.example.org/team/flows:7"
+    assert container["resources"] == {
+        "requests": {"cpu": "1", "memory": "1Gi"},
+        "limits": {"cpu": "2", "memory": "2Gi"},
+    }
+    assert job["spec"]["activeDeadlineSeconds"] == _DEADLINE
+    for labelled in (job, job["spec"]["template"]):
+        assert labelled["metadata"]["labels"]["team"] == "a"
+        assert labelled["metadata"]["labels"]["app.kubernetes.io/component"] == "flow-run"
+    variables = environment(job)
+    assert variables["RAW_BUCKET"]["value"] == "other"
+    assert variables["TEAM"]["value"] == "a"
+    assert variables["ARTIFACTS_BUCKET"]["value"] == "artifacts"
+    assert "valueFrom" in variables["WAREHOUSE_PASSWORD"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"namespace": "kube-system"},
+        {"service_account_name": "prefect-worker"},
+        {"backoff_limit": 3},
+        {"job_manifest": {}},
+        {"cluster_config": {"config_file": {}, "context_name": "elsewhere"}},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_what_isolates_a_run_cannot_be_overridden(variables: dict[str, object]) -> None:
+    def comparable(job: Object) -> object:
+        spec = job["spec"]
+        return (
+            job["metadata"]["namespace"],
+            spec["backoffLimit"],
+            {
+                **spec["template"]["spec"],
+                "containers": None,
+            },
+        )
+
+    assert comparable(created_job(LOCAL, **variables)) == comparable(created_job(LOCAL))
+
+
+def test_each_variable_is_one_of_the_installed_worker_or_the_deadline() -> None:
+    declared = base_job_template(LOCAL)["variables"]["properties"]
+    known = KubernetesWorkerVariables.model_json_schema()["properties"]
+    assert set(declared) - set(known) == {"active_deadline_seconds"}
+
+
+def test_the_job_ends_in_time_and_is_cleaned_up() -> None:
+    spec = created_job(LOCAL)["spec"]
+    assert spec["backoffLimit"] == 0
+    assert spec["activeDeadlineSeconds"] > 0
+    assert spec["ttlSecondsAfterFinished"] >= 0
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_worker_has_rights_in_the_namespace_of_its_jobs_alone() -> None:
+    rendered = objects(LOCAL)
+    kinds = {item["kind"] for item in rendered}
+    assert not kinds & {"ClusterRole", "ClusterRoleBinding"}
+    role, binding = find(rendered, "Role", "worker"), find(rendered, "RoleBinding", "worker")
+    job_namespace = created_job(LOCAL)["metadata"]["namespace"]
+    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == job_namespace
+    assert {
+        (resource, verb)
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    } == {
+        *(("jobs", verb) for verb in ("create", "get", "list", "watch", "delete")),
+        ("pods", "list"),
+        ("pods", "watch"),
+        ("pods/log", "get"),
+    }
+
+
+def test_the_job_runs_under_the_account_without_a_token() -> None:
+    account = find(objects(LOCAL), "ServiceAccount", "flow-run")
+    job = created_job(LOCAL)
+    assert account["automountServiceAccountToken"] is False
+    assert account["metadata"]["namespace"] == job["metadata"]["namespace"]
+    pod = job["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == account["metadata"]["name"]
+    assert pod["automountServiceAccountToken"] is False

@@ -1,0 +1,72 @@
+"""Every setting that we render exists in the pinned Prefect and its integrations."""
+
+from collections.abc import Iterator
+
+import prefect_redis.cleanup_queue  # type: ignore[import-untyped]
+import prefect_redis.client  # type: ignore[import-untyped]
+import prefect_redis.messaging  # type: ignore[import-untyped]
+import pytest
+from prefect.settings.base import PrefectBaseSettings
+from prefect.settings.models.root import Settings
+from prefect_kubernetes.settings import KubernetesSettings  # type: ignore[import-untyped]
+from pydantic import AliasChoices
+
+from tests.render.rendering import all_objects, containers
+
+# Read without a settings model; each with the place that reads it.
+READ_BY_GETENV = {
+    "PREFECT_SERVER_ENCRYPTION_KEY": "prefect/server/utilities/encryption.py",
+}
+_REDIS_MODELS = [
+    model
+    for module in (prefect_redis.client, prefect_redis.cleanup_queue, prefect_redis.messaging)
+    for model in vars(module).values()
+    if isinstance(model, type)
+    and issubclass(model, PrefectBaseSettings)
+    and model is not PrefectBaseSettings
+]
+
+
+def variables_of(model: type[PrefectBaseSettings]) -> Iterator[str]:
+    """Return the names of all environment variables that a settings model reads."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, PrefectBaseSettings):
+            yield from variables_of(annotation)
+        elif isinstance(field.validation_alias, AliasChoices):
+            for alias in field.validation_alias.choices:
+                if isinstance(alias, str):
+                    yield alias.upper()
+        else:
+            yield f"{model.model_config['env_prefix']}{name}".upper()
+
+
+@pytest.fixture(scope="module")
+def known() -> set[str]:
+    """Return what Prefect and its integrations read."""
+    models = [Settings, KubernetesSettings, *_REDIS_MODELS]
+    return {name for model in models for name in variables_of(model)}
+
+
+def test_every_rendered_setting_is_read_by_the_pinned_prefect(known: set[str]) -> None:
+    rendered = {
+        variable["name"]
+        for items in all_objects().values()
+        for item in items
+        if "template" in item.get("spec", {})
+        for container in containers(item["spec"]["template"]["spec"])
+        for variable in container.get("env", [])
+        if variable["name"].startswith("PREFECT_")
+    }
+    assert len(rendered) > 20
+    assert rendered - known == set(READ_BY_GETENV)
+
+
+def test_settings_of_each_model_are_found(known: set[str]) -> None:
+    assert {
+        "PREFECT_API_URL",
+        "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE",
+        "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES",
+        "PREFECT_REDIS_MESSAGING_URL",
+    } <= known
+    assert "PREFECT_SERVER_DATABASE_POOL" not in known

@@ -1,0 +1,117 @@
+"""What a second apply changes: nothing, or what has to change."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from prefect_platform import manifests
+from prefect_platform.cluster.toolchain import tool
+from prefect_platform.errors import PlatformError
+from tests.render.rendering import IMAGES, LOCAL, STORIES, Object, Story, find, objects
+
+SERVER = STORIES["server"]
+
+
+def migrations(story: Story) -> Object:
+    return find(objects(story), "Job", "migrations")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"image.tag": "aaaaaaaaaaaa"},
+        {"database.name": "other"},
+        {"database.mode": "external", "database.external.host": "db.example.org"},
+        {"migrations.activeDeadlineSeconds": 60},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_a_migration_job_that_differs_has_another_name(values: dict[str, object]) -> None:
+    before, after = migrations(SERVER), migrations(SERVER.with_values(values))
+    assert before["spec"] != after["spec"]
+    assert before["metadata"]["name"] != after["metadata"]["name"]
+
+
+def test_a_finished_migration_job_is_left_alone_by_other_changes() -> None:
+    changed = SERVER.with_values({"api.logLevel": "DEBUG", "ui.enabled": False})
+    assert migrations(SERVER) == migrations(changed)
+
+
+def test_the_migration_job_is_no_hook() -> None:
+    # A hook after the install and an API that waits for it would wait for each other.
+    for item in objects(SERVER):
+        assert "helm.sh/hook" not in item["metadata"].get("annotations", {})
+
+
+def test_the_api_waits_for_the_database_of_the_migration_job() -> None:
+    for name in ("server", "server-external-host", "server-external-url"):
+        rendered = objects(STORIES[name])
+        pod = find(rendered, "Deployment", "api")["spec"]["template"]["spec"]
+        job = find(rendered, "Job", "migrations")["spec"]["template"]["spec"]["containers"][0]
+
+        def database(container: Object) -> list[Object]:
+            return [
+                variable
+                for variable in container["env"]
+                if variable["name"].startswith("PREFECT_SERVER_DATABASE_")
+                and variable["name"] != "PREFECT_SERVER_DATABASE_MIGRATE_ON_START"
+            ]
+
+        waiting, api = pod["initContainers"][0], pod["containers"][0]
+        assert waiting["command"][-1] == "await-migrations"
+        assert waiting["image"] == api["image"] == job["image"]
+        assert database(waiting) == database(api) == database(job) != []
+
+
+def test_two_servers_never_share_the_in_memory_messaging() -> None:
+    assert find(objects(SERVER), "Deployment", "api")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Return a copy of the local data services' folder."""
+    return Path(shutil.copytree(LOCAL / "data", tmp_path / "data"))
+
+
+def publish_job(data: Path, images: list[str]) -> tuple[Object, list[Object]]:
+    items = json.loads(manifests.render(tool("kubectl"), data, images))["items"]
+    return find(items, "Job", "publish-flights"), items
+
+
+def test_data_manifests_render_the_same_twice(data: Path) -> None:
+    assert publish_job(data, IMAGES) == publish_job(data, IMAGES)
+
+
+def test_a_changed_script_makes_a_new_publish_job(data: Path) -> None:
+    before, _ = publish_job(data, IMAGES)
+    script = data / "publish_flights.py"
+    script.write_text(f"{script.read_text()}\n# changed\n")
+    after, items = publish_job(data, IMAGES)
+    assert before["metadata"]["name"] != after["metadata"]["name"]
+    mounted = after["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
+    assert mounted in [item["metadata"]["name"] for item in items if item["kind"] == "ConfigMap"]
+
+
+def test_a_changed_image_makes_a_new_publish_job(data: Path) -> None:
+    other = [image.replace("flows:0123456789ab", "flows:ffffffffffff") for image in IMAGES]
+    before, after = publish_job(data, IMAGES)[0], publish_job(data, other)[0]
+    assert before["metadata"]["name"] != after["metadata"]["name"]
+
+
+def test_an_image_that_was_not_built_is_named(data: Path) -> None:
+    with pytest.raises(PlatformError, match=r"object-store of .* was not built"):
+        publish_job(data, IMAGES[:2])
+
+
+def test_the_namespaces_refuse_pods_that_are_not_restricted() -> None:
+    namespaces = {
+        item["metadata"]["name"]: item["metadata"]["labels"]
+        for item in yaml.safe_load_all((LOCAL / "namespaces.yaml").read_text())
+    }
+    assert set(namespaces) == {"prefect", "prefect-workers", "flows-default", "data"}
+    for labels in namespaces.values():
+        for mode in ("enforce", "audit", "warn"):
+            assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"

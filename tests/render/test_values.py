@@ -1,0 +1,172 @@
+"""The values are a public interface: each key works, an unknown one is refused, so is harm."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import prefect
+import pytest
+import yaml
+
+from tests.render.rendering import HELM_CHARTS, STORIES, template
+
+_OTHER_STRINGS = {
+    "pullPolicy": "Always",
+    "mode": "external",
+    "logLevel": "DEBUG",
+    "apiUrl": "https://prefect.example.org/api",
+    "url": "https://prefect.example.org/api",
+    **dict.fromkeys(["cpu", "memory", "size", "tmpSizeLimit"], "7Gi"),
+}
+
+
+def leaves(values: dict[str, Any], parents: tuple[str, ...] = ()) -> Iterator[tuple[str, object]]:
+    """Return each key that holds a value, with its default."""
+    for key, value in values.items():
+        path = (*parents, key)
+        if isinstance(value, dict) and value:
+            yield from leaves(value, path)
+        else:
+            yield ".".join(path), value
+
+
+def another(key: str, value: object) -> object:
+    """Return a valid value other than the default."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case str():
+            return _OTHER_STRINGS.get(key.rpartition(".")[2], f"{value}x")
+        case list():
+            return [{"name": "ANOTHER", "value": "1"}]
+        case _:
+            return {"another": "1"}
+
+
+_LEAVES = [
+    (chart, key, default)
+    for chart in ("prefect-server", "prefect-worker")
+    for key, default in leaves(yaml.safe_load((HELM_CHARTS / chart / "values.yaml").read_text()))
+]
+
+
+@pytest.mark.parametrize(("chart", "key", "default"), _LEAVES)
+def test_every_key_of_the_values_is_used(chart: str, key: str, default: object) -> None:
+    # Used: it changes what is rendered, or a guard refuses the change with a sentence.
+    value = {key: another(key, default)}
+    for story in STORIES.values():
+        if story.chart == chart and not story.files:
+            changed = template(story.with_values(value))
+            assert "values don't meet the specifications" not in changed.stderr, changed.stderr
+            if changed.stdout != template(story).stdout:
+                return
+    pytest.fail(f"no template uses {key}")
+
+
+@pytest.mark.parametrize(
+    ("story", "parent", "key"),
+    [
+        ("server", "", "apis"),
+        ("server", "api.", "replica"),
+        ("server", "image.", "tags"),
+        ("server", "database.embedded.storage.", "sizes"),
+        ("server", "database.external.connectionUrlSecret.", "names"),
+        ("worker", "worker.", "limit"),
+        ("worker", "jobs.resources.requests.", "gpu"),
+        ("worker", "workPool.", "type"),
+    ],
+)
+def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
+    refused = template(STORIES[story].with_values({f"{parent}{key}": "1"}))
+    assert refused.returncode != 0
+    assert f"additional properties '{key}' not allowed" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("story", "values", "sentence"),
+    [
+        ("server", {"image.tag": ""}, "image.tag is empty: name the image"),
+        ("server", {"image.tag": "latest"}, "image.tag is `latest`"),
+        (
+            "server",
+            {"database.embedded.image.tag": ""},
+            "database.embedded.image.tag is empty",
+        ),
+        ("server", {"api.replicas": 2}, "api.replicas is 2, but messaging is in memory"),
+        ("server", {"auth.existingSecret": ""}, "without authentication everyone"),
+        ("server", {"encryption.existingSecret": ""}, "in the same database"),
+        ("server", {"database.mode": "external"}, "no database is named"),
+        (
+            "server",
+            {"database.external.host": "db.example.org"},
+            "set database.mode=external",
+        ),
+        (
+            "server-external-url",
+            {"database.external.host": "db.example.org"},
+            "which database is meant",
+        ),
+        (
+            "server",
+            {"api.extraEnv": [{"name": "PREFECT_SERVER_DATABASE_HOST", "value": "x"}]},
+            "the migration Job would not see",
+        ),
+        ("worker", {"jobs.image.tag": ""}, "jobs.image.tag is empty"),
+        ("worker", {"auth.existingSecret": ""}, "does not run without authentication"),
+        ("worker", {"jobs.namespace": "prefect-workers"}, "a namespace of their own"),
+        (
+            "worker",
+            {
+                "worker.extraEnv": [
+                    {
+                        "name": "PREFECT_API_KEY",
+                        "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}},
+                    }
+                ]
+            },
+            "copies Prefect's settings into each Job in plain text",
+        ),
+        (
+            "worker",
+            {"jobs.env": [{"name": "PREFECT_API_AUTH_STRING", "value": "admin:x"}]},
+            "use api.url and auth",
+        ),
+        ("worker", {"jobs.env": [{"name": "EMPTY"}]}, "neither value nor valueFrom"),
+    ],
+)
+def test_an_unsafe_combination_is_refused_with_the_way_out(
+    story: str, values: dict[str, object], sentence: str
+) -> None:
+    refused = template(STORIES[story].with_values(values))
+    assert refused.returncode != 0
+    assert sentence in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("story", "values"),
+    [
+        ("server", {"api.replicas": 0}),
+        ("server", {"api.extraEnv": [{"name": "PREFECT_SERVER_LOGGING_LEVEL", "value": "X"}]}),
+        (
+            "server",
+            {
+                "api.extraEnv": [
+                    {"name": "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE", "value": "9"}
+                ]
+            },
+        ),
+        ("worker", {"worker.extraEnv": [{"name": "PREFECT_LOGGING_LEVEL", "value": "DEBUG"}]}),
+    ],
+)
+def test_a_guard_lets_what_is_safe_pass(story: str, values: dict[str, object]) -> None:
+    rendered = template(STORIES[story].with_values(values))
+    assert rendered.returncode == 0, rendered.stderr
+
+
+def test_charts_and_environments_name_the_same_release_of_prefect() -> None:
+    versions = {
+        yaml.safe_load((HELM_CHARTS / chart / "Chart.yaml").read_text())["appVersion"]
+        for chart in ("prefect-server", "prefect-worker")
+    }
+    assert versions == {prefect.__version__}

