@@ -26,6 +26,14 @@ class EngineStatus:
     reason: str
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What an engine answered: its version, or why there was no answer."""
+
+    version: str = ""
+    failure: str | None = None
+
+
 class Engine(Protocol):
     """A Docker engine, ours or one that was there before."""
 
@@ -77,20 +85,17 @@ def engine_environment(docker: Path, docker_host: str, network: str) -> dict[str
     }
 
 
-def ping(docker_host: str, *, timeout: float = 3) -> str | None:
-    """Return why the engine at `docker_host` (unix://PATH) does not answer, or None when it does.
-
-    `timeout` is in seconds.
-    """
+def ask(docker_host: str, *, timeout: float = 3) -> Answer:
+    """Ask the engine at `docker_host` (unix://PATH) for its version; `timeout` is in seconds."""
     transport = httpx.HTTPTransport(uds=docker_host.removeprefix("unix://"))
     try:
         with httpx.Client(transport=transport, timeout=timeout) as client:
-            answer = client.get("http://docker/_ping")
+            answer = client.get("http://docker/version")
     except httpx.HTTPError as error:
-        return str(error) or type(error).__name__
+        return Answer(failure=str(error) or type(error).__name__)
     if answer.status_code != httpx.codes.OK:
-        return f"it answers with status {answer.status_code}"
-    return None
+        return Answer(failure=f"it answers with status {answer.status_code}")
+    return Answer(version=str(answer.json()["Version"]))
 
 
 def labels(cluster: str) -> Mapping[str, str]:

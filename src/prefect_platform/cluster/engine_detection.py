@@ -9,7 +9,7 @@ from typing import Literal
 import httpx
 
 from prefect_platform.cluster.engine import Engine
-from prefect_platform.cluster.engine_existing import ExistingEngine, answer_failure
+from prefect_platform.cluster.engine_existing import ExistingEngine, ask_any
 from prefect_platform.cluster.engine_private import PrivateEngine, is_private
 from prefect_platform.errors import PlatformError
 from prefect_platform.process import run
@@ -66,7 +66,7 @@ def choose_engine(
         address, origin = docker_host, "DOCKER_HOST"
     else:
         address, origin = _default_address(), "Docker's default address"
-    failure = answer_failure(address)
+    failure = ask_any(address).failure
     if failure is None:
         return EngineChoice(ExistingEngine(cluster, address), f"an engine answers at {address}")
     if origin == "DOCKER_HOST" or forced == "existing":

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 from prefect_platform.cluster.engine import (
+    Answer,
     EngineKind,
     EngineStatus,
+    ask,
     checked_cluster_name,
     engine_environment,
     labels,
-    ping,
 )
 from prefect_platform.cluster.records import write_atomically
 from prefect_platform.errors import PlatformError
@@ -89,14 +90,16 @@ class ExistingEngine:
 
     def status(self) -> EngineStatus:
         """Return whether the engine answers, and its version."""
-        failure = answer_failure(self._docker_host)
-        if failure is not None:
-            return EngineStatus(self.kind, running=False, version="", reason=failure)
-        version = self._docker("version", "--format", "{{.Server.Version}}").strip()
-        return EngineStatus(self.kind, running=True, version=version, reason=self._docker_host)
+        answer = ask_any(self._docker_host)
+        return EngineStatus(
+            self.kind,
+            running=answer.failure is None,
+            version=answer.version,
+            reason=answer.failure or self._docker_host,
+        )
 
     def _require_answer(self) -> None:
-        failure = answer_failure(self._docker_host)
+        failure = ask_any(self._docker_host).failure
         if failure is not None:
             raise PlatformError(
                 f"the Docker engine at {self._docker_host} does not answer: {failure}",
@@ -123,24 +126,24 @@ class ExistingEngine:
         )
 
 
-def answer_failure(docker_host: str) -> str | None:
-    """Return why the engine at `docker_host` does not answer, or None when it does."""
+def ask_any(docker_host: str) -> Answer:
+    """Ask the engine at `docker_host`, whichever kind of address it is, for its version."""
     if docker_host.startswith("unix://"):
-        return ping(docker_host)
+        return ask(docker_host)
     # Encryption and ssh need what only Docker's own client knows.
     client = shutil.which("docker")
     if client is None:
-        return "only the docker command could ask it, and there is none"
+        return Answer(failure="only the docker command could ask it, and there is none")
     try:
-        run(
+        printed = run(
             [client, "--host", docker_host, "version", "--format", "{{.Server.Version}}"],
             failure="asked by the docker command",
-            next_step="",
+            next_step="docker context ls",
             timeout=10,
         )
     except PlatformError as error:
-        return error.message
-    return None
+        return Answer(failure=error.message)
+    return Answer(version=printed.strip())
 
 
 def _record(cluster: str) -> Path:

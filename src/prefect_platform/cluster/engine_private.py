@@ -1,41 +1,30 @@
 """A Docker engine of our own, on a machine without one, that leaves nothing behind.
 
-The engine runs in a process and a mount namespace of its own: when the first process of the
-former ends, however it ends, the kernel ends every other one, and with the last process all
-mounts and network namespaces of containers are gone. What remains to be removed are files in one
-folder, one bridge, one control group, and kernel settings.
+What remains of it when its processes have ended are files in one folder, one bridge, one control
+group in each hierarchy, and kernel settings.
 """
 
 import fcntl
 import json
 import os
-import select
 import shutil
-import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TypeVar
 
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
-
-from prefect_platform.cluster import (
-    cgroups,
-    kernel_settings,
-    runc_without_sys_resource,
-)
+from prefect_platform.cluster import cgroups, kernel_settings, runc_without_sys_resource
+from prefect_platform.cluster.contained_process import ContainedProcess
 from prefect_platform.cluster.engine import (
     EngineKind,
     EngineStatus,
+    ask,
     checked_cluster_name,
     engine_environment,
     labels,
-    ping,
 )
 from prefect_platform.cluster.engine_addresses import choose_pool, routed_networks
 from prefect_platform.cluster.engine_packages import (
@@ -43,6 +32,7 @@ from prefect_platform.cluster.engine_packages import (
     program,
     search_path,
 )
+from prefect_platform.cluster.polling import poll
 from prefect_platform.cluster.records import write_atomically
 from prefect_platform.console import step
 from prefect_platform.errors import PlatformError
@@ -50,24 +40,12 @@ from prefect_platform.process import run, tail
 
 _MACHINE = Path("/var/lib/prefect-platform")
 _RECORD = "engine.json"
-_MARK = "PREFECT_PLATFORM_ENGINE"
 _SYS_RESOURCE = 24  # number of CAP_SYS_RESOURCE in linux/capability.h
 _STARTS_WITHIN = 60  # seconds
-_ENDS_WITHIN = 30  # seconds
+_GONE_WITHIN = 30  # seconds
 _LOG_BYTES = 4 << 20
-_T = TypeVar("_T")
-
-# What dockerd and containerd write to fixed places of the machine stays in their own mounts: /run
-# is theirs alone, but for the name resolver's files, and /opt is read-only.
-_ENTER = """
-mount -n --bind /run "$1"
-mount -n -t tmpfs -o mode=755 tmpfs /run
-for name in systemd resolvconf NetworkManager; do ln -s "$1/$name" /run/; done
-if [ -d /opt ]; then mount -n --bind /opt /opt; mount -n -o remount,bind,ro /opt; fi
-ulimit -n "$(ulimit -Hn)"
-shift
-exec "$@"
-"""
+_NEEDED_BYTES = 8 << 30  # node image, node and the platform's images
+_PASSED_ON = {"http_proxy", "https_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +63,7 @@ class PrivateEngine:
     def __init__(self, cluster: str) -> None:
         self._cluster = checked_cluster_name(cluster)
         self._root = _MACHINE / cluster
+        self._contained = ContainedProcess(self._root)
         self._group = f"/prefect-platform/{cluster}"
         self._bridge = f"pp-{sha256(cluster.encode()).hexdigest()[:8]}"
 
@@ -108,8 +87,12 @@ class PrivateEngine:
         return engine_environment(self.docker, self.docker_host, self.network)
 
     def exists(self) -> bool:
-        """Return whether `start` was ever called and `destroy` not finished since."""
-        return (self._root / _RECORD).exists()
+        """Return whether anything of the engine is there, be it half made."""
+        return self._root.exists() or bool(self.processes())
+
+    def processes(self) -> list[int]:
+        """Return the ids of the engine's processes, those of containers aside."""
+        return self._contained.members()
 
     def start(self) -> bool:
         """Start the engine when it does not run and make its network; True when that did anything.
@@ -128,7 +111,7 @@ class PrivateEngine:
         Works from any state: running, crashed, half made, or gone.
         """
         with self._exclusive():
-            self._end()
+            self._contained.end()
             self._remove_bridge()
             self._remove_group()
             self._unmount()
@@ -136,16 +119,16 @@ class PrivateEngine:
                 kernel_settings.restore(_settings_record())
             if self._root.exists():
                 shutil.rmtree(self._root)
-            if not any(_MACHINE.iterdir()):
-                _MACHINE.rmdir()
 
     def status(self) -> EngineStatus:
         """Return whether the engine answers, and its version."""
-        failure = ping(self.docker_host) if self.exists() else "it was never started"
-        if failure is not None:
-            return EngineStatus(self.kind, running=False, version="", reason=failure)
-        version = self._docker("version", "--format", "{{.Server.Version}}").strip()
-        return EngineStatus(self.kind, running=True, version=version, reason=self.docker_host)
+        answer = ask(self.docker_host)
+        return EngineStatus(
+            self.kind,
+            running=answer.failure is None,
+            version=answer.version,
+            reason=answer.failure or self.docker_host,
+        )
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -166,6 +149,8 @@ class PrivateEngine:
                 yield
                 return
             finally:
+                with suppress(OSError):  # it is not empty
+                    _MACHINE.rmdir()
                 os.close(folder)
 
     def _others(self) -> list[Path]:
@@ -178,14 +163,14 @@ class PrivateEngine:
             # Also one that an interrupted call started, which may need some seconds more.
             if self._wait_until_it_answers() is None:
                 return False
-            self._end()
+            self._contained.end()
         kernel_settings.record(_settings_record())
         with step("Start a private Docker engine"):
             self._launch(record)
             failure = self._wait_until_it_answers()
         if failure is not None:
             printed = tail(self._log.read_text(errors="replace"))
-            self._end()
+            self._contained.end()
             raise PlatformError(
                 f"the private Docker engine does not answer ({failure}); its log ends: {printed}",
                 next_step=f"read {self._log}, repair the cause and run it again",
@@ -194,13 +179,14 @@ class PrivateEngine:
 
     def _prepare(self) -> _Record:
         """Fill the engine's folder and return its record; what an earlier start left is kept."""
-        self._root.mkdir(mode=0o711, exist_ok=True)
-        (self._root / "machine-run").mkdir(mode=0o700, exist_ok=True)
         if not self._programs.exists():
+            self._require_space()
+            source = ensure_engine_programs()
+            self._root.mkdir(mode=0o711, exist_ok=True)
             half = self._root / "programs.half"
             # A copy, because the cache may be deleted while the engine runs.
             run(
-                ["cp", "--archive", "--no-target-directory", ensure_engine_programs(), half],
+                ["cp", "--archive", "--no-target-directory", source, half],
                 failure=f"the Docker engine cannot be copied to {half}",
                 next_step=f"check that the disk of {half} is not full, then run it again",
             )
@@ -213,38 +199,37 @@ class PrivateEngine:
             write_atomically(self._root / _RECORD, json.dumps(asdict(record)))
         return record
 
+    def _require_space(self) -> None:
+        free = shutil.disk_usage(_MACHINE).free
+        if free < _NEEDED_BYTES:
+            raise PlatformError(
+                f"a cluster needs {_NEEDED_BYTES >> 30} GiB in {_MACHINE}, "
+                f"where {free / (1 << 30):.1f} GiB are free",
+                next_step=f"free some space (df -h {_MACHINE}), then run it again",
+            )
+
     def _launch(self, record: _Record) -> None:
         path = [str(folder) for folder in search_path(self._programs)]
         if self._log.exists() and self._log.stat().st_size > _LOG_BYTES:
             self._log.rename(self._log.with_suffix(".log.1"))
-        with self._log.open("ab") as log:
-            subprocess.run(
-                [
-                    # A session of its own keeps Ctrl-C in the user's terminal from the engine.
-                    *("setsid", "--fork", "unshare", "--mount", "--propagation=slave", "--pid"),
-                    *("--fork", "--kill-child", "--mount-proc", "sh", "-ec", _ENTER, "sh"),
-                    *(self._root / "machine-run", "docker-init", "--"),
-                    *("dockerd", *self._dockerd_options(record)),
-                ],
-                env={
-                    "PATH": os.pathsep.join([*path, "/usr/sbin", "/usr/bin", "/sbin", "/bin"]),
-                    _MARK: str(self._root),
-                    # As in Docker's own image: keeps its AppArmor profile out of the kernel.
-                    "container": "docker",
-                    **{name: value for name, value in os.environ.items() if _is_proxy(name)},
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                check=True,
-            )
+        self._contained.launch(
+            ["docker-init", "--", "dockerd", *self._dockerd_options(record)],
+            {
+                "PATH": os.pathsep.join([*path, "/usr/sbin", "/usr/bin", "/sbin", "/bin"]),
+                # As in Docker's own image: keeps its AppArmor profile out of the kernel.
+                "container": "docker",
+                **{name: os.environ[name] for name in os.environ if name.lower() in _PASSED_ON},
+            },
+            self._log,
+        )
 
     def _dockerd_options(self, record: _Record) -> list[str]:
         proxy = program(self._programs, "docker-proxy")
         return [
             f"--data-root={self._root / 'docker'}",
             f"--host={self.docker_host}",
+            # Where the disk is one of btrfs or ZFS, their drivers leave volumes behind.
+            "--storage-driver=overlay2",
             f"--userland-proxy-path={proxy}",
             f"--cgroup-parent={self._group}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
@@ -272,10 +257,10 @@ class PrivateEngine:
         """Return None when the engine answers, or why it does not after a bounded wait."""
 
         def failure() -> str | None:
-            return ping(self.docker_host) if self.processes() else None
+            return ask(self.docker_host).failure if self.processes() else None
 
-        _poll(failure, _STARTS_WITHIN)
-        return ping(self.docker_host)
+        poll(failure, _STARTS_WITHIN)
+        return ask(self.docker_host).failure
 
     def _ensure_network(self, record: _Record) -> bool:
         known = self._docker("network", "ls", "--format", "{{.Name}}").split()
@@ -291,24 +276,6 @@ class PrivateEngine:
 
     # End
 
-    def _end(self) -> None:
-        """End every process of the engine and of its containers."""
-
-        def left() -> list[int]:
-            pids = self.processes()
-            with ExitStack() as handles:
-                ended = [_kill(pid, self._is_ours, handles) for pid in pids]
-                for handle in ended:
-                    if handle is not None:
-                        select.select([handle], [], [], _ENDS_WITHIN)
-            return self.processes()
-
-        if remaining := _poll(left, _ENDS_WITHIN):
-            raise PlatformError(
-                f"the engine's processes {remaining} do not end",
-                next_step=f"see `ps -fp {remaining[0]}`, then run it again",
-            )
-
     def _remove_bridge(self) -> None:
         link = Path("/sys/class/net") / self._bridge
         if not link.exists():
@@ -319,7 +286,7 @@ class PrivateEngine:
             folder = link / "brif"
             return [port.name for port in folder.iterdir()] if folder.exists() else []
 
-        _poll(ports, _ENDS_WITHIN)
+        poll(ports, _GONE_WITHIN)
         run(
             ["ip", "link", "delete", self._bridge],
             failure=f"the network bridge {self._bridge} cannot be removed",
@@ -334,7 +301,7 @@ class PrivateEngine:
                 return str(error)
             return ""
 
-        if failure := _poll(left, _ENDS_WITHIN):
+        if failure := poll(left, _GONE_WITHIN):
             raise PlatformError(
                 f"the control group {self._group} cannot be removed: {failure}",
                 next_step="end the processes in its cgroup.procs, then run it again",
@@ -365,21 +332,6 @@ class PrivateEngine:
     def _record(self) -> _Record | None:
         return _read_record(self._root)
 
-    def processes(self) -> list[int]:
-        """Return the ids of the engine's processes, those of containers aside."""
-        return [
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and self._is_ours(int(entry.name))
-        ]
-
-    def _is_ours(self, pid: int) -> bool:
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:  # it ended meanwhile
-            return False
-        return f"{_MARK}={self._root}".encode() in environment.split(b"\0")
-
     def _docker(self, *arguments: str) -> str:
         return run(
             [self.docker, *arguments],
@@ -408,33 +360,3 @@ def _bounding_set() -> int:
     return int(
         next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd")), 16
     )
-
-
-def _is_proxy(name: str) -> bool:
-    return name.lower() in {"http_proxy", "https_proxy", "no_proxy"}
-
-
-def _kill(pid: int, is_ours: Callable[[int], bool], handles: ExitStack) -> int | None:
-    """Kill `pid` and return a handle that is readable when it ended; None when it has already.
-
-    The handle is taken before the check, so that a reused id is never hit.
-    """
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    handles.callback(os.close, handle)
-    if not is_ours(pid):
-        return None
-    signal.pidfd_send_signal(handle, signal.SIGKILL)
-    return handle
-
-
-def _poll(probe: Callable[[], _T], seconds: float) -> _T:
-    """Return the first false result of `probe`, or its last one when `seconds` have passed."""
-    return Retrying(
-        retry=retry_if_result(bool),
-        stop=stop_after_delay(seconds),
-        wait=wait_fixed(0.1),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-    )(probe)

@@ -73,8 +73,8 @@ def _mounts() -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
         point, file_system = fields[4], fields[fields.index("-") + 1]
-        # Every container tool mounts those; ours would lie below our own folder.
-        if file_system != "overlay" or point.startswith("/var/lib/prefect-platform"):
+        # Where container tools keep their images' layers, ours being below our own folder.
+        if "overlay" not in Path(point).parts or point.startswith("/var/lib/prefect-platform"):
             yield f"{point} {file_system}"
 
 

@@ -34,8 +34,8 @@ def _answering(status: int) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
-            self.send_header("Content-Length", "0")
             self.end_headers()
+            self.wfile.write(b'{"Version": "1.0"}')
 
         def log_message(self, *_: object) -> None:
             """Keep the test's output clean."""

@@ -1,0 +1,106 @@
+"""A program in process and mount namespaces of its own, which the kernel ends as a whole.
+
+When the first process of a process namespace ends, however it ends, the kernel ends every other
+one in it; with the last of them the mounts of the mount namespace and all network namespaces
+held there are gone.
+"""
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from prefect_platform.cluster.polling import poll
+from prefect_platform.errors import PlatformError
+
+_MARK = "PREFECT_PLATFORM_ENGINE"
+_ENDS_WITHIN = 30  # seconds
+
+# What programs write to fixed places of the machine stays in their own mounts: /run is theirs
+# alone, but for the name resolver's files, and /opt is read-only.
+_ENTER = """
+mount -n --bind /run "$1"
+mount -n -t tmpfs -o mode=755 tmpfs /run
+for name in systemd resolvconf NetworkManager; do ln -s "$1/$name" /run/; done
+if [ -d /opt ]; then mount -n --bind /opt /opt; mount -n -o remount,bind,ro /opt; fi
+ulimit -n "$(ulimit -Hn)"
+shift
+exec "$@"
+"""
+
+
+class ContainedProcess:
+    """A program with all its descendants, found again by its folder, a mark in their environment.
+
+    `folder` is the program's own; launching it makes `folder`/machine-run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def launch(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+        """Start `argv`, whose output is appended to `log`; it outlives the calling process."""
+        machine_run = self._folder / "machine-run"
+        machine_run.mkdir(mode=0o700, exist_ok=True)
+        with log.open("ab") as output:
+            subprocess.run(
+                [
+                    # A session of its own keeps Ctrl-C in the user's terminal from it.
+                    *("setsid", "--fork", "unshare", "--mount", "--propagation=slave", "--pid"),
+                    *("--fork", "--kill-child", "--mount-proc", "sh", "-ec", _ENTER, "sh"),
+                    *(str(machine_run), *argv),
+                ],
+                env={**env, _MARK: str(self._folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                check=True,
+            )
+
+    def members(self) -> list[int]:
+        """Return the ids of the processes that carry the mark; containers' own do not."""
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        return [pid for pid in pids if self._is_member(pid)]
+
+    def end(self) -> None:
+        """End every process in the namespaces; PlatformError when they do not end in time."""
+
+        def remaining() -> list[int]:
+            with ExitStack() as handles:
+                killed = [self._kill(pid, handles) for pid in self.members()]
+                for handle in killed:
+                    if handle is not None:
+                        select.select([handle], [], [], _ENDS_WITHIN)
+            return self.members()
+
+        if pids := poll(remaining, _ENDS_WITHIN):
+            raise PlatformError(
+                f"the processes {pids} of {self._folder} do not end",
+                next_step=f"see what holds them with `ps -fp {pids[0]}`, then run it again",
+            )
+
+    def _is_member(self, pid: int) -> bool:
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:  # it ended meanwhile, or is another user's
+            return False
+        return f"{_MARK}={self._folder}".encode() in environment.split(b"\0")
+
+    def _kill(self, pid: int, handles: ExitStack) -> int | None:
+        """Kill `pid` and return a handle that is readable when it ended; None when it has already.
+
+        The handle is taken before the check, so that a process with a reused id is never hit.
+        """
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return None
+        handles.callback(os.close, handle)
+        if not self._is_member(pid):
+            return None
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        return handle

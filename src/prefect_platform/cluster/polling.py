@@ -1,0 +1,18 @@
+"""Wait for a condition, with a bound."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+_T = TypeVar("_T")
+
+
+def poll(probe: Callable[[], _T], seconds: float) -> _T:
+    """Return the first false result of `probe`, or its last one when `seconds` have passed."""
+    return Retrying(
+        retry=retry_if_result(bool),
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(0.1),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )(probe)
