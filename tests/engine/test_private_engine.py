@@ -123,6 +123,8 @@ def test_engines_side_by_side_share_no_address_and_no_container(
     assert len(subnets) == 2
     docker(first, "run", "-d", "--name=one", f"--network={first.network}", "busybox", "sleep", "99")
     second.destroy()
+    # Kernel settings are those of both, so they are put back after the last one only.
+    assert (_root(first).parent / "kernel-settings.json").exists()
     assert docker(first, "ps", "--format={{.Names}}") == "one"
     assert docker(first, "exec", "one", "hostname", "-i").startswith("198.18.")
 
@@ -151,6 +153,20 @@ def test_an_engine_that_cannot_start_says_why_and_leaves_no_process(engine: Priv
     with pytest.raises(PlatformError, match=r"its log ends: .*canonical path points to a file"):
         engine.start()
     assert engine.processes() == []
+
+
+def test_an_engine_that_cannot_be_downloaded_leaves_nothing_that_a_second_try_meets(
+    engine: PrivateEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    apt = tmp_path / "bin" / "apt-get"
+    apt.parent.mkdir()
+    apt.write_text("#!/bin/sh\necho 'E: Could not resolve deb.debian.org' >&2; exit 100\n")
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{apt.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(PlatformError, match="Could not resolve"):
+        engine.start()
+    assert not engine.exists()
 
 
 def test_an_engine_that_was_there_gets_only_our_network_and_loses_only_that(

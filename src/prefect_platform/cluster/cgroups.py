@@ -1,7 +1,7 @@
 """Control groups of our own, in every hierarchy that the machine has mounted."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +12,19 @@ def hierarchies() -> list[Path]:
     """Return the mount points of all cgroup hierarchies, version 1 and 2."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [Path(mount[1]) for mount in mounts if mount[2] in _TYPES]
+
+
+def enabled_controllers() -> dict[str, list[str]]:
+    """Return the controllers that each version 2 hierarchy hands down, by its mount point."""
+    files = {hierarchy: hierarchy / "cgroup.subtree_control" for hierarchy in hierarchies()}
+    return {str(path): file.read_text().split() for path, file in files.items() if file.exists()}
+
+
+def disable_controllers(hierarchy: str, controllers: Iterable[str]) -> None:
+    """Stop handing down `controllers`, those aside that somebody else uses meanwhile."""
+    for controller in controllers:
+        with suppress(OSError):
+            Path(hierarchy, "cgroup.subtree_control").write_text(f"-{controller}")
 
 
 def remove(group: str) -> None:

@@ -118,8 +118,10 @@ def _kernel_settings() -> Iterator[str]:
 
 
 def _groups() -> Iterator[str]:
-    for hierarchy in cgroups.hierarchies():
-        for folder in (hierarchy, hierarchy / "prefect-platform"):
+    for hierarchy, controllers in cgroups.enabled_controllers().items():
+        yield f"{hierarchy} hands down {sorted(controllers)}"
+    for mount in cgroups.hierarchies():
+        for folder in (mount, mount / "prefect-platform"):
             if folder.exists():
                 yield from (str(path) for path in folder.iterdir() if path.is_dir())
 

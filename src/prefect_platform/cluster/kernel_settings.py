@@ -6,8 +6,10 @@ first and put back after the last.
 """
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from prefect_platform.cluster import cgroups
 from prefect_platform.cluster.records import write_atomically
 from prefect_platform.errors import PlatformError
 
@@ -42,38 +44,55 @@ _SYSTEMD = (
 )
 
 
+@dataclass(frozen=True)
+class _Record:
+    """Values by setting and controllers by cgroup hierarchy, and the boot that they are of."""
+
+    boot: str
+    settings: dict[str, str]
+    controllers: dict[str, list[str]]
+
+
 def record(path: Path) -> None:
     """Write the settings to `path`, unless it already holds those of this boot."""
     if _recorded(path) is not None:
         return
     written = [name for name in (*_KUBELET, *_SYSTEMD) if _file(name).exists()]
     settings = {name: _file(name).read_text() for name in written}
-    write_atomically(path, json.dumps({"boot": _BOOT.read_text(), "settings": settings}))
+    found = _Record(_BOOT.read_text(), settings, cgroups.enabled_controllers())
+    write_atomically(path, json.dumps(asdict(found)))
 
 
 def restore(path: Path) -> None:
     """Put back what differs from the record at `path` and remove it; fine when there is none."""
-    for name, value in (_recorded(path) or {}).items():
-        if _file(name).read_text() == value:
-            continue
-        try:
-            _file(name).write_text(value)
-        except OSError as error:
-            raise PlatformError(
-                f"the kernel setting {name} cannot be put back to {value.strip()}: {error}",
-                next_step=f"sysctl -w {name}='{value.strip()}', then run it again",
-            ) from error
+    before = _recorded(path)
+    if before is not None:
+        for name, value in before.settings.items():
+            _put_back(name, value)
+        for hierarchy, controllers in cgroups.enabled_controllers().items():
+            added = set(controllers) - set(before.controllers.get(hierarchy, controllers))
+            cgroups.disable_controllers(hierarchy, added)
     path.unlink(missing_ok=True)
 
 
-def _recorded(path: Path) -> dict[str, str] | None:
-    """Return the settings at `path`, or None when they are of an earlier boot, which undid all."""
+def _put_back(name: str, value: str) -> None:
+    if _file(name).read_text() == value:
+        return
+    try:
+        _file(name).write_text(value)
+    except OSError as error:
+        raise PlatformError(
+            f"the kernel setting {name} cannot be put back to {value.strip()}: {error}",
+            next_step=f"sysctl -w {name}='{value.strip()}', then run it again",
+        ) from error
+
+
+def _recorded(path: Path) -> _Record | None:
+    """Return the record at `path`, or None when it is of an earlier boot, which undid all."""
     if not path.exists():
         return None
-    document = json.loads(path.read_text())
-    if document["boot"] != _BOOT.read_text():
-        return None
-    return {str(name): str(value) for name, value in document["settings"].items()}
+    found = _Record(**json.loads(path.read_text()))
+    return found if found.boot == _BOOT.read_text() else None
 
 
 def _file(name: str) -> Path:
