@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from prefect_platform.cluster import cgroups
@@ -70,11 +71,12 @@ def _command(pid: int) -> str:
 
 
 def _mounts() -> Iterator[str]:
+    """Yield mount points, but for those where tools that build images mount and unmount a lot."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
         point, file_system = fields[4], fields[fields.index("-") + 1]
-        # Where container tools keep their images' layers, ours being below our own folder.
-        if "overlay" not in Path(point).parts or point.startswith("/var/lib/prefect-platform"):
+        ours = point.startswith("/var/lib/prefect-platform")
+        if ours or not ("overlay" in Path(point).parts or point.startswith(gettempdir())):
             yield f"{point} {file_system}"
 
 
