@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ def _kill_dockerd(engine: PrivateEngine) -> None:
 def _kill_all(engine: PrivateEngine) -> None:
     while pids := engine.processes():
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # they end each other
+                os.kill(pid, signal.SIGKILL)
 
 
 def _lose_the_record(engine: PrivateEngine) -> None:

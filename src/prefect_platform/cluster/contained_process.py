@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from prefect_platform.cluster.polling import poll
@@ -102,5 +102,6 @@ class ContainedProcess:
         handles.callback(os.close, handle)
         if not self._is_member(pid):
             return None
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # the kernel was faster
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
         return handle
