@@ -7,7 +7,6 @@ import pytest
 from prefect_platform import debian
 from prefect_platform.errors import PlatformError
 
-
 _APT_GET = """\
 echo "$@" >>log
 if [ -x policy-rc.d ] && ! ./policy-rc.d; then echo services-held >>log; fi

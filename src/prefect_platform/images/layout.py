@@ -1,0 +1,68 @@
+"""An OCI image layout: a folder where images share layers, and archives of some of them."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+_NAME = "org.opencontainers.image.ref.name"
+
+
+class Layout:
+    """The images in the folder `path`; a builder writes them, this reads and packs them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def references(self) -> list[str]:
+        """Return the references of the images that are whole."""
+        return [entry["annotations"][_NAME] for entry in self._entries()]
+
+    def keep(self, references: Sequence[str]) -> None:
+        """Remove every other image and the layers that only it needed."""
+        kept = [entry for entry in self._entries() if entry["annotations"][_NAME] in references]
+        temporary = self.path / "index.json.new"
+        temporary.write_bytes(_index(kept))
+        temporary.rename(self.path / "index.json")
+        needed = {blob.name for blob in self._blobs(kept)}
+        for blob in (self.path / "blobs" / "sha256").iterdir():
+            if blob.name not in needed:
+                blob.unlink()
+
+    def pack(self, references: Sequence[str], archive: Path) -> None:
+        """Write the images `references` to the file `archive`, each layer once."""
+        entries = [entry for entry in self._entries() if entry["annotations"][_NAME] in references]
+        with tarfile.open(archive, "w") as packed:
+            _add(packed, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+            _add(packed, "index.json", _index(entries))
+            for blob in sorted(set(self._blobs(entries))):
+                packed.add(blob, arcname=str(blob.relative_to(self.path)))
+
+    def _entries(self) -> list[dict[str, Any]]:
+        index = self.path / "index.json"
+        entries: list[dict[str, Any]] = (
+            json.loads(index.read_bytes())["manifests"] if index.exists() else []
+        )
+        return entries
+
+    def _blobs(self, entries: Iterable[dict[str, Any]]) -> Iterator[Path]:
+        for entry in entries:
+            yield self._blob(entry)
+            manifest = json.loads(self._blob(entry).read_bytes())
+            yield from (self._blob(part) for part in (manifest["config"], *manifest["layers"]))
+
+    def _blob(self, descriptor: dict[str, Any]) -> Path:
+        algorithm, _, digest = descriptor["digest"].partition(":")
+        return self.path / "blobs" / str(algorithm) / str(digest)
+
+
+def _index(entries: Sequence[dict[str, Any]]) -> bytes:
+    return json.dumps({"schemaVersion": 2, "manifests": entries}, sort_keys=True).encode()
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
