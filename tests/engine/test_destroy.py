@@ -68,6 +68,19 @@ def test_nothing_is_left_of_an_engine_with_containers(
     assert difference(before, take(engine)) == []
 
 
+@pytest.mark.parametrize("happens", [_leave_running, _kill_all])
+def test_networks_that_users_made_in_the_engine_go_with_it(
+    engine: PrivateEngine, docker: Docker, happens: Callable[[PrivateEngine], None]
+) -> None:
+    before = take(engine)
+    engine.start()
+    docker(engine, "network", "create", "plain")
+    docker(engine, "network", "create", "--subnet=198.19.99.0/24", "addressed")
+    happens(engine)
+    engine.destroy()
+    assert difference(before, take(engine)) == []
+
+
 def test_nothing_is_left_of_an_engine_that_never_ran(engine: PrivateEngine) -> None:
     before = take(engine)
     engine.destroy()

@@ -7,11 +7,13 @@ group in each hierarchy, and kernel settings.
 import fcntl
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -41,6 +43,8 @@ from prefect_platform.process import run, tail
 _MACHINE = Path("/var/lib/prefect-platform")
 _RECORD = "engine.json"
 _SYS_RESOURCE = 24  # number of CAP_SYS_RESOURCE in linux/capability.h
+# In Docker's database of networks: a bridge that Docker itself made, not one that it was given.
+_BRIDGE_OF_DOCKER = re.compile(rb'"BridgeIfaceCreator":1,"BridgeName":"([^"]+)"')
 _STARTS_WITHIN = 60  # seconds
 _GONE_WITHIN = 30  # seconds
 _LOG_BYTES = 4 << 20
@@ -65,7 +69,7 @@ class PrivateEngine:
         self._root = _MACHINE / cluster
         self._contained = ContainedProcess(self._root)
         self._group = f"/prefect-platform/{cluster}"
-        self._bridge = f"pp-{sha256(cluster.encode()).hexdigest()[:8]}"
+        self.bridge = f"pp-{sha256(cluster.encode()).hexdigest()[:8]}"
 
     @property
     def docker_host(self) -> str:
@@ -112,7 +116,7 @@ class PrivateEngine:
         """
         with self._exclusive():
             self._contained.end()
-            self._remove_bridge()
+            self._remove_bridges()
             self._remove_group()
             self._unmount()
             if self._others() == []:
@@ -270,28 +274,27 @@ class PrivateEngine:
         named = [f"--label={key}={value}" for key, value in labels(self._cluster).items()]
         self._docker(
             *("network", "create", "--driver=bridge", f"--subnet={subnet}", *named),
-            *(f"--opt=com.docker.network.bridge.name={self._bridge}", self.network),
+            *(f"--opt=com.docker.network.bridge.name={self.bridge}", self.network),
         )
         return True
 
     # End
 
-    def _remove_bridge(self) -> None:
-        link = Path("/sys/class/net") / self._bridge
-        if not link.exists():
-            return
-
-        def ports() -> list[str]:
+    def _remove_bridges(self) -> None:
+        """Remove the bridges of all networks, those that users made in this engine included."""
+        database = self._root / "docker" / "network" / "files" / "local-kv.db"
+        known = _BRIDGE_OF_DOCKER.findall(database.read_bytes()) if database.exists() else []
+        for bridge in {self.bridge, *(name.decode() for name in known)}:
+            link = Path("/sys/class/net") / bridge
+            if not link.exists():
+                continue
             # The kernel takes apart the network namespaces of ended containers on its own time.
-            folder = link / "brif"
-            return [port.name for port in folder.iterdir()] if folder.exists() else []
-
-        poll(ports, _GONE_WITHIN)
-        run(
-            ["ip", "link", "delete", self._bridge],
-            failure=f"the network bridge {self._bridge} cannot be removed",
-            next_step=f"ip link delete {self._bridge}, then run it again",
-        )
+            poll(partial(_ports, link), _GONE_WITHIN)
+            run(
+                ["ip", "link", "delete", bridge],
+                failure=f"the network bridge {bridge} cannot be removed",
+                next_step=f"ip link delete {bridge}, then run it again",
+            )
 
     def _remove_group(self) -> None:
         def left() -> str:
@@ -344,6 +347,12 @@ class PrivateEngine:
 def is_private(docker_host: str) -> bool:
     """Return whether `docker_host` is the address of a private engine, of whichever cluster."""
     return docker_host.startswith(f"unix://{_MACHINE}/")
+
+
+def _ports(link: Path) -> list[Path]:
+    """Return the ports of a bridge; none when it is not there any more."""
+    folder = link / "brif"
+    return list(folder.iterdir()) if folder.exists() else []
 
 
 def _settings_record() -> Path:

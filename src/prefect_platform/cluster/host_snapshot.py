@@ -42,13 +42,14 @@ def take(engine: PrivateEngine, *folders: Path) -> frozenset[str]:
     settings, control groups and the names in well-known folders are all of the machine's, but for
     what other container tools make and remove meanwhile. `folders` are looked into as a whole.
     """
+    foreign = _ports_of_other_bridges(engine.bridge)
     return frozenset(
         [
             *(f"process {pid} {_command(pid)}" for pid in engine.processes()),
             *(f"mount {line}" for line in _mounts()),
-            *_network(),
+            *_network(foreign),
             *_firewall(),
-            *(f"kernel setting {line}" for line in _kernel_settings()),
+            *(f"kernel setting {line}" for line in _kernel_settings(foreign)),
             *(f"control group {line}" for line in _groups()),
             *(f"file {path}" for path in _files(folders)),
         ]
@@ -80,14 +81,23 @@ def _mounts() -> Iterator[str]:
             yield f"{point} {file_system}"
 
 
-def _network() -> Iterator[str]:
+def _ports_of_other_bridges(bridge: str) -> set[str]:
+    """Return the links by which containers and machines of others come and go."""
+    masters = {link.name: (link / "master").resolve() for link in Path("/sys/class/net").iterdir()}
+    return {name for name, path in masters.items() if path.name not in ("master", bridge)}
+
+
+def _network(foreign: set[str]) -> Iterator[str]:
     for address in _ip("address", "show"):
+        if address["ifname"] in foreign:
+            continue
         yield f"link {address['ifname']}"
         for each in address["addr_info"]:
             yield f"address {each['local']} of {address['ifname']}"
     for family in ("-4", "-6"):
         for route in _ip(family, "route", "show", "table", "all"):
-            yield f"route {route.get('type', '')} {route['dst']} dev {route.get('dev', '')}"
+            if route.get("dev") not in foreign:
+                yield f"route {route.get('type', '')} {route['dst']} dev {route.get('dev', '')}"
         for rule in _ip(family, "rule", "show"):
             yield f"routing rule {family} {json.dumps(rule, sort_keys=True)}"
 
@@ -108,10 +118,10 @@ def _firewall() -> Iterator[str]:
                     yield f"{command[0]} {line.strip()}"
 
 
-def _kernel_settings() -> Iterator[str]:
+def _kernel_settings(foreign: set[str]) -> Iterator[str]:
     for path in sorted(path for path in _SYSCTL.rglob("*") if path.is_file()):
         name = str(path.relative_to(_SYSCTL))
-        if name.startswith(_VOLATILE):
+        if name.startswith(_VOLATILE) or not foreign.isdisjoint(path.parts):
             continue
         try:
             yield f"{name} = {path.read_text().strip()}"
