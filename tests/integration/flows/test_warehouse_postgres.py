@@ -1,0 +1,95 @@
+"""Loading against a real PostgreSQL."""
+
+import datetime as dt
+from typing import Any
+
+import psycopg
+import pytest
+
+from delays import Delays
+from destination import Platform
+from refusal import NotYet
+from tests.unit.flows import servers
+from warehouse import store_in_postgres
+
+DAY = dt.date(2013, 2, 8)
+NEXT_DAY = dt.date(2013, 2, 9)
+STORM = Delays(DAY, "origin", "JFK", "JFK", 300, 150, 14.9, None)
+CALM = Delays(NEXT_DAY, "origin", "JFK", "JFK", 290, 0, -2.5, -7.0)
+
+
+@pytest.fixture
+def platform(warehouse: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Platform:
+    for name, value in (warehouse | {"RAW_BUCKET": "raw", "ARTIFACTS_BUCKET": "artifacts"}).items():
+        monkeypatch.setenv(name, value)
+    platform = Platform()
+    execute(platform, "DROP TABLE IF EXISTS daily_delays")
+    return platform
+
+
+def execute(platform: Platform, statement: str) -> list[Any]:
+    with psycopg.connect(
+        host=platform.warehouse_host,
+        port=platform.warehouse_port,
+        dbname=platform.warehouse_database,
+        user=platform.warehouse_user,
+        password=platform.warehouse_password.get_secret_value(),
+    ) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def rows_in(platform: Platform) -> list[Any]:
+    return execute(platform, "SELECT * FROM daily_delays ORDER BY day, member")
+
+
+def test_a_day_stored_again_replaces_its_rows_and_no_other_day(platform: Platform) -> None:
+    store_in_postgres(platform, NEXT_DAY, [CALM])
+    store_in_postgres(platform, DAY, [STORM, STORM._replace(member="EWR")])
+    store_in_postgres(platform, DAY, [STORM._replace(cancelled=151)])
+    assert rows_in(platform) == [STORM._replace(cancelled=151), CALM]
+
+
+def test_a_day_that_cannot_be_stored_whole_leaves_the_former_rows(platform: Platform) -> None:
+    store_in_postgres(platform, DAY, [STORM])
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        store_in_postgres(platform, DAY, [STORM._replace(cancelled=0), STORM])
+    assert rows_in(platform) == [STORM]
+
+
+def test_the_columns_have_types(platform: Platform) -> None:
+    store_in_postgres(platform, DAY, [STORM])
+    types = execute(
+        platform,
+        "SELECT column_name, data_type FROM information_schema.columns"
+        " WHERE table_name = 'daily_delays' ORDER BY ordinal_position",
+    )
+    assert types == [
+        ("day", "date"),
+        ("dimension", "text"),
+        ("member", "text"),
+        ("label", "text"),
+        ("flights", "integer"),
+        ("cancelled", "integer"),
+        ("mean_departure_delay", "double precision"),
+        ("mean_arrival_delay", "double precision"),
+    ]
+
+
+def test_a_refused_password_is_a_sentence_without_the_password(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "a-wrong-one")
+    with pytest.raises(NotYet) as refused:
+        store_in_postgres(Platform(), DAY, [STORM])
+    assert "password authentication failed" in refused.value.message
+    assert platform.warehouse in refused.value.message
+    assert "a-wrong-one" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("platform")
+def test_a_warehouse_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = servers.free_ports(1)
+    monkeypatch.setenv("WAREHOUSE_PORT", str(port))
+    with pytest.raises(NotYet, match=f"127.0.0.1:{port}/postgres does not let us in"):
+        store_in_postgres(Platform(), DAY, [STORM])

@@ -1,0 +1,112 @@
+"""A real S3 server on loopback, and an environment that nothing of the developer leaks into."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+ACCESS_KEY = "tests"
+SECRET_KEY = "of-the-flows"
+
+_IDENTITIES = """
+{"identities": [{"name": "tests", "actions": ["Admin", "Read", "Write", "List"],
+                 "credentials": [{"accessKey": "tests", "secretKey": "of-the-flows"}]}]}
+"""
+
+
+def clean_environment(home: Path, **more: str) -> dict[str, str]:
+    """Return what a process of the flows needs, without any setting of the developer's own.
+
+    `home` takes the place of Prefect's directory in the home directory, where profiles are.
+    """
+    inherited = {
+        name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ
+    }
+    return {
+        **inherited,
+        "HOME": str(home),
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        **more,
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of loopback that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports
+
+
+@contextmanager
+def object_store(directory: Path) -> Iterator[dict[str, str]]:
+    """Start SeaweedFS with data in `directory`; yields the variables of a client."""
+    identities = directory / "s3.json"
+    identities.write_text(_IDENTITIES)
+    parts = ("master.port", "volume.port", "filer.port", "s3.port")
+    names = [name for part in parts for name in (part, f"{part}.grpc")]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    with (directory / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                Path(sys.executable).with_name("weed"),
+                "-logtostderr",
+                "server",
+                f"-dir={directory}",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                *[f"-{name}={port}" for name, port in ports.items()],
+                "-s3",
+                f"-s3.config={identities}",
+                "-s3.iam=false",
+                "-s3.autoCreateBucket=false",
+                "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
+                f"-s3.localSocket={directory}/s3.sock",
+                f"-filer.localSocket={directory}/filer.sock",
+                "-master.telemetry=false",
+                "-master.volumeSizeLimitMB=64",
+                "-volume.max=100",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_for(server, partial(listening, ports["s3.port"]), directory / "log")
+        yield {
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports['s3.port']}",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        }
+    finally:
+        # It has nothing to save, and takes long to leave politely.
+        server.kill()
+        server.wait()
+        for part in ("master", "volume", "filer", "s3"):
+            socket_file = f"/tmp/seaweedfs-{part}-grpc-{ports[f'{part}.port.grpc']}.sock"  # noqa: S108
+            Path(socket_file).unlink(missing_ok=True)
+
+
+def listening(port: int) -> bool:
+    """Return whether something on loopback accepts connections at `port`."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def wait_for(server: "subprocess.Popen[bytes]", ready: Callable[[], bool], log: Path) -> None:
+    """Return when `ready` does; raises RuntimeError with the end of `log` if the server ends."""
+    while not ready():
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(0.1)
+            raise RuntimeError(f"{server.args!r} ended: {log.read_text()[-2000:]}")
