@@ -1,0 +1,144 @@
+"""What has not changed is not built; what was cut short is completed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.errors import PlatformError
+from prefect_platform.images import build as module
+from prefect_platform.images.base import Base
+from prefect_platform.images.build import build
+from prefect_platform.images.builder import Order
+
+
+class _Builder:
+    """Builds nothing, but remembers it; `fails` names an image that does not build."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.held: list[str] = []
+        self.built: list[str] = []
+        self.orders: dict[str, Order] = {}
+        self.fails = ""
+
+    def references(self) -> list[str]:
+        return [*self.held, "somebody/else:1"]
+
+    def build(self, order: Order) -> None:
+        if self.fails and f"/{self.fails}:" in order.reference:
+            raise PlatformError("it does not build", next_step="less log")
+        self.held.append(order.reference)
+        self.built.append(order.reference.rpartition("/")[2].partition(":")[0])
+        self.orders[self.built[-1]] = order
+
+    def export(self, references: Sequence[str], archive: Path) -> None:
+        archive.write_text("\n".join(references))
+
+    def discard(self, references: Sequence[str]) -> None:
+        self.held = [held for held in self.held if held not in references]
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Base:
+    rootfs = tmp_path / "bases" / "recipe" / "rootfs.tar"
+    rootfs.parent.mkdir(parents=True)
+    rootfs.write_text("a system")
+    return Base("prefect-platform.local/base:first", "first", "no registry", rootfs)
+
+
+@pytest.fixture
+def builder(tmp_path: Path, base: Base, monkeypatch: pytest.MonkeyPatch) -> _Builder:
+    recorder = _Builder()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(module, "choose_base", lambda _forced: base)
+    monkeypatch.setattr(module, "choose_builder", lambda *_, **__: (recorder, "it is a test"))
+    return recorder
+
+
+def _another_base(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Base("prefect-platform.local/base:second", "second", base.reason, base.rootfs)
+    monkeypatch.setattr(module, "choose_base", lambda _forced: other)
+
+
+def test_one_archive_holds_all_that_was_asked_for(builder: _Builder) -> None:
+    images = build(["platform", "flows"])
+    assert [image.name for image in images] == ["platform", "flows"]
+    assert {image.archive.read_text() for image in images} == {
+        "\n".join(image.reference for image in images)
+    }
+    assert builder.built == ["base", "platform", "flows"]
+
+
+def test_the_second_time_nothing_is_built_or_exported(
+    builder: _Builder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (first,) = build(["flows"])
+    first.archive.write_text("the first export")
+    assert build(["flows"]) == [first]
+    assert builder.built == ["base", "flows"]
+    assert first.archive.read_text() == "the first export"
+    assert "unchanged" in capsys.readouterr().err
+
+
+def test_what_was_built_before_a_failure_is_not_built_again(builder: _Builder) -> None:
+    builder.fails = "redis"
+    with pytest.raises(PlatformError):
+        build(["postgres", "redis"])
+    builder.fails = ""
+    build(["postgres", "redis"])
+    assert builder.built == ["base", "postgres", "redis"]
+
+
+def test_an_export_that_was_cut_short_is_no_archive(
+    builder: _Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(_references: Sequence[str], archive: Path) -> None:
+        archive.write_text("half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(builder, "export", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            build(["flows"])
+    (image,) = build(["flows"])
+    assert image.archive.read_text() == image.reference
+    assert [path.name for path in image.archive.parent.iterdir()] == [image.archive.name]
+
+
+def test_a_new_version_replaces_the_old_one_and_nothing_else(
+    builder: _Builder, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (redis,) = build(["redis"])
+    (old,) = build(["flows"])
+    _another_base(base, monkeypatch)
+    (new,) = build(["flows"])
+    assert not old.archive.exists()
+    assert old.reference not in builder.held
+    assert new.archive.exists()
+    assert redis.archive.exists()
+    assert redis.reference in builder.held
+
+
+def test_a_base_of_ours_is_imported_from_its_archive(
+    builder: _Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, str] = {}
+    record = builder.build
+
+    def look(order: Order) -> None:
+        if order.reference.startswith("prefect-platform.local/base:"):
+            seen.update({path.name: path.read_text() for path in order.context.iterdir()})
+        record(order)
+
+    monkeypatch.setattr(builder, "build", look)
+    build(["flows"])
+    assert seen == {"rootfs.tar": "a system", "Dockerfile": "FROM scratch\nADD rootfs.tar /\n"}
+    assert builder.orders["flows"].arguments["BASE"] == "prefect-platform.local/base:first"
+
+
+def test_every_order_names_where_the_image_comes_from(builder: _Builder) -> None:
+    build(["seaweedfs"])
+    arguments = builder.orders["seaweedfs"].arguments
+    assert {"VERSION", "REVISION", "CREATED", "SOURCE"} <= set(arguments)

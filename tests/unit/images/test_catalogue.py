@@ -1,0 +1,143 @@
+"""An image's tag follows from what goes into it, and from nothing else."""
+
+import re
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_platform.errors import PlatformError
+from prefect_platform.images.catalogue import RECIPES, Recipe, recipes, reference
+from prefect_platform.paths import REPOSITORY
+
+_NAMES = st.text("abcxyz", min_size=1, max_size=4)
+_CONTENTS = st.binary(max_size=8)
+_TREES = st.dictionaries(_NAMES, _CONTENTS, min_size=1, max_size=4)
+_RECIPE = Recipe("example", "context", ("Dockerfile", "sources"), target="example")
+
+
+@pytest.fixture(params=RECIPES, ids=lambda recipe: str(recipe.name))
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    given: Recipe = request.param
+    return given
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A copy of everything that goes into the images."""
+    for each in RECIPES:
+        for path in each.paths(REPOSITORY):
+            copy = tmp_path / path.relative_to(REPOSITORY)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                shutil.copytree(path, copy, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(path, copy)
+    return tmp_path
+
+
+def _tag(tree: dict[str, bytes], *, base: str = "base", dockerfile: bytes = b"FROM x") -> str:
+    with TemporaryDirectory() as folder:
+        context = Path(folder) / "context"
+        (context / "sources").mkdir(parents=True)
+        (context / "Dockerfile").write_bytes(dockerfile)
+        for name, content in tree.items():
+            (context / "sources" / name).write_bytes(content)
+        return reference(_RECIPE, base, Path(folder))
+
+
+@given(_TREES, _TREES)
+def test_two_trees_have_one_tag_exactly_when_they_are_equal(
+    one: dict[str, bytes], other: dict[str, bytes]
+) -> None:
+    assert (_tag(one) == _tag(other)) == (one == other)
+
+
+@given(_TREES)
+def test_the_order_of_writing_does_not_matter(tree: dict[str, bytes]) -> None:
+    assert _tag(tree) == _tag(dict(reversed(tree.items())))
+
+
+def test_another_base_dockerfile_or_target_is_another_image() -> None:
+    tags = {
+        _tag({}),
+        _tag({}, base="other"),
+        _tag({}, dockerfile=b"FROM y"),
+    }
+    assert len(tags) == 3
+
+
+def test_every_input_changes_the_tag(recipe: Recipe, repository: Path) -> None:
+    before = reference(recipe, "base", repository)
+    for path in recipe.paths(repository):
+        file = next(path.rglob("*.py")) if path.is_dir() else path
+        content = file.read_bytes()
+        file.write_bytes(content + b"\n")
+        assert reference(recipe, "base", repository) != before, f"{path} is not in the tag"
+        file.write_bytes(content)
+    assert reference(recipe, "base", repository) == before
+
+
+def test_byte_code_and_files_that_are_no_inputs_leave_the_tag(
+    recipe: Recipe, repository: Path
+) -> None:
+    before = reference(recipe, "base", repository)
+    for name in ("README.md", "src/other.py", "flows/__pycache__/etl.pyc", "tests/test.py"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text("anything")
+    assert reference(recipe, "base", repository) == before
+
+
+def test_flows_and_platform_change_independently(repository: Path) -> None:
+    platform, flows = recipes(["platform", "flows"])
+    before = [reference(each, "base", repository) for each in (platform, flows)]
+    (repository / "flows" / "new.py").write_text("")
+    after = [reference(each, "base", repository) for each in (platform, flows)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+def test_what_a_dockerfile_copies_is_an_input(recipe: Recipe) -> None:
+    dockerfile = (REPOSITORY / recipe.context / "Dockerfile").read_text()
+    copied = {
+        source
+        for line in re.findall(r"^COPY (?!--from)(.*)$", dockerfile, re.MULTILINE)
+        for source in line.split()[:-1]
+    }
+    inputs = {given for each in RECIPES if each.context == recipe.context for given in each.inputs}
+    assert copied
+    # `src` is copied whole: .dockerignore lets only Python through.
+    assert copied - {"src"} <= inputs
+
+
+def test_dockerignore_lets_every_input_through_and_nothing_else() -> None:
+    allowed = {
+        line.removeprefix("!")
+        for line in (REPOSITORY / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    inputs = {
+        given.partition("/")[0]
+        for each in RECIPES
+        if each.context == "."
+        for given in each.inputs
+        if given not in {"Dockerfile", ".dockerignore"}
+    }
+    assert allowed == inputs
+
+
+def test_an_unknown_image_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(PlatformError) as refusal:
+        recipes(["platfrom"])
+    assert "platfrom" in refusal.value.message
+    assert "platform, flows, postgres, redis, seaweedfs" in refusal.value.next_step
+
+
+def test_a_missing_input_is_named(repository: Path) -> None:
+    (repository / "prefect.yaml").unlink()
+    (flows,) = recipes(["flows"])
+    with pytest.raises(PlatformError, match=r"flows cannot be built: .*prefect\.yaml is missing"):
+        reference(flows, "base", repository)

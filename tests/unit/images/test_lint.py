@@ -1,0 +1,51 @@
+"""Dockerfiles and shell scripts of the images have nothing that their linters know better."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.images.catalogue import RECIPES
+from prefect_platform.paths import REPOSITORY
+
+DOCKERFILES = sorted({REPOSITORY / recipe.context / "Dockerfile" for recipe in RECIPES})
+SCRIPTS = sorted((REPOSITORY / "k8s" / "kind" / "images").glob("*/*.sh"))
+# Of BuildKit only; without them the Dockerfiles build everywhere.
+BUILDKIT_ONLY = ("RUN --", "COPY --chmod", "COPY --chown", "COPY --link", "<<", "# syntax")
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def _complaints(linter: str, file: Path) -> str:
+    program = Path(sys.executable).with_name(linter)
+    completed = subprocess.run(
+        [str(program), str(file)], capture_output=True, text=True, check=False
+    )
+    return completed.stdout + completed.stderr if completed.returncode else ""
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=_name)
+def test_hadolint_has_nothing_to_say(dockerfile: Path) -> None:
+    assert _complaints("hadolint", dockerfile) == ""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=_name)
+def test_shellcheck_has_nothing_to_say(script: Path) -> None:
+    assert _complaints("shellcheck", script) == ""
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=_name)
+def test_every_builder_knows_every_instruction(dockerfile: Path) -> None:
+    text = dockerfile.read_text()
+    assert [word for word in BUILDKIT_ONLY if word in text] == []
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=_name)
+def test_all_dockerfiles_start_from_the_same_base(dockerfile: Path) -> None:
+    def default(path: Path) -> list[str]:
+        return [line for line in path.read_text().splitlines() if line.startswith("ARG BASE=")]
+
+    assert default(dockerfile) == default(REPOSITORY / "Dockerfile") != []

@@ -1,0 +1,45 @@
+"""What pip installs into the images is what the lock says, hash by hash."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.images import requirements
+from prefect_platform.paths import REPOSITORY
+
+EXPORTED = requirements.exported()
+PATHS = sorted(EXPORTED)
+
+
+def _packages(text: str) -> list[str]:
+    return re.findall(r"^([\w.-]+)(?:\[.*\])?==", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_the_committed_file_is_what_the_lock_says(path: Path) -> None:
+    assert (REPOSITORY / path).read_text() == EXPORTED[path], (
+        "stale: python -m prefect_platform.images.requirements"
+    )
+
+
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_every_package_has_a_hash(path: Path) -> None:
+    text = EXPORTED[path]
+    entries = re.findall(r"^\S.*==.*\n(?: +.*\n)*", text, re.MULTILINE)
+    assert len(entries) == len(_packages(text)) > 0
+    assert all("--hash=sha256:" in entry for entry in entries)
+
+
+@pytest.mark.parametrize("layer", ["platform", "flows", "sources"])
+def test_no_layer_repeats_what_the_shared_one_has(layer: str) -> None:
+    shared, own = (
+        set(_packages((REPOSITORY / f"requirements/{name}.txt").read_text()))
+        for name in ("base", layer)
+    )
+    assert own
+    assert not shared & own
+
+
+def test_prefect_is_in_the_shared_layer() -> None:
+    assert "prefect" in _packages((REPOSITORY / "requirements/base.txt").read_text())

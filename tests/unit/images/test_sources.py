@@ -1,0 +1,165 @@
+"""Base, package index and labels follow from the machine and the commit, not from chance."""
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.images import base, pip_settings, provenance
+from prefect_platform.paths import REPOSITORY
+
+
+@contextmanager
+def _registry(status: int) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v2/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The Debian bases that were made, by a stand-in for mmdebstrap."""
+    bases: list[Path] = []
+
+    def make(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "rootfs.tar").write_text("a system")
+        (folder / "rootfs.sha256").write_text("0123456789abcdef")
+        bases.append(folder)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(base, "_make_debian", make)
+    return bases
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_registry_that_answers_gives_the_dockerfiles_base(made: list[Path], status: int) -> None:
+    with _registry(status) as registry:
+        chosen = base.choose_base(registry=registry)
+    assert f"ARG BASE={chosen.reference}\n" in (REPOSITORY / "Dockerfile").read_text()
+    assert chosen.rootfs is None
+    assert made == []
+
+
+def test_a_registry_that_is_broken_or_not_there_gives_a_debian_that_is_made_once(
+    made: list[Path],
+) -> None:
+    with _registry(503) as registry:
+        broken = base.choose_base(registry=registry)
+    away = base.choose_base(registry=registry)
+    assert "503" in broken.reason
+    assert "not reachable" in away.reason
+    assert broken.reference == away.reference == "prefect-platform.local/base:0123456789ab"
+    assert len(made) == 1
+
+
+def test_a_forced_base_asks_nobody(made: list[Path]) -> None:
+    assert base.choose_base("example.org/python:3.11").reference == "example.org/python:3.11"
+    assert made == []
+
+
+@pytest.fixture
+def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without settings of pip; the returned file is its configuration."""
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    (tmp_path / "pip.conf").write_text("[global]\ncert =\nindex-url = https://configured/%20/\n")
+    return tmp_path / "pip.conf"
+
+
+@pytest.mark.usefixtures("pip")
+def test_pips_index_comes_from_its_configuration_unless_the_environment_names_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert pip_settings.index_arguments() == {"PIP_INDEX_URL": "https://configured/%20/"}
+    monkeypatch.setenv("PIP_INDEX_URL", "https://environment/")
+    assert pip_settings.index_arguments() == {"PIP_INDEX_URL": "https://environment/"}
+
+
+def test_a_certificate_authority_counts_only_when_its_file_is_there(
+    pip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(pip.parent / "ca.crt"))
+    assert pip_settings.certificate_authority() is None
+    (pip.parent / "ca.crt").write_text("-----BEGIN CERTIFICATE-----")
+    assert pip_settings.certificate_authority() == pip.parent / "ca.crt"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one commit of 2026-01-02, and credentials in its remote's address."""
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "somebody")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "somebody@example.org")
+        monkeypatch.setenv(f"GIT_{role}_DATE", "2026-01-02T03:04:05Z")
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    (tmp_path / "input").write_text("")
+    _git(tmp_path, "init", "--quiet")
+    _git(tmp_path, "remote", "add", "origin", "https://user:secret@example.org/platform.git")
+    _git(tmp_path, "add", ".")
+    _git(tmp_path, "commit", "--quiet", "--message", "first")
+    return tmp_path
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(repository), *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_labels_name_version_commit_time_and_source_without_credentials(repository: Path) -> None:
+    assert provenance.build_arguments([repository / "input"], repository) == {
+        "VERSION": "1.2.3",
+        "REVISION": _git(repository, "rev-parse", "HEAD"),
+        "CREATED": "2026-01-02T03:04:05+00:00",
+        "SOURCE": "https://example.org/platform.git",
+    }
+
+
+def test_a_commit_that_leaves_the_inputs_leaves_the_labels(repository: Path) -> None:
+    before = provenance.build_arguments([repository / "input"], repository)
+    (repository / "other").write_text("")
+    _git(repository, "add", ".")
+    _git(repository, "commit", "--quiet", "--message", "second")
+    assert provenance.build_arguments([repository / "input"], repository) == before
+
+
+def test_uncommitted_inputs_show_in_the_revision(repository: Path) -> None:
+    (repository / "input").write_text("changed")
+    labels = provenance.build_arguments([repository / "input"], repository)
+    assert labels["REVISION"].endswith("-modified")
+
+
+def test_source_date_epoch_is_the_time(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    labels = provenance.build_arguments([repository / "input"], repository)
+    assert labels["CREATED"] == "1970-01-01T00:00:00+00:00"
+
+
+def test_a_source_archive_without_git_is_built_too(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    labels = provenance.build_arguments([tmp_path], tmp_path)
+    assert labels["VERSION"] == "1.2.3"
+    assert labels["REVISION"] == labels["SOURCE"] == "unknown"
