@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 from delays import Delays
 from warehouse import store_in_sqlite, to_parquet
@@ -36,12 +37,8 @@ def test_a_day_that_cannot_be_stored_whole_leaves_the_former_rows(tmp_path: Path
     file = tmp_path / "warehouse.sqlite"
     store_in_sqlite(file, DAY, [STORM])
     before = rows_in(file)
-    try:
+    with pytest.raises(sqlite3.IntegrityError):
         store_in_sqlite(file, DAY, [STORM._replace(cancelled=0), STORM])
-    except sqlite3.IntegrityError:
-        pass
-    else:
-        raise AssertionError("two rows of one key were accepted")
     assert rows_in(file) == before
 
 
