@@ -1,7 +1,8 @@
 """Which workloads are not ready, and why: for waiting, and for `status`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from kubernetes import client
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -25,11 +26,18 @@ class Unready:
 
 def unready_pods(api: client.ApiClient, namespace: str, selector: str = "") -> list[Unready]:
     """Return the pods of `namespace` that are neither ready nor finished well."""
-    pods = client.CoreV1Api(api).list_namespaced_pod(namespace, label_selector=selector).items
+    core = client.CoreV1Api(api)
+    pods = core.list_namespaced_pod(namespace, label_selector=selector).items
+    unready = [pod for pod in pods if pod.status.phase != "Succeeded" and not _is_ready(pod)]
+    if not unready:
+        return []
+    warnings = {
+        event.involved_object.name: event.message
+        for event in core.list_namespaced_event(namespace, field_selector="type=Warning").items
+    }
     return [
-        Unready(namespace, f"pod/{pod.metadata.name}", _pod_reason(pod))
-        for pod in pods
-        if pod.status.phase != "Succeeded" and not _is_ready(pod)
+        Unready(namespace, f"pod/{pod.metadata.name}", _pod_reason(pod, warnings))
+        for pod in unready
     ]
 
 
@@ -83,8 +91,15 @@ def _is_ready(pod: client.V1Pod) -> bool:
     return any(c.type == "Ready" and c.status == "True" for c in conditions)
 
 
-def _pod_reason(pod: client.V1Pod) -> str:
-    return next(_pod_reasons(pod), f"phase {pod.status.phase}")
+def _pod_reason(pod: client.V1Pod, warnings: Mapping[str, str]) -> str:
+    """Return what the pod itself says, else the last warning about it or one of its claims."""
+    claims = [
+        volume.persistent_volume_claim.claim_name
+        for volume in pod.spec.volumes or []
+        if volume.persistent_volume_claim
+    ]
+    warned = [warnings[name] for name in (*claims, pod.metadata.name) if name in warnings]
+    return next(chain(_pod_reasons(pod), warned), f"phase {pod.status.phase}")
 
 
 def _pod_reasons(pod: client.V1Pod) -> Iterator[str]:

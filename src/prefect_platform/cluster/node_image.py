@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prefect_platform.cluster import image_archive
 from prefect_platform.cluster.image_archive import (
     SEARCH_PATH,
     ImageConfig,
@@ -55,7 +56,7 @@ _NODE_PROGRAMS = [
     "runc",
 ]
 _TOOLS_PACKAGES = ["busybox-static", "iproute2", "nftables"]
-_SHELL = {f"usr/bin/{name}": "/bin/busybox" for name in ("sh", "cat", "mkdir", "rm", "sleep")}
+_SHELL = {f"bin/{name}": "busybox" for name in ("sh", "cat", "mkdir", "rm", "sleep")}
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,14 @@ def node_image() -> NodeImage:
 
 def _fingerprint() -> str:
     """Return a checksum of all that the image is made from, Debian's own updates aside."""
-    digest = hashlib.sha256(repr((_SUITE, _NODE_PACKAGES, _TOOLS_PACKAGES, _COMPONENTS)).encode())
-    for path in sorted(path for path in _SOURCE.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(_SOURCE)}:{path.stat().st_mode & 0o100}".encode())
+    code = [Path(__file__), Path(image_archive.__file__)]
+    pins = [path for name in ("go.mod", "go.sum") for path in MODULES.glob(f"*/{name}")]
+    sources = [path for path in _SOURCE.rglob("*") if path.is_file()]
+    digest = hashlib.sha256()
+    for path in sorted([*code, *pins, *sources]):
+        executable = path.stat().st_mode & 0o100
+        digest.update(f"{path.relative_to(REPOSITORY)}:{executable}:".encode())
         digest.update(path.read_bytes())
-    for name in ("go.mod", "go.sum"):
-        for path in sorted(MODULES.glob(f"*/{name}")):
-            digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
