@@ -12,6 +12,8 @@ from prefect_platform.cluster.toolchain import tool
 from prefect_platform.errors import PlatformError
 from prefect_platform.process import run
 
+_MANAGER = "prefect-platform"
+
 
 class Kubectl:
     """kubectl with the kubeconfig file `kubeconfig`, never the user's current context."""
@@ -29,9 +31,23 @@ class Kubectl:
         )
 
     def apply(self, manifests: str) -> bool:
-        """Apply YAML documents; True when any object was created or changed."""
-        lines = self("apply", "--filename", "-", stdin=manifests).splitlines()
-        return any(not line.endswith(" unchanged") for line in lines)
+        """Apply YAML documents on the server's side; True when anything was not just so."""
+        if self.holds(manifests, manager=_MANAGER):
+            return False
+        self(*("apply", *_server_side(_MANAGER), "--filename=-"), stdin=manifests)
+        return True
+
+    def holds(self, manifests: str, *, manager: str) -> bool:
+        """Return whether the cluster has every object of `manifests` as they say.
+
+        `manager` is the field manager in whose name the question is asked: fields that it owns
+        and the manifests no longer name count as a difference.
+        """
+        try:
+            self(*("diff", *_server_side(manager), "--filename=-"), stdin=manifests)
+        except PlatformError:
+            return False
+        return True
 
     def api(self) -> client.ApiClient:
         """Return a client of the Kubernetes API for the same cluster."""
@@ -67,3 +83,7 @@ class Kubectl:
 
     def _command(self) -> list[str]:
         return [str(tool("kubectl")), "--kubeconfig", str(self.kubeconfig)]
+
+
+def _server_side(manager: str) -> tuple[str, ...]:
+    return ("--server-side", "--force-conflicts", f"--field-manager={manager}")

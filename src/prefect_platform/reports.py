@@ -8,6 +8,7 @@ from kubernetes import client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterName,
+    FlowRunFilterStartTime,
     LogFilter,
     LogFilterFlowRunId,
 )
@@ -106,14 +107,17 @@ def print_ui(kubectl: Kubectl, port: int) -> None:
 
 def print_logs(url: str, auth_string: str, name: str | None) -> None:
     """Print the logs of the newest flow run, or the newest one called `name`."""
-    wanted = FlowRunFilter(name=FlowRunFilterName(any_=[name])) if name else None
+    wanted = FlowRunFilter(
+        name=FlowRunFilterName(any_=[name]) if name else None,
+        start_time=FlowRunFilterStartTime(is_null_=False),
+    )
     with prefect_api(url, auth_string) as prefect:
         runs = prefect.read_flow_runs(
             flow_run_filter=wanted, sort=FlowRunSort.START_TIME_DESC, limit=1
         )
         if not runs:
             raise PlatformError(
-                f"there is no flow run called {name}" if name else "no flow has run yet",
+                f"no flow run called {name} has started" if name else "no flow has run yet",
                 next_step="make ui, to see the flow runs",
             )
         run = runs[0]

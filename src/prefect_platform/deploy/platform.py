@@ -29,6 +29,7 @@ from prefect_platform.workloads import wait_until_ready
 POOL = "default"
 NAMESPACES = ("prefect", "prefect-workers", f"flows-{POOL}", "data")
 _ENVIRONMENT = REPOSITORY / "k8s" / "environments" / "local"
+_DATA = "app.kubernetes.io/instance=local"  # what the kustomization of the data services sets
 _READY_WITHIN = 300  # seconds
 _APPLIED = "prefect-platform-deployments"  # the ConfigMap that remembers what was deployed
 
@@ -57,10 +58,7 @@ def deploy(provider: ClusterProvider, images: Sequence[Image], day: dt.date) -> 
         changed |= bool(bootstrap_secrets(api))
     server, worker = _releases(references)
     with step("Install the object store, the warehouse and prefect-server"):
-        rendered = manifests.render(
-            tool("kubectl"), _ENVIRONMENT / "data", list(references.values())
-        )
-        changed |= kubectl.apply(rendered)
+        changed |= _apply_data(kubectl, references)
         changed |= install(kubectl, server)
     with step("Wait for prefect-server"):
         wait_until_ready(api, server.namespace, _selector(server), within=_READY_WITHIN)
@@ -74,7 +72,7 @@ def deploy(provider: ClusterProvider, images: Sequence[Image], day: dt.date) -> 
                 changed |= _configure(kubectl, api, prefect, url, auth_string)
             with step("Wait for prefect-worker and the data of the flows"):
                 wait_until_ready(api, worker.namespace, _selector(worker), within=_READY_WITHIN)
-                wait_until_ready(api, "data", "", within=_READY_WITHIN)
+                wait_until_ready(api, "data", _DATA, within=_READY_WITHIN)
             run, is_new = first_run.find_or_start(prefect, day)
             with step(f"Run {first_run.DEPLOYMENT} for {day} as {run.name}"):
                 run = first_run.wait_for(prefect, run)
@@ -93,6 +91,18 @@ def load(provider: ClusterProvider, images: Sequence[Image]) -> bool:
         ]
         current.detail = "" if any(loaded) else "they have them"
     return any(loaded)
+
+
+def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
+    """Apply the data services, and remove Jobs that an earlier version of them left."""
+    folder = _ENVIRONMENT / "data"
+    rendered = manifests.render(tool("kubectl"), folder, list(references.values()))
+    changed = kubectl.apply(rendered)
+    jobs = {f"job.batch/{item['metadata']['name']}" for item in json.loads(rendered)["items"]}
+    listed = kubectl("--namespace=data", "get", "jobs", f"--selector={_DATA}", "--output=name")
+    for superseded in set(listed.split()) - jobs:
+        kubectl("--namespace=data", "delete", superseded)
+    return changed
 
 
 def _releases(references: dict[str, str]) -> tuple[Release, Release]:

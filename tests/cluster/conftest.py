@@ -1,0 +1,100 @@
+"""One kind cluster with the platform for all tests of this folder, made by the real command."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from pytest_kind.cluster import KindCluster
+
+from deployed import CLUSTER, Platform, command
+from prefect_platform.cluster.kind import KindProvider
+from prefect_platform.cluster.toolchain import tool
+from prefect_platform.configuration.prefect_api import prefect_api
+from prefect_platform.deploy.secrets import read_auth_string
+from prefect_platform.kubectl import Kubectl
+
+_NAMESPACES = ("prefect", "prefect-workers", "flows-default", "data", "kube-system")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip these tests, saying why, where no cluster can be made."""
+    if shutil.which("docker") or (os.geteuid() == 0 and shutil.which("apt-get")):
+        return
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="needs Docker, or root on Debian or Ubuntu"))
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Platform]:
+    """Deploy the platform, and remove it at the end."""
+    deployed = command("deploy")
+    try:
+        assert deployed.returncode == 0, deployed.stderr
+        kubectl = Kubectl(KindProvider(CLUSTER).kubeconfig())
+        yield Platform(deployed.stdout, kubectl, run_command)
+    finally:
+        destroyed = command("destroy")
+        assert destroyed.returncode == 0, destroyed.stderr
+
+
+@pytest.fixture(scope="session")
+def kind_cluster(platform: Platform, monkeypatch_session: pytest.MonkeyPatch) -> KindCluster:
+    """Return pytest-kind's view of the same cluster."""
+    provider = KindProvider(CLUSTER)
+    for name, value in provider.environment().items():
+        monkeypatch_session.setenv(name, os.path.expandvars(value))
+    cluster = KindCluster(
+        CLUSTER,
+        kubeconfig=platform.kubectl.kubeconfig,
+        kind_path=tool("kind"),
+        kubectl_path=tool("kubectl"),
+    )
+    cluster.create()
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def monkeypatch_session() -> Iterator[pytest.MonkeyPatch]:
+    """Change the environment for the whole session, and back."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture
+def prefect(platform: Platform) -> Iterator[SyncPrefectClient]:
+    """Return a client of the platform's API."""
+    auth_string = read_auth_string(platform.kubectl.api())
+    with (
+        platform.kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port,
+        prefect_api(f"http://127.0.0.1:{port}/api", auth_string) as client,
+    ):
+        yield client
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None]:
+    """Add pods, events and logs of the cluster to the report of a test that failed."""
+    report = yield
+    used = getattr(item, "funcargs", {}).get("platform")
+    if report.failed and call.when == "call" and used is not None:
+        report.sections.extend(_evidence(used.kubectl))
+    return report
+
+
+def _evidence(kubectl: Kubectl) -> Iterator[tuple[str, str]]:
+    yield "pods", kubectl("get", "pods", "--all-namespaces", "--output=wide")
+    for namespace in _NAMESPACES:
+        events = kubectl(f"--namespace={namespace}", "get", "events", "--sort-by=.lastTimestamp")
+        yield f"events in {namespace}", "\n".join(events.splitlines()[-30:])
+    for name in ("prefect/deployment/prefect-server", "prefect-workers/deployment/prefect-worker"):
+        namespace, _, workload = name.partition("/")
+        yield (
+            f"logs of {workload}",
+            kubectl(f"--namespace={namespace}", "logs", workload, "--tail=100"),
+        )

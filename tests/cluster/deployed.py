@@ -1,0 +1,57 @@
+"""The platform that the tests of this folder share, and the command that made it."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from prefect_platform.kubectl import Kubectl
+
+CLUSTER = "platform-test"
+DEPLOYMENT = "etl-daily/daily"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What `deploy` printed, and kubectl for the cluster."""
+
+    printed: str
+    kubectl: Kubectl
+
+
+def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does, against the cluster of these tests."""
+    inherited = {k: v for k, v in os.environ.items() if k not in {"DOCKER_HOST", "KUBECONFIG"}}
+    return subprocess.run(
+        [Path(sys.executable).with_name("prefect-platform"), *arguments],
+        env={**inherited, "CLUSTER_NAME": CLUSTER, "COLUMNS": "200", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run_etl(prefect: SyncPrefectClient, date: str) -> FlowRun:
+    """Run the daily ETL for `date` and return the run in its final state."""
+    deployment = prefect.read_deployment_by_name(DEPLOYMENT)
+    run = prefect.create_flow_run_from_deployment(deployment.id, parameters={"date": date})
+    ended: FlowRun = Retrying(
+        retry=retry_if_result(lambda run: run.state is None or not run.state.is_final()),
+        stop=stop_after_delay(300),
+        wait=wait_fixed(1),
+    )(prefect.read_flow_run, run.id)
+    return ended
+
+
+def task_states(prefect: SyncPrefectClient, run: FlowRun) -> dict[str, str]:
+    """Return the name of each task run's final state by the name of its task."""
+    task_runs = prefect.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    )
+    return {task.name.rpartition("-")[0]: str(task.state_name) for task in task_runs}

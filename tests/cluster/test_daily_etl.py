@@ -1,0 +1,124 @@
+"""The daily ETL in the cluster: right rows, in an isolated job pod, cached across pods."""
+
+import csv
+import datetime as dt
+import io
+import json
+from typing import Any
+
+import pytest
+from delays_by_pandas import by_pandas
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+
+from deployed import Platform, run_etl, task_states
+
+_COLUMNS = "dimension, member, flights, cancelled, mean_departure_delay, mean_arrival_delay"
+
+
+def warehouse_rows(platform: Platform, day: str) -> list[dict[str, str]]:
+    """Return the day's rows as PostgreSQL prints them, asked inside its own pod."""
+    query = f"COPY (SELECT {_COLUMNS} FROM daily_delays WHERE day = '{day}') TO STDOUT CSV HEADER"  # noqa: S608
+    psql = ["psql", "--username=warehouse", "--dbname=warehouse", "--command", query]
+    printed = platform.kubectl("--namespace=data", "exec", "statefulset/warehouse", "--", *psql)
+    return list(csv.DictReader(io.StringIO(printed)))
+
+
+def job_pod(platform: Platform, run: FlowRun) -> dict[str, Any]:
+    """Return the pod in which `run` ran."""
+    selector = f"--selector=prefect.io/flow-run-id={run.id}"
+    listed = json.loads(
+        platform.kubectl("--namespace=flows-default", "get", "pods", selector, "--output=json")
+    )
+    (pod,) = listed["items"]
+    return dict(pod)
+
+
+@pytest.mark.parametrize("day", ["2013-01-01", "2013-02-08", "2013-07-10"])
+def test_the_warehouse_has_exactly_the_rows_that_pandas_computes(
+    platform: Platform, prefect: SyncPrefectClient, day: str
+) -> None:
+    run = run_etl(prefect, day)
+
+    assert run.state is not None
+    assert run.state.is_completed(), run.state.message
+    loaded = {
+        (row["dimension"], row["member"]): (
+            int(row["flights"]),
+            int(row["cancelled"]),
+            float(row["mean_departure_delay"] or "nan"),
+            float(row["mean_arrival_delay"] or "nan"),
+        )
+        for row in warehouse_rows(platform, day)
+    }
+    table = by_pandas(dt.date.fromisoformat(day))
+    expected = {
+        (row.dimension, row.member): (
+            row.flights,
+            row.cancelled,
+            row.mean_departure_delay,
+            row.mean_arrival_delay,
+        )
+        for row in table.itertuples()
+    }
+    assert loaded.keys() == expected.keys()
+    for key, values in expected.items():
+        assert loaded[key] == pytest.approx(values, nan_ok=True), key
+
+
+def test_a_second_run_of_a_day_takes_the_extract_from_the_cache_in_another_pod(
+    platform: Platform, prefect: SyncPrefectClient
+) -> None:
+    first = run_etl(prefect, "2013-03-08")
+    rows = warehouse_rows(platform, "2013-03-08")
+    second = run_etl(prefect, "2013-03-08")
+
+    assert task_states(prefect, first)["extract"] == "Completed"
+    assert task_states(prefect, second) == {
+        "extract": "Cached",
+        "transform": "Completed",
+        "load": "Completed",
+    }
+    names = {job_pod(platform, run)["metadata"]["name"] for run in (first, second)}
+    assert len(names) == 2
+    assert warehouse_rows(platform, "2013-03-08") == rows
+
+
+def test_a_run_is_one_job_pod_without_rights_and_without_secrets_in_its_spec(
+    platform: Platform, prefect: SyncPrefectClient
+) -> None:
+    run = run_etl(prefect, "2013-04-01")
+    pod = job_pod(platform, run)
+    spec = pod["spec"]
+    (container,) = spec["containers"]
+
+    assert pod["metadata"]["ownerReferences"][0]["kind"] == "Job"
+    assert spec["automountServiceAccountToken"] is False
+    assert not any("projected" in volume for volume in spec["volumes"])
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert set(container["resources"]) >= {"requests", "limits"}
+    by_reference = {item["name"] for item in container["env"] if "valueFrom" in item}
+    assert by_reference >= {"PREFECT_API_AUTH_STRING", "WAREHOUSE_PASSWORD"}
+    secrets = json.loads(
+        platform.kubectl("--namespace=flows-default", "get", "secrets", "--output=json")
+    )
+    template = "{{range .items}}{{range .data}}{{base64decode .}}\n{{end}}{{end}}"
+    values = platform.kubectl(
+        "--namespace=flows-default", "get", "secrets", f"--output=go-template={template}"
+    ).split()
+    assert len(values) >= len(secrets["items"]) > 0
+    assert not [value for value in values if value in json.dumps(pod)]
+
+
+def test_a_day_that_the_data_does_not_have_fails_with_the_sentence_that_says_so(
+    prefect: SyncPrefectClient,
+) -> None:
+    run = run_etl(prefect, "2014-01-01")
+
+    assert run.state is not None
+    assert run.state.name == "Failed"
+    assert run.state.message is not None
+    assert "2014-01-01" in run.state.message
+    assert "2013-12-31" in run.state.message

@@ -1,0 +1,97 @@
+"""deploy-cluster: its end, its second call, and what it refuses."""
+
+import json
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from pytest_kind.cluster import KindCluster
+
+from deployed import CLUSTER, DEPLOYMENT, Platform, command
+from prefect_platform.deploy.releases import installed
+
+
+def test_it_ends_with_a_completed_run_and_where_everything_is(platform: Platform) -> None:
+    assert "The platform runs" in platform.printed
+    assert "Completed" in platform.printed
+    assert "s3://artifacts/etl-daily/2013-01-01.parquet" in platform.printed
+    assert "export KUBECONFIG=" in platform.printed
+
+
+def test_a_second_call_changes_nothing_and_starts_no_run(
+    platform: Platform, prefect: SyncPrefectClient
+) -> None:
+    releases = installed(platform.kubectl)
+    runs = prefect.count_flow_runs()
+
+    again = command("deploy")
+
+    assert again.returncode == 0, again.stderr
+    assert "Nothing changed" in again.stdout
+    assert installed(platform.kubectl) == releases
+    assert prefect.count_flow_runs() == runs
+
+
+def test_an_object_that_somebody_deleted_comes_back(platform: Platform) -> None:
+    platform.kubectl("--namespace=prefect-workers", "delete", "deployment", "prefect-worker")
+
+    again = command("deploy")
+
+    assert again.returncode == 0, again.stderr
+    assert "Nothing changed" not in again.stdout
+    platform.kubectl("--namespace=prefect-workers", "get", "deployment", "prefect-worker")
+
+
+def test_what_people_know_of_kind_works(platform: Platform, kind_cluster: KindCluster) -> None:
+    nodes = json.loads(kind_cluster.kubectl("get", "nodes", "--output=json"))["items"]
+
+    assert [node["metadata"]["name"] for node in nodes] == [f"{CLUSTER}-control-plane"]
+    assert "default" in kind_cluster.kubectl("get", "storageclass")
+    assert f"{CLUSTER}-control-plane" in kind_cluster.kubectl("top", "nodes")
+
+
+def test_the_deployment_has_its_schedule_and_its_limit(prefect: SyncPrefectClient) -> None:
+    deployment = prefect.read_deployment_by_name(DEPLOYMENT)
+
+    assert [schedule.active for schedule in deployment.schedules] == [True]
+    assert deployment.global_concurrency_limit is not None
+    assert deployment.global_concurrency_limit.limit == 1
+
+
+def test_status_shows_engine_releases_and_a_pod_that_is_not_ready_with_its_cause(
+    platform: Platform,
+) -> None:
+    platform.kubectl(
+        *("--namespace=data", "create", "deployment", "broken", "--image=missing.invalid/none:1")
+    )
+    try:
+        platform.kubectl(
+            *("--namespace=data", "wait", "--for=jsonpath={.status.unavailableReplicas}=1"),
+            *("deployment/broken", "--timeout=60s"),
+        )
+        shown = command("status").stdout
+    finally:
+        platform.kubectl("--namespace=data", "delete", "deployment", "broken")
+
+    assert "prefect/prefect-server" in shown
+    assert "engine" in shown
+
+
+@pytest.mark.parametrize(
+    ("variables", "cause", "advice"),
+    [
+        ({"CLUSTER": "moon"}, "CLUSTER=moon is not a provider", "CLUSTER=kind"),
+        ({"DATE": "2014-01-01"}, "not between 2013-01-01 and 2013-12-31", "DATE=2013-01-01"),
+        ({"DATE": "tomorrow"}, "DATE=tomorrow is not a date", "DATE=2013-01-01"),
+        ({"NODES": "3"}, "has 1 nodes, not 3", "make destroy-cluster"),
+        ({"ENGINE": "steam"}, "ENGINE=steam is not known", "existing, private"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_the_next_step(
+    platform: Platform, variables: dict[str, str], cause: str, advice: str
+) -> None:
+    refused = command("deploy", **variables)
+
+    assert refused.returncode != 0
+    assert cause in refused.stderr
+    assert advice in refused.stderr
+    assert "Traceback" not in refused.stderr
