@@ -2,19 +2,19 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
-from deployed import CLUSTER, Platform, command
 from prefect_platform.cluster.kind import KindProvider
 from prefect_platform.cluster.toolchain import tool
 from prefect_platform.configuration.prefect_api import prefect_api
 from prefect_platform.deploy.secrets import read_auth_string
 from prefect_platform.kubectl import Kubectl
+from tests.cluster.deployed import CLUSTER, Platform, command
 
 _NAMESPACES = ("prefect", "prefect-workers", "flows-default", "data", "kube-system")
 
@@ -35,7 +35,7 @@ def platform() -> Iterator[Platform]:
     try:
         assert deployed.returncode == 0, deployed.stderr
         kubectl = Kubectl(KindProvider(CLUSTER).kubeconfig())
-        yield Platform(deployed.stdout, kubectl, run_command)
+        yield Platform(deployed.stdout, kubectl)
     finally:
         destroyed = command("destroy")
         assert destroyed.returncode == 0, destroyed.stderr
@@ -78,7 +78,7 @@ def prefect(platform: Platform) -> Iterator[SyncPrefectClient]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add pods, events and logs of the cluster to the report of a test that failed."""
     report = yield
     used = getattr(item, "funcargs", {}).get("platform")

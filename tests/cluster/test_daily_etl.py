@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 import pytest
-from delays_by_pandas import by_pandas
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 
-from deployed import Platform, run_etl, task_states
+from tests.cluster.deployed import Platform, run_etl, task_states
+from tests.unit.flows.delays_by_pandas import by_pandas
 
 _COLUMNS = "dimension, member, flights, cancelled, mean_departure_delay, mean_arrival_delay"
 
@@ -51,15 +51,14 @@ def test_the_warehouse_has_exactly_the_rows_that_pandas_computes(
         )
         for row in warehouse_rows(platform, day)
     }
-    table = by_pandas(dt.date.fromisoformat(day))
     expected = {
-        (row.dimension, row.member): (
-            row.flights,
-            row.cancelled,
-            row.mean_departure_delay,
-            row.mean_arrival_delay,
+        (str(row["dimension"]), str(row["member"])): (
+            row["flights"],
+            row["cancelled"],
+            row["mean_departure_delay"],
+            row["mean_arrival_delay"],
         )
-        for row in table.itertuples()
+        for row in by_pandas(dt.date.fromisoformat(day)).to_dict("records")
     }
     assert loaded.keys() == expected.keys()
     for key, values in expected.items():

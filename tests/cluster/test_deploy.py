@@ -6,8 +6,32 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
-from deployed import CLUSTER, DEPLOYMENT, Platform, command
 from prefect_platform.deploy.releases import installed
+from tests.cluster.deployed import CLUSTER, DEPLOYMENT, Platform, command
+
+_BROKEN = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "broken", "namespace": "data"},
+    "spec": {
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "broken",
+                "image": "missing.invalid/none:1",
+                "imagePullPolicy": "Never",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+    },
+}
 
 
 def test_it_ends_with_a_completed_run_and_where_everything_is(platform: Platform) -> None:
@@ -41,7 +65,7 @@ def test_an_object_that_somebody_deleted_comes_back(platform: Platform) -> None:
     platform.kubectl("--namespace=prefect-workers", "get", "deployment", "prefect-worker")
 
 
-def test_what_people_know_of_kind_works(platform: Platform, kind_cluster: KindCluster) -> None:
+def test_what_people_know_of_kind_works(kind_cluster: KindCluster) -> None:
     nodes = json.loads(kind_cluster.kubectl("get", "nodes", "--output=json"))["items"]
 
     assert [node["metadata"]["name"] for node in nodes] == [f"{CLUSTER}-control-plane"]
@@ -57,25 +81,24 @@ def test_the_deployment_has_its_schedule_and_its_limit(prefect: SyncPrefectClien
     assert deployment.global_concurrency_limit.limit == 1
 
 
-def test_status_shows_engine_releases_and_a_pod_that_is_not_ready_with_its_cause(
-    platform: Platform,
-) -> None:
-    platform.kubectl(
-        *("--namespace=data", "create", "deployment", "broken", "--image=missing.invalid/none:1")
-    )
+def test_status_names_a_pod_that_is_not_ready_and_its_cause(platform: Platform) -> None:
+    platform.kubectl("apply", "--filename=-", stdin=json.dumps(_BROKEN))
     try:
         platform.kubectl(
-            *("--namespace=data", "wait", "--for=jsonpath={.status.unavailableReplicas}=1"),
-            *("deployment/broken", "--timeout=60s"),
+            *("--namespace=data", "wait", "pod/broken", "--timeout=60s"),
+            "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImageNeverPull",
         )
         shown = command("status").stdout
     finally:
-        platform.kubectl("--namespace=data", "delete", "deployment", "broken")
+        platform.kubectl("--namespace=data", "delete", "pod", "broken", "--now")
 
+    assert "pod/broken in data" in shown
+    assert "ErrImageNeverPull" in shown
     assert "prefect/prefect-server" in shown
-    assert "engine" in shown
+    assert "private" in shown or "existing" in shown
 
 
+@pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize(
     ("variables", "cause", "advice"),
     [
@@ -87,7 +110,7 @@ def test_status_shows_engine_releases_and_a_pod_that_is_not_ready_with_its_cause
     ],
 )
 def test_a_mistake_is_one_sentence_with_the_next_step(
-    platform: Platform, variables: dict[str, str], cause: str, advice: str
+    variables: dict[str, str], cause: str, advice: str
 ) -> None:
     refused = command("deploy", **variables)
 
