@@ -12,11 +12,13 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ARG PIP_CERT
+# The requirements are complete: pip resolves nothing, and takes nothing without its hash.
 ENV PATH=/opt/pip/bin:$PATH \
+    PIP_NO_DEPS=1 \
     PIP_PYTHON=/opt/venv/bin/python \
     PIP_REQUIRE_HASHES=1 \
     PIP_ONLY_BINARY=:all: \
-    PIP_NO_COMPILE=1 \
+    PIP_COMPILE=0 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore \
     PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -33,11 +35,13 @@ RUN pip install --requirement base.txt \
     && find /opt/venv -type d -name tests -prune -exec rm -r {} + \
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv
 
-# What one image adds to the environment goes to a root of its own. The asynchronous half of
-# `kubernetes` is 41 MB that nothing imports: Prefect's worker brings kubernetes_asyncio.
+# What one image adds to the environment goes to a root of its own. Left out: the asynchronous
+# half of `kubernetes` (41 MB; Prefect's worker brings kubernetes_asyncio) and the program of
+# `uv` (60 MB), which sets machines up and no pods.
 COPY requirements/platform.txt ./
-RUN pip install --no-deps --root /platform --requirement platform.txt \
-    && find /platform -type d \( -name tests -o -path '*/kubernetes/aio' \) -prune -exec rm -r {} + \
+RUN pip install --root /platform --requirement platform.txt \
+    && find /platform \( -type d -name tests -o -path '*/kubernetes/aio' \
+        -o -path '*/bin/uv' -o -path '*/bin/uvx' \) -prune -exec rm -r {} + \
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
         -s /platform -p / /platform
 
@@ -48,8 +52,8 @@ RUN PREFECT_HOME=/tmp/prefect PREFECT_SERVER_UI_STATIC_DIRECTORY=/platform/opt/p
     && chmod -R a=rX /platform/opt/prefect/ui
 
 COPY requirements/flows.txt requirements/sources.txt ./
-RUN pip install --no-deps --root /flows --requirement flows.txt \
-    && PYTHONPATH=/opt/tools pip install --no-deps --root /flows --no-binary :all: --use-pep517 \
+RUN pip install --root /flows --requirement flows.txt \
+    && PYTHONPATH=/opt/tools pip install --root /flows --no-binary :all: --use-pep517 \
         --no-build-isolation --requirement sources.txt \
     && find /flows -type d \( -name tests -o -path '*/pyarrow/include' \) -prune -exec rm -r {} + \
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
@@ -60,7 +64,7 @@ COPY pyproject.toml ./
 COPY src src
 # The description that pyproject.toml names is for people; a change of it is no new image.
 RUN touch README.md \
-    && PYTHONPATH=/opt/tools PIP_REQUIRE_HASHES=0 pip install --no-deps --root /project \
+    && PYTHONPATH=/opt/tools PIP_REQUIRE_HASHES=0 pip install --root /project \
         --no-index --no-build-isolation . \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash \
         -s /project -p / /project

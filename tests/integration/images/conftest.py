@@ -1,0 +1,56 @@
+"""The images, really built; from the cache when they are unchanged."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.images.build import Image, build
+from prefect_platform.images.catalogue import RECIPES
+from tests.integration.images.contained import Contained, Store
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
+    """All images by name, their archive a copy that later builds leave alone."""
+    if os.geteuid() != 0:
+        pytest.skip("buildah builds images as root only")
+    built = build([recipe.name for recipe in RECIPES], builder="buildah")
+    (archive,) = {image.archive for image in built}
+    copy = Path(shutil.copyfile(archive, tmp_path_factory.mktemp("images") / "images.tar"))
+    return {image.name: Image(image.name, image.reference, copy) for image in built}
+
+
+@pytest.fixture(scope="session")
+def store(images: dict[str, Image], tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Where the archive's images are unpacked: a store for this session."""
+    unpacked = Store(tmp_path_factory.mktemp("store"))
+    for image in images.values():
+        unpacked.load(image.archive, image.reference)
+    return unpacked
+
+
+@pytest.fixture(scope="session")
+def platform(images: dict[str, Image], store: Store) -> Contained:
+    return Contained(images["platform"].reference, store)
+
+
+@pytest.fixture(scope="session")
+def flows(images: dict[str, Image], store: Store) -> Contained:
+    return Contained(images["flows"].reference, store)
+
+
+@pytest.fixture(scope="session")
+def postgres(images: dict[str, Image], store: Store) -> Contained:
+    return Contained(images["postgres"].reference, store)
+
+
+@pytest.fixture(scope="session")
+def redis(images: dict[str, Image], store: Store) -> Contained:
+    return Contained(images["redis"].reference, store)
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(images: dict[str, Image], store: Store) -> Contained:
+    return Contained(images["seaweedfs"].reference, store)

@@ -1,0 +1,152 @@
+"""Run an image's program as a hardened pod does: its user, its environment, a read-only root.
+
+A change of root in namespaces of its own, on the image as buildah's store has it: it needs no
+engine, and what it mounts ends with it.
+"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_ALONE = ("unshare", "--mount", "--propagation", "private")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A buildah store below `folder`, whose mounts end with each command."""
+
+    folder: Path
+
+    @property
+    def command(self) -> list[str]:
+        """The command line that its own arguments follow."""
+        return [
+            *("buildah", "--storage-driver", "overlay"),
+            *("--root", str(self.folder / "store"), "--runroot", str(self.folder / "run")),
+        ]
+
+    def buildah(self, *arguments: str) -> str:
+        """Run buildah and return what it prints."""
+        return subprocess.run(
+            [*_ALONE, *self.command, *arguments], check=True, capture_output=True, text=True
+        ).stdout
+
+    def load(self, archive: Path, reference: str) -> None:
+        """Unpack one image of an archive, as a node does."""
+        loaded = self.buildah("pull", "--quiet", f"oci-archive:{archive}:{reference}").strip()
+        self.buildah("tag", loaded, reference)
+
+
+@dataclass(frozen=True)
+class Contained:
+    """One image in a store."""
+
+    reference: str
+    store: Store
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The image's configuration: User, Env, Cmd, Labels and others."""
+        inspected = self.store.buildah("inspect", "--type", "image", self.reference)
+        image: dict[str, Any] = json.loads(inspected)["OCIv1"]
+        config: dict[str, Any] = image["config"]
+        return {**config, "DiffIds": image["rootfs"]["diff_ids"], "History": image["history"]}
+
+    def run(
+        self,
+        *command: str,
+        environment: Mapping[str, str] | None = None,
+        volumes: Mapping[str, Path] | None = None,
+        user: str | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `command` to its end; the container's /tmp is empty and writable."""
+        with self.started(
+            *command, environment=environment, volumes=volumes, user=user, merged=False
+        ) as running:
+            out, err = running.process.communicate()
+            return subprocess.CompletedProcess(command, running.process.returncode, out, err)
+
+    @contextmanager
+    def started(
+        self,
+        *command: str,
+        environment: Mapping[str, str] | None = None,
+        volumes: Mapping[str, Path] | None = None,
+        user: str | None = None,
+        merged: bool = True,
+    ) -> Iterator["Running"]:
+        """Start `command` (behind the entrypoint) and end it with the block.
+
+        `merged` puts standard error into standard output.
+        """
+        config = self.config
+        arguments = [*config.get("Entrypoint", []), *(command or config.get("Cmd", []))]
+        variables = [
+            *config["Env"],
+            *(f"{key}={value}" for key, value in (environment or {}).items()),
+        ]
+        binds = "\n".join(
+            f'mount --bind {shlex.quote(str(source))} "$root{target}"'
+            for target, source in (volumes or {}).items()
+        )
+        script = f"""
+            set -e
+            root=$({shlex.join(self.store.command)} mount "$0")
+            mount --bind "$root" "$root"
+            mount -o remount,bind,ro "$root"
+            mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+            mount -t proc proc "$root/proc"
+            mount --rbind /dev "$root/dev"
+            {binds}
+            exec setpriv --no-new-privs \\
+                chroot --userspec={user or config["User"]} --groups= "$root" \\
+                env --ignore-environment --chdir={config.get("WorkingDir") or "/"} "$@"
+        """
+        created = self.store.buildah("from", "--pull-never", self.reference).strip()
+        process = subprocess.Popen(
+            [*_ALONE, "--pid", "--fork", "sh", "-c", script, created, *variables, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+            text=True,
+        )
+        running = Running(process)
+        try:
+            yield running
+        finally:
+            if process.poll() is None:
+                running.stop(signal.SIGKILL)
+            process.communicate()
+            self.store.buildah("rm", created)
+
+
+@dataclass
+class Running:
+    """A contained program that has not ended."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+
+    def wait_for(self, text: str) -> None:
+        """Read what it prints until a line holds `text`."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"it ended without {text!r}: {''.join(self.lines)}")
+
+    def stop(self, number: signal.Signals) -> int:
+        """Send the signal to its first process and return the exit code."""
+        # Not to `unshare`: its end would not be that of a child that has changed its user.
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        for child in children.read_text().split():
+            os.kill(int(child), number)
+        return self.process.wait()

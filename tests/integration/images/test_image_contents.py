@@ -1,0 +1,202 @@
+"""The images hold what runs and nothing that installs, and they run with a read-only root."""
+
+import json
+import re
+import socket
+import tarfile
+
+import httpx
+import pytest
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from prefect_platform.images.build import Image
+from prefect_platform.images.catalogue import RECIPES, recipes
+from prefect_platform.images.provenance import build_arguments
+from prefect_platform.paths import REPOSITORY
+from tests.integration.images.contained import Contained
+
+NAMES = [recipe.name for recipe in RECIPES]
+PYTHON = ["platform", "flows"]
+USERS = {"platform": 1000, "flows": 1000, "postgres": 999, "redis": 999, "seaweedfs": 1000}
+COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "make", "ld", "as")
+LABELS = {"title", "description", "version", "revision", "created", "source"}
+
+# Imports every module of ours and what runs in pods, then prints what Python had to compile.
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+compiled = []
+class Watch(importlib.machinery.SourceFileLoader):
+    def source_to_code(self, data, path, *rest, **options):
+        compiled.append(path)
+        return super().source_to_code(data, path, *rest, **options)
+importlib._bootstrap_external.SourceFileLoader.source_to_code = Watch.source_to_code
+for name in sys.argv[1:]:
+    module = importlib.import_module(name)
+    if name == "prefect_platform":
+        for found in pkgutil.walk_packages(module.__path__, name + "."):
+            importlib.import_module(found.name)
+print(compiled)
+"""
+IMPORTED = {
+    "platform": [
+        *("prefect.main", "prefect.cli", "prefect.server.api.server", "prefect.server.services"),
+        *("prefect_kubernetes.worker", "prefect_redis", "kubernetes", "prefect_platform"),
+    ],
+    "flows": [
+        *("prefect.main", "prefect.engine", "prefect.cli", "prefect_aws", "boto3", "psycopg"),
+        *("pyarrow.parquet", "etl_daily"),
+    ],
+}
+
+
+@pytest.fixture
+def contained(request: pytest.FixtureRequest, name: str) -> Contained:
+    found: Contained = request.getfixturevalue(name)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_as_its_numbered_user(contained: Contained, name: str) -> None:
+    number = USERS[name]
+    assert contained.config["User"] == f"{number}:{number}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_tell_what_it_is_and_where_it_comes_from(contained: Contained, name: str) -> None:
+    labels = contained.config["Labels"]
+    (recipe,) = recipes([name])
+    assert {f"org.opencontainers.image.{label}" for label in LABELS} <= set(labels)
+    version = build_arguments(recipe.paths(REPOSITORY))["VERSION"]
+    assert labels["org.opencontainers.image.version"] == version
+    assert re.fullmatch(
+        r"([0-9a-f]{40}(-modified)?|unknown)", labels["org.opencontainers.image.revision"]
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_of_the_building_machine_stays_in_its_configuration(
+    contained: Contained, name: str
+) -> None:
+    config = contained.config
+    variables = {variable.partition("=")[0] for variable in config["Env"]}
+    assert variables <= {
+        *("PATH", "LANG", "PGDATA", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"),
+        *("PREFECT_HOME", "PREFECT_SERVER_UI_STATIC_DIRECTORY"),
+    }
+    history = json.dumps(config["History"])
+    assert not re.search(r"PIP_(CERT|INDEX_URL|EXTRA_INDEX_URL|TRUSTED_HOST)=", history), name
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_there_is_no_compiler_no_pip_no_cache_and_no_way_to_become_root(
+    contained: Contained, name: str
+) -> None:
+    paths = contained.run(
+        *("find", "/", "-xdev", "-type", "f", "("),
+        *(word for compiler in COMPILERS for word in ("-name", compiler, "-o")),
+        *("-path", "*/pip/__main__.py", "-o", "-name", "pip-*.whl", "-o", "-name", "pip3*", "-o"),
+        *("-path", "*/.cache/*", "-o", "-path", "/var/lib/apt/lists/*_Packages", "-o"),
+        *("-path", "/build/*", "-o", "-perm", "/6000", ")"),
+    ).stdout
+    assert paths == "", name
+    pip = contained.run("python", "-m", "pip", "--version")
+    assert pip.returncode != 0
+    assert "No module named pip" in pip.stderr
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_prefect_answers_with_a_read_only_root(contained: Contained, name: str) -> None:
+    assert contained.run("touch", "/opt/prefect/written").returncode != 0
+    answer = contained.run("prefect", "version")
+    assert answer.returncode == 0, answer.stderr
+    locked = (REPOSITORY / "requirements" / "base.txt").read_text()
+    version = re.search(r"^prefect==(\S+)", locked, re.MULTILINE)
+    assert version is not None
+    assert re.search(rf"^Version: +{re.escape(version[1])}$", answer.stdout, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_imports_find_all_byte_code_in_the_image(contained: Contained, name: str) -> None:
+    imported = contained.run(
+        *("python", "-c", IMPORT_ALL, *IMPORTED[name]),
+        environment={"PYTHONPATH": "/opt/prefect/flows"},
+    )
+    assert imported.returncode == 0, imported.stderr
+    assert imported.stdout.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_byte_code_does_not_depend_on_the_times_of_its_sources(
+    contained: Contained, name: str
+) -> None:
+    flags = contained.run(
+        "python",
+        "-c",
+        "import prefect, json, importlib.util as u\n"
+        "for m in (prefect, json):\n"
+        "    with open(u.cache_from_source(m.__file__), 'rb') as f: print(f.read(8)[4])",
+    )
+    # 1: the byte code carries a hash, and is used without a look at the source.
+    assert flags.stdout.split() == ["1", "1"], name
+
+
+def test_platform_and_flows_share_system_and_prefect(platform: Contained, flows: Contained) -> None:
+    first, second = (contained.config["DiffIds"] for contained in (platform, flows))
+    assert first[:3] == second[:3]
+    assert first[3:] != second[3:]
+
+
+def test_one_archive_holds_all_images_and_each_layer_once(images: dict[str, Image]) -> None:
+    (archive,) = {image.archive for image in images.values()}
+    with tarfile.open(archive) as packed:
+        names = packed.getnames()
+        index = packed.extractfile("index.json")
+        assert index is not None
+        manifests = json.load(index)["manifests"]
+    assert len(names) == len(set(names))
+    assert {entry["annotations"]["org.opencontainers.image.ref.name"] for entry in manifests} == {
+        image.reference for image in images.values()
+    }
+
+
+def test_the_server_serves_its_user_interface_from_a_read_only_root(platform: Contained) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = platform.started(
+        *("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)),
+        environment={"PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+    )
+    with server as running:
+
+        @retry(
+            retry=retry_if_exception_type(httpx.TransportError),
+            wait=wait_fixed(0.5),
+            stop=stop_after_delay(120),
+            reraise=True,
+        )
+        def page(path: str) -> httpx.Response:
+            assert running.process.poll() is None, running.process.communicate()
+            return httpx.get(f"http://127.0.0.1:{port}{path}", follow_redirects=True, timeout=30)
+
+        assert page("/api/health").json() is True
+        html = page("/").text
+        script = re.search(r'src="(/[^"]+\.js)"', html)
+        assert script is not None, html
+        assert page(script[1]).headers["content-type"].startswith("text/javascript")
+
+
+def test_a_job_pod_can_write_parquet(flows: Contained) -> None:
+    written = flows.run(
+        "python",
+        "-c",
+        "import pyarrow as pa, pyarrow.parquet as pq\n"
+        "pq.write_table(pa.table({'carrier': ['UA'], 'flights': [165]}), '/tmp/day.parquet')\n"
+        "print(pq.read_table('/tmp/day.parquet').to_pylist())",
+    )
+    assert written.stdout == "[{'carrier': 'UA', 'flights': 165}]\n", written.stderr
+
+
+def test_the_flows_and_their_deployments_are_where_the_work_pool_looks(flows: Contained) -> None:
+    listed = flows.run("ls", "/opt/prefect/prefect.yaml", "/opt/prefect/flows/etl_daily.py")
+    assert listed.returncode == 0, listed.stderr
+    assert flows.config["WorkingDir"] == "/opt/prefect"
