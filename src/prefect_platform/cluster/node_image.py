@@ -56,7 +56,25 @@ _NODE_PROGRAMS = [
     "runc",
 ]
 _TOOLS_PACKAGES = ["busybox-static", "iproute2", "nftables"]
-_SHELL = {f"bin/{name}": "busybox" for name in ("sh", "cat", "mkdir", "rm", "sleep")}
+_COMMANDS = ("cat", "httpd", "mkdir", "nslookup", "rm", "sh", "sleep", "wget")
+_SHELL = {f"bin/{name}": "busybox" for name in _COMMANDS}
+# What a machine has and a node has not: consoles, kernel modules, and settings of the kernel,
+# which is the machine's and not the node's.
+_MASKED_UNITS = [
+    "getty.target",
+    "modprobe@.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-logind.service",
+    "systemd-modules-load.service",
+    "systemd-sysctl.service",
+    "systemd-timesyncd.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service",
+]
 
 
 @dataclass(frozen=True)
@@ -98,7 +116,7 @@ def node_image() -> NodeImage:
     reference = f"prefect-platform.local/node:{tag}"
     archive = cache_directory() / "node-images" / f"{tag}.tar"
     if not archive.exists():
-        ensure_packages("mmdebstrap", "gcc", "libc6-dev", "libseccomp-dev", "pkg-config")
+        ensure_packages("mmdebstrap", "gcc", "libc6-dev", "libseccomp-dev", "pkg-config", "zstd")
         names = {*_NODE_PROGRAMS, *(c.program for c in _COMPONENTS if c.program in TOOLS)}
         programs = {name: tool(name) for name in sorted(names)}
         archive.parent.mkdir(parents=True, exist_ok=True)
@@ -138,16 +156,20 @@ def _assemble(folder: Path, reference: str, programs: dict[str, Path]) -> Path:
         files[f"kind/images/{name}.tar"] = _component(folder, component, programs, tools)
     (folder / "version").write_text(version("kubelet"))
     files["kind/version"] = folder / "version"
-    wanted = "etc/systemd/system/multi-user.target.wants"
+    # Not by multi-user.target: kind waits for that one for 30 s only, and images take their time.
     for unit in ("containerd", "import-images", "kubelet"):
-        files[f"{wanted}/{unit}.service"] = f"/etc/systemd/system/{unit}.service"
-    for unit in ("getty.target", "systemd-logind.service", "systemd-timesyncd.service"):
+        wanted = f"etc/systemd/system/default.target.wants/{unit}.service"
+        files[wanted] = f"/etc/systemd/system/{unit}.service"
+    for unit in _MASKED_UNITS:
         files[f"etc/systemd/system/{unit}"] = "/dev/null"
     write_layer(folder / "node.layer", files)
     write_archive(
         folder / "node.tar",
         reference,
-        [_debian(folder / "debian.tar", _NODE_PACKAGES, variant="minbase"), folder / "node.layer"],
+        [
+            _debian(folder / "debian.tar", _NODE_PACKAGES, variant="essential"),
+            folder / "node.layer",
+        ],
         ImageConfig(
             entrypoint=["/usr/local/bin/entrypoint"],
             environment=[SEARCH_PATH, "container=docker"],
@@ -166,7 +188,13 @@ def _component(folder: Path, component: _Component, programs: dict[str, Path], t
     write_layer(folder / f"{name}.layer", files)
     layers = [*([tools] if component.with_tools else []), folder / f"{name}.layer"]
     entrypoint = [installed] if component.program else []
-    write_archive(folder / f"{name}.tar", component.reference, layers, ImageConfig(entrypoint))
+    write_archive(
+        folder / f"{name}.tar",
+        component.reference,
+        layers,
+        ImageConfig(entrypoint),
+        compressed=True,
+    )
     return folder / f"{name}.tar"
 
 
