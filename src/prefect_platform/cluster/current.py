@@ -3,15 +3,22 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from kubernetes import client, config
+from kubernetes import client
+from kubernetes.client import ApiException
+from kubernetes.config import ConfigException
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from urllib3.exceptions import HTTPError
 
+from prefect_platform.cluster.api import asking_once
 from prefect_platform.cluster.provider import ClusterStatus
 from prefect_platform.errors import PlatformError
 from prefect_platform.paths import state_directory
 
 _DEFAULT = "~/.kube/config"
+_FILES = {"certificate-authority", "client-certificate", "client-key", "tokenFile"}
 
 
 class CurrentProvider:
@@ -71,8 +78,13 @@ class CurrentProvider:
 
     def kubeconfig(self) -> Path:
         """Return a copy of the user's kubeconfig whose current context is the named one."""
-        content = YAML(typ="safe").load(self._source)
+        content = _read(self._source)
         content["current-context"] = self._context
+        for entry in [*(content.get("clusters") or []), *(content.get("users") or [])]:
+            named = entry.get("cluster") or entry.get("user") or {}
+            for field in _FILES & named.keys():
+                # Relative to the file that says so; an absolute path stays as it is.
+                named[field] = str(self._source.parent.absolute() / named[field])
         self._kubeconfig.parent.mkdir(parents=True, exist_ok=True)
         self._kubeconfig.touch(mode=0o600)
         with self._kubeconfig.open("w") as stream:
@@ -88,12 +100,12 @@ class CurrentProvider:
         facts = [("cluster", f"context {self._context} of {self._source}")]
         try:
             version = client.VersionApi(self._api()).get_code(_request_timeout=10)
-        except Exception as error:  # noqa: BLE001  every way in which a cluster can be away
+        except (ApiException, HTTPError, ConfigException) as error:
             return ClusterStatus(running=False, facts=[*facts, ("api", str(error))])
         return ClusterStatus(running=True, facts=[*facts, ("api", version.git_version)])
 
     def _api(self) -> client.ApiClient:
-        return config.new_client_from_config(str(self._source), context=self._context)
+        return asking_once(self._source, self._context)
 
 
 def _contexts(kubeconfig: Path) -> list[str]:
@@ -102,5 +114,14 @@ def _contexts(kubeconfig: Path) -> list[str]:
             f"CLUSTER=current needs a kubeconfig, and {kubeconfig} does not exist",
             next_step="set KUBECONFIG, or leave CLUSTER out to get a kind cluster",
         )
-    content = YAML(typ="safe").load(kubeconfig) or {}
-    return [entry["name"] for entry in content.get("contexts") or []]
+    return [entry["name"] for entry in _read(kubeconfig).get("contexts") or []]
+
+
+def _read(kubeconfig: Path) -> dict[str, Any]:
+    try:
+        content = YAML(typ="safe").load(kubeconfig)
+    except YAMLError as error:
+        raise PlatformError(
+            f"{kubeconfig} is not a kubeconfig: {error}", next_step="kubectl config view"
+        ) from error
+    return content if isinstance(content, dict) else {}

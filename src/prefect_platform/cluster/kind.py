@@ -1,30 +1,38 @@
 """A kind cluster, in the engine and from the node image that fit the machine."""
 
 import os
-from collections.abc import Sequence
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kubernetes.client import ApiException, CoreV1Api, V1Node
 from pydantic import BaseModel
 from ruamel.yaml import YAML
+from urllib3.exceptions import HTTPError
 
+from prefect_platform.cluster.api import asking_once
 from prefect_platform.cluster.engine import Engine
 from prefect_platform.cluster.engine_detection import (
     choose_engine,
     choose_node_image,
     recorded_engine,
 )
-from prefect_platform.cluster.node_image import node_image
+from prefect_platform.cluster.node_image import NodeImage, node_image
+from prefect_platform.cluster.polling import poll
 from prefect_platform.cluster.provider import ClusterStatus
 from prefect_platform.cluster.records import write_atomically
 from prefect_platform.cluster.toolchain import tool, version
 from prefect_platform.console import err, step
 from prefect_platform.errors import PlatformError
+from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY, state_directory
-from prefect_platform.process import run
+from prefect_platform.process import run, tail
 
 _MANIFESTS = REPOSITORY / "k8s" / "kind"
 _READY_WITHIN = 180  # seconds
+_MACHINE_ID = "/etc/machine-id"
 _DESTROY = "make destroy-cluster"
 
 
@@ -59,14 +67,15 @@ class KindProvider:
         """Create the cluster, start its stopped nodes, or find it complete; True when changed."""
         choice = choose_engine(self._cluster, self._forced_engine, docker_host=self._docker_host)
         err.print(f"engine: {choice.engine.kind} ({choice.reason})")
-        changed = choice.engine.start()
         record = self._record()
-        nodes = self._existing_nodes(choice.engine)
         if record is None:
-            if nodes:
+            # What takes minutes and may find no room comes before anything is started.
+            image = self._built_node_image()
+            choice.engine.start()
+            if self._existing_nodes(choice.engine):
                 # An interrupted creation: kind cannot complete it, and it holds nobody's data.
-                self._kind(choice.engine, "delete", "cluster", "--name", self._cluster)
-            self._create(choice.engine)
+                self._delete_nodes(choice.engine)
+            self._create(choice.engine, image)
             return True
         if self._nodes not in (None, len(record.addresses)):
             raise PlatformError(
@@ -74,25 +83,30 @@ class KindProvider:
                 f"{self._nodes}, and kind cannot change that",
                 next_step=f"{_DESTROY}, then run it again; or leave NODES out",
             )
+        changed = choice.engine.start()
+        if not self.kubeconfig().exists():
+            self._kind(
+                choice.engine,
+                *("export", "kubeconfig", "--name", self._cluster),
+                *("--kubeconfig", str(self.kubeconfig())),
+            )
+            changed = True
         return self._start_nodes(choice.engine, record.addresses) or changed
 
     def delete(self) -> None:
         """Delete the nodes, the engine when it is ours, and every file of the cluster."""
         engine = recorded_engine(self._cluster)
         if engine is not None:
-            if engine.kind == "existing":
+            if engine.kind == "existing" and engine.status().running:
                 with step(f"Delete the nodes of {self._cluster}"):
-                    self._kind(engine, "delete", "cluster", "--name", self._cluster)
+                    self._delete_nodes(engine)
                     self._forget_node_image(engine)
             with step("Remove the engine" if engine.kind == "private" else "Remove the network"):
                 engine.destroy()
-        for path in (self.kubeconfig(), self._record_path()):
-            path.unlink(missing_ok=True)
         if self._state.exists():
-            self._state.rmdir()
-            for parent in self._state.parents[:1]:
-                if not any(parent.iterdir()):
-                    parent.rmdir()
+            shutil.rmtree(self._state)
+            if not any(self._state.parent.iterdir()):
+                self._state.parent.rmdir()
 
     def load_images(self, archive: Path, references: Sequence[str]) -> bool:
         """Load `archive` into the nodes that lack one of `references`."""
@@ -143,46 +157,77 @@ class KindProvider:
         running = set(self._existing_nodes(engine, "--filter=status=running"))
         for node in self._existing_nodes(engine):
             facts.append(("node", f"{node}: {'running' if node in running else 'stopped'}"))
-        return ClusterStatus(running=bool(running), facts=facts)
+        if not self.kubeconfig().exists():
+            facts.append(
+                ("kubeconfig", f"{self.kubeconfig()} is gone; make deploy-cluster restores it")
+            )
+            return ClusterStatus(running=False, facts=facts)
+        return ClusterStatus(running=f"{self._cluster}-control-plane" in running, facts=facts)
 
-    def _create(self, engine: Engine) -> None:
-        image = self._ensure_node_image(engine)
+    def _create(self, engine: Engine, image: NodeImage | None) -> None:
+        if image:
+            self._load_node_image(engine, image)
         self._state.mkdir(parents=True, exist_ok=True)
         config = self._config(own_image=image is not None)
         count = len(config["nodes"])
         with step(f"Create the kind cluster {self._cluster} with {count} node{'s'[: count - 1]}"):
-            file = self._state / "kind.yaml"
-            with file.open("w") as stream:
-                YAML().dump(config, stream)
-            try:
-                self._kind(
-                    engine,
-                    *("create", "cluster", "--name", self._cluster, "--config", str(file)),
-                    *("--kubeconfig", str(self.kubeconfig())),
-                    *(["--image", image] if image else []),
-                )
-            finally:
-                file.unlink()
+            self._kind_create(engine, config, image)
         with step("Wait for every node to be Ready"):
-            self._apply("metrics-server.yaml")
+            kubectl = Kubectl(self.kubeconfig())
+            manifests = ["metrics-server.yaml"]
             if image and count > 1:
-                self._apply("node-image/pod-routes.yaml")
-            self._wait_for_nodes()
+                manifests.append("node-image/pod-routes.yaml")
+            for manifest in manifests:
+                kubectl("apply", "--filename", str(_MANIFESTS / manifest))
+            self._wait_for_nodes(engine)
         addresses = {node: self._address(engine, node) for node in self._existing_nodes(engine)}
         write_atomically(self._record_path(), _Record(addresses=addresses).model_dump_json())
 
-    def _ensure_node_image(self, engine: Engine) -> str | None:
-        """Return the reference of our node image in `engine`, or None to take kind's own."""
+    def _kind_create(self, engine: Engine, config: dict[str, Any], image: NodeImage | None) -> None:
+        """Have kind make the nodes; what it says is kept, and so are nodes that fail."""
+        file, log = self._state / "kind.yaml", self._state / "kind.log"
+        with file.open("w") as stream:
+            YAML().dump(config, stream)
+        command: list[str | Path] = [
+            *(tool("kind"), "create", "cluster", "--retain", "--name", self._cluster),
+            *("--config", file, "--kubeconfig", self.kubeconfig()),
+            *(["--image", image.reference] if image else []),
+        ]
+        with log.open("w") as output:
+            ended = subprocess.run(
+                command,
+                env=_environment(engine),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                check=False,
+            )
+        if ended.returncode != 0:
+            raise PlatformError(
+                f"kind cannot create the cluster {self._cluster}; {log} ends: "
+                f"{tail(log.read_text())}",
+                next_step=f"read {log}, and `docker logs {self._cluster}-control-plane`; "
+                "make deploy-cluster starts anew",
+            )
+
+    def _built_node_image(self) -> NodeImage | None:
+        """Return our own build of the node image, or None to take kind's own."""
         choice = choose_node_image(self._forced_node_image)
         origin = "kind's own" if choice.source == "registry" else "our own build"
         err.print(f"node image: {origin} ({choice.reason})")
-        if choice.source == "registry":
-            return None
-        built = node_image()
-        if not self._docker(engine, "image", "ls", "--quiet", built.reference):
+        tool("kind")
+        tool("kubectl")
+        return node_image() if choice.source == "build" else None
+
+    def _load_node_image(self, engine: Engine, image: NodeImage) -> None:
+        if not self._docker(engine, "image", "ls", "--quiet", image.reference):
             with step(f"Load the node image of Kubernetes {version('kubelet')}"):
-                self._docker(engine, "load", "--quiet", "--input", str(built.archive))
-        return built.reference
+                self._docker(engine, "load", "--quiet", "--input", str(image.archive))
+
+    def _delete_nodes(self, engine: Engine) -> None:
+        # Without the option kind would look into ~/.kube, and make it.
+        own = ("--kubeconfig", str(self.kubeconfig()))
+        self._kind(engine, "delete", "cluster", "--name", self._cluster, *own)
 
     def _forget_node_image(self, engine: Engine) -> None:
         reference = "reference=prefect-platform.local/node"
@@ -219,7 +264,7 @@ class KindProvider:
                 stopped = set(addresses)
             for node in sorted(stopped, key=lambda name: _numeric(addresses[name])):
                 self._docker(engine, "start", node)
-            self._wait_for_nodes()
+            self._wait_for_nodes(engine)
         return True
 
     def _existing_nodes(self, engine: Engine, *filters: str) -> list[str]:
@@ -251,27 +296,33 @@ class KindProvider:
             )
         return engine
 
-    def _wait_for_nodes(self) -> None:
-        self._kubectl(
-            "wait", "--for=condition=Ready", "node", "--all", f"--timeout={_READY_WITHIN}s"
-        )
+    def _wait_for_nodes(self, engine: Engine) -> None:
+        """Wait until the kubelet that runs now in each node has reported it Ready."""
+        nodes = self._existing_nodes(engine)
+        # Made anew at each start of a node; a report from before its end has the old one.
+        booted = {node: self._docker(engine, "exec", node, "cat", _MACHINE_ID) for node in nodes}
+        core = CoreV1Api(asking_once(self.kubeconfig()))
 
-    def _apply(self, manifest: str) -> None:
-        self._kubectl("apply", "--filename", str(_MANIFESTS / manifest))
+        def missing() -> str:
+            try:
+                listed = core.list_node(_request_timeout=10).items
+            except (ApiException, HTTPError) as error:
+                return f"its API does not answer: {error}"
+            ready = {node.metadata.name for node in listed if _is_ready(node, booted)}
+            return ", ".join(sorted(set(nodes) - ready))
 
-    def _kubectl(self, *arguments: str) -> None:
-        run(
-            [tool("kubectl"), "--kubeconfig", self.kubeconfig(), *arguments],
-            failure=f"the cluster {self._cluster} did not become ready",
-            next_step=f"make status; if it stays so: {_DESTROY}, then run it again",
-        )
+        if left := poll(missing, _READY_WITHIN):
+            raise PlatformError(
+                f"the cluster {self._cluster} is not Ready after {_READY_WITHIN} s: {left}",
+                next_step=f"make status; if it stays so: {_DESTROY}, then run it again",
+            )
 
     def _kind(self, engine: Engine, *arguments: str) -> None:
         run(
             [tool("kind"), *arguments],
             failure=f"kind {arguments[0]} {arguments[1]} failed for the cluster {self._cluster}",
             next_step="run the same command again: it starts from where this one stopped",
-            env={**os.environ, **engine.environment()},
+            env=_environment(engine),
         )
 
     def _docker(self, engine: Engine, *arguments: str) -> str:
@@ -279,8 +330,18 @@ class KindProvider:
             [engine.docker, *arguments],
             failure=f"docker {arguments[0]} failed for the cluster {self._cluster}",
             next_step="make status",
-            env={**os.environ, **engine.environment()},
+            env=_environment(engine),
         )
+
+
+def _environment(engine: Engine) -> dict[str, str]:
+    return {**os.environ, **engine.environment()}
+
+
+def _is_ready(node: V1Node, booted: Mapping[str, str]) -> bool:
+    current = booted.get(node.metadata.name, "").strip()
+    ready = {condition.type: condition.status for condition in node.status.conditions or []}
+    return node.status.node_info.machine_id == current and ready.get("Ready") == "True"
 
 
 def _numeric(address: str) -> tuple[int, ...]:

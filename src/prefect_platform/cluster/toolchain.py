@@ -27,6 +27,7 @@ from prefect_platform.process import run
 MODULES = REPOSITORY / "k8s" / "kind" / "tools"
 _GO_PIN = MODULES / "go.txt"
 _STRIPPED = "-s -w"
+_ALL_BYTES = 8 << 30  # all tools with Go's module and build caches
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def _build(name: str, binary: Path) -> None:
     with _lock(binary.parent):
         if binary.exists():
             return
+        _require_space()
         pinned = version(name)
         major, minor, *_ = pinned.removeprefix("v").split(".")
         ldflags = definition.ldflags.format(version=pinned, major=major, minor=minor)
@@ -141,6 +143,19 @@ def _build(name: str, binary: Path) -> None:
                 },
             )
             built.rename(binary)
+
+
+def _require_space() -> None:
+    """Raise PlatformError when the disk cannot hold the tools that the cache lacks."""
+    missing = [name for name in TOOLS if not (_directory(TOOLS[name]) / name).exists()]
+    needed = _ALL_BYTES * len(missing) // len(TOOLS)
+    free = shutil.disk_usage(cache_directory()).free
+    if free < needed:
+        raise PlatformError(
+            f"building {', '.join(missing)} takes about {needed / (1 << 30):.1f} GiB, and "
+            f"{cache_directory()} has {free / (1 << 30):.1f} GiB free",
+            next_step=f"free some space (df -h {cache_directory()}), then run it again",
+        )
 
 
 @contextmanager
