@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from prefect_platform.cluster.engine_private import PrivateEngine
-from prefect_platform.cluster.host_snapshot import difference, take
+from tests.host_snapshot import difference, take
 
 Docker = Callable[..., str]
 
