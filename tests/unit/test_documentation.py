@@ -1,0 +1,303 @@
+"""What the documents say exists: targets, commands, variables, files, pages, sentences."""
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperGroup
+
+from prefect_platform.cli import app
+from prefect_platform.paths import REPOSITORY
+
+README = REPOSITORY / "README.md"
+PAGES = sorted([README, REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").rglob("*.md")])
+DECISIONS = sorted((REPOSITORY / "docs" / "adr").glob("[0-9]*.md"))
+LAYERS = REPOSITORY / "docs" / "adr" / "0007-folders-and-imports.md"
+PACKAGE = REPOSITORY / "src" / "prefect_platform"
+SUFFIXES = (".md", ".py", ".toml", ".txt", ".yaml", ".tpl", ".lock")
+PLACEHOLDER = re.compile(r"\b(NAME|FILE|FOLDER|FLOW)\b")
+
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"^ {4}(\S.*)$", re.MULTILINE)
+_SPAN = re.compile(r"`([^`\n]+)`")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def spans(page: Path) -> list[str]:
+    """Return what stands in backticks in running text and tables."""
+    return _SPAN.findall(_FENCE.sub("", page.read_text()))
+
+
+def code(page: Path) -> str:
+    """Return all code of a page: fenced, indented, in backticks; one piece or more a line."""
+    text = page.read_text()
+    return "\n".join([*_FENCE.findall(text), *_INDENTED.findall(text), *spans(page)])
+
+
+def tables(page: Path, header: str) -> list[list[str]]:
+    """Return the rows, as cells, of every table whose first column is called `header`."""
+    rows: list[list[str]] = []
+    wanted = False
+    for line in page.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            wanted = False
+        elif cells[0] == header:
+            wanted = True
+        elif wanted and not set(cells[0]) <= {"-"}:
+            rows.append(cells)
+    return rows
+
+
+@cache
+def targets() -> dict[str, str]:
+    """Return the help text of each documented target of the Makefile."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    return dict(re.findall(r"^([a-z-]+):.*?## (.*)$", makefile, re.MULTILINE))
+
+
+@cache
+def accepted() -> dict[str, set[str]]:
+    """Return the variables that each target's command reads."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    recipes = re.findall(r"^([a-z-]+):.*\n\t(.*)$", makefile, re.MULTILINE)
+    return {
+        target: variables() | variables(found[1])
+        for target, recipe in recipes
+        if (found := re.fullmatch(r"\$\(PLATFORM\) (\w+)", recipe))
+    }
+
+
+@cache
+def group() -> TyperGroup:
+    found = typer.main.get_command(app)
+    assert isinstance(found, TyperGroup)
+    return found
+
+
+def variables(command: str | None = None) -> set[str]:
+    """Return the variables that `command` reads itself; without one: those of every command."""
+    parameters = (group().commands[command] if command else group()).params
+    return {str(parameter.envvar) for parameter in parameters if parameter.envvar}
+
+
+def without_literals(text: str) -> str:
+    """Return `text` with what is filled in later as an ellipsis."""
+    return re.sub(r"…+", "…", re.sub(r"%[sd]", "…", text))
+
+
+@cache
+def sentences() -> list[str]:
+    """Return every text of the code that a user may see; what is filled in is an ellipsis."""
+    found: list[str] = []
+    for folder in ("src", "flows"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.JoinedStr):
+                    parts = [p.value if isinstance(p, ast.Constant) else "…" for p in node.values]
+                    found.append("".join(map(str, parts)))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append(node.value)
+    for path in [REPOSITORY / "scripts" / "create-venv", *(REPOSITORY / "helm").rglob("*.yaml")]:
+        found += path.read_text().splitlines()
+    return [without_literals(text) for text in found]
+
+
+def says(sentence: str) -> bool:
+    """Return whether some text of the code contains the parts of `sentence`, in their order."""
+    parts = [re.escape(part) for part in sentence.split("…") if part.strip()]
+    pattern = re.compile(".*?".join(parts), re.DOTALL)
+    return any(pattern.search(text) for text in sentences())
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", _FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def links(page: Path) -> list[tuple[Path, str]]:
+    """Return the target file and the anchor of each link that stays in the repository."""
+    found = re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", page.read_text()))
+    inside = [link.partition("#") for link in found if "://" not in link]
+    return [((page.parent / path).resolve() if path else page, at) for path, _, at in inside]
+
+
+@cache
+def files() -> frozenset[str]:
+    """Return the names of all files of the repository, those of tools aside."""
+    found: set[str] = set()
+    for _, folders, names in os.walk(REPOSITORY):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        found.update(names)
+    return frozenset(found)
+
+
+def missing_paths(page: Path) -> Iterator[str]:
+    top = {path.name for path in REPOSITORY.iterdir()}
+    for span in spans(page):
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", span) or PLACEHOLDER.search(span):
+            continue
+        if "/" not in span:
+            exists = span in files() or not span.endswith(SUFFIXES)
+        else:
+            ours = span.split("/")[0] in top or span.endswith(SUFFIXES)
+            exists = (REPOSITORY / span).exists() or not ours
+        if not exists:
+            yield span
+
+
+def test_the_readme_lists_exactly_the_targets_of_the_makefile_with_their_help() -> None:
+    listed = {
+        cells[0].removeprefix("`make ").rstrip("`"): cells[1] for cells in tables(README, "target")
+    }
+
+    assert listed == targets()
+
+
+def test_the_readme_lists_exactly_the_variables_of_the_command_line() -> None:
+    listed = {cells[0].strip("`") for cells in tables(README, "variable")}
+    every = variables().union(*map(variables, group().commands))
+
+    assert listed == every
+
+
+def test_the_readme_gives_each_target_only_variables_that_its_command_reads() -> None:
+    given = {
+        cells[0].removeprefix("`make ").rstrip("`"): set(_SPAN.findall(cells[2]))
+        for cells in tables(README, "target")
+    }
+
+    assert [t for t, named in given.items() if not named <= accepted().get(t, set())] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_make_command_of_a_page_can_be_typed(page: Path) -> None:
+    commands = re.findall(r"(?<![\w-])make ([a-z][a-z-]*)((?: [A-Z_]+=\S*)*)", code(page))
+    unknown = [target for target, _ in commands if target not in targets()]
+    unread = [
+        f"{target} {variable}"
+        for target, given in commands
+        for variable in re.findall(r"([A-Z_]+)=", given)
+        if variable not in accepted().get(target, set())
+    ]
+
+    assert unknown == []
+    assert unread == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_platform_command_of_a_page_exists(page: Path) -> None:
+    typed = re.findall(r"(?:^|bin/)prefect-platform ([a-z]+)", code(page), re.MULTILINE)
+
+    assert set(typed) <= set(group().commands)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_variable_of_a_page_is_read_somewhere(page: Path) -> None:
+    named = {
+        span.partition("=")[0] for span in spans(page) if re.match(r"[A-Z]+(_[A-Z]+)*(=|$)", span)
+    }
+    known = "\n".join(sentences())
+    unread = [each for each in named if not re.search(rf"(?<![A-Z_]){each}(?![A-Z_])", known)]
+
+    assert unread == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    broken = [
+        f"{target}#{anchor}"
+        for target, anchor in links(page)
+        if not target.exists() or (anchor and anchor not in anchors(target))
+    ]
+
+    assert broken == []
+
+
+def test_every_page_is_linked_from_another() -> None:
+    linked = {target for page in PAGES for target, _ in links(page) if target != page}
+
+    assert set(PAGES) - linked <= {README}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    assert list(missing_paths(page)) == []
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/operations/deploy.md", "docs/operations/troubleshooting.md"]
+)
+def test_every_line_that_a_page_explains_is_printed_by_the_code(page: str) -> None:
+    explained = [_SPAN.findall(cells[0])[0] for cells in tables(REPOSITORY / page, "It says")]
+
+    assert explained
+    assert [line for line in explained if not says(line)] == []
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=name)
+def test_every_decision_says_what_violates_it(page: Path) -> None:
+    text = page.read_text()
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+
+    assert text.startswith(f"# {int(page.name[:4])}. ")
+    assert headings == ["Context", "Decision", "What follows"]
+    assert "a change violates this when" in text.lower()
+
+
+def test_the_decisions_are_numbered_without_a_gap() -> None:
+    assert [int(page.name[:4]) for page in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+
+
+def layer_of(module: str, layers: dict[str, int]) -> tuple[str, int]:
+    """Return the longest listed name that `module` belongs to, and its line, counted from above."""
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        listed = ".".join(parts[:length])
+        if listed in layers:
+            return listed, layers[listed]
+    raise AssertionError(f"{module} is on no line of {name(LAYERS)}")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the modules of our package that the file imports, without the package's name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("prefect_platform"):
+            package = str(node.module).removeprefix("prefect_platform").strip(".")
+            for alias in node.names:
+                inner = f"{package}.{alias.name}".strip(".")
+                path_of = PACKAGE.joinpath(*inner.split("."))
+                is_module = path_of.is_dir() or path_of.with_suffix(".py").exists()
+                yield inner if is_module else package
+
+
+def test_imports_go_down_the_list_of_the_decision() -> None:
+    block = re.search(r"^```text\n(.*?)^```", LAYERS.read_text(), re.MULTILINE | re.DOTALL)
+    assert block
+    lines = block[1].splitlines()
+    layers = {each.strip(): row for row, line in enumerate(lines) for each in line.split("|")}
+    modules = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
+    upwards = []
+    for path in modules:
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        own, row = layer_of(module.removesuffix(".__init__"), layers)
+        for imported in imports(path):
+            other, below = layer_of(imported, layers)
+            if other != own and below <= row:
+                upwards.append(f"{module} imports {imported}")
+
+    assert upwards == []
+    assert [each for each in layers if not _is_ours(each)] == []
+
+
+def _is_ours(listed: str) -> bool:
+    path = PACKAGE.joinpath(*listed.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists()
