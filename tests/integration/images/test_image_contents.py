@@ -21,26 +21,34 @@ USERS = {"platform": 1000, "flows": 1000, "postgres": 999, "redis": 999, "seawee
 COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "make", "ld", "as")
 LABELS = {"title", "description", "version", "revision", "created", "source"}
 
-# Imports every module of ours and what runs in pods, then prints what Python had to compile.
+# What charts run in pods.
+OURS = sorted(
+    {
+        module
+        for template in (REPOSITORY / "helm").rglob("*.*")
+        for module in re.findall(r"prefect_platform\.[\w.]+", template.read_text())
+    }
+)
+# Imports the arguments and, to show that it would be seen, a module without byte code; prints
+# what Python had to compile.
 IMPORT_ALL = """
-import importlib, pkgutil, sys
+import importlib, importlib.machinery, pathlib, sys
 compiled = []
-class Watch(importlib.machinery.SourceFileLoader):
-    def source_to_code(self, data, path, *rest, **options):
-        compiled.append(path)
-        return super().source_to_code(data, path, *rest, **options)
-importlib._bootstrap_external.SourceFileLoader.source_to_code = Watch.source_to_code
-for name in sys.argv[1:]:
-    module = importlib.import_module(name)
-    if name == "prefect_platform":
-        for found in pkgutil.walk_packages(module.__path__, name + "."):
-            importlib.import_module(found.name)
+source_to_code = importlib.machinery.SourceFileLoader.source_to_code
+def watched(self, data, path, **options):
+    compiled.append(path)
+    return source_to_code(self, data, path, **options)
+importlib.machinery.SourceFileLoader.source_to_code = watched
+pathlib.Path("/tmp/control.py").write_text("")
+sys.path.append("/tmp")
+for name in [*sys.argv[1:], "control"]:
+    importlib.import_module(name)
 print(compiled)
 """
 IMPORTED = {
     "platform": [
         *("prefect.main", "prefect.cli", "prefect.server.api.server", "prefect.server.services"),
-        *("prefect_kubernetes.worker", "prefect_redis", "kubernetes", "prefect_platform"),
+        *("prefect_kubernetes.worker", "prefect_redis", "prefect_aws", "kubernetes", *OURS),
     ],
     "flows": [
         *("prefect.main", "prefect.engine", "prefect.cli", "prefect_aws", "boto3", "psycopg"),
@@ -122,7 +130,7 @@ def test_imports_find_all_byte_code_in_the_image(contained: Contained, name: str
         environment={"PYTHONPATH": "/opt/prefect/flows"},
     )
     assert imported.returncode == 0, imported.stderr
-    assert imported.stdout.strip().splitlines()[-1] == "[]"
+    assert imported.stdout.strip().splitlines()[-1] == "['/tmp/control.py']"
 
 
 @pytest.mark.parametrize("name", PYTHON)
