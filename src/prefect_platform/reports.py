@@ -12,6 +12,7 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from rich.table import Table
 
@@ -48,6 +49,7 @@ def print_deployed(
     table.add_row("URL", "http://prefect-server.prefect.svc.cluster.local:4200 (make ui)")
     table.add_row("flow run", f"{run.name}: {run.state_name}")
     table.add_row("its Job", (run.infrastructure_pid or "unknown").rpartition(":")[2])
+    table.add_row("its pod", _pod_of(core, run))
     table.add_row("its rows", f"{outcome.rows} in daily_delays of the warehouse, day {day}")
     table.add_row("its object", f"s3://artifacts/etl-daily/{day}.parquet")
     out.print(table)
@@ -143,6 +145,13 @@ def refuse_busy_port(port: int) -> None:
                 f"the port {port} of 127.0.0.1 cannot be used: {error.strerror}",
                 next_step=f"make ui PORT={port + 1}",
             ) from error
+
+
+def _pod_of(core: client.CoreV1Api, run: FlowRun) -> str:
+    selector = f"prefect.io/flow-run-id={run.id}"
+    pods = core.list_pod_for_all_namespaces(label_selector=selector).items
+    names = [f"{pod.metadata.namespace}/{pod.metadata.name}" for pod in pods]
+    return ", ".join(names) or "removed with its finished Job; its logs stay (make logs)"
 
 
 def _ready_count(core: client.CoreV1Api, api: client.ApiClient, namespace: str) -> str:

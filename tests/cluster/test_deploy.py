@@ -39,6 +39,8 @@ def test_it_ends_with_a_completed_run_and_where_everything_is(platform: Platform
     assert "Completed" in platform.printed
     assert "s3://artifacts/etl-daily/2013-01-01.parquet" in platform.printed
     assert "export KUBECONFIG=" in platform.printed
+    pods = platform.kubectl("--namespace=flows-default", "get", "pods", "--output=name")
+    assert any(name.removeprefix("pod/") in platform.printed for name in pods.split())
 
 
 def test_a_second_call_changes_nothing_and_starts_no_run(
@@ -53,6 +55,18 @@ def test_a_second_call_changes_nothing_and_starts_no_run(
     assert "Nothing changed" in again.stdout
     assert installed(platform.kubectl) == releases
     assert prefect.count_flow_runs() == runs
+
+
+def test_the_same_cluster_by_its_kubeconfig_context_needs_no_change(platform: Platform) -> None:
+    found = command(
+        "deploy",
+        CLUSTER="current",
+        CONTEXT=f"kind-{CLUSTER}",
+        KUBECONFIG=str(platform.kubectl.kubeconfig),
+    )
+
+    assert found.returncode == 0, found.stderr
+    assert "Nothing changed" in found.stdout
 
 
 def test_an_object_that_somebody_deleted_comes_back(platform: Platform) -> None:
