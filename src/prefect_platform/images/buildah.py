@@ -86,9 +86,10 @@ class Buildah:
         run_logged([*self._command(), "bud", *options, order.context], order, self._environment())
 
     def _command(self) -> list[str | Path]:
-        # In a mount namespace of its own, so that no end of it leaves anything mounted.
+        # In namespaces of its own, so that no end of it leaves a mount or a process.
         return [
             *("unshare", "--mount", "--propagation", "private"),
+            *("--pid", "--fork", "--kill-child", "--mount-proc"),
             *("buildah", "--storage-driver", "overlay"),
             *("--root", self._store, "--runroot", self._run),
         ]
