@@ -1,0 +1,64 @@
+"""Real kind clusters, each in an engine of its own: the clusters of users are never touched."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.cluster.engine_packages import ensure_engine_programs
+from prefect_platform.cluster.node_image import node_image
+from prefect_platform.cluster.toolchain import tool
+from prefect_platform.debian import ensure_packages
+from tests.lifecycle.resident import Machine, Resident
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip these tests, saying why, on machines that cannot run a private engine."""
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        return
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="needs root on Debian or Ubuntu"))
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Return this machine with all caches filled, and a state folder of the tests' own."""
+    ensure_packages("nftables", "iptables")  # with which a snapshot reads the firewall
+    ensure_engine_programs()
+    node_image()
+    tool("kind")
+    state = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(state))
+        patch.delenv("DOCKER_HOST", raising=False)
+        patch.delenv("KUBECONFIG", raising=False)
+        yield Machine(state)
+
+
+@pytest.fixture(scope="module")
+def resident(machine: Machine) -> Iterator[Resident]:
+    """Create one cluster of two nodes with a small workload, and remove it at the end."""
+    cluster = Resident(machine, f"lifecycle-{os.getpid()}", nodes=2)
+    try:
+        cluster.provider.create()
+        cluster.deploy_workload()
+        yield cluster
+    finally:
+        cluster.provider.delete()
+
+
+@pytest.fixture
+def new_cluster(machine: Machine) -> Iterator[Callable[[], Resident]]:
+    """Return a maker of clusters that do not exist yet, and are removed after the test."""
+    made: list[Resident] = []
+
+    def make() -> Resident:
+        made.append(Resident(machine, f"lifecycle-{os.getpid()}-new-{len(made)}", nodes=1))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.provider.delete()

@@ -1,0 +1,66 @@
+"""The node image holds every image that the cluster asks for, under the name it asks by."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.cluster import node_image
+from prefect_platform.cluster.toolchain import version
+from prefect_platform.paths import REPOSITORY
+
+_KIND = REPOSITORY / "k8s" / "kind"
+_HELD = {component.reference for component in node_image._COMPONENTS}
+
+
+def _asked_for() -> Iterator[tuple[str, str]]:
+    for path in sorted({*_KIND.glob("*.yaml"), *(_KIND / "node-image").rglob("*.yaml")}):
+        for image in re.findall(r"^\s*(?:- )?image: (\S+)", path.read_text(), re.MULTILINE):
+            yield path.name, image
+
+
+@pytest.mark.parametrize(("manifest", "image"), sorted(set(_asked_for())))
+def test_every_image_of_our_manifests_is_in_the_node_image(manifest: str, image: str) -> None:
+    assert image in _HELD, manifest
+
+
+def test_the_pods_of_the_default_storage_run_an_image_that_is_held() -> None:
+    # local-path-provisioner starts pods of its own, from an image in its configuration.
+    manifest = (_KIND / "node-image/rootfs/kind/manifests/default-storage.yaml").read_text()
+    started = re.findall(r"prefect-platform\.local/\S+?:\w+", manifest)
+    assert started
+    assert set(started) <= _HELD
+
+
+def test_the_sandbox_of_pods_is_held() -> None:
+    config = tomllib.loads((_KIND / "node-image/rootfs/etc/containerd/config.toml").read_text())
+    images = config["plugins"]["io.containerd.cri.v1.images"]
+    assert images["pinned_images"]["sandbox"] in _HELD
+
+
+@pytest.mark.parametrize("name", ["kube-apiserver", "metrics-server", "local-path-provisioner"])
+def test_an_image_has_the_version_that_its_program_is_built_from(name: str) -> None:
+    [reference] = [each for each in _HELD if each.rpartition(":")[0].endswith(f"/{name}")]
+    assert reference.rpartition(":")[2] == version(name)
+
+
+@pytest.mark.parametrize("change", ["content", "executable bit", "another file"])
+def test_whatever_goes_into_the_image_changes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    source = tmp_path / "rootfs" / "program"
+    source.parent.mkdir()
+    source.write_text("#!/bin/sh")
+    monkeypatch.setattr(node_image, "REPOSITORY", Path("/"))
+    monkeypatch.setattr(node_image, "_SOURCE", tmp_path)
+    before = node_image._fingerprint()
+    assert node_image._fingerprint() == before
+    if change == "content":
+        source.write_text("#!/bin/dash")
+    elif change == "executable bit":
+        source.chmod(0o755)
+    else:
+        (source.parent / "more").touch()
+    assert node_image._fingerprint() != before
