@@ -49,9 +49,7 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true", help="with an empty cache")
     cold = parser.parse_args().cold
     baseline = statistics.median(seconds(_BASELINE, {}) for _ in range(5))
-    with tempfile.TemporaryDirectory(
-        prefix="bench-", dir="/var/tmp"
-    ) as folder:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as folder:
         caches = ("XDG_CACHE_HOME", "GOCACHE", "GOMODCACHE")
         figures = measure({name: f"{folder}/{name}" for name in caches} if cold else {})
         # Go makes its module cache read-only, which a folder's removal stumbles over.
