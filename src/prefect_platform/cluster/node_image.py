@@ -55,7 +55,7 @@ _NODE_PROGRAMS = [
     "kubelet",
     "runc",
 ]
-_TOOLS_PACKAGES = ["busybox-static", "iproute2", "nftables"]
+_TOOLS_PACKAGES = ["busybox", "iproute2", "nftables"]
 _COMMANDS = ("cat", "httpd", "mkdir", "nslookup", "rm", "sh", "sleep", "wget")
 _SHELL = {f"bin/{name}": "busybox" for name in _COMMANDS}
 # What a machine has and a node has not: consoles, kernel modules, and settings of the kernel,
