@@ -1,0 +1,81 @@
+"""A Docker engine builds the same Dockerfiles, by its first builder and by BuildKit."""
+
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.cluster.engine_private import PrivateEngine
+from prefect_platform.images.base import choose_base
+from prefect_platform.images.builder import Order
+from prefect_platform.images.catalogue import recipes
+from prefect_platform.images.docker import Docker
+from prefect_platform.paths import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrivateEngine, str]]:
+    """An engine of these tests alone, and the base that it holds."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        pytest.skip("needs root on Debian or Ubuntu")
+    below = choose_base()
+    started = PrivateEngine(f"test-images-{os.getpid()}")
+    started.start()
+    try:
+        if below.rootfs is not None:
+            context = tmp_path_factory.mktemp("base")
+            shutil.copyfile(below.rootfs, context / "rootfs.tar")
+            (context / "Dockerfile").write_text("FROM scratch\nADD rootfs.tar /\n")
+            with pytest.MonkeyPatch.context() as patched:
+                _use(started, patched)
+                order = Order(below.reference, context, context / "log", base_is_local=True)
+                Docker(started.docker_host).build(order)
+        yield started, below.reference
+    finally:
+        started.destroy()
+
+
+def _use(engine: PrivateEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The engine's own client; a newer one has no first builder, or needs a plug-in for the other.
+    monkeypatch.setenv("PATH", f"{engine.docker.parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("buildkit", ["0", "1"], ids=["first builder", "BuildKit"])
+def test_docker_builds_exports_and_discards_an_image(
+    engine: tuple[PrivateEngine, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    buildkit: str,
+) -> None:
+    running, base = engine
+    _use(running, monkeypatch)
+    monkeypatch.setenv("DOCKER_BUILDKIT", buildkit)
+    docker = Docker(running.docker_host)
+    (redis,) = recipes(["redis"])
+    reference = f"prefect-platform.local/redis:{buildkit}"
+    docker.build(
+        Order(
+            reference,
+            REPOSITORY / redis.context,
+            tmp_path / "log",
+            arguments={"BASE": base, "VERSION": "1.2.3"},
+        )
+    )
+    assert reference in docker.references()
+    docker.export([reference], tmp_path / "archive.tar")
+    with tarfile.open(tmp_path / "archive.tar") as archive:
+        manifest = archive.extractfile("manifest.json")
+        assert manifest is not None
+        (image,) = json.load(manifest)
+        configuration = archive.extractfile(image["Config"])
+        assert configuration is not None
+        config = json.load(configuration)["config"]
+    assert image["RepoTags"] == [reference]
+    assert config["User"] == "999:999"
+    assert config["Labels"]["org.opencontainers.image.version"] == "1.2.3"
+    docker.discard([reference])
+    assert reference not in docker.references()
