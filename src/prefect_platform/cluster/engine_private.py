@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from hashlib import sha256
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -144,7 +143,10 @@ class PrivateEngine:
             )
         while True:
             _MACHINE.mkdir(mode=0o711, parents=True, exist_ok=True)
-            folder = os.open(_MACHINE, os.O_RDONLY)
+            try:
+                folder = os.open(_MACHINE, os.O_RDONLY)
+            except FileNotFoundError:  # another call has removed it in this very moment
+                continue
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX)
                 # Another call may have removed the folder while this one waited for it.
@@ -288,13 +290,11 @@ class PrivateEngine:
             link = Path("/sys/class/net") / bridge
             if not link.exists():
                 continue
-            # The kernel takes apart the network namespaces of ended containers on its own time.
-            poll(partial(_ports, link), _GONE_WITHIN)
-            run(
-                ["ip", "link", "delete", bridge],
-                failure=f"the network bridge {bridge} cannot be removed",
-                next_step=f"ip link delete {bridge}, then run it again",
-            )
+            # The kernel takes apart the network namespaces of ended containers on its own time, and
+            # a link that lost its container to a crash stays.
+            for port in _ports(link):
+                _delete_link(port)
+            _delete_link(link)
 
     def _remove_group(self) -> None:
         def left() -> str:
@@ -352,7 +352,20 @@ def is_private(docker_host: str) -> bool:
 def _ports(link: Path) -> list[Path]:
     """Return the ports of a bridge; none when it is not there any more."""
     folder = link / "brif"
-    return list(folder.iterdir()) if folder.exists() else []
+    return [link.parent / port.name for port in folder.iterdir()] if folder.exists() else []
+
+
+def _delete_link(link: Path) -> None:
+    """Delete a network link, which the kernel may be removing at the same time."""
+    try:
+        run(
+            ["ip", "link", "delete", link.name],
+            failure=f"the network link {link.name} cannot be removed",
+            next_step=f"ip link delete {link.name}, then run it again",
+        )
+    except PlatformError:
+        if link.exists():
+            raise
 
 
 def _settings_record() -> Path:
