@@ -57,7 +57,7 @@ def test_pods_on_different_nodes_reach_each_other_by_address_service_and_name(
     pod = resident.kubectl("get", "pod/first", "--output=jsonpath={.status.podIP}")
     service = resident.kubectl("get", "service/first", "--output=jsonpath={.spec.clusterIP}")
     for host in (f"{pod}:8080", service, "first", "first.default.svc.cluster.local"):
-        fetch = ("wget", "-q", "-T", "5", "-O-", f"http://{host}/kept")
+        fetch = ("wget", "-q", "-O-", f"http://{host}/kept")
         assert eventually(partial(resident.kubectl, "exec", "second", "--", *fetch)) == "precious"
 
 
