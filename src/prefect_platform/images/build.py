@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefect_platform.console import err, step
+from prefect_platform.errors import PlatformError
 from prefect_platform.images import provenance
 from prefect_platform.images.base import Base, choose_base
 from prefect_platform.images.builder import Builder, Order
@@ -89,6 +90,12 @@ def _build_missing(
                         **provenance.build_arguments(recipe.paths(REPOSITORY)),
                     },
                 )
+            )
+        if reference(recipe, base.identity) != built:
+            builder.discard([built])
+            raise PlatformError(
+                f"the files of the image {recipe.name} changed while it was built",
+                next_step="run it again",
             )
 
 

@@ -107,6 +107,17 @@ def test_an_export_that_was_cut_short_is_no_archive(
     assert [path.name for path in image.archive.parent.iterdir()] == [image.archive.name]
 
 
+def test_an_image_whose_files_change_meanwhile_is_not_kept(
+    builder: _Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags = iter(["prefect-platform.local/flows:before", "prefect-platform.local/flows:after"])
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "reference", lambda *_: next(tags))
+        with pytest.raises(PlatformError, match="flows changed while it was built"):
+            build(["flows"])
+    assert not [held for held in builder.held if "flows" in held]
+
+
 def test_a_new_version_replaces_the_old_one_and_nothing_else(
     builder: _Builder, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
