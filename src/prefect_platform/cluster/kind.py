@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -299,8 +299,6 @@ class KindProvider:
     def _wait_for_nodes(self, engine: Engine) -> None:
         """Wait until the kubelet that runs now in each node has reported it Ready."""
         nodes = self._existing_nodes(engine)
-        # Made anew at each start of a node; a report from before its end has the old one.
-        booted = {node: self._docker(engine, "exec", node, "cat", _MACHINE_ID) for node in nodes}
         core = CoreV1Api(asking_once(self.kubeconfig()))
 
         def missing() -> str:
@@ -308,7 +306,7 @@ class KindProvider:
                 listed = core.list_node(_request_timeout=10).items
             except (ApiException, HTTPError) as error:
                 return f"its API does not answer: {error}"
-            ready = {node.metadata.name for node in listed if _is_ready(node, booted)}
+            ready = {node.metadata.name for node in listed if self._is_ready(engine, node)}
             return ", ".join(sorted(set(nodes) - ready))
 
         if left := poll(missing, _READY_WITHIN):
@@ -316,6 +314,17 @@ class KindProvider:
                 f"the cluster {self._cluster} is not Ready after {_READY_WITHIN} s: {left}",
                 next_step=f"make status; if it stays so: {_DESTROY}, then run it again",
             )
+
+    def _is_ready(self, engine: Engine, node: V1Node) -> bool:
+        conditions = {each.type: each.status for each in node.status.conditions or []}
+        if conditions.get("Ready") != "True":
+            return False
+        # Made anew at each start of a node: a report from before its end has the old one.
+        read = ("exec", node.metadata.name, "cat", _MACHINE_ID)
+        try:
+            return bool(self._docker(engine, *read).strip() == node.status.node_info.machine_id)
+        except PlatformError:  # it is just starting
+            return False
 
     def _kind(self, engine: Engine, *arguments: str) -> None:
         run(
@@ -336,12 +345,6 @@ class KindProvider:
 
 def _environment(engine: Engine) -> dict[str, str]:
     return {**os.environ, **engine.environment()}
-
-
-def _is_ready(node: V1Node, booted: Mapping[str, str]) -> bool:
-    current = booted.get(node.metadata.name, "").strip()
-    ready = {condition.type: condition.status for condition in node.status.conditions or []}
-    return node.status.node_info.machine_id == current and ready.get("Ready") == "True"
 
 
 def _numeric(address: str) -> tuple[int, ...]:
