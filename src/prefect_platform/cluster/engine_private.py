@@ -45,6 +45,7 @@ _SYS_RESOURCE = 24  # number of CAP_SYS_RESOURCE in linux/capability.h
 # In Docker's database of networks: a bridge that Docker itself made, not one that it was given.
 _BRIDGE_OF_DOCKER = re.compile(rb'"BridgeIfaceCreator":1,"BridgeName":"([^"]+)"')
 _STARTS_WITHIN = 60  # seconds
+_GONE_AFTER_LOOKS = 5  # in a row without any of its processes
 _GONE_WITHIN = 30  # seconds
 _LOG_BYTES = 4 << 20
 _NEEDED_BYTES = 8 << 30  # node image, node and the platform's images
@@ -262,8 +263,13 @@ class PrivateEngine:
     def _wait_until_it_answers(self) -> str | None:
         """Return None when the engine answers, or why it does not after a bounded wait."""
 
+        looks_without_it = 0
+
         def failure() -> str | None:
-            return ask(self.docker_host).failure if self.processes() else None
+            nonlocal looks_without_it
+            # A process in the middle of an exec shows no environment: one look may miss it.
+            looks_without_it = 0 if self.processes() else looks_without_it + 1
+            return ask(self.docker_host).failure if looks_without_it < _GONE_AFTER_LOOKS else None
 
         poll(failure, _STARTS_WITHIN)
         return ask(self.docker_host).failure
