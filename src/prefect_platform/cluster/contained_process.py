@@ -59,6 +59,7 @@ class ContainedProcess:
                 stderr=output,
                 cwd="/",
                 check=True,
+                start_new_session=True,  # nor may it end the launcher half way
             )
 
     def members(self) -> list[int]:
