@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from kubernetes.client import ApiException
+from rich.markup import escape
 from urllib3.exceptions import HTTPError
 
 from prefect_platform import reports
@@ -169,12 +170,14 @@ def main() -> None:
     try:
         app()
     except PlatformError as error:
-        err.print(f"[red]error:[/] {error.message}", markup=True)
-        err.print(f"[bold]next:[/] {error.next_step}")
+        err.print(f"[red]error:[/] {escape(error.message)}")
+        err.print(f"[bold]next:[/] {escape(error.next_step)}")
         sys.exit(1)
     except (ApiException, HTTPError) as error:
         reason = error.reason if isinstance(error, ApiException) else error
-        err.print(f"[red]error:[/] the Kubernetes API refused or did not answer: {reason}")
+        err.print(
+            f"[red]error:[/] the Kubernetes API refused or did not answer: {escape(str(reason))}"
+        )
         err.print("[bold]next:[/] make status")
         sys.exit(1)
     except KeyboardInterrupt:
