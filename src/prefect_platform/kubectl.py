@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kubernetes import client, config
 
-from prefect_platform.cluster.toolchain import tool
 from prefect_platform.errors import PlatformError
 from prefect_platform.process import run
+from prefect_platform.toolchain import tool
 
 _MANAGER = "prefect-platform"
 

@@ -10,10 +10,10 @@ from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
 from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.cluster.toolchain import tool
 from prefect_platform.configuration.prefect_api import prefect_api
 from prefect_platform.deploy.secrets import read_auth_string
 from prefect_platform.kubectl import Kubectl
+from prefect_platform.toolchain import tool
 from tests.cluster.deployed import CLUSTER, Platform, command
 
 _NAMESPACES = ("prefect", "prefect-workers", "flows-default", "data", "kube-system")

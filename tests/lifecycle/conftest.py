@@ -9,8 +9,8 @@ import pytest
 
 from prefect_platform.cluster.engine_packages import ensure_engine_programs
 from prefect_platform.cluster.node_image import node_image
-from prefect_platform.cluster.toolchain import tool
 from prefect_platform.debian import ensure_packages
+from prefect_platform.toolchain import tool
 from tests.lifecycle.resident import Machine, Resident
 
 

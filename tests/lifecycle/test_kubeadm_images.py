@@ -3,8 +3,8 @@
 import pytest
 
 from prefect_platform.cluster import node_image
-from prefect_platform.cluster.toolchain import tool, version
 from prefect_platform.process import run
+from prefect_platform.toolchain import tool, version
 
 
 @pytest.mark.usefixtures("machine")

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from prefect_platform import manifests
-from prefect_platform.cluster.toolchain import tool
 from prefect_platform.paths import REPOSITORY
+from prefect_platform.toolchain import tool
 
 HELM_CHARTS = REPOSITORY / "helm"
 LOCAL = REPOSITORY / "k8s" / "environments" / "local"

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from prefect_platform import manifests
-from prefect_platform.cluster.toolchain import tool
 from prefect_platform.errors import PlatformError
+from prefect_platform.toolchain import tool
 from tests.render.rendering import IMAGES, LOCAL, STORIES, Object, Story, find, objects
 
 SERVER = STORIES["server"]

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from prefect_platform.cluster.polling import poll
 from prefect_platform.errors import PlatformError
+from prefect_platform.polling import poll
 
 _MARK = "PREFECT_PLATFORM_ENGINE"
 _ENDS_WITHIN = 30  # seconds

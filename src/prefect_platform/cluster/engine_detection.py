@@ -6,17 +6,14 @@ import shutil
 from dataclasses import dataclass
 from typing import Literal
 
-import httpx
-
 from prefect_platform.cluster.engine import Engine
 from prefect_platform.cluster.engine_existing import ExistingEngine, ask_any
 from prefect_platform.cluster.engine_private import PrivateEngine, is_private
 from prefect_platform.errors import PlatformError
 from prefect_platform.process import run
+from prefect_platform.registry import DOCKER_HUB, why_unreachable
 
 DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock"
-_REGISTRY = "https://registry-1.docker.io/v2/"
-_REGISTRY_ANSWERS = (httpx.codes.OK, httpx.codes.UNAUTHORIZED)
 _ENGINES = ("existing", "private")
 _NODE_IMAGES = ("registry", "build")
 
@@ -84,7 +81,7 @@ def recorded_engine(cluster: str) -> Engine | None:
     return private if private.exists() else ExistingEngine.recorded(cluster)
 
 
-def choose_node_image(forced: str | None = None, *, registry: str = _REGISTRY) -> NodeImageChoice:
+def choose_node_image(forced: str | None = None, *, registry: str = DOCKER_HUB) -> NodeImageChoice:
     """Return where the node image comes from: the registry when it answers, else our own build.
 
     `forced` is "registry" or "build".
@@ -97,12 +94,8 @@ def choose_node_image(forced: str | None = None, *, registry: str = _REGISTRY) -
         raise PlatformError(
             f"NODE_IMAGE={forced} is not known", next_step=f"use one of {', '.join(_NODE_IMAGES)}"
         )
-    try:
-        status = httpx.get(registry, timeout=5).status_code
-    except httpx.HTTPError as error:
-        return NodeImageChoice("build", f"{registry} is not reachable: {error}")
-    if status not in _REGISTRY_ANSWERS:
-        return NodeImageChoice("build", f"{registry} answers with status {status}")
+    if reason := why_unreachable(registry):
+        return NodeImageChoice("build", reason)
     return NodeImageChoice("registry", f"{registry} answers")
 
 

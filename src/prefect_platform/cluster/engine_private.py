@@ -33,10 +33,10 @@ from prefect_platform.cluster.engine_packages import (
     program,
     search_path,
 )
-from prefect_platform.cluster.polling import poll
 from prefect_platform.cluster.records import write_atomically
 from prefect_platform.console import step
 from prefect_platform.errors import PlatformError
+from prefect_platform.polling import poll
 from prefect_platform.process import run, tail
 
 _MACHINE = Path("/var/lib/prefect-platform")

@@ -20,15 +20,15 @@ from prefect_platform.cluster.engine_detection import (
     recorded_engine,
 )
 from prefect_platform.cluster.node_image import NodeImage, node_image
-from prefect_platform.cluster.polling import poll
 from prefect_platform.cluster.provider import ClusterStatus
 from prefect_platform.cluster.records import write_atomically
-from prefect_platform.cluster.toolchain import tool, version
 from prefect_platform.console import err, step
 from prefect_platform.errors import PlatformError
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY, state_directory
+from prefect_platform.polling import poll
 from prefect_platform.process import run, tail
+from prefect_platform.toolchain import tool, version
 
 _MANIFESTS = REPOSITORY / "k8s" / "kind"
 _READY_WITHIN = 180  # seconds

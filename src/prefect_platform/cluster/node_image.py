@@ -18,11 +18,11 @@ from prefect_platform.cluster.image_archive import (
     write_archive,
     write_layer,
 )
-from prefect_platform.cluster.toolchain import MODULES, TOOLS, tool, version
 from prefect_platform.console import step
 from prefect_platform.debian import ensure_packages
 from prefect_platform.paths import REPOSITORY, cache_directory
 from prefect_platform.process import run
+from prefect_platform.toolchain import MODULES, TOOLS, tool, version
 
 _SOURCE = REPOSITORY / "k8s" / "kind" / "node-image"
 _SUITE = "bookworm"  # later systemd has dropped cgroup v1, which some machines still have

@@ -11,9 +11,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from prefect_platform.errors import PlatformError
+from prefect_platform.polling import poll
 
 DEPLOYMENT = "etl-daily/daily"
 _TAG = "first-run"
@@ -60,27 +60,24 @@ def wait_for(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
 
     Raises PlatformError with the state's own message when it ends otherwise or not in time.
     """
-    attempts = Retrying(
-        retry=retry_if_result(lambda run: run.state is None or not run.state.is_final()),
-        stop=stop_after_delay(_ENDS_WITHIN),
-        wait=wait_fixed(1),
-    )
     next_step = f"make logs RUN={run.name}"
-    try:
-        ended: FlowRun = attempts(client.read_flow_run, run.id)
-    except RetryError as error:
-        state = error.last_attempt.result().state
+
+    def unfinished() -> FlowRun | None:
+        nonlocal run
+        run = client.read_flow_run(run.id)
+        return None if run.state is not None and run.state.is_final() else run
+
+    if poll(unfinished, _ENDS_WITHIN, every=1):
         raise PlatformError(
             f"the flow run {run.name} has not ended after {_ENDS_WITHIN} s: it is "
-            f"{state.name if state else 'without a state'}",
+            f"{run.state.name if run.state else 'without a state'}",
             next_step=next_step,
-        ) from error
-    if ended.state is None or not ended.state.is_completed():
-        state = ended.state
+        )
+    if run.state is None or not run.state.is_completed():
         raise PlatformError(
-            f"the flow run {run.name} ended {state.name}: {state.message}"
-            if state
+            f"the flow run {run.name} ended {run.state.name}: {run.state.message}"
+            if run.state
             else f"the flow run {run.name} has no state",
             next_step=next_step,
         )
-    return ended
+    return run

@@ -12,7 +12,6 @@ from prefect.exceptions import ObjectNotFound
 
 from prefect_platform import manifests
 from prefect_platform.cluster.provider import ClusterProvider
-from prefect_platform.cluster.toolchain import tool
 from prefect_platform.configuration.deployments import deploy_all, fingerprint
 from prefect_platform.configuration.prefect_api import prefect_api
 from prefect_platform.configuration.result_storage import apply_result_storage
@@ -24,6 +23,7 @@ from prefect_platform.deploy.secrets import bootstrap_secrets, read_auth_string
 from prefect_platform.images.build import Image
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY
+from prefect_platform.toolchain import tool
 from prefect_platform.workloads import wait_until_ready
 
 POOL = "default"

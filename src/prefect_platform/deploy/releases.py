@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect_platform.cluster.toolchain import tool
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.process import run
+from prefect_platform.toolchain import tool
 
 
 @dataclass(frozen=True)

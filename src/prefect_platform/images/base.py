@@ -7,16 +7,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from prefect_platform.console import step
 from prefect_platform.debian import ensure_packages
 from prefect_platform.errors import PlatformError
 from prefect_platform.paths import REPOSITORY, cache_directory
 from prefect_platform.process import run
+from prefect_platform.registry import DOCKER_HUB, why_unreachable
 
-_REGISTRY = "https://registry-1.docker.io/v2/"
-_REGISTRY_ANSWERS = (httpx.codes.OK, httpx.codes.UNAUTHORIZED)
 _LOCAL = "prefect-platform.local/base"
 _PACKAGES = ("python3", "python3-venv", "ca-certificates")
 # Later times become this one, so that two machines make the same archive from the same packages.
@@ -52,7 +49,7 @@ class Base:
     rootfs: Path | None = None
 
 
-def choose_base(forced: str | None = None, *, registry: str = _REGISTRY) -> Base:
+def choose_base(forced: str | None = None, *, registry: str = DOCKER_HUB) -> Base:
     """Return the base: `forced` (a reference), the Dockerfile's own, or a Debian made here.
 
     The last one where the registry does not answer; it is made once and then kept. Raises
@@ -61,12 +58,8 @@ def choose_base(forced: str | None = None, *, registry: str = _REGISTRY) -> Base
     if forced is not None:
         return Base(forced, forced, f"BASE={forced}")
     default = _default_reference()
-    try:
-        status = httpx.get(registry, timeout=3).status_code
-    except httpx.HTTPError as error:
-        return _debian(f"{registry} is not reachable: {error}")
-    if status not in _REGISTRY_ANSWERS:
-        return _debian(f"{registry} answers with status {status}")
+    if reason := why_unreachable(registry):
+        return _debian(reason)
     return Base(default, default, f"{registry} answers")
 
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from prefect_platform.cluster import toolchain
-from prefect_platform.cluster.toolchain import MODULES, TOOLS, Tool, tool, version
+from prefect_platform import toolchain
 from prefect_platform.errors import PlatformError
+from prefect_platform.toolchain import MODULES, TOOLS, Tool, tool, version
 
 _needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="needs Go on PATH")
 
