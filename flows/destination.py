@@ -39,8 +39,14 @@ class Platform(BaseSettings):
         return f"s3://{self.raw_bucket}"
 
     @property
-    def warehouse(self) -> str:
-        return f"{self.warehouse_host}:{self.warehouse_port}/{self.warehouse_database}"
+    def warehouse(self) -> warehouse.Server:
+        return warehouse.Server(
+            self.warehouse_host,
+            self.warehouse_port,
+            self.warehouse_database,
+            self.warehouse_user,
+            self.warehouse_password,
+        )
 
     def __str__(self) -> str:
         return (
@@ -57,7 +63,7 @@ class Platform(BaseSettings):
         object_store.write(
             object_store.client(), self.artifacts_bucket, key, warehouse.to_parquet(rows)
         )
-        warehouse.store_in_postgres(self, day, rows)
+        warehouse.store_in_postgres(self.warehouse, day, rows)
         return f"{warehouse.TABLE} in {self.warehouse}, s3://{self.artifacts_bucket}/{key}"
 
 

@@ -11,13 +11,12 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
+
+from pydantic import SecretStr
 
 from delays import Delays
 from refusal import NotYet
-
-if TYPE_CHECKING:
-    from destination import Platform
 
 TABLE = "daily_delays"
 
@@ -39,6 +38,19 @@ _DELETE = "DELETE FROM daily_delays WHERE day = %s"
 _INSERT = "INSERT INTO daily_delays VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
 
 
+class Server(NamedTuple):
+    """A PostgreSQL database and the user who writes to it."""
+
+    host: str
+    port: int
+    database: str
+    user: str
+    password: SecretStr
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}/{self.database}"
+
+
 def store_in_sqlite(file: Path, day: dt.date, rows: Sequence[Delays]) -> None:
     """Replace the rows of `day` in one transaction; makes file and table when missing."""
     with closing(sqlite3.connect(file)) as connection, connection:
@@ -50,7 +62,7 @@ def store_in_sqlite(file: Path, day: dt.date, rows: Sequence[Delays]) -> None:
         )
 
 
-def store_in_postgres(platform: Platform, day: dt.date, rows: Sequence[Delays]) -> None:
+def store_in_postgres(server: Server, day: dt.date, rows: Sequence[Delays]) -> None:
     """Replace the rows of `day` in one transaction; makes the table when missing.
 
     Raises NotYet when the server does not answer or refuses the user.
@@ -59,18 +71,17 @@ def store_in_postgres(platform: Platform, day: dt.date, rows: Sequence[Delays]) 
 
     try:
         connection = psycopg.connect(
-            host=platform.warehouse_host,
-            port=platform.warehouse_port,
-            dbname=platform.warehouse_database,
-            user=platform.warehouse_user,
-            password=platform.warehouse_password.get_secret_value(),
+            host=server.host,
+            port=server.port,
+            dbname=server.database,
+            user=server.user,
+            password=server.password.get_secret_value(),
             connect_timeout=10,
             application_name="etl-daily",
         )
     except psycopg.OperationalError as error:
         raise NotYet(
-            f"The warehouse {platform.warehouse} does not let us in:"
-            f" {' '.join(str(error).split())}.",
+            f"The warehouse {server} does not let us in: {' '.join(str(error).split())}.",
             next_step="kubectl --namespace data get pods,services"
             " (for a refused password compare WAREHOUSE_PASSWORD with the Secret warehouse)",
         ) from error

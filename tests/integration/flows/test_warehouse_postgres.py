@@ -10,7 +10,7 @@ from delays import Delays
 from destination import Platform
 from refusal import NotYet
 from tests.unit.flows import servers
-from warehouse import store_in_postgres
+from warehouse import Server, store_in_postgres
 
 DAY = dt.date(2013, 2, 8)
 NEXT_DAY = dt.date(2013, 2, 9)
@@ -19,48 +19,48 @@ CALM = Delays(NEXT_DAY, "origin", "JFK", "JFK", 290, 0, -2.5, -7.0)
 
 
 @pytest.fixture
-def platform(warehouse: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Platform:
+def server(warehouse: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Server:
     for name, value in (warehouse | {"RAW_BUCKET": "raw", "ARTIFACTS_BUCKET": "artifacts"}).items():
         monkeypatch.setenv(name, value)
-    platform = Platform()
-    execute(platform, "DROP TABLE IF EXISTS daily_delays")
-    return platform
+    server = Platform().warehouse
+    execute(server, "DROP TABLE IF EXISTS daily_delays")
+    return server
 
 
-def execute(platform: Platform, statement: str) -> list[Any]:
+def execute(server: Server, statement: str) -> list[Any]:
     with psycopg.connect(
-        host=platform.warehouse_host,
-        port=platform.warehouse_port,
-        dbname=platform.warehouse_database,
-        user=platform.warehouse_user,
-        password=platform.warehouse_password.get_secret_value(),
+        host=server.host,
+        port=server.port,
+        dbname=server.database,
+        user=server.user,
+        password=server.password.get_secret_value(),
     ) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
 
-def rows_in(platform: Platform) -> list[Any]:
-    return execute(platform, "SELECT * FROM daily_delays ORDER BY day, member")
+def rows_in(server: Server) -> list[Any]:
+    return execute(server, "SELECT * FROM daily_delays ORDER BY day, member")
 
 
-def test_a_day_stored_again_replaces_its_rows_and_no_other_day(platform: Platform) -> None:
-    store_in_postgres(platform, NEXT_DAY, [CALM])
-    store_in_postgres(platform, DAY, [STORM, STORM._replace(member="EWR")])
-    store_in_postgres(platform, DAY, [STORM._replace(cancelled=151)])
-    assert rows_in(platform) == [STORM._replace(cancelled=151), CALM]
+def test_a_day_stored_again_replaces_its_rows_and_no_other_day(server: Server) -> None:
+    store_in_postgres(server, NEXT_DAY, [CALM])
+    store_in_postgres(server, DAY, [STORM, STORM._replace(member="EWR")])
+    store_in_postgres(server, DAY, [STORM._replace(cancelled=151)])
+    assert rows_in(server) == [STORM._replace(cancelled=151), CALM]
 
 
-def test_a_day_that_cannot_be_stored_whole_leaves_the_former_rows(platform: Platform) -> None:
-    store_in_postgres(platform, DAY, [STORM])
+def test_a_day_that_cannot_be_stored_whole_leaves_the_former_rows(server: Server) -> None:
+    store_in_postgres(server, DAY, [STORM])
     with pytest.raises(psycopg.errors.UniqueViolation):
-        store_in_postgres(platform, DAY, [STORM._replace(cancelled=0), STORM])
-    assert rows_in(platform) == [STORM]
+        store_in_postgres(server, DAY, [STORM._replace(cancelled=0), STORM])
+    assert rows_in(server) == [STORM]
 
 
-def test_the_columns_have_types(platform: Platform) -> None:
-    store_in_postgres(platform, DAY, [STORM])
+def test_the_columns_have_types(server: Server) -> None:
+    store_in_postgres(server, DAY, [STORM])
     types = execute(
-        platform,
+        server,
         "SELECT column_name, data_type FROM information_schema.columns"
         " WHERE table_name = 'daily_delays' ORDER BY ordinal_position",
     )
@@ -77,19 +77,19 @@ def test_the_columns_have_types(platform: Platform) -> None:
 
 
 def test_a_refused_password_is_a_sentence_without_the_password(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WAREHOUSE_PASSWORD", "a-wrong-one")
     with pytest.raises(NotYet) as refused:
-        store_in_postgres(Platform(), DAY, [STORM])
+        store_in_postgres(Platform().warehouse, DAY, [STORM])
     assert "password authentication failed" in refused.value.message
-    assert platform.warehouse in refused.value.message
+    assert str(server) in refused.value.message
     assert "a-wrong-one" not in str(refused.value)
 
 
-@pytest.mark.usefixtures("platform")
+@pytest.mark.usefixtures("server")
 def test_a_warehouse_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     (port,) = servers.free_ports(1)
     monkeypatch.setenv("WAREHOUSE_PORT", str(port))
     with pytest.raises(NotYet, match=f"127.0.0.1:{port}/postgres does not let us in"):
-        store_in_postgres(Platform(), DAY, [STORM])
+        store_in_postgres(Platform().warehouse, DAY, [STORM])
