@@ -1,5 +1,7 @@
 """The values are a public interface: each key works, an unknown one is refused, so is harm."""
 
+import json
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +9,7 @@ import prefect
 import pytest
 import yaml
 
+from prefect_platform.toolchain import tool
 from tests.render.rendering import HELM_CHARTS, STORIES, template
 
 _OTHER_STRINGS = {
@@ -15,6 +18,7 @@ _OTHER_STRINGS = {
     "logLevel": "DEBUG",
     "apiUrl": "https://prefect.example.org/api",
     "url": "https://prefect.example.org/api",
+    "digest": f"sha256:{'0' * 64}",
     **dict.fromkeys(["cpu", "memory", "size", "tmpSizeLimit"], "7Gi"),
 }
 
@@ -38,6 +42,8 @@ def another(key: str, value: object) -> object:
             return value + 1
         case str():
             return _OTHER_STRINGS.get(key.rpartition(".")[2], f"{value}x")
+        case list() if key == "global.imagePullSecrets":
+            return [{"name": "another"}]
         case list():
             return [{"name": "ANOTHER", "value": "1"}]
         case _:
@@ -113,6 +119,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             "the migration Job would not see",
         ),
         ("worker", {"jobs.image.tag": ""}, "jobs.image.tag is empty"),
+        ("worker", {"jobs.image.tag": "latest"}, "jobs.image.tag is `latest`"),
         ("worker", {"auth.existingSecret": ""}, "does not run without authentication"),
         ("worker", {"jobs.namespace": "prefect-workers"}, "a namespace of their own"),
         (
@@ -147,6 +154,9 @@ def test_an_unsafe_combination_is_refused_with_the_way_out(
     ("story", "values"),
     [
         ("server", {"api.replicas": 0}),
+        ("server", {"image.tag": "", "image.digest": f"sha256:{'0' * 64}"}),
+        ("server", {"image.tag": "latest", "image.digest": f"sha256:{'0' * 64}"}),
+        ("worker", {"global.aKeyOfAParentChart": "1"}),
         ("server", {"api.extraEnv": [{"name": "PREFECT_SERVER_LOGGING_LEVEL", "value": "X"}]}),
         (
             "server",
@@ -162,6 +172,19 @@ def test_an_unsafe_combination_is_refused_with_the_way_out(
 def test_a_guard_lets_what_is_safe_pass(story: str, values: dict[str, object]) -> None:
     rendered = template(STORIES[story].with_values(values))
     assert rendered.returncode == 0, rendered.stderr
+
+
+@pytest.mark.parametrize("story", ["server", "worker"])
+def test_helm_finds_nothing_to_complain_about(story: str) -> None:
+    chart = HELM_CHARTS / STORIES[story].chart
+    given = [f"--set-json={key}={json.dumps(v)}" for key, v in STORIES[story].values.items()]
+    linted = subprocess.run(
+        [tool("helm"), "lint", "--strict", chart, *given],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert linted.returncode == 0, linted.stdout
 
 
 def test_charts_and_environments_name_the_same_release_of_prefect() -> None:

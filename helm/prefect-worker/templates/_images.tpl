@@ -1,4 +1,9 @@
-{{/* Takes an image's values: repository, tag. */}}
+{{/* Takes (dict "root" $ "image" VALUES). A digest says more than a tag, so it wins. */}}
 {{- define "prefect-worker.image" -}}
-{{- printf "%s:%s" .repository .tag -}}
+{{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
+{{- if .image.digest -}}
+{{- printf "%s/%s@%s" $registry .image.repository .image.digest -}}
+{{- else -}}
+{{- printf "%s/%s:%s" $registry .image.repository .image.tag -}}
+{{- end -}}
 {{- end -}}

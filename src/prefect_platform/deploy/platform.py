@@ -108,7 +108,12 @@ def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
 def _releases(references: dict[str, str]) -> tuple[Release, Release]:
     def image(prefix: str, name: str) -> dict[str, str]:
         repository, _, tag = references[name].rpartition(":")
-        return {f"{prefix}.repository": repository, f"{prefix}.tag": tag}
+        registry, _, short = repository.rpartition("/")
+        return {
+            f"{prefix}.registry": registry,
+            f"{prefix}.repository": short,
+            f"{prefix}.tag": tag,
+        }
 
     server = Release(
         name="prefect-server",

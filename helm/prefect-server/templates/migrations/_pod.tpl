@@ -3,11 +3,15 @@
 restartPolicy: Never
 automountServiceAccountToken: false
 enableServiceLinks: false
+{{- with $.Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 securityContext:
   {{- include "prefect-server.podSecurityContext" 1000 | nindent 2 }}
 containers:
   - name: migrate
-    image: {{ include "prefect-server.image" .Values.image }}
+    image: {{ include "prefect-server.image" (dict "root" $ "image" .Values.image) }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     command: [python, -m, prefect_platform.database, migrate]
     args: ["--timeout={{ .Values.migrations.timeoutSeconds }}"]

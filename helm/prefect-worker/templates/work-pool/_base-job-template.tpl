@@ -48,6 +48,10 @@ job_configuration:
           serviceAccountName: {{ $jobs.serviceAccountName }}
           automountServiceAccountToken: false
           enableServiceLinks: false
+          {{- with $.Values.global.imagePullSecrets }}
+          imagePullSecrets:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
           securityContext:
             {{- include "prefect-worker.podSecurityContext" 1000 | nindent 12 }}
           containers:
@@ -82,7 +86,7 @@ variables:
       title: Image
       description: Image of the flow; it holds the flow's code and Prefect.
       type: string
-      default: {{ include "prefect-worker.image" $jobs.image | quote }}
+      default: {{ include "prefect-worker.image" (dict "root" $ "image" $jobs.image) | quote }}
     image_pull_policy:
       title: Image Pull Policy
       description: When the node pulls the image.

@@ -1,0 +1,150 @@
+"""Write values.yaml, its schema and its reference from the models of the charts.
+
+`python -m prefect_platform.values.generate` writes all of them; a test fails when one is stale.
+"""
+
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic.json_schema import GenerateJsonSchema
+
+from prefect_platform.paths import REPOSITORY
+from prefect_platform.values.kubernetes_types import KubernetesObject, Values
+from prefect_platform.values.prefect_server import PrefectServer
+from prefect_platform.values.prefect_worker import PrefectWorker
+
+CHARTS: dict[str, Values] = {
+    "prefect-server": PrefectServer(),
+    "prefect-worker": PrefectWorker(),
+}
+_ORIGIN = "Written from the models in src/prefect_platform/values; edit them, not this file."
+_WIDTH = 100
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """A title for each property would repeat its key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002, ANN401
+        return False
+
+
+def files() -> dict[Path, str]:
+    """Return the content of every generated file by its path."""
+    return {
+        REPOSITORY / "helm" / chart / name: write(values)
+        for chart, values in CHARTS.items()
+        for name, write in (
+            ("values.yaml", values_yaml),
+            ("values.schema.json", values_schema),
+            ("README.md", reference),
+        )
+    }
+
+
+def values_yaml(values: Values) -> str:
+    """Return the defaults as YAML, each key below its description."""
+    groups = ["\n".join(_lines(values, only=name)) for name in type(values).model_fields]
+    header = "\n".join(_comment(f"{type(values).__doc__} {_ORIGIN}", ""))
+    return "\n\n".join([header, *groups]) + "\n"
+
+
+def values_schema(values: Values) -> str:
+    """Return the JSON schema by which helm checks what users give."""
+    schema = type(values).model_json_schema(schema_generator=_WithoutTitles)
+    document = {"$schema": GenerateJsonSchema.schema_dialect, **_tidy(schema)}
+    return json.dumps(document, indent=2) + "\n"
+
+
+def reference(values: Values) -> str:
+    """Return the chart's page: a table of all values with default and meaning."""
+    chart = next(name for name, known in CHARTS.items() if type(known) is type(values))
+    description = yaml.safe_load((REPOSITORY / "helm" / chart / "Chart.yaml").read_text())
+    rows = [f"| `{key}` | `{default}` | {meaning} |" for key, default, meaning in _rows(values)]
+    return "\n".join(
+        [
+            f"# {chart}",
+            "",
+            description["description"],
+            "",
+            "## Values",
+            "",
+            "| key | default | meaning |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _lines(values: Values, indent: str = "", only: str | None = None) -> Iterator[str]:
+    for name, field in type(values).model_fields.items():
+        if only not in (None, name):
+            continue
+        value = getattr(values, name)
+        yield from _comment(str(field.description), indent)
+        if _is_group(value):
+            yield f"{indent}{field.alias}:"
+            yield from _lines(value, f"{indent}  ")
+        else:
+            dumped = yaml.safe_dump({field.alias: _plain(value)}, sort_keys=False)
+            yield textwrap.indent(dumped.rstrip(), indent)
+
+
+def _rows(values: Values, parents: str = "") -> Iterator[tuple[str, str, str]]:
+    for name, field in type(values).model_fields.items():
+        value, key = getattr(values, name), f"{parents}{field.alias}"
+        meaning = " ".join(str(field.description).split()).replace("|", "\\|")
+        if _is_group(value):
+            yield key, "...", meaning
+            yield from _rows(value, f"{key}.")
+        else:
+            yield key, json.dumps(_plain(value)), meaning
+
+
+def _is_group(value: object) -> bool:
+    return isinstance(value, Values) and not isinstance(value, KubernetesObject)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Values):
+        return value.model_dump(by_alias=True, exclude_none=True)
+    return value
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    prefix = f"{indent}# "
+    return textwrap.wrap(
+        " ".join(text.split()),
+        _WIDTH,
+        initial_indent=prefix,
+        subsequent_indent=prefix,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _tidy(schema: Any) -> Any:  # noqa: ANN401
+    """Return the schema with each description on one line, and without defaults of null."""
+    match schema:
+        case dict():
+            return {key: _tidy(item) for key, item in schema.items() if item is not None}
+        case list():
+            return [_tidy(item) for item in schema]
+        case str():
+            return " ".join(schema.split()) if "\n" in schema else schema
+        case _:
+            return schema
+
+
+def main() -> None:
+    """Write all files."""
+    for path, content in files().items():
+        path.write_text(content)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What the values of both charts are made of."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import SkipJsonSchema
+
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+# Kubernetes' own form, without exponents and signs: nothing here is negative.
+Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Values(BaseModel):
+    """A mapping in a values file: unknown keys are refused, docstrings describe the known ones."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        frozen=True,
+    )
+
+
+class KubernetesObject(Values):
+    """A mapping whose shape is Kubernetes' own: it is shown whole, without a comment a key."""
+
+
+class LocalObjectReference(KubernetesObject):
+    name: NonEmpty
+    """Name of the object, in the namespace of the pod."""
+
+
+class Global(Values):
+    # A parent chart hands its own globals down.
+    model_config = ConfigDict(extra="ignore")
+
+    image_registry: Annotated[str, StringConstraints(pattern=r"^(\S*[^/\s])?$")] = ""
+    """Registry of every image of this chart, with a path if it has one, in place of each image's
+    own: a mirror, or a registry inside the company."""
+    image_pull_secrets: list[LocalObjectReference] = []
+    """Secrets of type kubernetes.io/dockerconfigjson, as `name: NAME`, in the namespace of the
+    pods that pull."""
+
+
+class Image(Values):
+    registry: NonEmpty = "prefect-platform.local"
+    """Registry, with a path if it has one."""
+    repository: NonEmpty
+    """Name in the registry."""
+    tag: str = ""
+    """A fixed tag, never `latest`. Required without a digest."""
+    digest: Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
+    """Digest of the image; given one, the tag is not looked at."""
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    """When the node pulls the image."""
+
+
+class SecretKey(Values):
+    name: NonEmpty
+    """Secret in the release's namespace."""
+    key: NonEmpty
+    """Its key."""
+
+
+class EnvVar(KubernetesObject):
+    name: NonEmpty
+    """Name of the variable."""
+    value: str | SkipJsonSchema[None] = None
+    """Its value, in plain text."""
+    value_from: dict[str, Any] | SkipJsonSchema[None] = None
+    """Where its value is, such as `secretKeyRef`."""
+
+
+class Amounts(KubernetesObject):
+    cpu: Quantity | SkipJsonSchema[None] = None
+    """CPU, such as 500m."""
+    memory: Quantity | SkipJsonSchema[None] = None
+    """Memory, such as 512Mi."""
+
+
+class Requests(KubernetesObject):
+    cpu: Quantity
+    """CPU that the scheduler sets aside, such as 500m."""
+    memory: Quantity
+    """Memory that the scheduler sets aside, such as 512Mi."""
+
+
+class Resources(KubernetesObject):
+    requests: Requests
+    """Required: a pod without them starves, or starves others."""
+    limits: Amounts = Amounts()
+    """Above them a container is throttled (CPU) or killed (memory)."""
+
+
+def resources(cpu: str, memory: str, *, memory_limit: str) -> Resources:
+    """Return requests and a limit of memory; no limit of CPU, which would throttle."""
+    return Resources(requests=Requests(cpu=cpu, memory=memory), limits=Amounts(memory=memory_limit))

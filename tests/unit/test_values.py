@@ -1,0 +1,57 @@
+"""The charts' values files are what the models say, and every key says what it means."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from prefect_platform.paths import REPOSITORY
+from prefect_platform.values.generate import CHARTS, files, values_schema, values_yaml
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_generated_file_is_not_stale(path: Path) -> None:
+    assert path.read_text() == files()[path], "python -m prefect_platform.values.generate"
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_the_defaults_are_valid(chart: str) -> None:
+    written = yaml.safe_load(values_yaml(CHARTS[chart]))
+
+    assert type(CHARTS[chart]).model_validate(written) == CHARTS[chart]
+
+
+def undescribed(schema: object, path: str = "") -> Iterator[str]:
+    """Yield the properties without a description anywhere in a schema."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from undescribed(item, path)
+    if not isinstance(schema, dict):
+        return
+    for key, item in schema.get("properties", {}).items():
+        if not item.get("description"):
+            yield f"{path}.{key}"
+    for key, item in schema.items():
+        yield from undescribed(item, f"{path}.{key}")
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_every_key_has_a_description(chart: str) -> None:
+    schema = type(CHARTS[chart]).model_json_schema()
+
+    assert "properties" in schema
+    assert list(undescribed(schema)) == []
+
+
+def test_a_key_without_a_description_is_found() -> None:
+    class Bare(BaseModel):
+        key: int = 1
+
+    assert list(undescribed(Bare.model_json_schema())) == [".key"]
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_a_description_is_one_line_of_the_schema(chart: str) -> None:
+    assert "\\n" not in values_schema(CHARTS[chart])
