@@ -132,7 +132,9 @@ def test_engines_side_by_side_share_no_address_and_no_container(
 def test_ctrl_c_while_it_starts_leaves_what_the_next_start_completes(
     engine: PrivateEngine,
 ) -> None:
+    # A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C.
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from prefect_platform.cluster.engine_private import PrivateEngine;"
         "PrivateEngine(sys.argv[1]).start()"
     )

@@ -20,7 +20,9 @@ from prefect_platform.process import run
 from tests.host_snapshot import take
 
 _T = TypeVar("_T")
+# A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C.
 _CREATE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     "import sys; from prefect_platform.cluster.kind import KindProvider;"
     "KindProvider(sys.argv[1], engine='private', node_image='build').create()"
 )
