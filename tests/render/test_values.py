@@ -21,12 +21,25 @@ _OTHER_STRINGS = {
     "digest": f"sha256:{'0' * 64}",
     **dict.fromkeys(["cpu", "memory", "size", "tmpSizeLimit"], "7Gi"),
 }
+_PEERS: list[dict[str, object]] = [{"podSelector": {}}]
+_PORTS = [{"port": 7}]
+_OTHER_ITEMS = {
+    "global.imagePullSecrets": [{"name": "another"}],
+    "jobs.maximum": {"cpu": "7"},
+    "networkPolicies.apiClients": _PEERS,
+    "networkPolicies.apiEgress": [{"to": _PEERS}],
+    "networkPolicies.externalDatabase.ports": _PORTS,
+    "networkPolicies.jobsEgress": [{"to": _PEERS}],
+    "networkPolicies.api.to": _PEERS,
+    "networkPolicies.api.ports": _PORTS,
+    "networkPolicies.kubernetesApi.ports": _PORTS,
+}
 
 
 def leaves(values: dict[str, Any], parents: tuple[str, ...] = ()) -> Iterator[tuple[str, object]]:
     """Return each key that holds a value, with its default."""
     for key, value in values.items():
-        path = (*parents, key)
+        path = (*parents, key.replace(".", r"\."))
         if isinstance(value, dict) and value:
             yield from leaves(value, path)
         else:
@@ -35,6 +48,8 @@ def leaves(values: dict[str, Any], parents: tuple[str, ...] = ()) -> Iterator[tu
 
 def another(key: str, value: object) -> object:
     """Return a valid value other than the default."""
+    if key in _OTHER_ITEMS:
+        return _OTHER_ITEMS[key]
     match value:
         case bool():
             return not value
@@ -42,8 +57,6 @@ def another(key: str, value: object) -> object:
             return value + 1
         case str():
             return _OTHER_STRINGS.get(key.rpartition(".")[2], f"{value}x")
-        case list() if key == "global.imagePullSecrets":
-            return [{"name": "another"}]
         case list():
             return [{"name": "ANOTHER", "value": "1"}]
         case _:

@@ -112,7 +112,7 @@ def _is_group(value: object) -> bool:
 def _plain(value: object) -> object:
     if isinstance(value, Values):
         return value.model_dump(by_alias=True, exclude_none=True)
-    return value
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _comment(text: str, indent: str) -> list[str]:

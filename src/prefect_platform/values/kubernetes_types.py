@@ -75,6 +75,31 @@ class EnvVar(KubernetesObject):
     """Where its value is, such as `secretKeyRef`."""
 
 
+class PolicyPort(KubernetesObject):
+    port: int | NonEmpty
+    """Number or name of the port."""
+    protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
+    """TCP, UDP or SCTP."""
+    end_port: int | SkipJsonSchema[None] = None
+    """Last port of a range that starts with `port`."""
+
+
+class Peer(KubernetesObject):
+    namespace_selector: dict[str, Any] | SkipJsonSchema[None] = None
+    """Namespaces, by their labels."""
+    pod_selector: dict[str, Any] | SkipJsonSchema[None] = None
+    """Pods, by their labels."""
+    ip_block: dict[str, Any] | SkipJsonSchema[None] = None
+    """Addresses outside the cluster, as `cidr` and `except`."""
+
+
+class EgressRule(KubernetesObject):
+    to: list[Peer] | SkipJsonSchema[None] = None
+    """Whom pods may reach; everybody when left out."""
+    ports: list[PolicyPort] | SkipJsonSchema[None] = None
+    """At which ports; at all when left out."""
+
+
 class Amounts(KubernetesObject):
     cpu: Quantity | SkipJsonSchema[None] = None
     """CPU, such as 500m."""
@@ -94,6 +119,12 @@ class Resources(KubernetesObject):
     """Required: a pod without them starves, or starves others."""
     limits: Amounts = Amounts()
     """Above them a container is throttled (CPU) or killed (memory)."""
+
+
+def namespaces(*names: str) -> Peer:
+    """Return all pods of the named namespaces."""
+    labels = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(names)}
+    return Peer(namespace_selector={"matchExpressions": [labels]})
 
 
 def resources(cpu: str, memory: str, *, memory_limit: str) -> Resources:

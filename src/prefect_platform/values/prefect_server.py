@@ -6,15 +6,19 @@ from pydantic import Field, StringConstraints
 
 from prefect_platform.values.kubernetes_types import (
     Count,
+    EgressRule,
     EnvVar,
     Global,
     Image,
     NonEmpty,
+    Peer,
+    PolicyPort,
     Positive,
     Quantity,
     Resources,
     SecretKey,
     Values,
+    namespaces,
     resources,
 )
 
@@ -43,6 +47,8 @@ class Api(Values):
     """Seconds that a starting pod waits for the migrations before it says why and tries again."""
     extra_env: list[EnvVar] = []
     """Further environment variables: Kubernetes EnvVar items."""
+    priority_class_name: str = ""
+    """PriorityClass of the pod, so that job pods give way to it; empty: the cluster's default."""
     resources: Resources = resources("400m", "512Mi", memory_limit="1Gi")
     """The CPU request keeps bursts of job pods from starving the API; no CPU limit, because
     throttling it fails its probes."""
@@ -96,6 +102,8 @@ class EmbeddedDatabase(Values):
         dict[str, str], Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z_.]+$"}})
     ] = {"max_connections": "100", "shared_buffers": "128MB"}
     """Settings of the server, each as `-c name=value`."""
+    priority_class_name: str = ""
+    """PriorityClass of the pod; empty: the cluster's default."""
     storage: Storage = Storage()
     """Where the data is kept."""
     resources: Resources = resources("400m", "256Mi", memory_limit="1Gi")
@@ -115,6 +123,19 @@ class Database(Values):
     """Give either host, or connectionUrlSecret.name."""
     embedded: EmbeddedDatabase = EmbeddedDatabase()
     """The PostgreSQL of this release."""
+
+
+class NetworkPolicies(Values):
+    enabled: bool = True
+    """Nothing reaches a pod of this release, and it reaches nothing, unless it is named here: DNS
+    in kube-system, the API from `apiClients`, the database from API and migrations. Without effect
+    where the cluster's network does not enforce policies."""
+    api_clients: list[Peer] = [namespaces("prefect-workers", "flows-default")]
+    """Who reaches the API, as NetworkPolicyPeer items: workers, job pods, an ingress."""
+    api_egress: list[EgressRule] = [EgressRule(ports=[PolicyPort(port=443)])]
+    """What the API reaches besides DNS and database: notifications go to webhooks outside."""
+    external_database: EgressRule = EgressRule(ports=[PolicyPort(port=5432)])
+    """Where the external database is, for API and migrations."""
 
 
 class PrefectServer(Values):
@@ -138,3 +159,5 @@ class PrefectServer(Values):
     """The Job that brings the database to the release of the image."""
     database: Database = Database()
     """PostgreSQL."""
+    network_policies: NetworkPolicies = NetworkPolicies()
+    """Who may speak with whom."""

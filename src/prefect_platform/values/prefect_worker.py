@@ -5,11 +5,15 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from prefect_platform.values.kubernetes_types import (
+    Amounts,
     Count,
+    EgressRule,
     EnvVar,
     Global,
     Image,
     NonEmpty,
+    Peer,
+    PolicyPort,
     Positive,
     Quantity,
     Resources,
@@ -52,6 +56,8 @@ class Worker(Values):
     extra_env: list[EnvVar] = []
     """Further environment variables: Kubernetes EnvVar items. Prefect's settings among them travel
     on to the job pods, in plain text; so a PREFECT_ name with valueFrom is refused."""
+    priority_class_name: str = ""
+    """PriorityClass of the pods, so that job pods give way; empty: the cluster's default."""
     resources: Resources = resources("100m", "256Mi", memory_limit="512Mi")
     """Of the worker's pod."""
 
@@ -72,6 +78,17 @@ class Jobs(Values):
     """Labels of each Job and pod, besides those of Prefect."""
     resources: Resources = resources("200m", "256Mi", memory_limit="1Gi")
     """Requests let the scheduler queue a burst instead of starving the node."""
+    maximum: Amounts = Amounts()
+    """The most that one container may ask for, whatever its deployment says: cpu, memory."""
+    quota: dict[str, str] = {
+        "pods": "200",
+        "services.loadbalancers": "0",
+        "services.nodeports": "0",
+    }
+    """What all job pods may take together: the hard limits of a ResourceQuota. Runs beyond it stay
+    Pending until others end. A key is removed by null."""
+    priority_class_name: str = ""
+    """PriorityClass of the job pods; empty: the cluster's default."""
     tmp_size_limit: Quantity = "1Gi"
     """Size of the pods' only writable directory, /tmp."""
     active_deadline_seconds: Positive = 86400
@@ -79,6 +96,33 @@ class Jobs(Values):
     scheduled or pulled ends by it."""
     finished_job_ttl_seconds: Count = 3600
     """Seconds that a finished Job and its logs stay in the cluster."""
+
+
+class NetworkPolicies(Values):
+    enabled: bool = True
+    """Nothing reaches the worker or a job pod, and they reach nothing, unless it is named here.
+    DNS in kube-system is always allowed. Without effect where the cluster's network does not
+    enforce policies."""
+    api: EgressRule = EgressRule(
+        to=[
+            Peer(
+                namespace_selector={"matchLabels": {"kubernetes.io/metadata.name": "prefect"}},
+                pod_selector={
+                    "matchLabels": {
+                        "app.kubernetes.io/name": "prefect-server",
+                        "app.kubernetes.io/component": "api",
+                    }
+                },
+            )
+        ],
+        ports=[PolicyPort(port=4200)],
+    )
+    """Where the server behind `api.url` is, as a NetworkPolicyEgressRule."""
+    kubernetes_api: EgressRule = EgressRule(ports=[PolicyPort(port=443), PolicyPort(port=6443)])
+    """Where the Kubernetes API is, for the worker alone. Its addresses differ from cluster to
+    cluster, so the default names ports only: give `to` with an ipBlock where you know it."""
+    jobs_egress: list[EgressRule] = []
+    """What job pods reach besides DNS and the server: your object store, your warehouse."""
 
 
 class PrefectWorker(Values):
@@ -101,3 +145,5 @@ class PrefectWorker(Values):
     """What becomes of a flow run: one Job. This is the one source of the pool's base job template.
     Deployments override single variables of it by job_variables; what keeps the pods apart and
     harmless is fixed."""
+    network_policies: NetworkPolicies = NetworkPolicies()
+    """Who may speak with whom."""

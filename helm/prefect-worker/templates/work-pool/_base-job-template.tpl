@@ -48,6 +48,9 @@ job_configuration:
           serviceAccountName: {{ $jobs.serviceAccountName }}
           automountServiceAccountToken: false
           enableServiceLinks: false
+          {{- with $jobs.priorityClassName }}
+          priorityClassName: {{ . }}
+          {{- end }}
           {{- with $.Values.global.imagePullSecrets }}
           imagePullSecrets:
             {{- toYaml . | nindent 12 }}

@@ -1,0 +1,86 @@
+"""Nothing speaks with a pod, and a pod with nothing, that the policies do not name."""
+
+import pytest
+
+from tests.render.rendering import STORIES, Object, objects
+
+DNS = {53}
+
+
+def policies(story: str, values: dict[str, object] | None = None) -> dict[str, Object]:
+    """Return the specs of a story's policies by component."""
+    return {
+        item["metadata"]["labels"]["app.kubernetes.io/component"]: item["spec"]
+        for item in objects(STORIES[story].with_values(values or {}))
+        if item["kind"] == "NetworkPolicy"
+    }
+
+
+def ports(rules: list[Object]) -> set[object]:
+    """Return every port that rules open."""
+    return {port["port"] for rule in rules for port in rule["ports"]}
+
+
+@pytest.mark.parametrize("story", ["server", "server-external-host", "worker", "worker-local"])
+def test_every_pod_is_under_a_policy_for_both_directions(story: str) -> None:
+    named = policies(story)
+    for item in objects(STORIES[story]):
+        if "template" in item.get("spec", {}):
+            labels = item["spec"]["template"]["metadata"]["labels"]
+            selector = named[labels["app.kubernetes.io/component"]]["podSelector"]["matchLabels"]
+            assert selector.items() <= labels.items()
+    assert all(spec["policyTypes"] == ["Ingress", "Egress"] for spec in named.values())
+
+
+def test_the_database_answers_api_and_migrations_alone_and_asks_nobody() -> None:
+    database = policies("server")["database"]
+    (rule,) = database["ingress"]
+    components = {
+        peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in rule["from"]
+    }
+
+    assert components == {"api", "migrations"}
+    assert not any("namespaceSelector" in peer for peer in rule["from"])
+    assert "egress" not in database
+
+
+def test_a_database_outside_is_reached_where_it_is() -> None:
+    rule = {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"port": 6432}]}
+    named = policies("server-external-host", {"networkPolicies.externalDatabase": rule})
+
+    assert "database" not in named
+    for component in ("api", "migrations"):
+        (found,) = [each for each in named[component]["egress"] if 6432 in ports([each])]
+        assert found["to"] == rule["to"]
+
+
+def test_the_api_answers_the_named_clients_alone() -> None:
+    (rule,) = policies("server")["api"]["ingress"]
+    (peer,) = rule["from"]
+
+    assert peer["namespaceSelector"]["matchExpressions"][0]["values"] == [
+        "prefect-workers",
+        "flows-default",
+    ]
+    assert ports([rule]) == {"http"}
+
+
+@pytest.mark.parametrize(("story", "data"), [("worker", set()), ("worker-local", {8333, 5432})])
+def test_nobody_reaches_a_job_pod_and_it_reaches_dns_the_api_and_what_is_named(
+    story: str, data: set[int]
+) -> None:
+    jobs = policies(story)["flow-run"]
+
+    assert jobs["podSelector"] == {}
+    assert "ingress" not in jobs
+    assert ports(jobs["egress"]) == DNS | {4200} | data
+    assert all(rule["to"] for rule in jobs["egress"])
+
+
+def test_only_the_worker_reaches_the_kubernetes_api() -> None:
+    assert ports(policies("worker")["worker"]["egress"]) == DNS | {4200, 443, 6443}
+
+
+@pytest.mark.parametrize("story", ["server", "worker"])
+def test_policies_can_be_left_to_somebody_else(story: str) -> None:
+    assert policies(story, {"networkPolicies.enabled": False}) == {}
