@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from tests.render.job_pods import created_job
-from tests.render.rendering import STORIES, Object, all_objects, containers
+from tests.render.rendering import STORIES, Object, all_objects, containers, find, objects
 
 
 @cache
@@ -149,3 +149,79 @@ def test_every_service_and_controller_selects_the_pods_of_its_own(story: str) ->
         wanted = selector.get("matchLabels", selector).items()
         selected = [pod for pod in templates if wanted <= pod["metadata"]["labels"].items()]
         assert len(selected) == 1, f"{item['kind']} {item['metadata']['name']}"
+
+
+@pytest.mark.parametrize(
+    ("story", "component", "owner"),
+    [
+        ("server", "api", "Deployment"),
+        ("server", "migrations", "Job"),
+        ("server", "database.embedded", "StatefulSet"),
+        ("worker", "worker", "Deployment"),
+        ("worker", "jobs", "flow run"),
+    ],
+)
+def test_people_say_where_pods_run_and_annotate_them(
+    story: str, component: str, owner: str
+) -> None:
+    wanted: Object = {
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "batch", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+    }
+    given = {f"{component}.{key}": value for key, value in wanted.items()}
+    given[f"{component}.annotations"] = {"example.org/scrape": "true"}
+    changed = STORIES[story].with_values(given)
+    found = (
+        [created_job(changed)]
+        if owner == "flow run"
+        else [item for item in objects(changed) if item["kind"] == owner]
+    )
+
+    (template,) = [item["spec"]["template"] for item in found]
+    assert template["metadata"]["annotations"]["example.org/scrape"] == "true"
+    assert wanted.items() <= template["spec"].items()
+
+
+@pytest.mark.parametrize(("story", "component"), [("server", "api"), ("worker", "worker")])
+def test_people_add_volumes_and_containers(story: str, component: str) -> None:
+    volume = {"name": "certificates", "configMap": {"name": "our-authority"}}
+    mount = {"name": "certificates", "mountPath": "/etc/our-authority", "readOnly": True}
+    changed = STORIES[story].with_values(
+        {
+            f"{component}.extraVolumes": [volume],
+            f"{component}.extraVolumeMounts": [mount],
+            f"{component}.extraContainers": [{"name": "sidecar", "image": "example.org/s:1"}],
+            f"{component}.topologySpreadConstraints": [
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+            ],
+        }
+    )
+    pod = find(objects(changed), "Deployment", component)["spec"]["template"]["spec"]
+
+    assert volume in pod["volumes"]
+    assert mount in pod["containers"][0]["volumeMounts"]
+    assert pod["containers"][1]["name"] == "sidecar"
+    assert pod["topologySpreadConstraints"][0]["topologyKey"] == "zone"
+
+
+def test_a_worker_serves_the_queues_that_are_named() -> None:
+    changed = STORIES["worker"].with_values({"worker.workQueues": ["urgent", "default"]})
+    pod = find(objects(changed), "Deployment", "worker")["spec"]["template"]["spec"]
+
+    assert {"--work-queue=urgent", "--work-queue=default"} <= set(pod["containers"][0]["args"])
+
+
+@pytest.mark.parametrize("story", ["server", "worker"])
+def test_further_objects_come_with_the_chart_and_know_its_release(story: str) -> None:
+    further = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "{{ .Release.Name }}-notes"},
+    }
+    names = [
+        item["metadata"]["name"]
+        for item in objects(STORIES[story].with_values({"extraObjects": [further]}))
+    ]
+
+    assert f"prefect-{story}-notes" in names

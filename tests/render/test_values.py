@@ -24,6 +24,8 @@ _OTHER_STRINGS = {
 _PEERS: list[dict[str, object]] = [{"podSelector": {}}]
 _PORTS = [{"port": 7}]
 _OTHER_ITEMS = {
+    "worker.workQueues": ["urgent"],
+    "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "another"}}],
     "global.imagePullSecrets": [{"name": "another"}],
     "jobs.maximum": {"cpu": "7"},
     "networkPolicies.apiClients": _PEERS,

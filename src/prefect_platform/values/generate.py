@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
 from prefect_platform.paths import REPOSITORY
@@ -81,7 +82,7 @@ def reference(values: Values) -> str:
 
 
 def _lines(values: Values, indent: str = "", only: str | None = None) -> Iterator[str]:
-    for name, field in type(values).model_fields.items():
+    for name, field in _fields(values):
         if only not in (None, name):
             continue
         value = getattr(values, name)
@@ -95,7 +96,7 @@ def _lines(values: Values, indent: str = "", only: str | None = None) -> Iterato
 
 
 def _rows(values: Values, parents: str = "") -> Iterator[tuple[str, str, str]]:
-    for name, field in type(values).model_fields.items():
+    for name, field in _fields(values):
         value, key = getattr(values, name), f"{parents}{field.alias}"
         meaning = " ".join(str(field.description).split()).replace("|", "\\|")
         if _is_group(value):
@@ -103,6 +104,12 @@ def _rows(values: Values, parents: str = "") -> Iterator[tuple[str, str, str]]:
             yield from _rows(value, f"{key}.")
         else:
             yield key, json.dumps(_plain(value)), meaning
+
+
+def _fields(values: Values) -> list[tuple[str, FieldInfo]]:
+    """Return the fields of a mapping, what all components share after what is its own."""
+    own = type(values).__annotations__
+    return sorted(type(values).model_fields.items(), key=lambda field: field[0] not in own)
 
 
 def _is_group(value: object) -> bool:

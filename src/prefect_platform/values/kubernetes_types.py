@@ -121,6 +121,28 @@ class Resources(KubernetesObject):
     """Above them a container is throttled (CPU) or killed (memory)."""
 
 
+class Scheduling(Values):
+    annotations: dict[str, str] = {}
+    """Annotations of the pods."""
+    node_selector: dict[str, str] = {}
+    """Labels of the nodes that may run the pods."""
+    tolerations: list[dict[str, Any]] = []
+    """Taints that the pods tolerate: Kubernetes Toleration items."""
+    affinity: dict[str, Any] = {}
+    """Kubernetes Affinity of the pods."""
+
+
+class Extras(Scheduling):
+    topology_spread_constraints: list[dict[str, Any]] = []
+    """How the pods spread: Kubernetes TopologySpreadConstraint items."""
+    extra_volumes: list[dict[str, Any]] = []
+    """Further volumes of the pods: Kubernetes Volume items."""
+    extra_volume_mounts: list[dict[str, Any]] = []
+    """Where the main container mounts them: Kubernetes VolumeMount items."""
+    extra_containers: list[dict[str, Any]] = []
+    """Further containers of the pods: Kubernetes Container items."""
+
+
 def namespaces(*names: str) -> Peer:
     """Return all pods of the named namespaces."""
     labels = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(names)}

@@ -1,6 +1,6 @@
 """Values of the chart prefect-server."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -8,6 +8,7 @@ from prefect_platform.values.kubernetes_types import (
     Count,
     EgressRule,
     EnvVar,
+    Extras,
     Global,
     Image,
     NonEmpty,
@@ -16,6 +17,7 @@ from prefect_platform.values.kubernetes_types import (
     Positive,
     Quantity,
     Resources,
+    Scheduling,
     SecretKey,
     Values,
     namespaces,
@@ -37,7 +39,7 @@ class Encryption(Values):
     """Its key."""
 
 
-class Api(Values):
+class Api(Extras):
     replicas: Count = 1
     """1, or 0 to stop. The background services run in this pod and its messaging is in memory, so
     that a second pod would not see the events of the first."""
@@ -62,7 +64,7 @@ class Ui(Values):
     host name, TLS terminator or port-forward."""
 
 
-class Migrations(Values):
+class Migrations(Scheduling):
     active_deadline_seconds: Positive = 3600
     """Seconds that the Job may take, its wait for the database included. Index builds on large
     tables take long."""
@@ -95,7 +97,7 @@ class Storage(Values):
     """Empty: the cluster's default StorageClass."""
 
 
-class EmbeddedDatabase(Values):
+class EmbeddedDatabase(Scheduling):
     image: Image = Image(repository="postgres")
     """Any image with the interface of the official `postgres` image; it runs as uid 999."""
     parameters: Annotated[
@@ -161,3 +163,5 @@ class PrefectServer(Values):
     """PostgreSQL."""
     network_policies: NetworkPolicies = NetworkPolicies()
     """Who may speak with whom."""
+    extra_objects: list[dict[str, Any]] = []
+    """Further objects to install with the chart; templates in their strings are rendered."""

@@ -1,6 +1,6 @@
 """Values of the chart prefect-worker."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
@@ -9,6 +9,7 @@ from prefect_platform.values.kubernetes_types import (
     Count,
     EgressRule,
     EnvVar,
+    Extras,
     Global,
     Image,
     NonEmpty,
@@ -17,6 +18,7 @@ from prefect_platform.values.kubernetes_types import (
     Positive,
     Quantity,
     Resources,
+    Scheduling,
     Values,
     resources,
 )
@@ -44,9 +46,11 @@ class WorkPool(Values):
     prefect-worker-base-job-template; the worker waits for it."""
 
 
-class Worker(Values):
+class Worker(Extras):
     replicas: Count = 1
     """Pods that poll the pool; each flow run is started by one of them."""
+    work_queues: list[NonEmpty] = []
+    """The pool's queues that this worker serves; empty: all of them."""
     query_seconds: Annotated[float, Field(ge=1)] = 5
     """Seconds between two polls: the most that a due run waits."""
     prefetch_seconds: Annotated[float, Field(ge=0)] = 10
@@ -62,7 +66,7 @@ class Worker(Values):
     """Of the worker's pod."""
 
 
-class Jobs(Values):
+class Jobs(Scheduling):
     namespace: Annotated[
         str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
     ] = ""
@@ -147,3 +151,5 @@ class PrefectWorker(Values):
     harmless is fixed."""
     network_policies: NetworkPolicies = NetworkPolicies()
     """Who may speak with whom."""
+    extra_objects: list[dict[str, Any]] = []
+    """Further objects to install with the chart; templates in their strings are rendered."""

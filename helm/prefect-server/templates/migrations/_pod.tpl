@@ -3,6 +3,9 @@
 restartPolicy: Never
 automountServiceAccountToken: false
 enableServiceLinks: false
+{{- with include "prefect-server.scheduling" $.Values.migrations | trim }}
+{{- . | nindent 0 }}
+{{- end }}
 {{- with $.Values.global.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}

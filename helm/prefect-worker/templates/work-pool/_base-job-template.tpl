@@ -37,6 +37,10 @@ job_configuration:
       ttlSecondsAfterFinished: '{{ "{{ finished_job_ttl }}" }}'
       template:
         metadata:
+          {{- with $jobs.annotations }}
+          annotations:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
           labels:
             {{- toYaml $labels | nindent 12 }}
         spec:
@@ -48,6 +52,9 @@ job_configuration:
           serviceAccountName: {{ $jobs.serviceAccountName }}
           automountServiceAccountToken: false
           enableServiceLinks: false
+          {{- with include "prefect-worker.scheduling" $jobs | trim }}
+          {{- . | nindent 10 }}
+          {{- end }}
           {{- with $jobs.priorityClassName }}
           priorityClassName: {{ . }}
           {{- end }}
