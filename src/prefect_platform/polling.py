@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 def poll(probe: Callable[[], _T], seconds: float, *, every: float = 0.1) -> _T:
     """Return the first false result of `probe`, or its last one when `seconds` have passed.
 
-    It is asked again `every` so many seconds.
+    `every` is the time between two calls, in seconds.
     """
     return Retrying(
         retry=retry_if_result(bool),

@@ -168,6 +168,7 @@ def test_people_say_where_pods_run_and_annotate_them(
         "nodeSelector": {"disk": "fast"},
         "tolerations": [{"key": "batch", "operator": "Exists"}],
         "affinity": {"podAntiAffinity": {}},
+        "priorityClassName": "of-our-own",
     }
     given = {f"{component}.{key}": value for key, value in wanted.items()}
     given[f"{component}.annotations"] = {"example.org/scrape": "true"}

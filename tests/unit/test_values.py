@@ -18,7 +18,7 @@ def test_a_generated_file_is_not_stale(path: Path) -> None:
 
 @pytest.mark.parametrize("chart", CHARTS)
 def test_the_defaults_are_valid(chart: str) -> None:
-    written = yaml.safe_load(values_yaml(CHARTS[chart]))
+    written = yaml.safe_load(values_yaml(chart))
 
     assert type(CHARTS[chart]).model_validate(written) == CHARTS[chart]
 
@@ -54,4 +54,4 @@ def test_a_key_without_a_description_is_found() -> None:
 
 @pytest.mark.parametrize("chart", CHARTS)
 def test_a_description_is_one_line_of_the_schema(chart: str) -> None:
-    assert "\\n" not in values_schema(CHARTS[chart])
+    assert "\\n" not in values_schema(chart)

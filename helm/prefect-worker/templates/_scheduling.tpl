@@ -1,6 +1,6 @@
 {{/* Where pods may run; takes a component's values and gives nothing when all are empty. */}}
 {{- define "prefect-worker.scheduling" -}}
-{{- range $field := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" -}}
+{{- range $field := list "nodeSelector" "tolerations" "affinity" "priorityClassName" "topologySpreadConstraints" -}}
 {{- with get $ $field }}
 {{ $field }}:
   {{- toYaml . | nindent 2 }}

@@ -36,8 +36,8 @@ class _WithoutTitles(GenerateJsonSchema):
 def files() -> dict[Path, str]:
     """Return the content of every generated file by its path."""
     return {
-        REPOSITORY / "helm" / chart / name: write(values)
-        for chart, values in CHARTS.items()
+        REPOSITORY / "helm" / chart / name: write(chart)
+        for chart in CHARTS
         for name, write in (
             ("values.yaml", values_yaml),
             ("values.schema.json", values_schema),
@@ -46,53 +46,51 @@ def files() -> dict[Path, str]:
     }
 
 
-def values_yaml(values: Values) -> str:
-    """Return the defaults as YAML, each key below its description."""
-    groups = ["\n".join(_lines(values, only=name)) for name in type(values).model_fields]
+def values_yaml(chart: str) -> str:
+    """Return the chart's defaults as YAML, each key below its description."""
+    values = CHARTS[chart]
     header = "\n".join(_comment(f"{type(values).__doc__} {_ORIGIN}", ""))
-    return "\n\n".join([header, *groups]) + "\n"
+    return "\n\n".join([header, *_keys(values)]) + "\n"
 
 
-def values_schema(values: Values) -> str:
+def values_schema(chart: str) -> str:
     """Return the JSON schema by which helm checks what users give."""
-    schema = type(values).model_json_schema(schema_generator=_WithoutTitles)
+    schema = type(CHARTS[chart]).model_json_schema(schema_generator=_WithoutTitles)
     document = {"$schema": GenerateJsonSchema.schema_dialect, **_tidy(schema)}
     return json.dumps(document, indent=2) + "\n"
 
 
-def reference(values: Values) -> str:
+def reference(chart: str) -> str:
     """Return the chart's page: a table of all values with default and meaning."""
-    chart = next(name for name, known in CHARTS.items() if type(known) is type(values))
-    description = yaml.safe_load((REPOSITORY / "helm" / chart / "Chart.yaml").read_text())
-    rows = [f"| `{key}` | `{default}` | {meaning} |" for key, default, meaning in _rows(values)]
+    metadata = yaml.safe_load((REPOSITORY / "helm" / chart / "Chart.yaml").read_text())
+    rows = _rows(CHARTS[chart])
     return "\n".join(
         [
             f"# {chart}",
             "",
-            description["description"],
+            metadata["description"],
             "",
             "## Values",
             "",
             "| key | default | meaning |",
             "|---|---|---|",
-            *rows,
+            *(f"| `{key}` | `{default}` | {meaning} |" for key, default, meaning in rows),
             "",
         ]
     )
 
 
-def _lines(values: Values, indent: str = "", only: str | None = None) -> Iterator[str]:
+def _keys(values: Values, indent: str = "") -> Iterator[str]:
+    """Yield the lines of each key, what is below it included."""
     for name, field in _fields(values):
-        if only not in (None, name):
-            continue
         value = getattr(values, name)
-        yield from _comment(str(field.description), indent)
+        lines = _comment(str(field.description), indent)
         if _is_group(value):
-            yield f"{indent}{field.alias}:"
-            yield from _lines(value, f"{indent}  ")
+            lines += [f"{indent}{field.alias}:", *_keys(value, f"{indent}  ")]
         else:
             dumped = yaml.safe_dump({field.alias: _plain(value)}, sort_keys=False)
-            yield textwrap.indent(dumped.rstrip(), indent)
+            lines.append(textwrap.indent(dumped.rstrip(), indent))
+        yield "\n".join(lines)
 
 
 def _rows(values: Values, parents: str = "") -> Iterator[tuple[str, str, str]]:

@@ -130,6 +130,9 @@ class Scheduling(Values):
     """Taints that the pods tolerate: Kubernetes Toleration items."""
     affinity: dict[str, Any] = {}
     """Kubernetes Affinity of the pods."""
+    priority_class_name: str = ""
+    """PriorityClass of the pods: job pods should give way to all others. Empty: the cluster's
+    default."""
 
 
 class Extras(Scheduling):

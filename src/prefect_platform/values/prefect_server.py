@@ -49,8 +49,6 @@ class Api(Extras):
     """Seconds that a starting pod waits for the migrations before it says why and tries again."""
     extra_env: list[EnvVar] = []
     """Further environment variables: Kubernetes EnvVar items."""
-    priority_class_name: str = ""
-    """PriorityClass of the pod, so that job pods give way to it; empty: the cluster's default."""
     resources: Resources = resources("400m", "512Mi", memory_limit="1Gi")
     """The CPU request keeps bursts of job pods from starving the API; no CPU limit, because
     throttling it fails its probes."""
@@ -104,8 +102,6 @@ class EmbeddedDatabase(Scheduling):
         dict[str, str], Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z_.]+$"}})
     ] = {"max_connections": "100", "shared_buffers": "128MB"}
     """Settings of the server, each as `-c name=value`."""
-    priority_class_name: str = ""
-    """PriorityClass of the pod; empty: the cluster's default."""
     storage: Storage = Storage()
     """Where the data is kept."""
     resources: Resources = resources("400m", "256Mi", memory_limit="1Gi")

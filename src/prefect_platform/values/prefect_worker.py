@@ -60,8 +60,6 @@ class Worker(Extras):
     extra_env: list[EnvVar] = []
     """Further environment variables: Kubernetes EnvVar items. Prefect's settings among them travel
     on to the job pods, in plain text; so a PREFECT_ name with valueFrom is refused."""
-    priority_class_name: str = ""
-    """PriorityClass of the pods, so that job pods give way; empty: the cluster's default."""
     resources: Resources = resources("100m", "256Mi", memory_limit="512Mi")
     """Of the worker's pod."""
 
@@ -91,8 +89,6 @@ class Jobs(Scheduling):
     }
     """What all job pods may take together: the hard limits of a ResourceQuota. Runs beyond it stay
     Pending until others end. A key is removed by null."""
-    priority_class_name: str = ""
-    """PriorityClass of the job pods; empty: the cluster's default."""
     tmp_size_limit: Quantity = "1Gi"
     """Size of the pods' only writable directory, /tmp."""
     active_deadline_seconds: Positive = 86400

@@ -55,9 +55,6 @@ job_configuration:
           {{- with include "prefect-worker.scheduling" $jobs | trim }}
           {{- . | nindent 10 }}
           {{- end }}
-          {{- with $jobs.priorityClassName }}
-          priorityClassName: {{ . }}
-          {{- end }}
           {{- with $.Values.global.imagePullSecrets }}
           imagePullSecrets:
             {{- toYaml . | nindent 12 }}
