@@ -15,7 +15,8 @@ from prefect_platform.paths import REPOSITORY
 from prefect_platform.toolchain import tool
 
 HELM_CHARTS = REPOSITORY / "helm"
-LOCAL = REPOSITORY / "k8s" / "environments" / "local"
+ENVIRONMENTS = REPOSITORY / "k8s" / "environments"
+LOCAL = ENVIRONMENTS / "local"
 IMAGES = [
     f"prefect-platform.local/{name}:0123456789ab" for name in ("flows", "postgres", "seaweedfs")
 ]
@@ -40,6 +41,7 @@ class Story:
 
 
 _SERVER_TAGS = {"image.tag": "0123456789ab", "database.embedded.image.tag": "ba9876543210"}
+_HA_TAGS = {**_SERVER_TAGS, "redis.embedded.image.tag": "ccba98765432", "mode": "ha"}
 _WORKER_TAGS = {"image.tag": "0123456789ab", "jobs.image.tag": "0123456789ab"}
 
 STORIES = {
@@ -62,6 +64,35 @@ STORIES = {
             "database.mode": "external",
             "database.external.connectionUrlSecret.name": "our-database",
         },
+    ),
+    "server-ha": Story("prefect-server", "prefect", values=_HA_TAGS),
+    "server-ha-scaled": Story(
+        "prefect-server", "prefect", values={**_HA_TAGS, "api.autoscaling.enabled": True}
+    ),
+    "server-ha-external": Story(
+        "prefect-server",
+        "prefect",
+        values={
+            **_SERVER_TAGS,
+            "mode": "ha",
+            "database.mode": "external",
+            "database.external.host": "db.example.org",
+            "database.external.maxConnections": 40,
+            "redis.mode": "external",
+            "redis.external.urlSecret.name": "our-redis",
+        },
+    ),
+    "server-staging": Story(
+        "prefect-server",
+        "prefect",
+        (ENVIRONMENTS / "staging" / "server.yaml",),
+        {**_SERVER_TAGS, "redis.embedded.image.tag": "ccba98765432"},
+    ),
+    "server-production": Story(
+        "prefect-server",
+        "prefect",
+        (ENVIRONMENTS / "production" / "server.yaml",),
+        {"image.tag": "0123456789ab"},
     ),
     "worker": Story("prefect-worker", "prefect-workers", values=_WORKER_TAGS),
     "worker-local": Story(

@@ -21,7 +21,10 @@ def ports(rules: list[Object]) -> set[object]:
     return {port["port"] for rule in rules for port in rule["ports"]}
 
 
-@pytest.mark.parametrize("story", ["server", "server-external-host", "worker", "worker-local"])
+@pytest.mark.parametrize(
+    "story",
+    ["server", "server-external-host", "server-ha", "server-ha-external", "worker", "worker-local"],
+)
 def test_every_pod_is_under_a_policy_for_both_directions(story: str) -> None:
     named = policies(story)
     for item in objects(STORIES[story]):
@@ -51,6 +54,27 @@ def test_a_database_outside_is_reached_where_it_is() -> None:
     assert "database" not in named
     for component in ("api", "migrations"):
         (found,) = [each for each in named[component]["egress"] if 6432 in ports([each])]
+        assert found["to"] == rule["to"]
+
+
+def test_redis_answers_api_and_services_alone_and_asks_nobody() -> None:
+    redis = policies("server-ha")["redis"]
+    (rule,) = redis["ingress"]
+
+    assert {
+        peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in rule["from"]
+    } == {"api", "services"}
+    assert "egress" not in redis
+    assert "redis" not in ports(policies("server-ha")["migrations"]["egress"])
+
+
+def test_a_redis_outside_is_reached_where_it_is() -> None:
+    rule = {"to": [{"ipBlock": {"cidr": "192.0.2.8/32"}}], "ports": [{"port": 6380}]}
+    named = policies("server-ha-external", {"networkPolicies.externalRedis": rule})
+
+    assert "redis" not in named
+    for component in ("api", "services"):
+        (found,) = [each for each in named[component]["egress"] if 6380 in ports([each])]
         assert found["to"] == rule["to"]
 
 

@@ -136,7 +136,7 @@ def test_every_object_but_a_job_pod_belongs_to_the_platform() -> None:
             )
 
 
-@pytest.mark.parametrize("story", ["server", "worker", "data-local"])
+@pytest.mark.parametrize("story", ["server", "server-ha", "worker", "data-local"])
 def test_every_service_and_controller_selects_the_pods_of_its_own(story: str) -> None:
     rendered = all_objects()[story]
     templates = [
@@ -157,6 +157,7 @@ def test_every_service_and_controller_selects_the_pods_of_its_own(story: str) ->
         ("server", "api", "Deployment"),
         ("server", "migrations", "Job"),
         ("server", "database.embedded", "StatefulSet"),
+        ("server-ha", "redis.embedded", "StatefulSet"),
         ("worker", "worker", "Deployment"),
         ("worker", "jobs", "flow run"),
     ],
@@ -176,7 +177,7 @@ def test_people_say_where_pods_run_and_annotate_them(
     found = (
         [created_job(changed)]
         if owner == "flow run"
-        else [item for item in objects(changed) if item["kind"] == owner]
+        else [find(objects(changed), owner, component.partition(".")[0])]
     )
 
     (template,) = [item["spec"]["template"] for item in found]

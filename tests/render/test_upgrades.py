@@ -36,7 +36,7 @@ def test_a_migration_job_that_differs_has_another_name(values: dict[str, object]
 
 
 def test_a_finished_migration_job_is_left_alone_by_other_changes() -> None:
-    changed = SERVER.with_values({"api.logLevel": "DEBUG", "ui.enabled": False})
+    changed = SERVER.with_values({"logLevel": "DEBUG", "ui.enabled": False})
     assert migrations(SERVER) == migrations(changed)
 
 

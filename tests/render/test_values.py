@@ -24,6 +24,9 @@ _OTHER_STRINGS = {
 _PEERS: list[dict[str, object]] = [{"podSelector": {}}]
 _PORTS = [{"port": 7}]
 _OTHER_ITEMS = {
+    "mode": "ha",
+    "profile": "production",
+    "redis.mode": "external",
     "worker.workQueues": ["urgent"],
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "another"}}],
     "global.imagePullSecrets": [{"name": "another"}],
@@ -31,6 +34,7 @@ _OTHER_ITEMS = {
     "networkPolicies.apiClients": _PEERS,
     "networkPolicies.apiEgress": [{"to": _PEERS}],
     "networkPolicies.externalDatabase.ports": _PORTS,
+    "networkPolicies.externalRedis.ports": _PORTS,
     "networkPolicies.jobsEgress": [{"to": _PEERS}],
     "networkPolicies.api.to": _PEERS,
     "networkPolicies.api.ports": _PORTS,
@@ -114,7 +118,17 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             {"database.embedded.image.tag": ""},
             "database.embedded.image.tag is empty",
         ),
-        ("server", {"api.replicas": 2}, "api.replicas is 2, but messaging is in memory"),
+        ("server", {"api.replicas": 2}, "api.replicas is 2, but in mode single"),
+        ("server", {"services.replicas": 2}, "services.replicas is 2, but in mode single"),
+        ("server", {"api.autoscaling.enabled": True}, "in mode single there can be one pod"),
+        ("server", {"redis.external.urlSecret.name": "ours"}, "mode single uses no Redis"),
+        ("server", {"mode": "ha"}, "redis.embedded.image.tag is empty"),
+        ("server-ha", {"redis.mode": "external"}, "no Redis is named"),
+        ("server-ha", {"redis.external.urlSecret.name": "ours"}, "set redis.mode=external"),
+        ("server-ha-scaled", {"api.autoscaling.minReplicas": 9}, "minReplicas is above"),
+        ("server-ha", {"api.replicas": 16}, "leaves each process of API and background services 4"),
+        ("server-ha-scaled", {"api.autoscaling.maxReplicas": 40}, "or lower api.replicas"),
+        ("server", {"profile": "production"}, "lost with its node; set database.mode=external"),
         ("server", {"auth.existingSecret": ""}, "without authentication everyone"),
         ("server", {"encryption.existingSecret": ""}, "in the same database"),
         ("server", {"database.mode": "external"}, "no database is named"),
@@ -130,7 +144,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
         (
             "server",
-            {"api.extraEnv": [{"name": "PREFECT_SERVER_DATABASE_HOST", "value": "x"}]},
+            {"extraEnv": [{"name": "PREFECT_SERVER_DATABASE_HOST", "value": "x"}]},
             "the migration Job would not see",
         ),
         ("worker", {"jobs.image.tag": ""}, "jobs.image.tag is empty"),
@@ -169,17 +183,22 @@ def test_an_unsafe_combination_is_refused_with_the_way_out(
     ("story", "values"),
     [
         ("server", {"api.replicas": 0}),
+        ("server-ha", {"api.replicas": 15}),
+        (
+            "server-ha",
+            {
+                "api.replicas": 16,
+                "database.embedded.parameters": {"max_connections": "200"},
+            },
+        ),
+        ("server-ha-external", {"profile": "production"}),
         ("server", {"image.tag": "", "image.digest": f"sha256:{'0' * 64}"}),
         ("server", {"image.tag": "latest", "image.digest": f"sha256:{'0' * 64}"}),
         ("worker", {"global.aKeyOfAParentChart": "1"}),
-        ("server", {"api.extraEnv": [{"name": "PREFECT_SERVER_LOGGING_LEVEL", "value": "X"}]}),
+        ("server", {"extraEnv": [{"name": "PREFECT_SERVER_LOGGING_LEVEL", "value": "X"}]}),
         (
             "server",
-            {
-                "api.extraEnv": [
-                    {"name": "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE", "value": "9"}
-                ]
-            },
+            {"extraEnv": [{"name": "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE", "value": "9"}]},
         ),
         ("worker", {"worker.extraEnv": [{"name": "PREFECT_LOGGING_LEVEL", "value": "DEBUG"}]}),
     ],

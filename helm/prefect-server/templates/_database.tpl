@@ -36,3 +36,21 @@ rendered URL.
       key: {{ $database.passwordSecret.key }}
 {{- end -}}
 {{- end -}}
+
+{{/*
+Connections that each process may open in mode ha. A rollout runs one API pod and one pod of the
+services more; 10 are kept for superusers (PostgreSQL's own 3), migrations, backups and people.
+*/}}
+{{- define "prefect-server.database.poolPerProcess" -}}
+{{- $api := ternary .Values.api.autoscaling.maxReplicas .Values.api.replicas .Values.api.autoscaling.enabled -}}
+{{- $processes := add $api .Values.services.replicas 2 -}}
+{{- div (sub (int (include "prefect-server.database.maxConnections" .)) 10) $processes | min 15 | max 0 -}}
+{{- end -}}
+
+{{- define "prefect-server.database.maxConnections" -}}
+{{- if eq .Values.database.mode "embedded" -}}
+{{- .Values.database.embedded.parameters.max_connections | default 100 -}}
+{{- else -}}
+{{- .Values.database.external.maxConnections -}}
+{{- end -}}
+{{- end -}}

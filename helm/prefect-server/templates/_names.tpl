@@ -10,3 +10,11 @@
 {{- define "prefect-server.database.fullname" -}}
 {{- printf "%s-database" (include "prefect-server.fullname" .) -}}
 {{- end -}}
+
+{{- define "prefect-server.redis.fullname" -}}
+{{- printf "%s-redis" (include "prefect-server.fullname" .) -}}
+{{- end -}}
+
+{{- define "prefect-server.hasEmbeddedRedis" -}}
+{{- if and (eq .Values.mode "ha") (eq .Values.redis.mode "embedded") -}}true{{- end -}}
+{{- end -}}

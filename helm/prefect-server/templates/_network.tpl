@@ -24,3 +24,18 @@
 {{- toYaml (list .Values.networkPolicies.externalDatabase) -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Egress to Redis, wherever it is; nothing in mode single. */}}
+{{- define "prefect-server.redisEgress" -}}
+{{- if include "prefect-server.hasEmbeddedRedis" . -}}
+- to:
+    - podSelector:
+        matchLabels:
+          {{- include "prefect-server.selectorLabels" (dict "root" $ "component" "redis") | nindent 10 }}
+  ports:
+    - port: redis
+      protocol: TCP
+{{- else if eq .Values.mode "ha" -}}
+{{- toYaml (list .Values.networkPolicies.externalRedis) -}}
+{{- end -}}
+{{- end -}}

@@ -10,3 +10,30 @@
   value: "false"
 {{ include "prefect-server.database.env" . }}
 {{- end -}}
+
+{{/* What API and background services need beyond that. */}}
+{{- define "prefect-server.serverEnv" -}}
+- name: PREFECT_SERVER_LOGGING_LEVEL
+  value: {{ .Values.logLevel }}
+- name: PREFECT_SERVER_API_AUTH_STRING # the services' actions call the API too
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.auth.existingSecret }}
+      key: {{ .Values.auth.key }}
+- name: PREFECT_SERVER_ENCRYPTION_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.encryption.existingSecret }}
+      key: {{ .Values.encryption.key }}
+{{- if eq .Values.mode "ha" }}
+{{- $pool := int (include "prefect-server.database.poolPerProcess" .) }}
+- name: PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE
+  value: {{ div $pool 2 | quote }}
+- name: PREFECT_SERVER_DATABASE_SQLALCHEMY_MAX_OVERFLOW
+  value: {{ sub $pool (div $pool 2) | quote }}
+{{ include "prefect-server.redis.env" . }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

@@ -39,19 +39,36 @@ class Encryption(Values):
     """Its key."""
 
 
+class Autoscaling(Values):
+    enabled: bool = False
+    """Let a HorizontalPodAutoscaler set the number of API pods; api.replicas is not looked at then.
+    Needs the metrics API."""
+    min_replicas: Positive = 2
+    """Fewest pods."""
+    max_replicas: Positive = 4
+    """Most pods; the shares of the database's connections are made for so many."""
+    cpu_utilization: Positive = 75
+    """Percent of the CPU request at which pods are added."""
+
+
 class Api(Extras):
     replicas: Count = 1
-    """1, or 0 to stop. The background services run in this pod and its messaging is in memory, so
-    that a second pod would not see the events of the first."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Of the server's own log."""
+    """Number of pods; 0 to stop. More than 1 needs mode `ha`."""
+    autoscaling: Autoscaling = Autoscaling()
+    """In mode `ha`, pods by load."""
     migrations_timeout_seconds: Positive = 600
-    """Seconds that a starting pod waits for the migrations before it says why and tries again."""
-    extra_env: list[EnvVar] = []
-    """Further environment variables: Kubernetes EnvVar items."""
+    """Seconds that a starting pod, of the API or the background services, waits for the migrations
+    and Redis before it says why and tries again."""
     resources: Resources = resources("400m", "512Mi", memory_limit="1Gi")
     """The CPU request keeps bursts of job pods from starving the API; no CPU limit, because
     throttling it fails its probes."""
+
+
+class Services(Extras):
+    replicas: Count = 1
+    """Number of pods; they share the work. More than 1 needs mode `ha`."""
+    resources: Resources = resources("200m", "384Mi", memory_limit="1Gi")
+    """Of each pod."""
 
 
 class Ui(Values):
@@ -86,6 +103,9 @@ class ExternalDatabase(Values):
     """Port of the server."""
     connection_url_secret: ConnectionUrlSecret = ConnectionUrlSecret()
     """A whole URL, postgresql+asyncpg://USER:PASSWORD@HOST:PORT/NAME, with URL-encoded parts."""
+    max_connections: Positive = 100
+    """Connections that the server, or the pooler before it, has for this release; each process
+    gets its share of them."""
 
 
 class Storage(Values):
@@ -123,40 +143,96 @@ class Database(Values):
     """The PostgreSQL of this release."""
 
 
+class RedisUrlSecret(Values):
+    name: str = ""
+    """Secret in the release's namespace."""
+    key: NonEmpty = "url"
+    """Its key."""
+
+
+class ExternalRedis(Values):
+    url_secret: RedisUrlSecret = RedisUrlSecret()
+    """A URL, redis://USER:PASSWORD@HOST:PORT/DB or rediss:// with TLS, its parts URL-encoded and
+    without a query. Each environment needs a DB of its own: Prefect's keys carry no prefix."""
+
+
+class EmbeddedRedis(Scheduling):
+    image: Image = Image(repository="redis")
+    """Any image that has redis-server, 6.2 or newer; it runs as uid 999."""
+    parameters: Annotated[
+        dict[str, str], Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z-]+$"}})
+    ] = {"appendonly": "yes", "maxclients": "10000", "maxmemory-policy": "noeviction"}
+    """Settings of the server, each as `--name value`. Evicted keys would be lost events."""
+    storage: Storage = Storage(size="2Gi")
+    """Where the append-only file is kept."""
+    resources: Resources = resources("100m", "128Mi", memory_limit="512Mi")
+    """Of the server's pod."""
+
+
+class Redis(Values):
+    mode: Literal["embedded", "external"] = "embedded"
+    """embedded: a Redis of this release. external: yours."""
+    password_secret: SecretKey = SecretKey(name="prefect-redis", key="password")
+    """The embedded server's password, of letters, digits, `-`, `_`, `.` and `~`: it becomes part of
+    a URL."""
+    external: ExternalRedis = ExternalRedis()
+    """Your Redis."""
+    embedded: EmbeddedRedis = EmbeddedRedis()
+    """The Redis of this release."""
+
+
 class NetworkPolicies(Values):
     enabled: bool = True
     """Nothing reaches a pod of this release, and it reaches nothing, unless it is named here: DNS
-    in kube-system, the API from `apiClients`, the database from API and migrations. Without effect
+    in kube-system, the API from `apiClients`, database and Redis from this release. Without effect
     where the cluster's network does not enforce policies."""
     api_clients: list[Peer] = [namespaces("prefect-workers", "flows-default")]
     """Who reaches the API, as NetworkPolicyPeer items: workers, job pods, an ingress."""
     api_egress: list[EgressRule] = [EgressRule(ports=[PolicyPort(port=443)])]
-    """What the API reaches besides DNS and database: notifications go to webhooks outside."""
+    """What API and background services reach besides DNS, database and Redis: notifications go to
+    webhooks outside."""
     external_database: EgressRule = EgressRule(ports=[PolicyPort(port=5432)])
-    """Where the external database is, for API and migrations."""
+    """Where the external database is."""
+    external_redis: EgressRule = EgressRule(ports=[PolicyPort(port=6379)])
+    """Where the external Redis is."""
 
 
 class PrefectServer(Values):
     """Values of prefect-server. Secrets are named here, never given."""
 
+    mode: Literal["single", "ha"] = "single"
+    """single: one pod is API and background services, its messaging in memory. ha: any number of
+    API pods, background services in pods of their own, Redis between them; nothing stops when one
+    pod does."""
+    profile: Literal["development", "production"] = "development"
+    """production refuses what loses data with a node: the embedded database."""
     global_: Annotated[Global, Field(alias="global")] = Global()
     """For this chart and those beside it in a parent chart."""
     image: Image = Image(repository="platform")
-    """The image of the API and of the migration Job: the target `platform` of this repository's
-    Dockerfile."""
+    """The image of API, background services and migration Job: the target `platform` of this
+    repository's Dockerfile."""
     auth: Auth = Auth()
     """Basic authentication of the API and the user interface. Not optional: without it everyone
     who reaches the Service reads every block."""
     encryption: Encryption = Encryption()
     """The Fernet key that encrypts blocks in the database."""
     api: Api = Api()
-    """The API, with the background services."""
+    """The API; in mode `single` with the background services."""
+    services: Services = Services()
+    """The background services of mode `ha`: scheduler, late runs, automations, events,
+    retention."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Of the server's own log."""
+    extra_env: list[EnvVar] = []
+    """Further environment variables of API and background services: Kubernetes EnvVar items."""
     ui: Ui = Ui()
     """The user interface."""
     migrations: Migrations = Migrations()
     """The Job that brings the database to the release of the image."""
     database: Database = Database()
     """PostgreSQL."""
+    redis: Redis = Redis()
+    """The broker of mode `ha`."""
     network_policies: NetworkPolicies = NetworkPolicies()
     """Who may speak with whom."""
     extra_objects: list[dict[str, Any]] = []

@@ -1,0 +1,37 @@
+{{/*
+Environment by which everything that mode ha shares goes through Redis: events, their order,
+concurrency leases, the docket of the background services, the queue of workers' cleanups.
+
+The client's default of 100 connections a process loses events under load. A read timeout lets a
+consumer notice a server that vanished without a word; the docket brings its own.
+*/}}
+{{- define "prefect-server.redis.env" -}}
+{{- $external := eq .Values.redis.mode "external" -}}
+{{- $secret := ternary .Values.redis.external.urlSecret .Values.redis.passwordSecret $external -}}
+{{- $variable := ternary "REDIS_URL" "REDIS_PASSWORD" $external -}}
+{{- $url := "$(REDIS_URL)" -}}
+{{- if not $external -}}
+{{- $url = printf "redis://:$(REDIS_PASSWORD)@%s:6379/0" (include "prefect-server.redis.fullname" .) -}}
+{{- end -}}
+- name: {{ $variable }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret.name }}
+      key: {{ $secret.key }}
+- name: PREFECT_SERVER_DOCKET_URL
+  value: {{ $url }}?max_connections=5000
+- name: PREFECT_REDIS_MESSAGING_URL
+  value: {{ $url }}?max_connections=5000&socket_timeout=60&socket_connect_timeout=10
+- name: PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL
+  value: {{ $url }}?max_connections=5000&socket_timeout=60&socket_connect_timeout=10
+- name: PREFECT_MESSAGING_BROKER
+  value: prefect_redis.messaging
+- name: PREFECT_MESSAGING_CACHE
+  value: prefect_redis.messaging
+- name: PREFECT_SERVER_EVENTS_CAUSAL_ORDERING
+  value: prefect_redis.ordering
+- name: PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE
+  value: prefect_redis.lease_storage
+- name: PREFECT_SERVER_WORKER_CHANNEL_CLEANUP_QUEUE_STORAGE
+  value: prefect_redis.cleanup_queue
+{{- end -}}

@@ -1,0 +1,124 @@
+"""Run Prefect's background services, and say over HTTP whether each of their loops still turns.
+
+`prefect server services start` runs the same loops, but waits for ever whether they live or not:
+one that has ended stays so, and events, automations or schedules stop without a word. Here
+`GET /health` names what has stopped with status 503, and the pod's liveness probe restarts it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import uvicorn
+from docket import Docket, Worker
+from fastapi import FastAPI, Response, status
+from prefect.server.services.base import Service
+from prefect.server.services.perpetual_services import register_and_schedule_perpetual_services
+from prefect.settings.context import get_current_settings
+from redis.exceptions import RedisError
+
+from prefect_platform import container
+
+_PORT = 8080
+# Prefect's own name for the services' docket; the API's is another.
+_DOCKET = "prefect"
+# Ten times the longest that the docket takes to move due work while it lives (250 ms), and long
+# enough for a database that was away: every loop then catches up at once.
+_OVERDUE_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Loops:
+    """The running loops by name, and the docket that holds what is due."""
+
+    tasks: Mapping[str, "asyncio.Task[None]"]
+    docket: Docket
+
+    def ended(self) -> list[str]:
+        """Return a sentence for each loop that runs no more."""
+        return [
+            f"{name} has ended: {_why(task)}" for name, task in self.tasks.items() if task.done()
+        ]
+
+    async def overdue(self) -> list[str]:
+        """Return a sentence for each piece of work that was due minutes ago.
+
+        Nothing while Redis is away: a restart does not bring it back.
+        """
+        latest = time.time() - _OVERDUE_SECONDS
+        try:
+            async with self.docket.redis() as redis:
+                late = await redis.zrangebyscore(self.docket.queue_key, 0, latest)
+        except (OSError, RedisError):
+            return []
+        return [f"{key.decode()} was due more than {_OVERDUE_SECONDS:.0f} s ago" for key in late]
+
+
+def _why(task: "asyncio.Task[None]") -> str:
+    if task.cancelled():
+        return "it was cancelled"
+    error = task.exception()
+    return f"{type(error).__name__}: {error}" if error else "it returned"
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Loops]:
+    """Start the enabled services as `prefect server services start` does; stop them at the end."""
+    url = get_current_settings().server.docket.url
+    async with (
+        Docket(name=_DOCKET, url=url, execution_ttl=timedelta(0)) as docket,
+        Worker(docket) as worker,
+    ):
+        docket.register_collection("prefect.server.api.background_workers:task_functions")
+        await register_and_schedule_perpetual_services(docket)
+        services = [service() for service in Service.enabled_services()]
+        consumers = {each.name: asyncio.create_task(each.start()) for each in services}
+        perpetual = asyncio.create_task(worker.run_forever())
+        try:
+            yield Loops({**consumers, "docket worker": perpetual}, docket)
+        finally:
+            # One that has ended cannot be stopped; the others still hand on what they hold.
+            await asyncio.gather(*(each.stop() for each in services), return_exceptions=True)
+            perpetual.cancel()
+            await asyncio.gather(perpetual, *consumers.values(), return_exceptions=True)
+
+
+def health_api(loops: Loops) -> FastAPI:
+    """Return the application that answers `GET /health`."""
+    app = FastAPI(title="Background services", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/health")
+    async def health(response: Response) -> dict[str, list[str]]:
+        stopped = [*loops.ended(), *await loops.overdue()]
+        if stopped:
+            response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+            container.say(f"Not healthy: {'; '.join(stopped)}")
+        return {"stopped": stopped, "loops": sorted(loops.tasks)}
+
+    return app
+
+
+async def serve() -> None:
+    """Run until a signal comes, which the HTTP server takes and hands on when it has stopped."""
+    async with running() as loops:
+        config = uvicorn.Config(
+            health_api(loops),
+            host="0.0.0.0",  # noqa: S104 - the kubelet asks from outside the pod
+            port=_PORT,
+            access_log=False,
+            log_level="warning",
+        )
+        container.say(f"Started {', '.join(sorted(loops.tasks))}")
+        await uvicorn.Server(config).serve()
+
+
+def main() -> None:
+    """Run the services."""
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    container.run(main)

@@ -1,0 +1,99 @@
+"""A loop of the background services that has stopped is found, whatever stopped it."""
+
+import asyncio
+import hashlib
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import httpx
+import pytest
+from docket import Docket
+from prefect.cli._server_utils import _run_all_services
+from prefect.server.api.background_workers import background_worker
+from prefect.server.services.base import Service
+
+from prefect_platform.background_services import Loops, health_api
+
+
+async def _fails() -> None:
+    raise RuntimeError("no such stream")
+
+
+async def _returns() -> None:
+    return
+
+
+async def _lives() -> None:
+    await asyncio.Event().wait()
+
+
+async def ask(
+    loop: Callable[[], Awaitable[None]], prepare: Callable[[Docket], Awaitable[None]] | None = None
+) -> httpx.Response:
+    """Return the answer of /health beside one loop, on a docket in memory."""
+
+    async def turn() -> None:
+        await loop()
+
+    url = f"memory://{time.monotonic_ns()}"
+    async with Docket(name="one-test", url=url, execution_ttl=timedelta(0)) as docket:
+        if prepare:
+            await prepare(docket)
+        task = asyncio.create_task(turn())
+        await asyncio.wait([task], timeout=0.05)
+        app = httpx.ASGITransport(app=health_api(Loops({"Scheduler": task}, docket)))
+        async with httpx.AsyncClient(transport=app, base_url="http://pod") as client:
+            answer = await client.get("/health")
+        task.cancel()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("loop", "reason"),
+    [(_fails, "RuntimeError: no such stream"), (_returns, "it returned")],
+)
+def test_a_loop_that_has_ended_is_named_with_its_reason(
+    loop: Callable[[], Awaitable[None]], reason: str
+) -> None:
+    answer = asyncio.run(ask(loop))
+
+    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    assert answer.json()["stopped"] == [f"Scheduler has ended: {reason}"]
+
+
+def test_loops_that_live_are_healthy() -> None:
+    answer = asyncio.run(ask(_lives))
+
+    assert answer.status_code == httpx.codes.OK
+    assert answer.json() == {"stopped": [], "loops": ["Scheduler"]}
+
+
+@pytest.mark.parametrize(("seconds", "stopped"), [(600, 1), (60, 0), (-60, 0)])
+def test_work_that_lies_about_is_named(seconds: int, stopped: int) -> None:
+    async def leave_work(docket: Docket) -> None:
+        async with docket.redis() as redis:
+            due = time.time() - seconds
+            await redis.zadd(docket.queue_key, {"schedule_deployments": due})
+
+    answer = asyncio.run(ask(_lives, leave_work))
+
+    assert len(answer.json()["stopped"]) == stopped
+
+
+@pytest.mark.parametrize(
+    ("upstream", "checksum"),
+    [
+        (_run_all_services, "7eddfa4c4e6d"),
+        (background_worker, "82123be3a141"),
+        (Service.running, "36fe28390f5e"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_prefect_starts_its_services_as_it_did_when_ours_was_written(
+    upstream: Callable[..., object], checksum: str
+) -> None:
+    # Another checksum: read what changed there, change `running` alike, then write the new one.
+    source = inspect.getsource(inspect.unwrap(upstream))
+    assert hashlib.sha256(source.encode()).hexdigest()[:12] == checksum
