@@ -15,6 +15,7 @@ from datetime import timedelta
 import uvicorn
 from docket import Docket, Worker
 from fastapi import FastAPI, Response, status
+from prefect.logging.configuration import setup_logging
 from prefect.server.services.base import Service
 from prefect.server.services.perpetual_services import register_and_schedule_perpetual_services
 from prefect.settings.context import get_current_settings
@@ -103,6 +104,7 @@ def health_api(loops: Loops) -> FastAPI:
 
 async def serve() -> None:
     """Run until a signal comes, which the HTTP server takes and hands on when it has stopped."""
+    setup_logging()  # else Prefect does so later, and turns the access log on again
     async with running() as loops:
         config = uvicorn.Config(
             health_api(loops),

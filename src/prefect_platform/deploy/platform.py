@@ -120,7 +120,11 @@ def _releases(references: dict[str, str]) -> tuple[Release, Release]:
         namespace="prefect",
         chart=REPOSITORY / "helm" / "prefect-server",
         values=[_ENVIRONMENT / "server.yaml"],
-        settings={**image("image", "platform"), **image("database.embedded.image", "postgres")},
+        settings={
+            **image("image", "platform"),
+            **image("database.embedded.image", "postgres"),
+            **image("redis.embedded.image", "redis"),
+        },
     )
     worker = Release(
         name="prefect-worker",

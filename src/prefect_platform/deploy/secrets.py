@@ -39,6 +39,9 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
         ("prefect", "prefect-database"): {
             "password": keep("prefect", "prefect-database", "password", _random)
         },
+        ("prefect", "prefect-redis"): {
+            "password": keep("prefect", "prefect-redis", "password", _random)
+        },
         ("prefect", "prefect-encryption"): {
             "key": keep(
                 "prefect", "prefect-encryption", "key", lambda: Fernet.generate_key().decode()

@@ -1,0 +1,252 @@
+"""Mode ha: pods of API, services and Redis come and go, and the platform works on."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client as kubernetes_client
+from prefect.client.orchestration import SyncPrefectClient
+
+from prefect_platform.configuration.prefect_api import prefect_api
+from prefect_platform.deploy.secrets import read_auth_string
+from prefect_platform.kubectl import Kubectl
+from prefect_platform.paths import REPOSITORY
+from prefect_platform.polling import poll
+from prefect_platform.process import run
+from prefect_platform.toolchain import tool
+from tests.cluster.deployed import Platform, command, run_etl
+
+NAMESPACE = "prefect"
+SERVICES = "app.kubernetes.io/component=services"
+_SMALL = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+# Ends one loop of a running process, when a file appears: what a bug in one loop would do.
+_END = "/tmp/end-event-persister"  # noqa: S108 - in the container
+_FAULT = f"""
+import gc, os, threading, time
+
+def wait():
+    while not os.path.exists("{_END}"):
+        time.sleep(0.2)
+    for found in gc.get_objects():
+        if type(found).__name__ == "EventPersister" and found.consumer_task:
+            found.consumer_task.get_loop().call_soon_threadsafe(found.consumer_task.cancel)
+
+threading.Thread(target=wait, daemon=True).start()
+"""
+# Asks the API without a pause, until it is told to stop; then says what became of each request.
+_CLIENT = """
+import collections, httpx, os, signal, sys
+seen = collections.Counter()
+def tell(*_):
+    print(dict(seen), flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, tell)
+user, _, password = os.environ["AUTH"].partition(":")
+while True:
+    try:
+        answer = httpx.get("http://prefect-server.prefect:4200/api/admin/version",
+                           auth=(user, password), timeout=30)
+        seen[str(answer.status_code)] += 1
+    except httpx.HTTPError as error:
+        seen[type(error).__name__] += 1
+    if sum(seen.values()) % 50 == 0:
+        print(dict(seen), flush=True)
+"""
+_VALUES: dict[str, Any] = {
+    "mode": "ha",
+    "api": {"replicas": 2, "resources": _SMALL},
+    "services": {
+        "replicas": 2,
+        "resources": _SMALL,
+        "extraVolumes": [{"name": "fault", "configMap": {"name": "fault"}}],
+        "extraVolumeMounts": [{"name": "fault", "mountPath": "/etc/fault"}],
+    },
+    "redis": {
+        "embedded": {
+            "storage": {"size": "1Gi"},
+            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {}},
+        }
+    },
+    "extraEnv": [{"name": "PYTHONPATH", "value": "/etc/fault"}],
+}
+
+
+class Server:
+    """The release prefect-server in mode ha."""
+
+    def __init__(self, kubectl: Kubectl, values: Path) -> None:
+        self.kubectl, self.values = kubectl, values
+        self.core = kubernetes_client.CoreV1Api(kubectl.api())
+
+    def upgrade(self) -> None:
+        run(
+            [
+                *(tool("helm"), "--kubeconfig", self.kubectl.kubeconfig),
+                *("upgrade", "prefect-server", str(REPOSITORY / "helm" / "prefect-server")),
+                *("--namespace", NAMESPACE, "--reuse-values", "--values", str(self.values)),
+                *("--wait", "--timeout", "5m"),
+            ],
+            failure="helm upgrade failed",
+            next_step="look at the events of the report",
+        )
+
+    def pods(self, selector: str = "app.kubernetes.io/instance=prefect-server") -> dict[str, int]:
+        """Return restarts by the name of each pod that is not going."""
+        return {
+            pod.metadata.name: sum(each.restart_count for each in pod.status.container_statuses)
+            for pod in self.core.list_namespaced_pod(NAMESPACE, label_selector=selector).items
+            if pod.metadata.deletion_timestamp is None and pod.status.container_statuses
+        }
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.kubectl("--namespace", NAMESPACE, *arguments, stdin=stdin)
+
+
+def eventually(what: str, probe: Callable[[], bool], within: float = 180) -> None:
+    """Fail, saying `what`, unless `probe` becomes true within so many seconds."""
+    assert not poll(lambda: None if probe() else what, within, every=1), (
+        f"not in {within} s: {what}"
+    )
+
+
+@pytest.fixture(scope="module")
+def server(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Bring the platform's server to mode ha, and back to what the repository says."""
+    values = tmp_path_factory.mktemp("ha") / "values.yaml"
+    values.write_text(yaml.safe_dump(_VALUES))
+    fault = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "fault", "namespace": NAMESPACE},
+        "data": {"sitecustomize.py": _FAULT},
+    }
+    platform.kubectl.apply(json.dumps(fault))
+    ha = Server(platform.kubectl, values)
+    ha.upgrade()
+    try:
+        yield ha
+    finally:
+        again = command("deploy")
+        assert again.returncode == 0, again.stderr
+
+
+@pytest.fixture
+def prefect(server: Server) -> Iterator[SyncPrefectClient]:
+    """Return a client of the API in mode ha."""
+    auth_string = read_auth_string(server.kubectl.api())
+    with (
+        server.kubectl.port_forward("service/prefect-server", 4200, namespace=NAMESPACE) as port,
+        prefect_api(f"http://127.0.0.1:{port}/api", auth_string) as client,
+    ):
+        yield client
+
+
+def persisted_events(prefect: SyncPrefectClient, run_id: object) -> int:
+    """Return how many events of a flow run the database has: they come through Redis."""
+    resource = {"id": [f"prefect.flow-run.{run_id}"]}
+    answer = prefect.request(
+        "POST", "/events/filter", json={"filter": {"any_resource": resource}, "limit": 50}
+    )
+    return int(answer.json()["total"])
+
+
+def test_the_same_values_again_change_no_pod(server: Server) -> None:
+    before = server.pods()
+    server.upgrade()
+    assert server.pods() == before
+    assert sum(name.startswith("prefect-server-services") for name in before) == 2
+
+
+def test_a_run_completes_and_its_events_are_kept(
+    server: Server, prefect: SyncPrefectClient
+) -> None:
+    ended = run_etl(prefect, "2013-02-01")
+
+    assert ended.state is not None
+    assert ended.state.is_completed(), f"{ended.state} with {server.pods()}"
+    eventually("the events of the run are kept", lambda: persisted_events(prefect, ended.id) >= 4)
+
+
+def test_a_rollout_of_the_api_loses_no_request(
+    server: Server, record_property: Callable[[str, object], None]
+) -> None:
+    image = server("get", "deployment", "prefect-server", "-o=jsonpath={..containers[0].image}")
+    context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    auth = {"secretKeyRef": {"name": "prefect-auth", "key": "auth-string"}}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "client", "namespace": "prefect-workers"},
+        "spec": {
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 1000,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "client",
+                    "image": image,
+                    "command": ["python", "-c", _CLIENT],
+                    "env": [{"name": "AUTH", "valueFrom": auth}],
+                    "securityContext": context,
+                }
+            ],
+        },
+    }
+    in_workers = ("--namespace", "prefect-workers")
+    kubectl = server.kubectl
+    kubectl.apply(json.dumps(pod))
+
+    def phase() -> str:
+        return kubectl(*in_workers, "get", "pod", "client", "-o=jsonpath={.status.phase}")
+
+    try:
+        eventually("the client runs", lambda: phase() == "Running")
+        eventually("the client asks", lambda: "200" in kubectl(*in_workers, "logs", "client"))
+        server("rollout", "restart", "deployment/prefect-server")
+        server("rollout", "status", "deployment/prefect-server", "--timeout=240s")
+        eventually(
+            "the old pods are gone",
+            lambda: len(server.pods("app.kubernetes.io/component=api")) == 2,
+        )
+        # The signal without the pod's removal, which would take its log along.
+        kubectl(*in_workers, "exec", "client", "--", "python", "-c", "import os; os.kill(1, 15)")
+        eventually("the client ended", lambda: phase() == "Succeeded")
+        last = kubectl(*in_workers, "logs", "client", "--tail=1")
+    finally:
+        kubectl(*in_workers, "delete", "pod", "client", "--grace-period=1")
+
+    record_property("requests during a rollout of the API, by outcome", last)
+    assert set(json.loads(last.replace("'", '"'))) == {"200"}
+
+
+def test_a_pod_of_the_services_restarts_when_one_of_its_loops_ends(server: Server) -> None:
+    name = next(iter(server.pods(SERVICES)))
+    restarts = server.pods(SERVICES)[name]
+
+    server("exec", name, "--container=services", "--", "touch", _END)
+
+    eventually(f"{name} restarts", lambda: server.pods(SERVICES)[name] == restarts + 1)
+    log = server("logs", name, "--container=services", "--previous")
+    assert "Not healthy: EventPersister has ended" in log
+
+
+def test_services_work_again_after_redis_was_away(
+    server: Server, prefect: SyncPrefectClient
+) -> None:
+    restarts = server.pods(SERVICES)
+    server("delete", "pod", "prefect-server-redis-0", "--grace-period=0", "--force")
+    # Until then the API answers what it would write with 500.
+    server("rollout", "status", "statefulset/prefect-server-redis", "--timeout=180s")
+
+    ended = run_etl(prefect, "2013-02-02")
+
+    assert ended.state is not None
+    assert ended.state.is_completed(), ended.state
+    eventually("events are kept again", lambda: persisted_events(prefect, ended.id) >= 4)
+    assert server.pods(SERVICES) == restarts
