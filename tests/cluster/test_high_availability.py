@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from http.client import INTERNAL_SERVER_ERROR
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import PrefectHTTPStatusError
 
 from prefect_platform.configuration.prefect_api import prefect_api
 from prefect_platform.deploy.secrets import read_auth_string
@@ -17,7 +19,7 @@ from prefect_platform.paths import REPOSITORY
 from prefect_platform.polling import poll
 from prefect_platform.process import run
 from prefect_platform.toolchain import tool
-from tests.cluster.deployed import Platform, command, run_etl
+from tests.cluster.deployed import DEPLOYMENT, Platform, command, run_etl
 
 NAMESPACE = "prefect"
 SERVICES = "app.kubernetes.io/component=services"
@@ -30,6 +32,7 @@ import gc, os, threading, time
 def wait():
     while not os.path.exists("{_END}"):
         time.sleep(0.2)
+    os.remove("{_END}")  # the container that comes after this one shall live
     for found in gc.get_objects():
         if type(found).__name__ == "EventPersister" and found.consumer_task:
             found.consumer_task.get_loop().call_soon_threadsafe(found.consumer_task.cancel)
@@ -232,6 +235,7 @@ def test_a_pod_of_the_services_restarts_when_one_of_its_loops_ends(server: Serve
     server("exec", name, "--container=services", "--", "touch", _END)
 
     eventually(f"{name} restarts", lambda: server.pods(SERVICES)[name] == restarts + 1)
+    server("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=180s")
     log = server("logs", name, "--container=services", "--previous")
     assert "Not healthy: EventPersister has ended" in log
 
@@ -240,10 +244,21 @@ def test_services_work_again_after_redis_was_away(
     server: Server, prefect: SyncPrefectClient
 ) -> None:
     restarts = server.pods(SERVICES)
+    deployment = prefect.read_deployment_by_name(DEPLOYMENT)
     server("delete", "pod", "prefect-server-redis-0", "--grace-period=0", "--force")
-    # Until then the API answers what it would write with 500.
-    server("rollout", "status", "statefulset/prefect-server-redis", "--timeout=180s")
 
+    def takes_runs() -> bool:
+        try:
+            prefect.create_flow_run_from_deployment(
+                deployment.id, parameters={"date": "2013-02-03"}
+            )
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != INTERNAL_SERVER_ERROR:
+                raise
+            return False
+        return True
+
+    eventually("the API takes runs again", takes_runs)
     ended = run_etl(prefect, "2013-02-02")
 
     assert ended.state is not None
