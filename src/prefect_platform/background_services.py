@@ -26,8 +26,8 @@ from prefect_platform import container
 _PORT = 8080
 # Prefect's own name for the services' docket; the API's is another.
 _DOCKET = "prefect"
-# Ten times the longest that the docket takes to move due work while it lives (250 ms), and long
-# enough for a database that was away: every loop then catches up at once.
+# A docket that lives moves due work within a second; minutes more keep a short outage from
+# restarting every pod at the moment when all catch up.
 _OVERDUE_SECONDS = 300.0
 
 

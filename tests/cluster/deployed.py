@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
@@ -55,3 +56,22 @@ def task_states(prefect: SyncPrefectClient, run: FlowRun) -> dict[str, str]:
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
     )
     return {task.name.rpartition("-")[0]: str(task.state_name) for task in task_runs}
+
+
+def restricted_pod(name: str, namespace: str, container: dict[str, Any]) -> dict[str, Any]:
+    """Return a pod that runs `container` once, as the platform's namespaces admit it."""
+    context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 1000,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{"name": name, "securityContext": context, **container}],
+        },
+    }

@@ -7,31 +7,11 @@ from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
 from prefect_platform.deploy.releases import installed
-from tests.cluster.deployed import CLUSTER, DEPLOYMENT, Platform, command
+from tests.cluster.deployed import CLUSTER, DEPLOYMENT, Platform, command, restricted_pod
 
-_BROKEN = {
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {"name": "broken", "namespace": "data"},
-    "spec": {
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [
-            {
-                "name": "broken",
-                "image": "missing.invalid/none:1",
-                "imagePullPolicy": "Never",
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-            }
-        ],
-    },
-}
+_BROKEN = restricted_pod(
+    "broken", "data", {"image": "missing.invalid/none:1", "imagePullPolicy": "Never"}
+)
 
 
 def test_it_ends_with_a_completed_run_and_where_everything_is(platform: Platform) -> None:

@@ -12,14 +12,12 @@ from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import PrefectHTTPStatusError
 
-from prefect_platform.configuration.prefect_api import prefect_api
-from prefect_platform.deploy.secrets import read_auth_string
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY
 from prefect_platform.polling import poll
 from prefect_platform.process import run
 from prefect_platform.toolchain import tool
-from tests.cluster.deployed import DEPLOYMENT, Platform, command, run_etl
+from tests.cluster.deployed import DEPLOYMENT, Platform, command, restricted_pod, run_etl
 
 NAMESPACE = "prefect"
 SERVICES = "app.kubernetes.io/component=services"
@@ -136,17 +134,6 @@ def server(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iter
         assert again.returncode == 0, again.stderr
 
 
-@pytest.fixture
-def prefect(server: Server) -> Iterator[SyncPrefectClient]:
-    """Return a client of the API in mode ha."""
-    auth_string = read_auth_string(server.kubectl.api())
-    with (
-        server.kubectl.port_forward("service/prefect-server", 4200, namespace=NAMESPACE) as port,
-        prefect_api(f"http://127.0.0.1:{port}/api", auth_string) as client,
-    ):
-        yield client
-
-
 def persisted_events(prefect: SyncPrefectClient, run_id: object) -> int:
     """Return how many events of a flow run the database has: they come through Redis."""
     resource = {"id": [f"prefect.flow-run.{run_id}"]}
@@ -177,30 +164,16 @@ def test_a_rollout_of_the_api_loses_no_request(
     server: Server, record_property: Callable[[str, object], None]
 ) -> None:
     image = server("get", "deployment", "prefect-server", "-o=jsonpath={..containers[0].image}")
-    context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     auth = {"secretKeyRef": {"name": "prefect-auth", "key": "auth-string"}}
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "client", "namespace": "prefect-workers"},
-        "spec": {
-            "restartPolicy": "Never",
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 1000,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [
-                {
-                    "name": "client",
-                    "image": image,
-                    "command": ["python", "-c", _CLIENT],
-                    "env": [{"name": "AUTH", "valueFrom": auth}],
-                    "securityContext": context,
-                }
-            ],
+    pod = restricted_pod(
+        "client",
+        "prefect-workers",
+        {
+            "image": image,
+            "command": ["python", "-c", _CLIENT],
+            "env": [{"name": "AUTH", "valueFrom": auth}],
         },
-    }
+    )
     in_workers = ("--namespace", "prefect-workers")
     kubectl = server.kubectl
     kubectl.apply(json.dumps(pod))

@@ -47,12 +47,20 @@ def test_the_database_answers_api_and_migrations_alone_and_asks_nobody() -> None
     assert "egress" not in database
 
 
-def test_a_database_outside_is_reached_where_it_is() -> None:
+@pytest.mark.parametrize(
+    ("story", "part", "clients"),
+    [
+        ("server-external-host", "database", ["api", "migrations"]),
+        ("server-ha-external", "database", ["api", "services", "migrations"]),
+        ("server-ha-external", "redis", ["api", "services"]),
+    ],
+)
+def test_what_is_outside_is_reached_where_it_is(story: str, part: str, clients: list[str]) -> None:
     rule = {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"port": 6432}]}
-    named = policies("server-external-host", {"networkPolicies.externalDatabase": rule})
+    named = policies(story, {f"networkPolicies.external{part.capitalize()}": rule})
 
-    assert "database" not in named
-    for component in ("api", "migrations"):
+    assert part not in named
+    for component in clients:
         (found,) = [each for each in named[component]["egress"] if 6432 in ports([each])]
         assert found["to"] == rule["to"]
 
@@ -66,16 +74,6 @@ def test_redis_answers_api_and_services_alone_and_asks_nobody() -> None:
     } == {"api", "services"}
     assert "egress" not in redis
     assert "redis" not in ports(policies("server-ha")["migrations"]["egress"])
-
-
-def test_a_redis_outside_is_reached_where_it_is() -> None:
-    rule = {"to": [{"ipBlock": {"cidr": "192.0.2.8/32"}}], "ports": [{"port": 6380}]}
-    named = policies("server-ha-external", {"networkPolicies.externalRedis": rule})
-
-    assert "redis" not in named
-    for component in ("api", "services"):
-        (found,) = [each for each in named[component]["egress"] if 6380 in ports([each])]
-        assert found["to"] == rule["to"]
 
 
 def test_the_api_answers_the_named_clients_alone() -> None:

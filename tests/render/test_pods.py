@@ -158,6 +158,7 @@ def test_every_service_and_controller_selects_the_pods_of_its_own(story: str) ->
         ("server", "migrations", "Job"),
         ("server", "database.embedded", "StatefulSet"),
         ("server-ha", "redis.embedded", "StatefulSet"),
+        ("server-ha", "services", "Deployment"),
         ("worker", "worker", "Deployment"),
         ("worker", "jobs", "flow run"),
     ],
@@ -175,17 +176,19 @@ def test_people_say_where_pods_run_and_annotate_them(
     given[f"{component}.annotations"] = {"example.org/scrape": "true"}
     changed = STORIES[story].with_values(given)
     found = (
-        [created_job(changed)]
+        created_job(changed)
         if owner == "flow run"
-        else [find(objects(changed), owner, component.partition(".")[0])]
+        else find(objects(changed), owner, component.partition(".")[0])
     )
 
-    (template,) = [item["spec"]["template"] for item in found]
+    template = found["spec"]["template"]
     assert template["metadata"]["annotations"]["example.org/scrape"] == "true"
     assert wanted.items() <= template["spec"].items()
 
 
-@pytest.mark.parametrize(("story", "component"), [("server", "api"), ("worker", "worker")])
+@pytest.mark.parametrize(
+    ("story", "component"), [("server", "api"), ("server-ha", "services"), ("worker", "worker")]
+)
 def test_people_add_volumes_and_containers(story: str, component: str) -> None:
     volume = {"name": "certificates", "configMap": {"name": "our-authority"}}
     mount = {"name": "certificates", "mountPath": "/etc/our-authority", "readOnly": True}

@@ -1,27 +1,17 @@
 {{/* What API and background services wait for, so that a pod that starts early waits calmly. */}}
 {{- define "prefect-server.awaitContainers" -}}
-- name: await-migrations
-  image: {{ include "prefect-server.image" (dict "root" $ "image" .Values.image) }}
-  imagePullPolicy: {{ .Values.image.pullPolicy }}
-  command: [python, -m, prefect_platform.database, await-migrations]
-  args: ["--timeout={{ .Values.api.migrationsTimeoutSeconds }}"]
+{{- $redis := list (dict "name" "await-redis" "module" "redis_server" "env" "redis.env") -}}
+{{- $migrations := dict "name" "await-migrations" "module" "database" "arguments" "await-migrations" "env" "database.env" -}}
+{{- range prepend (ternary $redis list (eq .Values.mode "ha")) $migrations }}
+- name: {{ .name }}
+  image: {{ include "prefect-server.image" (dict "root" $ "image" $.Values.image) }}
+  imagePullPolicy: {{ $.Values.image.pullPolicy }}
+  command: [python, -m, prefect_platform.{{ .module }}{{ with .arguments }}, {{ . }}{{ end }}]
+  args: ["--timeout={{ $.Values.api.migrationsTimeoutSeconds }}"]
   env:
-    {{- include "prefect-server.database.env" . | nindent 4 }}
+    {{- include (printf "prefect-server.%s" .env) $ | nindent 4 }}
   securityContext:
-    {{- include "prefect-server.containerSecurityContext" . | nindent 4 }}
-  resources:
-    requests: {cpu: 50m, memory: 64Mi}
-    limits: {memory: 128Mi}
-{{- if eq .Values.mode "ha" }}
-- name: await-redis
-  image: {{ include "prefect-server.image" (dict "root" $ "image" .Values.image) }}
-  imagePullPolicy: {{ .Values.image.pullPolicy }}
-  command: [python, -m, prefect_platform.redis_server]
-  args: ["--timeout={{ .Values.api.migrationsTimeoutSeconds }}"]
-  env:
-    {{- include "prefect-server.redis.env" . | nindent 4 }}
-  securityContext:
-    {{- include "prefect-server.containerSecurityContext" . | nindent 4 }}
+    {{- include "prefect-server.containerSecurityContext" $ | nindent 4 }}
   resources:
     requests: {cpu: 50m, memory: 64Mi}
     limits: {memory: 128Mi}

@@ -10,16 +10,21 @@
     - {port: 53, protocol: TCP}
 {{- end -}}
 
-{{/* Egress to the database, wherever it is. */}}
-{{- define "prefect-server.databaseEgress" -}}
-{{- if eq .Values.database.mode "embedded" -}}
+{{/* Egress to pods of this release; takes (dict "root" $ "component" NAME "port" NAME). */}}
+{{- define "prefect-server.componentEgress" -}}
 - to:
     - podSelector:
         matchLabels:
-          {{- include "prefect-server.selectorLabels" (dict "root" $ "component" "database") | nindent 10 }}
+          {{- include "prefect-server.selectorLabels" . | nindent 10 }}
   ports:
-    - port: postgres
+    - port: {{ .port }}
       protocol: TCP
+{{- end -}}
+
+{{/* Egress to the database, wherever it is. */}}
+{{- define "prefect-server.databaseEgress" -}}
+{{- if eq .Values.database.mode "embedded" -}}
+{{- include "prefect-server.componentEgress" (dict "root" $ "component" "database" "port" "postgres") -}}
 {{- else -}}
 {{- toYaml (list .Values.networkPolicies.externalDatabase) -}}
 {{- end -}}
@@ -28,13 +33,7 @@
 {{/* Egress to Redis, wherever it is; nothing in mode single. */}}
 {{- define "prefect-server.redisEgress" -}}
 {{- if include "prefect-server.hasEmbeddedRedis" . -}}
-- to:
-    - podSelector:
-        matchLabels:
-          {{- include "prefect-server.selectorLabels" (dict "root" $ "component" "redis") | nindent 10 }}
-  ports:
-    - port: redis
-      protocol: TCP
+{{- include "prefect-server.componentEgress" (dict "root" $ "component" "redis" "port" "redis") -}}
 {{- else if eq .Values.mode "ha" -}}
 {{- toYaml (list .Values.networkPolicies.externalRedis) -}}
 {{- end -}}

@@ -13,17 +13,19 @@ consumer notice a server that vanished without a word; the docket brings its own
 {{- if not $external -}}
 {{- $url = printf "redis://:$(REDIS_PASSWORD)@%s:6379/0" (include "prefect-server.redis.fullname" .) -}}
 {{- end -}}
+{{- $timeouts := "&socket_timeout=60&socket_connect_timeout=10" -}}
+{{- $url = printf "%s?max_connections=5000" $url -}}
 - name: {{ $variable }}
   valueFrom:
     secretKeyRef:
       name: {{ $secret.name }}
       key: {{ $secret.key }}
 - name: PREFECT_SERVER_DOCKET_URL
-  value: {{ $url }}?max_connections=5000
+  value: {{ $url }}
 - name: PREFECT_REDIS_MESSAGING_URL
-  value: {{ $url }}?max_connections=5000&socket_timeout=60&socket_connect_timeout=10
+  value: {{ $url }}{{ $timeouts }}
 - name: PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL
-  value: {{ $url }}?max_connections=5000&socket_timeout=60&socket_connect_timeout=10
+  value: {{ $url }}{{ $timeouts }}
 - name: PREFECT_MESSAGING_BROKER
   value: prefect_redis.messaging
 - name: PREFECT_MESSAGING_CACHE
