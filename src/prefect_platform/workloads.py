@@ -1,15 +1,16 @@
 """Which workloads are not ready, and why: for waiting, and for `status`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
 from kubernetes import client
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from prefect_platform.errors import PlatformError
+from prefect_platform.polling import poll
 
 _QUIET = ("ContainerCreating", "PodInitializing")
+_SERVING = ("ReplicaSet", "StatefulSet")
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,22 @@ class Unready:
         return f"{self.name} in {self.namespace}: {self.reason}"
 
 
-def unready_pods(api: client.ApiClient, namespace: str, selector: str = "") -> list[Unready]:
-    """Return the pods of `namespace` that are neither ready nor finished well."""
+def unready_pods(
+    api: client.ApiClient, namespace: str, selector: str = "", *, of: Container[str] = ()
+) -> list[Unready]:
+    """Return the pods of `namespace` that are neither ready nor finished well.
+
+    With `of`, only those that an owner of such a kind keeps running.
+    """
     core = client.CoreV1Api(api)
     pods = core.list_namespaced_pod(namespace, label_selector=selector).items
-    unready = [pod for pod in pods if pod.status.phase != "Succeeded" and not _is_ready(pod)]
+    unready = [
+        pod
+        for pod in pods
+        if pod.status.phase != "Succeeded"
+        and not _is_ready(pod)
+        and (not of or _is_kept_by(of, pod))
+    ]
     if not unready:
         return []
     warnings = {
@@ -72,23 +84,30 @@ def wait_until_ready(
     api: client.ApiClient, namespace: str, selector: str, *, within: float
 ) -> None:
     """Return when all workloads of `selector` are ready; raise PlatformError after `within` s."""
-    attempts = Retrying(
-        retry=retry_if_result(bool), stop=stop_after_delay(within), wait=wait_fixed(1)
-    )
-    try:
-        attempts(unready_workloads, api, namespace, selector)
-    except RetryError as error:
-        workloads = unready_workloads(api, namespace, selector)
-        causes = unready_pods(api, namespace, selector) or workloads
+
+    def unready() -> list[Unready]:
+        # Pods too: after a restart of the machine a workload's status is the last word of a
+        # controller that has yet to be elected again.
+        return unready_workloads(api, namespace, selector) or unready_pods(
+            api, namespace, selector, of=_SERVING
+        )
+
+    if left := poll(unready, within, every=1):
+        causes = unready_pods(api, namespace, selector) or left
         raise PlatformError(
             f"not ready after {within:.0f} s: " + "; ".join(str(cause) for cause in causes),
             next_step=f"make status, or kubectl --namespace {namespace} get events",
-        ) from error
+        )
 
 
 def _is_ready(pod: client.V1Pod) -> bool:
     conditions = pod.status.conditions or []
     return any(c.type == "Ready" and c.status == "True" for c in conditions)
+
+
+def _is_kept_by(kinds: Container[str], pod: client.V1Pod) -> bool:
+    owners = pod.metadata.owner_references or []
+    return pod.metadata.deletion_timestamp is None and any(own.kind in kinds for own in owners)
 
 
 def _pod_reason(pod: client.V1Pod, warnings: Mapping[str, str]) -> str:

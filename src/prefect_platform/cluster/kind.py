@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,7 @@ class KindProvider:
             for node in sorted(stopped, key=lambda name: _numeric(addresses[name])):
                 self._docker(engine, "start", node)
             self._wait_for_nodes(engine)
+            self._wait_for_news_of_pods(engine)
         return True
 
     def _existing_nodes(self, engine: Engine, *filters: str) -> list[str]:
@@ -325,6 +327,39 @@ class KindProvider:
             return bool(self._docker(engine, *read).strip() == node.status.node_info.machine_id)
         except PlatformError:  # it is just starting
             return False
+
+    def _wait_for_news_of_pods(self, engine: Engine) -> None:
+        """Wait until no pod is said to run a container that has ended with its node."""
+        started = {
+            node: self._started(engine, node)
+            for node in self._existing_nodes(engine, "--filter=status=running")
+        }
+        core = CoreV1Api(asking_once(self.kubeconfig()))
+
+        def outdated() -> str:
+            try:
+                pods = core.list_pod_for_all_namespaces(_request_timeout=10).items
+            except (ApiException, HTTPError) as error:
+                return f"its API does not answer: {error}"
+            return ", ".join(
+                f"{pod.metadata.namespace}/{pod.metadata.name}"
+                for pod in pods
+                for status in pod.status.container_statuses or []
+                if status.state.running
+                and status.state.running.started_at < started[pod.spec.node_name]
+            )
+
+        if left := poll(outdated, _READY_WITHIN, every=1):
+            raise PlatformError(
+                f"after {_READY_WITHIN} s the cluster {self._cluster} still reports what was "
+                f"before its nodes started: {left}",
+                next_step=f"make status; if it stays so: {_DESTROY}, then run it again",
+            )
+
+    def _started(self, engine: Engine, node: str) -> datetime:
+        """Return when the node's container started, to the second, as Kubernetes writes times."""
+        written = self._docker(engine, "inspect", "--format={{.State.StartedAt}}", node)
+        return datetime.fromisoformat(f"{written[:19]}+00:00")
 
     def _kind(self, engine: Engine, *arguments: str) -> None:
         run(
