@@ -109,6 +109,8 @@ LABEL org.opencontainers.image.title="prefect-platform" \
 # --- Job pods -------------------------------------------------------------------------------
 FROM base AS flows
 COPY --from=installer /flows/opt /opt
+# The plugins of Prefect that job pods run with; the programs are not for them.
+COPY --from=project /project/opt/venv/lib /opt/venv/lib
 COPY prefect.yaml ./
 COPY flows flows
 RUN chmod -R a+rX . \

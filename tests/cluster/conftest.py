@@ -10,11 +10,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
 from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.configuration.prefect_api import prefect_api
-from prefect_platform.deploy.secrets import read_auth_string
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.toolchain import tool
-from tests.cluster.deployed import CLUSTER, Platform, command
+from tests.cluster.deployed import CLUSTER, Platform, command, prefect_of
 
 _NAMESPACES = ("prefect", "prefect-workers", "flows-default", "data", "kube-system")
 
@@ -67,11 +65,7 @@ def monkeypatch_session() -> Iterator[pytest.MonkeyPatch]:
 @pytest.fixture
 def prefect(platform: Platform) -> Iterator[SyncPrefectClient]:
     """Return a client of the platform's API."""
-    auth_string = read_auth_string(platform.kubectl.api())
-    with (
-        platform.kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port,
-        prefect_api(f"http://127.0.0.1:{port}/api", auth_string) as client,
-    ):
+    with prefect_of(platform.kubectl) as client:
         yield client
 
 

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from prefect_platform.configuration.prefect_api import prefect_api
+from prefect_platform.deploy.secrets import read_auth_string
 from prefect_platform.kubectl import Kubectl
 
 CLUSTER = "platform-test"
@@ -36,6 +40,17 @@ def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
         text=True,
         check=False,
     )
+
+
+@contextmanager
+def prefect_of(kubectl: Kubectl) -> Iterator[SyncPrefectClient]:
+    """Yield a client of the API of the platform that `kubectl` sees."""
+    auth_string = read_auth_string(kubectl.api())
+    with (
+        kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port,
+        prefect_api(f"http://127.0.0.1:{port}/api", auth_string) as client,
+    ):
+        yield client
 
 
 def run_etl(prefect: SyncPrefectClient, date: str) -> FlowRun:

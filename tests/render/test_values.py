@@ -28,6 +28,7 @@ _OTHER_ITEMS = {
     "profile": "production",
     "redis.mode": "external",
     "worker.workQueues": ["urgent"],
+    "workPool.concurrencyLimit": 7,
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "another"}}],
     "global.imagePullSecrets": [{"name": "another"}],
     "jobs.maximum": {"cpu": "7"},

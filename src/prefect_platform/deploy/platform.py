@@ -150,7 +150,10 @@ def _configure(
     template = kubernetes_client.CoreV1Api(api).read_namespaced_config_map(
         "prefect-worker-base-job-template", "prefect-workers"
     )
-    changed = apply_work_pool(prefect, POOL, json.loads(template.data[f"{POOL}.json"]))
+    limit = template.data.get(f"{POOL}.concurrency-limit")
+    changed = apply_work_pool(
+        prefect, POOL, json.loads(template.data[f"{POOL}.json"]), int(limit) if limit else None
+    )
     changed |= apply_result_storage("results")
     remembered = {
         "apiVersion": "v1",

@@ -52,6 +52,7 @@ RECIPES = (
         inputs=(
             *("Dockerfile", ".dockerignore", *_LOCKED, "requirements/flows.txt"),
             *("requirements/sources.txt", "prefect.yaml", "flows"),
+            *("pyproject.toml", "src/prefect_platform"),
         ),
     ),
     Recipe("postgres", "k8s/kind/images/postgres", ("Dockerfile", "entrypoint.sh")),

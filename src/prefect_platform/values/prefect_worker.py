@@ -44,6 +44,10 @@ class WorkPool(Values):
     )
     """The pool that this worker serves. The configuration creates it from the ConfigMap
     prefect-worker-base-job-template; the worker waits for it."""
+    concurrency_limit: Annotated[int, Field(ge=1)] | None = None
+    """Runs of the pool that may be submitted or running at once; null: no limit. Where job pods
+    share nodes with the API, choose as many as fit beside it: a node full of job pods leaves no
+    room for an API pod that has to come back, and they wait for it."""
 
 
 class Worker(Extras):

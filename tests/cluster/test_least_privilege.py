@@ -1,0 +1,131 @@
+"""What a flow, or who can make pods in its namespace, does not get."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from kubernetes import client as kubernetes_client
+from prefect.client.orchestration import SyncPrefectClient
+
+from prefect_platform.errors import PlatformError
+from prefect_platform.polling import poll
+from tests.cluster.deployed import DEPLOYMENT, Platform, restricted_pod
+
+_JOBS = "flows-default"
+_NAMESPACES = ("prefect", "prefect-workers", _JOBS, "data")
+# What a flow's process finds when it looks for Kubernetes; then the run goes on as always.
+_CURIOUS = """
+import json, os, ssl, urllib.error, urllib.request
+tries = {"token": os.path.exists("/var/run/secrets/kubernetes.io/serviceaccount/token")}
+for what in ("secrets", "pods", "jobs"):
+    group = "apis/batch/v1" if what == "jobs" else "api/v1"
+    url = f"https://kubernetes.default.svc/{group}/namespaces/flows-default/{what}"
+    try:
+        context = ssl._create_unverified_context()
+        tries[what] = urllib.request.urlopen(url, context=context, timeout=20).status
+    except urllib.error.HTTPError as error:
+        tries[what] = error.code
+print("found", json.dumps(tries), flush=True)
+os.execvp("prefect", ["prefect", "flow-run", "execute"])
+"""
+_PRIVILEGES: dict[str, dict[str, Any]] = {
+    "privileged": {"privileged": True},
+    "escalation": {"allowPrivilegeEscalation": True},
+    "capability": {"capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}},
+    "root": {"runAsUser": 0},
+}
+
+
+@pytest.mark.parametrize("privilege", _PRIVILEGES)
+def test_a_pod_that_asks_for_privilege_is_refused_where_flows_run(
+    platform: Platform, privilege: str
+) -> None:
+    context = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        **_PRIVILEGES[privilege],
+    }
+    pod = restricted_pod(f"wants-{privilege}", _JOBS, {"image": "none"})
+    pod["spec"]["containers"][0]["securityContext"] = context
+    if privilege == "privileged":
+        del context["allowPrivilegeEscalation"]
+
+    with pytest.raises(PlatformError, match='violates PodSecurity "restricted'):
+        platform.kubectl("create", "--filename=-", stdin=json.dumps(pod))
+
+
+def test_a_flow_reads_no_secrets_and_lists_no_pods(
+    platform: Platform, prefect: SyncPrefectClient
+) -> None:
+    program = base64.b64encode(_CURIOUS.encode()).decode()
+    deployment = prefect.read_deployment_by_name(DEPLOYMENT)
+    run = prefect.create_flow_run_from_deployment(
+        deployment.id,
+        parameters={"date": "2013-04-01"},
+        job_variables={
+            "command": f"python -c 'import base64; exec(base64.b64decode(\"{program}\"))'"
+        },
+    )
+    selector = f"--selector=prefect.io/flow-run-id={run.id}"
+
+    def is_under_way() -> bool:
+        state = prefect.read_flow_run(run.id).state
+        return state is None or not state.is_final()
+
+    assert not poll(is_under_way, 300, every=1), "the run has not ended"
+    state = prefect.read_flow_run(run.id).state
+    printed = platform.kubectl(f"--namespace={_JOBS}", "logs", selector, "--tail=-1")
+    found = next(line for line in printed.splitlines() if line.startswith("found "))
+
+    assert state is not None
+    assert state.is_completed(), state.message
+    assert json.loads(found.removeprefix("found ")) == {
+        "token": False,
+        "secrets": 403,
+        "pods": 403,
+        "jobs": 403,
+    }
+
+
+@pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "delete"])
+@pytest.mark.parametrize("resource", ["secrets", "pods", "jobs.batch", "configmaps"])
+def test_the_service_account_of_flows_may_do_nothing(
+    platform: Platform, verb: str, resource: str
+) -> None:
+    group, name = (resource.partition(".")[2], resource.partition(".")[0])
+    review = kubernetes_client.V1SubjectAccessReview(
+        spec=kubernetes_client.V1SubjectAccessReviewSpec(
+            user=f"system:serviceaccount:{_JOBS}:flow-run",
+            groups=["system:serviceaccounts", "system:authenticated"],
+            resource_attributes=kubernetes_client.V1ResourceAttributes(
+                namespace=_JOBS, verb=verb, resource=name, group=group
+            ),
+        )
+    )
+    api = kubernetes_client.AuthorizationV1Api(platform.kubectl.api())
+
+    assert not api.create_subject_access_review(review).status.allowed
+
+
+def test_no_secret_stands_in_any_object_but_its_secret(platform: Platform) -> None:
+    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
+    secrets = {
+        f"{namespace}/{secret.metadata.name} {key}": base64.b64decode(value).decode()
+        for namespace in _NAMESPACES
+        for secret in core.list_namespaced_secret(namespace).items
+        if secret.type == "Opaque"
+        for key, value in (secret.data or {}).items()
+    }
+    kinds = "jobs,pods,deployments,statefulsets,replicasets,configmaps,events,services"
+    written = platform.kubectl("get", kinds, "--all-namespaces", "--output=json")
+    password = {name: value.rpartition(":")[2] for name, value in secrets.items()}
+
+    assert len(secrets) >= 4, sorted(secrets)
+    found = [
+        name
+        for name, value in (*secrets.items(), *password.items())
+        if len(value) >= 8
+        and (value in written or base64.b64encode(value.encode()).decode() in written)
+    ]
+    assert not found

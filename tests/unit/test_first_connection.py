@@ -1,0 +1,66 @@
+"""A client that finds no server at first waits for it, in a process that has the plugin."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+_ASK = """
+import prefect
+from prefect.client.orchestration import get_client
+with get_client(sync_client=True) as client:
+    print(client.hello().status_code)
+"""
+
+
+def _ask(port: int, **variables: str) -> subprocess.Popen[str]:
+    """Start a process that asks the API at `port` once, with one retry after two seconds."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _ASK],
+        env={
+            **os.environ,
+            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_CLIENT_MAX_RETRIES": "5",
+            "PREFECT_CLIENT_RETRY_JITTER_FACTOR": "0",
+            **variables,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+class _Hello(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+
+def test_without_the_plugin_the_first_refused_connection_is_the_end() -> None:
+    asking = _ask(_unused_port())
+    _, complaint = asking.communicate(timeout=60)
+
+    assert asking.returncode == 1
+    assert "ConnectError" in complaint
+
+
+def test_with_the_plugin_a_server_that_comes_later_is_found() -> None:
+    port = _unused_port()
+    asking = _ask(port, PREFECT_PLUGINS_ENABLED="true", PREFECT_PLUGINS_ALLOW="first-connection")
+    # It would have ended: importing Prefect takes longer than one refused connection.
+    refused = _ask(port)
+    refused.communicate(timeout=60)
+    with HTTPServer(("127.0.0.1", port), _Hello) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        printed, complaint = asking.communicate(timeout=120)
+        server.shutdown()
+
+    assert printed.strip() == "200", complaint
