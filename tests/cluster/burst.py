@@ -1,0 +1,155 @@
+"""Many runs at once, and an API that is away in the middle of them."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_platform.kubectl import Kubectl
+from prefect_platform.polling import poll
+from tests.cluster.deployed import prefect_of
+
+_POOL, _JOBS = "default", "flows-default"
+_FILE = "/tmp/one_of_many.py"  # noqa: S108 - in the job pod
+_FLOW = """
+import time
+from prefect import flow, task
+
+@task
+def work(number):
+    time.sleep(3)
+    return number
+
+@flow(log_prints=True)
+def one_of_many(number):
+    print("number", work(number), "is done")
+"""
+# The code comes with the deployment, so that the image needs no flow for tests.
+_PULL = {
+    "prefect.deployments.steps.run_shell_script": {
+        "script": f'python -c \'open("{_FILE}", "w").write(bytes.fromhex('
+        f'"{_FLOW.encode().hex()}").decode())\''
+    }
+}
+_API = "app.kubernetes.io/name=prefect-server,app.kubernetes.io/component=api"
+
+
+@dataclass
+class Outcome:
+    """What became of the runs; each counter counts runs."""
+
+    states: Counter[str]
+    starts: Counter[int]
+    """By how often they started."""
+    jobs: Counter[int]
+    """By how many Jobs they had."""
+    ends: Counter[int]
+    """By how often they logged that they are done."""
+    begun_before: int
+    """Runs that had begun when the API went."""
+    complaints: list[str]
+    """The state messages of runs that did not complete."""
+
+
+def burst_without_api(kubectl: Kubectl, runs: int, away: float) -> Outcome:
+    """Create `runs` runs, and take the API away for `away` seconds once some of them run.
+
+    A Job that fails ends the absence early: it has shown what there is to see.
+    """
+    scale = ("--namespace=prefect", "scale", "deployment/prefect-server")
+    with prefect_of(kubectl) as prefect:
+        ids = _create(prefect, runs)
+        _require("a run begins", lambda: any(_begun(each) for each in _read(prefect, ids)), 180)
+        begun = sum(_begun(each) for each in _read(prefect, ids))
+    kubectl(*scale, "--replicas=0")
+    try:
+        gone = ("wait", "pod", f"--selector={_API}", "--for=delete", "--timeout=120s")
+        kubectl("--namespace=prefect", *gone)
+        poll(lambda: not _failed_jobs(kubectl), away, every=1)
+    finally:
+        kubectl(*scale, "--replicas=1")
+    back = ("rollout", "status", "deployment/prefect-server", "--timeout=300s")
+    kubectl("--namespace=prefect", *back)
+    with prefect_of(kubectl) as prefect:
+        poll(
+            lambda: not all(_ended(each) for each in _read(prefect, ids)), 300 + 10 * runs, every=2
+        )
+        return _outcome(kubectl, prefect, ids, begun)
+
+
+def _create(prefect: SyncPrefectClient, runs: int) -> list[UUID]:
+    deployment = prefect.create_deployment(
+        prefect.create_flow_from_name("one-of-many"),
+        name="burst",
+        entrypoint=f"{_FILE}:one_of_many",
+        work_pool_name=_POOL,
+        pull_steps=[_PULL],
+        enforce_parameter_schema=False,
+    )
+    return [
+        prefect.create_flow_run_from_deployment(deployment, parameters={"number": number}).id
+        for number in range(runs)
+    ]
+
+
+def _outcome(kubectl: Kubectl, prefect: SyncPrefectClient, ids: list[UUID], begun: int) -> Outcome:
+    ended = _read(prefect, ids)
+    listed = json.loads(kubectl(f"--namespace={_JOBS}", "get", "jobs", "--output=json"))["items"]
+    of_run = Counter(each["metadata"]["labels"].get("prefect.io/flow-run-id") for each in listed)
+    return Outcome(
+        states=Counter(str(each.state_name) for each in ended),
+        starts=Counter(each.run_count for each in ended),
+        jobs=Counter(of_run[str(run_id)] for run_id in ids),
+        ends=Counter(_times_done(prefect, run_id) for run_id in ids),
+        begun_before=begun,
+        complaints=[
+            f"{each.name}: {each.state and each.state.message}"
+            for each in ended
+            if each.state_name != "Completed"
+        ],
+    )
+
+
+def _times_done(prefect: SyncPrefectClient, run_id: UUID) -> int:
+    def none_yet() -> bool:
+        return not _count_done(prefect, run_id)
+
+    poll(none_yet, 30, every=1)  # logs come in batches, after the state
+    return _count_done(prefect, run_id)
+
+
+def _count_done(prefect: SyncPrefectClient, run_id: UUID) -> int:
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+    return sum("is done" in line.message for line in prefect.read_logs(of_run, limit=200))
+
+
+def _read(prefect: SyncPrefectClient, ids: list[UUID]) -> list[FlowRun]:
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=ids))
+    return prefect.read_flow_runs(flow_run_filter=chosen, limit=len(ids))
+
+
+def _begun(run: FlowRun) -> bool:
+    return run.start_time is not None
+
+
+def _ended(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_final()
+
+
+def _failed_jobs(kubectl: Kubectl) -> bool:
+    template = "--output=jsonpath={.items[*].status.failed}"
+    return bool(kubectl(f"--namespace={_JOBS}", "get", "jobs", template).strip())
+
+
+def _require(what: str, probe: Callable[[], bool], within: float) -> None:
+    assert not poll(lambda: not probe(), within, every=1), f"not in {within} s: {what}"
