@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
-from tests.cluster.deployed import prefect_of
+from tests.cluster.deployed import eventually, prefect_of
 
 _POOL, _JOBS = "default", "flows-default"
 _FILE = "/tmp/one_of_many.py"  # noqa: S108 - in the job pod
@@ -69,7 +68,7 @@ def burst_without_api(kubectl: Kubectl, runs: int, away: float) -> Outcome:
     scale = ("--namespace=prefect", "scale", "deployment/prefect-server")
     with prefect_of(kubectl) as prefect:
         ids = _create(prefect, runs)
-        _require("a run begins", lambda: any(_begun(each) for each in _read(prefect, ids)), 180)
+        eventually("a run begins", lambda: any(_begun(each) for each in _read(prefect, ids)))
         begun = sum(_begun(each) for each in _read(prefect, ids))
     kubectl(*scale, "--replicas=0")
     try:
@@ -149,7 +148,3 @@ def _ended(run: FlowRun) -> bool:
 def _failed_jobs(kubectl: Kubectl) -> bool:
     template = "--output=jsonpath={.items[*].status.failed}"
     return bool(kubectl(f"--namespace={_JOBS}", "get", "jobs", template).strip())
-
-
-def _require(what: str, probe: Callable[[], bool], within: float) -> None:
-    assert not poll(lambda: not probe(), within, every=1), f"not in {within} s: {what}"

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from prefect_platform.configuration.prefect_api import prefect_api
 from prefect_platform.deploy.secrets import read_auth_string
 from prefect_platform.kubectl import Kubectl
+from prefect_platform.polling import poll
 
 CLUSTER = "platform-test"
 DEPLOYMENT = "etl-daily/daily"
@@ -57,12 +58,24 @@ def run_etl(prefect: SyncPrefectClient, date: str) -> FlowRun:
     """Run the daily ETL for `date` and return the run in its final state."""
     deployment = prefect.read_deployment_by_name(DEPLOYMENT)
     run = prefect.create_flow_run_from_deployment(deployment.id, parameters={"date": date})
+    return final(prefect, run)
+
+
+def final(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
+    """Wait for the end of `run`, and return it as it is then."""
     ended: FlowRun = Retrying(
         retry=retry_if_result(lambda run: run.state is None or not run.state.is_final()),
         stop=stop_after_delay(300),
         wait=wait_fixed(1),
     )(prefect.read_flow_run, run.id)
     return ended
+
+
+def eventually(what: str, probe: Callable[[], bool], within: float = 180) -> None:
+    """Fail, saying `what`, unless `probe` becomes true within so many seconds."""
+    assert not poll(lambda: None if probe() else what, within, every=1), (
+        f"not in {within} s: {what}"
+    )
 
 
 def task_states(prefect: SyncPrefectClient, run: FlowRun) -> dict[str, str]:

@@ -14,10 +14,16 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY
-from prefect_platform.polling import poll
 from prefect_platform.process import run
 from prefect_platform.toolchain import tool
-from tests.cluster.deployed import DEPLOYMENT, Platform, command, restricted_pod, run_etl
+from tests.cluster.deployed import (
+    DEPLOYMENT,
+    Platform,
+    command,
+    eventually,
+    restricted_pod,
+    run_etl,
+)
 
 NAMESPACE = "prefect"
 SERVICES = "app.kubernetes.io/component=services"
@@ -104,13 +110,6 @@ class Server:
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
         return self.kubectl("--namespace", NAMESPACE, *arguments, stdin=stdin)
-
-
-def eventually(what: str, probe: Callable[[], bool], within: float = 180) -> None:
-    """Fail, saying `what`, unless `probe` becomes true within so many seconds."""
-    assert not poll(lambda: None if probe() else what, within, every=1), (
-        f"not in {within} s: {what}"
-    )
 
 
 @pytest.fixture(scope="module")

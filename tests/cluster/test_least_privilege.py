@@ -9,8 +9,7 @@ from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.polling import poll
-from tests.cluster.deployed import DEPLOYMENT, Platform, restricted_pod
+from tests.cluster.deployed import DEPLOYMENT, Platform, final, restricted_pod
 
 _JOBS = "flows-default"
 _NAMESPACES = ("prefect", "prefect-workers", _JOBS, "data")
@@ -41,13 +40,9 @@ _PRIVILEGES: dict[str, dict[str, Any]] = {
 def test_a_pod_that_asks_for_privilege_is_refused_where_flows_run(
     platform: Platform, privilege: str
 ) -> None:
-    context = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        **_PRIVILEGES[privilege],
-    }
     pod = restricted_pod(f"wants-{privilege}", _JOBS, {"image": "none"})
-    pod["spec"]["containers"][0]["securityContext"] = context
+    context = pod["spec"]["containers"][0]["securityContext"]
+    context.update(_PRIVILEGES[privilege])
     if privilege == "privileged":
         del context["allowPrivilegeEscalation"]
 
@@ -69,12 +64,7 @@ def test_a_flow_reads_no_secrets_and_lists_no_pods(
     )
     selector = f"--selector=prefect.io/flow-run-id={run.id}"
 
-    def is_under_way() -> bool:
-        state = prefect.read_flow_run(run.id).state
-        return state is None or not state.is_final()
-
-    assert not poll(is_under_way, 300, every=1), "the run has not ended"
-    state = prefect.read_flow_run(run.id).state
+    state = final(prefect, run).state
     printed = platform.kubectl(f"--namespace={_JOBS}", "logs", selector, "--tail=-1")
     found = next(line for line in printed.splitlines() if line.startswith("found "))
 
@@ -93,7 +83,7 @@ def test_a_flow_reads_no_secrets_and_lists_no_pods(
 def test_the_service_account_of_flows_may_do_nothing(
     platform: Platform, verb: str, resource: str
 ) -> None:
-    group, name = (resource.partition(".")[2], resource.partition(".")[0])
+    name, _, group = resource.partition(".")
     review = kubernetes_client.V1SubjectAccessReview(
         spec=kubernetes_client.V1SubjectAccessReviewSpec(
             user=f"system:serviceaccount:{_JOBS}:flow-run",

@@ -8,7 +8,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 _ASK = """
-import prefect
 from prefect.client.orchestration import get_client
 with get_client(sync_client=True) as client:
     print(client.hello().status_code)
@@ -16,7 +15,7 @@ with get_client(sync_client=True) as client:
 
 
 def _ask(port: int, **variables: str) -> subprocess.Popen[str]:
-    """Start a process that asks the API at `port` once, with one retry after two seconds."""
+    """Start a process that asks the API at `port`, and retries it for about a minute."""
     return subprocess.Popen(
         [sys.executable, "-c", _ASK],
         env={
@@ -55,7 +54,7 @@ def test_without_the_plugin_the_first_refused_connection_is_the_end() -> None:
 def test_with_the_plugin_a_server_that_comes_later_is_found() -> None:
     port = _unused_port()
     asking = _ask(port, PREFECT_PLUGINS_ENABLED="true", PREFECT_PLUGINS_ALLOW="first-connection")
-    # It would have ended: importing Prefect takes longer than one refused connection.
+    # When one without the plugin has ended, this one has been refused too.
     refused = _ask(port)
     refused.communicate(timeout=60)
     with HTTPServer(("127.0.0.1", port), _Hello) as server:

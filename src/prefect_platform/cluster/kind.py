@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -301,21 +301,15 @@ class KindProvider:
     def _wait_for_nodes(self, engine: Engine) -> None:
         """Wait until the kubelet that runs now in each node has reported it Ready."""
         nodes = self._existing_nodes(engine)
-        core = CoreV1Api(asking_once(self.kubeconfig()))
 
-        def missing() -> str:
-            try:
-                listed = core.list_node(_request_timeout=10).items
-            except (ApiException, HTTPError) as error:
-                return f"its API does not answer: {error}"
+        def missing(core: CoreV1Api) -> str:
+            listed = core.list_node(_request_timeout=10).items
             ready = {node.metadata.name for node in listed if self._is_ready(engine, node)}
             return ", ".join(sorted(set(nodes) - ready))
 
-        if left := poll(missing, _READY_WITHIN):
-            raise PlatformError(
-                f"the cluster {self._cluster} is not Ready after {_READY_WITHIN} s: {left}",
-                next_step=f"make status; if it stays so: {_DESTROY}, then run it again",
-            )
+        self._wait_until_none(
+            missing, f"the cluster {self._cluster} is not Ready after {_READY_WITHIN} s"
+        )
 
     def _is_ready(self, engine: Engine, node: V1Node) -> bool:
         conditions = {each.type: each.status for each in node.status.conditions or []}
@@ -334,25 +328,35 @@ class KindProvider:
             node: self._started(engine, node)
             for node in self._existing_nodes(engine, "--filter=status=running")
         }
-        core = CoreV1Api(asking_once(self.kubeconfig()))
 
-        def outdated() -> str:
-            try:
-                pods = core.list_pod_for_all_namespaces(_request_timeout=10).items
-            except (ApiException, HTTPError) as error:
-                return f"its API does not answer: {error}"
+        def outdated(core: CoreV1Api) -> str:
             return ", ".join(
                 f"{pod.metadata.namespace}/{pod.metadata.name}"
-                for pod in pods
+                for pod in core.list_pod_for_all_namespaces(_request_timeout=10).items
                 for status in pod.status.container_statuses or []
                 if status.state.running
                 and status.state.running.started_at < started[pod.spec.node_name]
             )
 
-        if left := poll(outdated, _READY_WITHIN, every=1):
+        self._wait_until_none(
+            outdated,
+            f"after {_READY_WITHIN} s the cluster {self._cluster} still reports what was before "
+            "its nodes started",
+        )
+
+    def _wait_until_none(self, lacking: Callable[[CoreV1Api], str], failure: str) -> None:
+        """Wait until the cluster's API answers and `lacking` finds nothing in it any more."""
+        core = CoreV1Api(asking_once(self.kubeconfig()))
+
+        def left() -> str:
+            try:
+                return lacking(core)
+            except (ApiException, HTTPError) as error:
+                return f"its API does not answer: {error}"
+
+        if found := poll(left, _READY_WITHIN):
             raise PlatformError(
-                f"after {_READY_WITHIN} s the cluster {self._cluster} still reports what was "
-                f"before its nodes started: {left}",
+                f"{failure}: {found}",
                 next_step=f"make status; if it stays so: {_DESTROY}, then run it again",
             )
 
