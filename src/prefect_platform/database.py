@@ -1,8 +1,8 @@
-"""Bring the server's database to the revision of this image, or wait until it is there.
+"""Bring the server's database to the revision of this image or back to an older one, or wait.
 
-Runs before the API in its pod (`await-migrations`) and as the migration Job (`migrate`). It
-imports nothing of Prefect: that costs seconds of CPU at every start, and all that is needed
-is the directory of Prefect's migration scripts.
+Runs before the API in its pod (`await-migrations`) and as the migration Job (`migrate`, `go-back`).
+It imports nothing of Prefect: that costs seconds of CPU at every start, and all that is needed is
+the directory of Prefect's migration scripts.
 """
 
 import argparse
@@ -29,6 +29,10 @@ _DEFAULT_PORT = 5432
 _CONNECT_SECONDS = 5.0
 # Any constant does: it only has to be the same in each migration Job of one database.
 _MIGRATION_LOCK = 0x50524546454354
+_OTHER_CONNECTIONS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+"""
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,52 @@ async def migrate(target: Target, revisions: Revisions, *, timeout: float) -> No
     advisory lock makes the second wait. Raises PlatformError when the database stays away
     for `timeout` seconds, or when the upgrade fails.
     """
+    async with _locked(target, timeout) as connection:
+        current = await _current_revision(connection, target, revisions)
+        if current == revisions.head:
+            container.say(f"{target} is at revision {current} already; nothing to do")
+            return
+        container.say(f"Migrating {target} from {current or 'empty'} to {revisions.head}")
+        await _prefect_database("upgrade")
+        container.say(f"Migrated {target} to {revisions.head}")
+
+
+async def go_back(target: Target, revisions: Revisions, revision: str, *, timeout: float) -> None:
+    """Downgrade the database to `revision`, so that the older Prefect that needs it can run.
+
+    Waits until API and background services have closed their connections: they would meet tables
+    that they do not know. Raises PlatformError when this image does not know `revision`, when the
+    connections stay for `timeout` seconds, or when the downgrade fails.
+    """
+    if revision not in revisions.known:
+        raise PlatformError(
+            f"This image knows no database revision {revision}",
+            next_step="set migrations.revision to the one that the older image names in its log",
+        )
+    async with _locked(target, timeout) as connection:
+        current = await _current_revision(connection, target, revisions)
+        if current == revision:
+            container.say(f"{target} is at revision {current} already; nothing to do")
+            return
+
+        async def unused() -> None:
+            if others := await connection.fetchval(_OTHER_CONNECTIONS):
+                raise NotYet(f"{others} connections of {target.user} are open")
+
+        await wait_for(
+            f"the end of API and background services of {target}",
+            unused,
+            timeout=timeout,
+            next_step="end what else uses the database; a pooler keeps connections open, too",
+        )
+        container.say(f"Going back with {target} from {current or 'empty'} to {revision}")
+        await _prefect_database("downgrade", "--revision", revision)
+        container.say(f"{target} is at revision {revision}")
+
+
+@asynccontextmanager
+async def _locked(target: Target, timeout: float) -> AsyncIterator[asyncpg.Connection]:
+    """Yield a connection that keeps every other migration out."""
 
     async def locked() -> asyncpg.Connection:
         connection = await _connect(target)
@@ -193,26 +243,21 @@ async def migrate(target: Target, revisions: Revisions, *, timeout: float) -> No
         next_step="kubectl get pods -l app.kubernetes.io/component=database",
     )
     try:
-        current = await _current_revision(connection, target, revisions)
-        if current == revisions.head:
-            container.say(f"{target} is at revision {current} already; nothing to do")
-            return
-        container.say(f"Migrating {target} from {current or 'empty'} to {revisions.head}")
-        await _upgrade()
-        container.say(f"Migrated {target} to {revisions.head}")
+        yield connection
     finally:
         await connection.close()
 
 
-async def _upgrade() -> None:
-    """Run Prefect's own upgrade; its output goes into the log as it comes."""
+async def _prefect_database(*command: str) -> None:
+    """Run Prefect's own command; its output goes into the log as it comes."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"
+        *(sys.executable, "-m", "prefect", "server", "database", *command, "--yes")
     )
     code = await process.wait()
     if code != 0:
         raise PlatformError(
-            f"`prefect server database upgrade` exited with {code}; its output is above",
+            f"`prefect server database {' '.join(command)}` exited with {code}; its output is "
+            "above",
             next_step="correct the cause, then delete this Job and deploy again",
         )
 
@@ -261,20 +306,32 @@ async def _current_revision(
         raise PlatformError(
             f"The database {target} is at revision {current}, which this image does not know: "
             "a newer Prefect has migrated it",
-            next_step="deploy the newer image again, or restore a backup of the older database",
+            next_step="deploy the newer image again; to stay with this one, deploy the newer once "
+            f"more with migrations.revision={revisions.head}, which takes the database back",
         )
     return current
 
 
 def main() -> None:
-    """Parse the command line and run one of the two commands."""
+    """Parse the command line and run one of the commands."""
     parser = argparse.ArgumentParser(prog="python -m prefect_platform.database")
-    parser.add_argument("command", choices=["migrate", "await-migrations"])
-    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("migrate", parents=[options])
+    commands.add_parser("await-migrations", parents=[options])
+    commands.add_parser("go-back", parents=[options]).add_argument("revision")
     arguments = parser.parse_args()
-    command = migrate if arguments.command == "migrate" else await_migrations
-    target = Target.from_environment(os.environ)
-    asyncio.run(command(target, Revisions.of_installed_prefect(), timeout=arguments.timeout))
+    target, revisions = Target.from_environment(os.environ), Revisions.of_installed_prefect()
+    timeout: float = arguments.timeout
+    match arguments.command:
+        case "migrate":
+            work = migrate(target, revisions, timeout=timeout)
+        case "await-migrations":
+            work = await_migrations(target, revisions, timeout=timeout)
+        case _:
+            work = go_back(target, revisions, arguments.revision, timeout=timeout)
+    asyncio.run(work)
 
 
 if __name__ == "__main__":

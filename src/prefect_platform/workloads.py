@@ -11,6 +11,7 @@ from prefect_platform.polling import poll
 
 _QUIET = ("ContainerCreating", "PodInitializing")
 _SERVING = ("ReplicaSet", "StatefulSet")
+_LAST_LINES = 5
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ def unready_pods(
         for event in core.list_namespaced_event(namespace, field_selector="type=Warning").items
     }
     return [
-        Unready(namespace, f"pod/{pod.metadata.name}", _pod_reason(pod, warnings))
+        Unready(
+            namespace,
+            f"pod/{pod.metadata.name}",
+            _pod_reason(pod, warnings) + _last_words(core, pod),
+        )
         for pod in unready
     ]
 
@@ -121,14 +126,36 @@ def _pod_reason(pod: client.V1Pod, warnings: Mapping[str, str]) -> str:
     return next(chain(_pod_reasons(pod), warned), f"phase {pod.status.phase}")
 
 
+def _last_words(core: client.CoreV1Api, pod: client.V1Pod) -> str:
+    """Return the last lines of the log of each container that failed, or nothing."""
+    printed = []
+    for status in _statuses(pod):
+        now, before = status.state.terminated, status.last_state.terminated
+        if not any(ended and ended.exit_code != 0 for ended in (now, before)):
+            continue
+        try:
+            log = core.read_namespaced_pod_log(
+                pod.metadata.name,
+                pod.metadata.namespace,
+                container=status.name,
+                previous=now is None,
+                tail_lines=_LAST_LINES,
+            )
+        except client.ApiException:  # its node has removed it
+            continue
+        printed += [f"\n  {status.name} | {line}" for line in log.splitlines()]
+    return "".join(printed)
+
+
+def _statuses(pod: client.V1Pod) -> list[client.V1ContainerStatus]:
+    return [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]
+
+
 def _pod_reasons(pod: client.V1Pod) -> Iterator[str]:
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
             yield f"{condition.reason}: {condition.message}"
-    statuses = [
-        *(pod.status.init_container_statuses or []),
-        *(pod.status.container_statuses or []),
-    ]
+    statuses = _statuses(pod)
     for status in statuses:
         waiting, ended = status.state.waiting, status.state.terminated
         last = status.last_state.terminated

@@ -16,10 +16,8 @@ from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
-from tests.cluster.deployed import eventually, prefect_of
+from tests.cluster.deployed import JOBS, deploy_code, eventually, prefect_of
 
-_POOL, _JOBS = "default", "flows-default"
-_FILE = "/tmp/one_of_many.py"  # noqa: S108 - in the job pod
 _FLOW = """
 import time
 from prefect import flow, task
@@ -33,13 +31,6 @@ def work(number):
 def one_of_many(number):
     print("number", work(number), "is done")
 """
-# The code comes with the deployment, so that the image needs no flow for tests.
-_PULL = {
-    "prefect.deployments.steps.run_shell_script": {
-        "script": f'python -c \'open("{_FILE}", "w").write(bytes.fromhex('
-        f'"{_FLOW.encode().hex()}").decode())\''
-    }
-}
 _API = "app.kubernetes.io/name=prefect-server,app.kubernetes.io/component=api"
 
 
@@ -87,14 +78,7 @@ def burst_without_api(kubectl: Kubectl, runs: int, away: float) -> Outcome:
 
 
 def _create(prefect: SyncPrefectClient, runs: int) -> list[UUID]:
-    deployment = prefect.create_deployment(
-        prefect.create_flow_from_name("one-of-many"),
-        name="burst",
-        entrypoint=f"{_FILE}:one_of_many",
-        work_pool_name=_POOL,
-        pull_steps=[_PULL],
-        enforce_parameter_schema=False,
-    )
+    deployment = deploy_code(prefect, "one_of_many", _FLOW)
     return [
         prefect.create_flow_run_from_deployment(deployment, parameters={"number": number}).id
         for number in range(runs)
@@ -103,7 +87,7 @@ def _create(prefect: SyncPrefectClient, runs: int) -> list[UUID]:
 
 def _outcome(kubectl: Kubectl, prefect: SyncPrefectClient, ids: list[UUID], begun: int) -> Outcome:
     ended = _read(prefect, ids)
-    listed = json.loads(kubectl(f"--namespace={_JOBS}", "get", "jobs", "--output=json"))["items"]
+    listed = json.loads(kubectl(f"--namespace={JOBS}", "get", "jobs", "--output=json"))["items"]
     of_run = Counter(each["metadata"]["labels"].get("prefect.io/flow-run-id") for each in listed)
     return Outcome(
         states=Counter(str(each.state_name) for each in ended),
@@ -147,4 +131,4 @@ def _ended(run: FlowRun) -> bool:
 
 def _failed_jobs(kubectl: Kubectl) -> bool:
     template = "--output=jsonpath={.items[*].status.failed}"
-    return bool(kubectl(f"--namespace={_JOBS}", "get", "jobs", template).strip())
+    return bool(kubectl(f"--namespace={JOBS}", "get", "jobs", template).strip())

@@ -13,6 +13,7 @@ from prefect_platform.cluster.kind import KindProvider
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.toolchain import tool
 from tests.cluster.deployed import CLUSTER, Platform, command, prefect_of
+from tests.cluster.ha_server import Server, ha_server
 
 _NAMESPACES = ("prefect", "prefect-workers", "flows-default", "data", "kube-system")
 
@@ -67,6 +68,13 @@ def prefect(platform: Platform) -> Iterator[SyncPrefectClient]:
     """Return a client of the platform's API."""
     with prefect_of(platform.kubectl) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def server(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return the platform's server in mode ha."""
+    with ha_server(platform.kubectl, tmp_path_factory.mktemp("ha") / "values.yaml") as ha:
+        yield ha
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
@@ -20,6 +21,7 @@ from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
 
 CLUSTER = "platform-test"
+POOL, JOBS = "default", "flows-default"
 DEPLOYMENT = "etl-daily/daily"
 
 
@@ -59,6 +61,24 @@ def run_etl(prefect: SyncPrefectClient, date: str) -> FlowRun:
     deployment = prefect.read_deployment_by_name(DEPLOYMENT)
     run = prefect.create_flow_run_from_deployment(deployment.id, parameters={"date": date})
     return final(prefect, run)
+
+
+def deploy_code(prefect: SyncPrefectClient, name: str, code: str) -> UUID:
+    """Deploy the flow `name` (snake_case) whose module is `code`, and return the deployment's id.
+
+    The code comes with the deployment, so that the image needs no flow for tests.
+    """
+    file = f"/tmp/{name}.py"  # noqa: S108 - in the job pod
+    write = f'open("{file}", "w").write(bytes.fromhex("{code.encode().hex()}").decode())'
+    script = {"script": f"python -c '{write}'"}
+    return prefect.create_deployment(
+        prefect.create_flow_from_name(name.replace("_", "-")),
+        name="test",
+        entrypoint=f"{file}:{name}",
+        work_pool_name=POOL,
+        pull_steps=[{"prefect.deployments.steps.run_shell_script": script}],
+        enforce_parameter_schema=False,
+    )
 
 
 def final(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:

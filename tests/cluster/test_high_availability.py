@@ -1,48 +1,16 @@
 """Mode ha: pods of API, services and Redis come and go, and the platform works on."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.client import INTERNAL_SERVER_ERROR
-from pathlib import Path
-from typing import Any
 
-import pytest
-import yaml
-from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import PrefectHTTPStatusError
 
-from prefect_platform.kubectl import Kubectl
-from prefect_platform.paths import REPOSITORY
-from prefect_platform.process import run
-from prefect_platform.toolchain import tool
-from tests.cluster.deployed import (
-    DEPLOYMENT,
-    Platform,
-    command,
-    eventually,
-    restricted_pod,
-    run_etl,
-)
+from tests.cluster.deployed import DEPLOYMENT, eventually, restricted_pod, run_etl
+from tests.cluster.ha_server import END_LOOP, Server
 
-NAMESPACE = "prefect"
 SERVICES = "app.kubernetes.io/component=services"
-_SMALL = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
-# Ends one loop of a running process, when a file appears: what a bug in one loop would do.
-_END = "/tmp/end-event-persister"  # noqa: S108 - in the container
-_FAULT = f"""
-import gc, os, threading, time
-
-def wait():
-    while not os.path.exists("{_END}"):
-        time.sleep(0.2)
-    os.remove("{_END}")  # the container that comes after this one shall live
-    for found in gc.get_objects():
-        if type(found).__name__ == "EventPersister" and found.consumer_task:
-            found.consumer_task.get_loop().call_soon_threadsafe(found.consumer_task.cancel)
-
-threading.Thread(target=wait, daemon=True).start()
-"""
 # Asks the API without a pause, until it is told to stop; then says what became of each request.
 _CLIENT = """
 import collections, httpx, os, signal, sys
@@ -62,75 +30,6 @@ while True:
     if sum(seen.values()) % 50 == 0:
         print(dict(seen), flush=True)
 """
-_VALUES: dict[str, Any] = {
-    "mode": "ha",
-    "api": {"replicas": 2, "resources": _SMALL},
-    "services": {
-        "replicas": 2,
-        "resources": _SMALL,
-        "extraVolumes": [{"name": "fault", "configMap": {"name": "fault"}}],
-        "extraVolumeMounts": [{"name": "fault", "mountPath": "/etc/fault"}],
-    },
-    "redis": {
-        "embedded": {
-            "storage": {"size": "1Gi"},
-            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {}},
-        }
-    },
-    "extraEnv": [{"name": "PYTHONPATH", "value": "/etc/fault"}],
-}
-
-
-class Server:
-    """The release prefect-server in mode ha."""
-
-    def __init__(self, kubectl: Kubectl, values: Path) -> None:
-        self.kubectl, self.values = kubectl, values
-        self.core = kubernetes_client.CoreV1Api(kubectl.api())
-
-    def upgrade(self) -> None:
-        run(
-            [
-                *(tool("helm"), "--kubeconfig", self.kubectl.kubeconfig),
-                *("upgrade", "prefect-server", str(REPOSITORY / "helm" / "prefect-server")),
-                *("--namespace", NAMESPACE, "--reuse-values", "--values", str(self.values)),
-                *("--wait", "--timeout", "5m"),
-            ],
-            failure="helm upgrade failed",
-            next_step="look at the events of the report",
-        )
-
-    def pods(self, selector: str = "app.kubernetes.io/instance=prefect-server") -> dict[str, int]:
-        """Return restarts by the name of each pod that is not going."""
-        return {
-            pod.metadata.name: sum(each.restart_count for each in pod.status.container_statuses)
-            for pod in self.core.list_namespaced_pod(NAMESPACE, label_selector=selector).items
-            if pod.metadata.deletion_timestamp is None and pod.status.container_statuses
-        }
-
-    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
-        return self.kubectl("--namespace", NAMESPACE, *arguments, stdin=stdin)
-
-
-@pytest.fixture(scope="module")
-def server(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Bring the platform's server to mode ha, and back to what the repository says."""
-    values = tmp_path_factory.mktemp("ha") / "values.yaml"
-    values.write_text(yaml.safe_dump(_VALUES))
-    fault = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "fault", "namespace": NAMESPACE},
-        "data": {"sitecustomize.py": _FAULT},
-    }
-    platform.kubectl.apply(json.dumps(fault))
-    ha = Server(platform.kubectl, values)
-    ha.upgrade()
-    try:
-        yield ha
-    finally:
-        again = command("deploy")
-        assert again.returncode == 0, again.stderr
 
 
 def persisted_events(prefect: SyncPrefectClient, run_id: object) -> int:
@@ -204,7 +103,7 @@ def test_a_pod_of_the_services_restarts_when_one_of_its_loops_ends(server: Serve
     name = next(iter(server.pods(SERVICES)))
     restarts = server.pods(SERVICES)[name]
 
-    server("exec", name, "--container=services", "--", "touch", _END)
+    server("exec", name, "--container=services", "--", "touch", END_LOOP)
 
     eventually(f"{name} restarts", lambda: server.pods(SERVICES)[name] == restarts + 1)
     server("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=180s")

@@ -9,10 +9,9 @@ from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_platform.errors import PlatformError
-from tests.cluster.deployed import DEPLOYMENT, Platform, final, restricted_pod
+from tests.cluster.deployed import DEPLOYMENT, JOBS, Platform, final, restricted_pod
 
-_JOBS = "flows-default"
-_NAMESPACES = ("prefect", "prefect-workers", _JOBS, "data")
+_NAMESPACES = ("prefect", "prefect-workers", JOBS, "data")
 # What a flow's process finds when it looks for Kubernetes; then the run goes on as always.
 _CURIOUS = """
 import json, os, ssl, urllib.error, urllib.request
@@ -40,7 +39,7 @@ _PRIVILEGES: dict[str, dict[str, Any]] = {
 def test_a_pod_that_asks_for_privilege_is_refused_where_flows_run(
     platform: Platform, privilege: str
 ) -> None:
-    pod = restricted_pod(f"wants-{privilege}", _JOBS, {"image": "none"})
+    pod = restricted_pod(f"wants-{privilege}", JOBS, {"image": "none"})
     context = pod["spec"]["containers"][0]["securityContext"]
     context.update(_PRIVILEGES[privilege])
     if privilege == "privileged":
@@ -65,7 +64,7 @@ def test_a_flow_reads_no_secrets_and_lists_no_pods(
     selector = f"--selector=prefect.io/flow-run-id={run.id}"
 
     state = final(prefect, run).state
-    printed = platform.kubectl(f"--namespace={_JOBS}", "logs", selector, "--tail=-1")
+    printed = platform.kubectl(f"--namespace={JOBS}", "logs", selector, "--tail=-1")
     found = next(line for line in printed.splitlines() if line.startswith("found "))
 
     assert state is not None
@@ -86,10 +85,10 @@ def test_the_service_account_of_flows_may_do_nothing(
     name, _, group = resource.partition(".")
     review = kubernetes_client.V1SubjectAccessReview(
         spec=kubernetes_client.V1SubjectAccessReviewSpec(
-            user=f"system:serviceaccount:{_JOBS}:flow-run",
+            user=f"system:serviceaccount:{JOBS}:flow-run",
             groups=["system:serviceaccounts", "system:authenticated"],
             resource_attributes=kubernetes_client.V1ResourceAttributes(
-                namespace=_JOBS, verb=verb, resource=name, group=group
+                namespace=JOBS, verb=verb, resource=name, group=group
             ),
         )
     )

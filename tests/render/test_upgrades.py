@@ -26,6 +26,7 @@ def migrations(story: Story) -> Object:
         {"database.name": "other"},
         {"database.mode": "external", "database.external.host": "db.example.org"},
         {"migrations.activeDeadlineSeconds": 60},
+        {"migrations.revision": "9e9dadc36797"},
     ],
     ids=lambda values: next(iter(values)),
 )
@@ -64,6 +65,17 @@ def test_the_api_waits_for_the_database_of_the_migration_job() -> None:
         assert waiting["command"][-1] == "await-migrations"
         assert waiting["image"] == api["image"] == job["image"]
         assert database(waiting) == database(api) == database(job) != []
+
+
+@pytest.mark.parametrize("story", ["server", "server-ha", "server-ha-scaled"])
+def test_nothing_runs_on_a_database_that_goes_back(story: str) -> None:
+    back = objects(STORIES[story].with_values({"migrations.revision": "9e9dadc36797"}))
+    job = find(back, "Job", "migrations")["spec"]["template"]["spec"]["containers"][0]
+    deployments = [item for item in back if item["kind"] == "Deployment"]
+
+    assert job["command"][-2:] == ["go-back", "9e9dadc36797"]
+    assert {item["spec"]["replicas"] for item in deployments} == {0}
+    assert not [item for item in back if item["kind"] == "HorizontalPodAutoscaler"]
 
 
 def test_two_servers_never_share_the_in_memory_messaging() -> None:

@@ -19,6 +19,7 @@ _OTHER_STRINGS = {
     "apiUrl": "https://prefect.example.org/api",
     "url": "https://prefect.example.org/api",
     "digest": f"sha256:{'0' * 64}",
+    "revision": "0123456789ab",
     **dict.fromkeys(["cpu", "memory", "size", "tmpSizeLimit"], "7Gi"),
 }
 _PEERS: list[dict[str, object]] = [{"podSelector": {}}]

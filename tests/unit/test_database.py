@@ -65,15 +65,26 @@ async def set_revision(target: Target, revision: str) -> None:
     )
 
 
-class Upgrade:
-    """Stands for Prefect's own upgrade, which takes ten seconds, and counts its calls."""
+class PrefectDatabase:
+    """Stands for Prefect's own commands, which take ten seconds, and remembers its calls.
 
-    def __init__(self, target: Target, revision: str) -> None:
-        self.target, self.revision, self.calls = target, revision, 0
+    The real ones run in tests/cluster/test_upgrade.py.
+    """
 
-    async def __call__(self) -> None:
-        self.calls += 1
-        await set_revision(self.target, self.revision)
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.calls: list[tuple[str, ...]] = []
+
+    async def __call__(self, *command: str) -> None:
+        self.calls.append(command)
+        await set_revision(self.target, "newest" if command[0] == "upgrade" else command[-1])
+
+
+@pytest.fixture
+def prefect_database(target: Target, monkeypatch: pytest.MonkeyPatch) -> PrefectDatabase:
+    stand_in = PrefectDatabase(target)
+    monkeypatch.setattr(database, "_prefect_database", stand_in)
+    return stand_in
 
 
 def test_the_head_is_the_one_that_alembic_finds() -> None:
@@ -184,20 +195,15 @@ def test_a_database_of_a_newer_prefect_is_refused(
         asyncio.run(command(target, _REVISIONS, timeout=600))
 
 
-def test_migrating_twice_upgrades_once(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    upgrade = Upgrade(target, "newest")
-    monkeypatch.setattr(database, "_upgrade", upgrade)
+def test_migrating_twice_upgrades_once(target: Target, prefect_database: PrefectDatabase) -> None:
     for _ in range(2):
         asyncio.run(database.migrate(target, _REVISIONS, timeout=60))
-    assert upgrade.calls == 1
+    assert prefect_database.calls == [("upgrade",)]
 
 
 def test_two_migrations_at_once_upgrade_once(
-    target: Target, monkeypatch: pytest.MonkeyPatch
+    target: Target, prefect_database: PrefectDatabase
 ) -> None:
-    upgrade = Upgrade(target, "newest")
-    monkeypatch.setattr(database, "_upgrade", upgrade)
-
     async def both() -> None:
         await asyncio.gather(
             database.migrate(target, _REVISIONS, timeout=60),
@@ -205,4 +211,44 @@ def test_two_migrations_at_once_upgrade_once(
         )
 
     asyncio.run(both())
-    assert upgrade.calls == 1
+    assert prefect_database.calls == [("upgrade",)]
+
+
+def test_going_back_twice_downgrades_once(
+    target: Target, prefect_database: PrefectDatabase
+) -> None:
+    asyncio.run(set_revision(target, "newest"))
+    for _ in range(2):
+        asyncio.run(database.go_back(target, _REVISIONS, "older", timeout=60))
+    assert prefect_database.calls == [("downgrade", "--revision", "older")]
+
+
+def test_going_back_waits_for_the_end_of_the_api(
+    target: Target, prefect_database: PrefectDatabase
+) -> None:
+    async def with_another_connection() -> None:
+        api = await database._connect(target)
+        try:
+            await database.go_back(target, _REVISIONS, "older", timeout=0)
+        finally:
+            await api.close()
+
+    asyncio.run(set_revision(target, "newest"))
+    with pytest.raises(PlatformError, match=r"Gave up .* 1 connections of owner are open"):
+        asyncio.run(with_another_connection())
+    assert prefect_database.calls == []
+
+
+def test_going_back_to_what_the_image_does_not_know_is_refused(
+    target: Target, prefect_database: PrefectDatabase
+) -> None:
+    with pytest.raises(PlatformError, match="knows no database revision from-elsewhere"):
+        asyncio.run(database.go_back(target, _REVISIONS, "from-elsewhere", timeout=60))
+    assert prefect_database.calls == []
+
+
+def test_an_older_image_says_how_to_take_the_database_back_to_it(target: Target) -> None:
+    asyncio.run(set_revision(target, "from-the-future"))
+    with pytest.raises(PlatformError) as refused:
+        asyncio.run(database.await_migrations(target, _REVISIONS, timeout=600))
+    assert "migrations.revision=newest" in str(refused.value)

@@ -80,6 +80,11 @@ class Ui(Values):
 
 
 class Migrations(Scheduling):
+    revision: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{12})?$")] = ""
+    """The step before going back to an older image: the revision of the database that it needs,
+    which it names in its log. The Job takes the database back to it, and no pod of API and
+    background services runs until the older image is deployed without this value. Empty: the
+    newest revision of the image."""
     active_deadline_seconds: Positive = 3600
     """Seconds that the Job may take, its wait for the database included. Index builds on large
     tables take long."""

@@ -16,7 +16,11 @@ containers:
   - name: migrate
     image: {{ include "prefect-server.image" (dict "root" $ "image" .Values.image) }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
+    {{- if .Values.migrations.revision }}
+    command: [python, -m, prefect_platform.database, go-back, {{ .Values.migrations.revision }}]
+    {{- else }}
     command: [python, -m, prefect_platform.database, migrate]
+    {{- end }}
     args: ["--timeout={{ .Values.migrations.timeoutSeconds }}"]
     env:
       {{- include "prefect-server.commonEnv" . | nindent 6 }}

@@ -1,0 +1,112 @@
+"""The platform's server in mode ha, small enough for two cores."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes import client as kubernetes_client
+
+from prefect_platform.kubectl import Kubectl
+from prefect_platform.paths import REPOSITORY
+from prefect_platform.process import run
+from prefect_platform.toolchain import tool
+from tests.cluster.deployed import command
+
+NAMESPACE = "prefect"
+_SMALL = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+# Ends one loop of a running process, when a file appears: what a bug in one loop would do.
+END_LOOP = "/tmp/end-event-persister"  # noqa: S108 - in the container
+_FAULT = f"""
+import gc, os, threading, time
+
+def wait():
+    while not os.path.exists("{END_LOOP}"):
+        time.sleep(0.2)
+    os.remove("{END_LOOP}")  # the container that comes after this one shall live
+    for found in gc.get_objects():
+        if type(found).__name__ == "EventPersister" and found.consumer_task:
+            found.consumer_task.get_loop().call_soon_threadsafe(found.consumer_task.cancel)
+
+threading.Thread(target=wait, daemon=True).start()
+"""
+_VALUES: dict[str, Any] = {
+    "mode": "ha",
+    "api": {"replicas": 2, "resources": _SMALL},
+    "services": {
+        "replicas": 2,
+        "resources": _SMALL,
+        "extraVolumes": [{"name": "fault", "configMap": {"name": "fault"}}],
+        "extraVolumeMounts": [{"name": "fault", "mountPath": "/etc/fault"}],
+    },
+    "redis": {
+        "embedded": {
+            "storage": {"size": "1Gi"},
+            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {}},
+        }
+    },
+    "extraEnv": [{"name": "PYTHONPATH", "value": "/etc/fault"}],
+}
+
+
+class Server:
+    """The release prefect-server in mode ha."""
+
+    def __init__(self, kubectl: Kubectl, values: Path) -> None:
+        self.kubectl, self.values = kubectl, values
+        self.core = kubernetes_client.CoreV1Api(kubectl.api())
+
+    def upgrade(self, *options: str, wait: bool = True) -> None:
+        """Upgrade with `options` such as --set; everything else stays as it is."""
+        chart = str(REPOSITORY / "helm" / "prefect-server")
+        self.helm(
+            *("upgrade", "prefect-server", chart, "--reuse-values", "--values", str(self.values)),
+            *options,
+            wait=wait,
+        )
+
+    def helm(self, *arguments: str, wait: bool = True) -> str:
+        """Run helm in the release's namespace."""
+        waiting = ("--wait", "--wait-for-jobs", "--timeout", "5m") if wait else ()
+        namespace = ("--namespace", NAMESPACE)
+        return run(
+            [
+                *(tool("helm"), "--kubeconfig", self.kubectl.kubeconfig),
+                *(*arguments, *namespace, *waiting),
+            ],
+            failure=f"helm {arguments[0]} failed",
+            next_step="look at the events of the report",
+        )
+
+    def pods(self, selector: str = "app.kubernetes.io/instance=prefect-server") -> dict[str, int]:
+        """Return restarts by the name of each pod that is not going."""
+        return {
+            pod.metadata.name: sum(each.restart_count for each in pod.status.container_statuses)
+            for pod in self.core.list_namespaced_pod(NAMESPACE, label_selector=selector).items
+            if pod.metadata.deletion_timestamp is None and pod.status.container_statuses
+        }
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.kubectl("--namespace", NAMESPACE, *arguments, stdin=stdin)
+
+
+@contextmanager
+def ha_server(kubectl: Kubectl, values: Path) -> Iterator[Server]:
+    """Bring the platform's server to mode ha by `values`, and back to what the repository says."""
+    values.write_text(yaml.safe_dump(_VALUES))
+    fault = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "fault", "namespace": NAMESPACE},
+        "data": {"sitecustomize.py": _FAULT},
+    }
+    kubectl.apply(json.dumps(fault))
+    server = Server(kubectl, values)
+    server.upgrade()
+    try:
+        yield server
+    finally:
+        again = command("deploy")
+        assert again.returncode == 0, again.stderr

@@ -1,0 +1,154 @@
+"""An older Prefect and back again: data stays, and runs that are under way end as they would."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import prefect as pinned
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import FlowRun
+
+from tests.cluster.deployed import deploy_code, eventually, final, prefect_of, run_etl
+from tests.cluster.ha_server import Server
+from tests.cluster.older_prefect import REVISION, VERSION, load_older
+
+_STEPS = 20
+_LONG = f"""
+import time
+from prefect import flow, task
+
+@task
+def step(number):
+    time.sleep(6)
+    print("step", number, "is done")
+
+@flow(log_prints=True)
+def long_run():
+    for number in range({_STEPS}):
+        step(number)
+"""
+# What a server keeps for its users. Runs to come are left out: they are made anew.
+_KEPT = {
+    "flow_run": "state_type <> 'SCHEDULED'",
+    "flow_run_state": "type <> 'SCHEDULED'",
+    "task_run": "true",
+    "log": "true",
+    "events": "true",
+    "artifact": "true",
+    "block_document": "true",
+    "deployment": "true",
+    "work_pool": "true",
+    "automation": "true",
+}
+
+
+def kept(server: Server) -> dict[str, set[str]]:
+    """Return the ids of all rows that nothing may lose, by table."""
+    query = " UNION ALL ".join(
+        f"SELECT '{table}', id::text FROM {table} WHERE {condition}"  # noqa: S608
+        for table, condition in _KEPT.items()
+    )
+    psql = ("psql", "--username=prefect", "--dbname=prefect", "-At", "--field-separator= ")
+    rows = server("exec", "prefect-server-database-0", "--", *psql, f"--command={query}")
+    found: dict[str, set[str]] = {table: set() for table in _KEPT}
+    for row in rows.splitlines():
+        table, _, row_id = row.partition(" ")
+        found[table].add(row_id)
+    return found
+
+
+def lost(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, int]:
+    return {table: len(ids - after[table]) for table, ids in before.items() if ids - after[table]}
+
+
+def says_how(server: Server) -> bool:
+    """Return whether a pod of the older image names the revision to go back to."""
+    logs = server(
+        *("logs", "--selector=app.kubernetes.io/component=api", "--container=await-migrations"),
+        "--tail=-1",
+    )
+    return f"migrations.revision={REVISION}" in logs
+
+
+def version(server: Server) -> str:
+    with prefect_of(server.kubectl) as client:
+        answer: str = client.request("GET", "/admin/version").json()
+        return answer
+
+
+def begin_long_run(server: Server) -> UUID:
+    """Return a run that has done its first step and has many before it."""
+    with prefect_of(server.kubectl) as client:
+        deployment = deploy_code(client, "long_run", _LONG)
+        run_id = client.create_flow_run_from_deployment(deployment).id
+        eventually("the long run has begun", lambda: bool(steps_done(client, run_id)))
+    return run_id
+
+
+def steps_done(client: SyncPrefectClient, run_id: UUID) -> list[str]:
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+    lines = [line.message for line in client.read_logs(of_run, limit=200)]
+    return sorted(line for line in lines if line.startswith("step "))
+
+
+def assert_ran_once(server: Server, run_id: UUID) -> None:
+    """Fail unless the long run has completed, each step once, in its first attempt."""
+    with prefect_of(server.kubectl) as client:
+        ended: FlowRun = final(client, client.read_flow_run(run_id))
+        assert ended.state is not None
+        assert ended.state.is_completed(), ended.state
+        assert ended.run_count == 1
+        of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+        tasks = client.read_task_runs(flow_run_filter=of_run)
+        assert [task.state_name for task in tasks] == ["Completed"] * _STEPS
+        wanted = sorted(f"step {number} is done" for number in range(_STEPS))
+        eventually("each step is logged once", lambda: steps_done(client, run_id) == wanted)
+
+
+def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
+    server: Server, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    image = server("get", "deployment", "prefect-server", "-o=jsonpath={..containers[0].image}")
+    older = load_older(image, tmp_path)
+    with prefect_of(server.kubectl) as client:
+        assert run_etl(client, "2013-05-01").state_name == "Completed"
+        Secret(value="kept through it all").save("upgrade-test", overwrite=True)
+    assert version(server) == pinned.__version__
+
+    # The older image alone: refused with the way back, while the newer pods go on.
+    server.upgrade(f"--set=image.tag={older}", wait=False)
+    revision = str(json.loads(server.helm("list", "--output=json", wait=False))[0]["revision"])
+    eventually("the older image says how to go back", lambda: says_how(server))
+    assert version(server) == pinned.__version__
+
+    before, run_id = kept(server), begin_long_run(server)
+    newest = image.rpartition(":")[2]
+    server.upgrade(f"--set=image.tag={newest}", f"--set=migrations.revision={REVISION}")
+    server.helm("rollback", "prefect-server", revision)
+
+    assert version(server) == VERSION
+    assert_ran_once(server, run_id)
+    assert lost(before, kept(server)) == {}
+
+    with prefect_of(server.kubectl) as client:
+        assert run_etl(client, "2013-05-02").state_name == "Completed"
+    before, run_id = kept(server), begin_long_run(server)
+    server.upgrade(f"--set=image.tag={newest}", "--set=migrations.revision=")
+
+    assert version(server) == pinned.__version__
+    assert_ran_once(server, run_id)
+    after = kept(server)
+    record_property("rows kept through the upgrade", {t: len(ids) for t, ids in before.items()})
+    record_property("rows after it", {table: len(ids) for table, ids in after.items()})
+    assert lost(before, after) == {}
+    with prefect_of(server.kubectl) as client:
+        block = client.read_block_document_by_name("upgrade-test", "secret", include_secrets=True)
+    assert block.data == {"value": "kept through it all"}
