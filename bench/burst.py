@@ -11,7 +11,7 @@ from rich.console import Console
 
 from prefect_platform.cluster.kind import KindProvider
 from prefect_platform.kubectl import Kubectl
-from tests.cluster.burst import burst_without_api
+from tests.cluster.burst import burst, take_api_away
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cluster = os.environ.get("CLUSTER_NAME", "prefect-platform")
     kubectl = Kubectl(KindProvider(cluster).kubeconfig())
-    Console().print(burst_without_api(kubectl, arguments.runs, arguments.away))
+    Console().print(burst(kubectl, arguments.runs, lambda: take_api_away(kubectl, arguments.away)))
 
 
 if __name__ == "__main__":

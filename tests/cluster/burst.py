@@ -1,7 +1,8 @@
-"""Many runs at once, and an API that is away in the middle of them."""
+"""Many runs at once, and something that happens in the middle of them."""
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -46,35 +47,37 @@ class Outcome:
     ends: Counter[int]
     """By how often they logged that they are done."""
     begun_before: int
-    """Runs that had begun when the API went."""
+    """Runs that had begun when it happened."""
     complaints: list[str]
     """The state messages of runs that did not complete."""
 
 
-def burst_without_api(kubectl: Kubectl, runs: int, away: float) -> Outcome:
-    """Create `runs` runs, and take the API away for `away` seconds once some of them run.
-
-    A Job that fails ends the absence early: it has shown what there is to see.
-    """
-    scale = ("--namespace=prefect", "scale", "deployment/prefect-server")
+def burst(kubectl: Kubectl, runs: int, disturb: Callable[[], object]) -> Outcome:
+    """Create `runs` runs, call `disturb` once some of them run, and wait for the end of all."""
     with prefect_of(kubectl) as prefect:
         ids = _create(prefect, runs)
         eventually("a run begins", lambda: any(_begun(each) for each in _read(prefect, ids)))
         begun = sum(_begun(each) for each in _read(prefect, ids))
-    kubectl(*scale, "--replicas=0")
-    try:
-        gone = ("wait", "pod", f"--selector={_API}", "--for=delete", "--timeout=120s")
-        kubectl("--namespace=prefect", *gone)
-        poll(lambda: not _failed_jobs(kubectl), away, every=1)
-    finally:
-        kubectl(*scale, "--replicas=1")
-    back = ("rollout", "status", "deployment/prefect-server", "--timeout=300s")
-    kubectl("--namespace=prefect", *back)
+    disturb()
     with prefect_of(kubectl) as prefect:
         poll(
             lambda: not all(_ended(each) for each in _read(prefect, ids)), 300 + 10 * runs, every=2
         )
         return _outcome(kubectl, prefect, ids, begun)
+
+
+def take_api_away(kubectl: Kubectl, seconds: float) -> None:
+    """Scale the API to nothing for so long, or until a Job has failed, which shows enough."""
+    scale = ("--namespace=prefect", "scale", "deployment/prefect-server")
+    kubectl(*scale, "--replicas=0")
+    try:
+        gone = ("wait", "pod", f"--selector={_API}", "--for=delete", "--timeout=120s")
+        kubectl("--namespace=prefect", *gone)
+        poll(lambda: not _failed_jobs(kubectl), seconds, every=1)
+    finally:
+        kubectl(*scale, "--replicas=1")
+    back = ("rollout", "status", "deployment/prefect-server", "--timeout=300s")
+    kubectl("--namespace=prefect", *back)
 
 
 def _create(prefect: SyncPrefectClient, runs: int) -> list[UUID]:
