@@ -108,5 +108,7 @@ def ha_server(kubectl: Kubectl, values: Path) -> Iterator[Server]:
     try:
         yield server
     finally:
+        # Kubernetes never ends a rollout that is half way when its strategy becomes Recreate.
+        server("delete", "deployment", "--selector=app.kubernetes.io/instance=prefect-server")
         again = command("deploy")
         assert again.returncode == 0, again.stderr

@@ -16,6 +16,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 
+from prefect_platform.errors import PlatformError
 from tests.cluster.deployed import deploy_code, eventually, final, prefect_of, run_etl
 from tests.cluster.ha_server import Server
 from tests.cluster.older_prefect import REVISION, VERSION, load_older
@@ -71,10 +72,11 @@ def lost(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, i
 
 def says_how(server: Server) -> bool:
     """Return whether a pod of the older image names the revision to go back to."""
-    logs = server(
-        *("logs", "--selector=app.kubernetes.io/component=api", "--container=await-migrations"),
-        "--tail=-1",
-    )
+    waiting = ("--selector=app.kubernetes.io/component=api", "--container=await-migrations")
+    try:
+        logs = server("logs", *waiting, "--tail=-1")
+    except PlatformError:  # the container has not started
+        return False
     return f"migrations.revision={REVISION}" in logs
 
 
