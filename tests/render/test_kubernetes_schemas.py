@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from prefect_platform import toolchain
+from prefect_platform.errors import PlatformError
 from prefect_platform.toolchain import tool, version
 from tests.render.job_pods import created_job
 from tests.render.kubernetes_schemas import (
@@ -65,6 +67,20 @@ def jobs() -> dict[str, list[Object]]:
 @pytest.mark.parametrize("kubernetes", KUBERNETES)
 def test_every_version_accepts_every_rendered_object(kubernetes: str, tmp_path: Path) -> None:
     assert complaints(kubernetes, all_objects() | jobs(), tmp_path) == []
+
+
+def test_sources_that_are_not_the_pinned_ones_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downloaded = json.dumps({"Sum": "h1:another", "Dir": str(tmp_path)})
+    (tmp_path / "go").write_text(f"#!/bin/sh\necho '{downloaded}'\n")
+    (tmp_path / "go").chmod(0o755)
+    monkeypatch.setattr(toolchain, "go", lambda: tmp_path / "go")
+    schemas.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    with pytest.raises(PlatformError, match=r"k8s.io/kubernetes v\S+ has the checksum h1:another"):
+        schemas(NEWEST)
 
 
 def test_the_version_that_kind_runs_is_one_of_them() -> None:

@@ -34,11 +34,12 @@ def test_every_rendered_pod_is_of_a_component_that_is_listed() -> None:
 
 
 @each_component
-def test_a_component_is_of_its_kind_and_keeps_the_data_that_it_should(
+def test_a_component_is_of_its_kind_named_and_keeps_the_data_that_it_should(
     component: Component,
 ) -> None:
     for story, owners in owners_by_component()[component.name].items():
         for owner in owners:
+            assert owner["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"], story
             assert owner["kind"] == component.kind, story
             assert bool(owner["spec"].get("volumeClaimTemplates")) == component.keeps_data, story
 
@@ -226,7 +227,6 @@ def test_every_service_and_controller_selects_the_pods_of_its_own() -> None:
                 wanted = selector.get("matchLabels", selector).items()
                 selected = [each for each in labels if wanted <= each.items()]
                 assert len(selected) == 1, f"{story}: {item['kind']} {item['metadata']['name']}"
-                assert selected[0]["app.kubernetes.io/name"], story
 
 
 def test_every_object_but_a_job_pod_belongs_to_the_platform() -> None:
