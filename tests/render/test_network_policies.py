@@ -21,20 +21,6 @@ def ports(rules: list[Object]) -> set[object]:
     return {port["port"] for rule in rules for port in rule["ports"]}
 
 
-@pytest.mark.parametrize(
-    "story",
-    ["server", "server-external-host", "server-ha", "server-ha-external", "worker", "worker-local"],
-)
-def test_every_pod_is_under_a_policy_for_both_directions(story: str) -> None:
-    named = policies(story)
-    for item in objects(STORIES[story]):
-        if "template" in item.get("spec", {}):
-            labels = item["spec"]["template"]["metadata"]["labels"]
-            selector = named[labels["app.kubernetes.io/component"]]["podSelector"]["matchLabels"]
-            assert selector.items() <= labels.items()
-    assert all(spec["policyTypes"] == ["Ingress", "Egress"] for spec in named.values())
-
-
 def test_the_database_answers_api_and_migrations_alone_and_asks_nobody() -> None:
     database = policies("server")["database"]
     (rule,) = database["ingress"]

@@ -1,130 +1,232 @@
 """What every pod of the platform must hold to, whoever renders it."""
 
 import re
-from functools import cache
+from collections.abc import Iterator
 
 import pytest
 
-from tests.render.job_pods import created_job
+from tests.render.components import (
+    COMPONENTS,
+    Chart,
+    Component,
+    owners_by_component,
+    varied_owners,
+)
 from tests.render.rendering import STORIES, Object, all_objects, containers, find, objects
 
+_DIGEST = f"sha256:{'d' * 64}"
+_SECRET = re.compile(r"PASSWORD|SECRET_ACCESS|AUTH_STRING$|_KEY$|_KEY_ID$|TOKEN|CONNECTION_URL")
+_OURS = [(component, component.chart) for component in COMPONENTS if component.chart]
 
-@cache
-def pods() -> dict[str, Object]:
-    """Return every pod template, with its labels, by story and owner."""
-    found = {
-        f"{story}/{item['kind']}/{item['metadata']['name']}": item["spec"]["template"]
-        for story, items in all_objects().items()
-        for item in items
-        if "template" in item.get("spec", {})
-    }
-    found["worker-local/flow run"] = created_job(STORIES["worker-local"])["spec"]["template"]
-    return found
+each_component = pytest.mark.parametrize("component", COMPONENTS, ids=lambda each: each.name)
+each_of_a_chart = pytest.mark.parametrize(("component", "chart"), _OURS, ids=lambda each: each.name)
 
 
-def test_every_kind_of_pod_is_covered() -> None:
-    names = " ".join(pods())
-    for owner in (
-        "Deployment/prefect-server",
-        "Job/prefect-server-migrations",
-        "StatefulSet/prefect-server-database",
-        "Deployment/prefect-worker",
-        "StatefulSet/object-store",
-        "StatefulSet/warehouse",
-        "Job/publish-flights",
-        "flow run",
-    ):
-        assert owner in names
+def templates(component: Component) -> Iterator[tuple[str, Object]]:
+    """Return every pod template of a component, each with the story that renders it."""
+    for story, owners in owners_by_component()[component.name].items():
+        for owner in owners:
+            yield story, owner["spec"]["template"]
 
 
-def test_the_pod_security_standard_restricted_admits_every_pod() -> None:
-    for name, template in pods().items():
+def test_every_rendered_pod_is_of_a_component_that_is_listed() -> None:
+    assert set(owners_by_component()) == {component.name for component in COMPONENTS}
+
+
+@each_component
+def test_a_component_is_of_its_kind_named_and_keeps_the_data_that_it_should(
+    component: Component,
+) -> None:
+    for story, owners in owners_by_component()[component.name].items():
+        for owner in owners:
+            assert owner["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"], story
+            assert owner["kind"] == component.kind, story
+            assert bool(owner["spec"].get("volumeClaimTemplates")) == component.keeps_data, story
+
+
+@each_component
+def test_the_pod_security_standard_restricted_admits_its_pods(component: Component) -> None:
+    for story, template in templates(component):
         pod = template["spec"]
         context = pod["securityContext"]
-        assert context["runAsNonRoot"] is True, name
-        assert context["runAsUser"] > 0, name
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod), name
+        assert context["runAsNonRoot"] is True, story
+        assert context["runAsUser"] == context["runAsGroup"] == component.uid > 0, story
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, story
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod), story
         for volume in pod.get("volumes", []):
-            assert set(volume) - {"name"} <= {"emptyDir", "configMap", "secret"}, name
+            assert set(volume) - {"name"} <= {"emptyDir", "configMap", "secret"}, story
         for container in containers(pod):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
-            }, f"{name}: {container['name']}"
-            assert not any("hostPort" in port for port in container.get("ports", [])), name
+            }, f"{story}: {container['name']}"
+            assert not any("hostPort" in port for port in container.get("ports", [])), story
 
 
-def test_only_the_worker_has_a_token() -> None:
-    with_token = {
-        name for name, pod in pods().items() if pod["spec"]["automountServiceAccountToken"]
-    }
-    assert with_token == {
-        "worker/Deployment/prefect-worker",
-        "worker-local/Deployment/prefect-worker",
-    }
+@each_component
+def test_it_has_a_token_only_where_it_talks_to_kubernetes(component: Component) -> None:
+    for story, template in templates(component):
+        assert template["spec"]["automountServiceAccountToken"] is component.token, story
 
 
-def test_no_pod_gets_environment_variables_of_services() -> None:
+@each_component
+def test_it_gets_no_environment_variables_of_services(component: Component) -> None:
     # PREFECT_SERVER_DATABASE_PORT=tcp://... would be one of them.
-    for name, pod in pods().items():
-        assert pod["spec"]["enableServiceLinks"] is False, name
+    for story, template in templates(component):
+        assert template["spec"]["enableServiceLinks"] is False, story
 
 
-def test_every_container_requests_cpu_and_memory_and_limits_memory() -> None:
-    for name, pod in pods().items():
-        for container in containers(pod["spec"]):
+@each_component
+def test_it_requests_cpu_and_memory_and_limits_memory(component: Component) -> None:
+    for story, template in templates(component):
+        for container in containers(template["spec"]):
             resources = container["resources"]
-            assert {"cpu", "memory"} <= set(resources["requests"]), name
-            assert "memory" in resources["limits"], name
+            assert {"cpu", "memory"} <= set(resources["requests"]), story
+            assert "memory" in resources["limits"], story
 
 
-def test_every_writable_directory_is_bounded() -> None:
-    for name, pod in pods().items():
-        for volume in pod["spec"].get("volumes", []):
+@each_component
+def test_its_writable_directories_are_bounded(component: Component) -> None:
+    for story, template in templates(component):
+        for volume in template["spec"].get("volumes", []):
             if "emptyDir" in volume:
-                assert volume["emptyDir"]["sizeLimit"], name
+                assert volume["emptyDir"]["sizeLimit"], story
 
 
-def test_every_image_has_a_fixed_tag() -> None:
-    for name, pod in pods().items():
-        for container in containers(pod["spec"]):
-            assert re.search(r":(?!latest$)[\w.-]+$", container["image"]), name
-            assert container["imagePullPolicy"] == "IfNotPresent", name
+@each_component
+def test_its_images_have_a_fixed_tag(component: Component) -> None:
+    for story, template in templates(component):
+        for container in containers(template["spec"]):
+            assert re.search(r":(?!latest$)[\w.-]+$", container["image"]), story
+            assert container["imagePullPolicy"] == "IfNotPresent", story
 
 
-def test_no_variable_with_a_secret_name_has_a_literal_value() -> None:
-    secret = re.compile(r"PASSWORD|SECRET_ACCESS|AUTH_STRING$|_KEY$|_KEY_ID$|TOKEN|CONNECTION_URL")
-    for name, pod in pods().items():
-        for container in containers(pod["spec"]):
+@each_component
+def test_no_variable_with_a_secret_name_has_a_literal_value(component: Component) -> None:
+    for story, template in templates(component):
+        for container in containers(template["spec"]):
             for variable in container.get("env", []):
-                if secret.search(variable["name"]) and "SECRET_KEY" not in variable["name"]:
+                if _SECRET.search(variable["name"]) and "SECRET_KEY" not in variable["name"]:
                     assert "secretKeyRef" in variable.get("valueFrom", {}), (
-                        f"{name}: {variable['name']}"
+                        f"{story}: {variable['name']}"
                     )
 
 
-def test_every_long_running_container_has_probes_that_tolerate_load() -> None:
-    for name, pod in pods().items():
-        if pod["spec"].get("restartPolicy") == "Never":
+@each_component
+def test_the_probes_of_what_runs_for_long_tolerate_load(component: Component) -> None:
+    for story, template in templates(component):
+        if component.kind == "Job":
+            assert template["spec"]["restartPolicy"] == "Never", story
             continue
-        for container in pod["spec"]["containers"]:
+        for container in template["spec"]["containers"]:
             startup, readiness, liveness = (
                 container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")
             )
-            assert startup["periodSeconds"] <= 2, name
-            assert startup["periodSeconds"] * startup["failureThreshold"] >= 120, name
-            assert readiness["periodSeconds"] * readiness["failureThreshold"] >= 30, name
-            assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 60, name
+            assert startup["periodSeconds"] <= 2, story
+            assert startup["periodSeconds"] * startup["failureThreshold"] >= 120, story
+            assert readiness["periodSeconds"] * readiness["failureThreshold"] >= 30, story
+            assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 60, story
             for probe in (readiness, liveness):
-                assert probe["timeoutSeconds"] >= 5, name
+                assert probe["timeoutSeconds"] >= 5, story
 
 
-def test_every_pod_is_found_by_its_component() -> None:
-    for name, pod in pods().items():
-        assert pod["metadata"]["labels"]["app.kubernetes.io/component"], name
-        assert pod["metadata"]["labels"]["app.kubernetes.io/name"], name
+@pytest.mark.parametrize(
+    "component", [each for each in COMPONENTS if each.several], ids=lambda each: each.name
+)
+def test_in_mode_ha_no_rollout_drain_or_node_takes_its_last_pod(component: Component) -> None:
+    with_services = set(owners_by_component()["services"])  # which pods of their own tell mode ha
+    stories = owners_by_component()[component.name].keys() & with_services
+    assert stories
+    for story in stories:
+        budget = find(objects(STORIES[story]), "PodDisruptionBudget", component.name)["spec"]
+        for owner in owners_by_component()[component.name][story]:
+            selector = owner["spec"]["selector"]
+            assert owner["spec"]["strategy"] == {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+            }, story
+            assert budget == {"maxUnavailable": 1, "selector": selector}, story
+            assert [
+                (each["topologyKey"], each["labelSelector"])
+                for each in owner["spec"]["template"]["spec"]["topologySpreadConstraints"]
+            ] == [
+                ("kubernetes.io/hostname", selector),
+                ("topology.kubernetes.io/zone", selector),
+            ], story
+
+
+@each_of_a_chart
+def test_a_network_policy_selects_its_pods_in_both_directions(
+    component: Component, chart: Chart
+) -> None:
+    for story, owners in owners_by_component()[component.name].items():
+        policies = [item for item in objects(STORIES[story]) if item["kind"] == "NetworkPolicy"]
+        for owner in owners:
+            labels = owner["spec"]["template"]["metadata"]["labels"]
+            selecting = [
+                policy["spec"]["policyTypes"]
+                for policy in policies
+                if policy["metadata"]["namespace"] == owner["metadata"]["namespace"]
+                and policy["spec"]["podSelector"].get("matchLabels", {}).items() <= labels.items()
+            ]
+            assert selecting == [["Ingress", "Egress"]], f"{story}: {chart.name}"
+
+
+@each_of_a_chart
+def test_one_registry_serves_its_images(component: Component, chart: Chart) -> None:
+    mirror = {"global.imageRegistry": "mirror.example.org:5000/prefect"}
+    for owner in varied_owners(component, mirror):
+        for container in containers(owner["spec"]["template"]["spec"]):
+            registry = container["image"].rpartition("/")[0]
+            assert registry == "mirror.example.org:5000/prefect", chart
+
+
+@each_of_a_chart
+def test_a_digest_names_its_image_in_place_of_the_tag(component: Component, chart: Chart) -> None:
+    for owner in varied_owners(component, {f"{chart.image}.digest": _DIGEST}):
+        for container in containers(owner["spec"]["template"]["spec"]):
+            assert container["image"].endswith(f"@{_DIGEST}")
+
+
+@each_of_a_chart
+def test_it_is_pulled_with_the_named_secrets_and_runs_where_people_say(
+    component: Component, chart: Chart
+) -> None:
+    wanted: Object = {
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "batch", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+        "priorityClassName": "of-our-own",
+    }
+    secrets = [{"name": "registry-login"}]
+    for owner in varied_owners(
+        component,
+        {
+            "global.imagePullSecrets": secrets,
+            f"{chart.pod}.annotations": {"example.org/scrape": "true"},
+            **{f"{chart.pod}.{key}": value for key, value in wanted.items()},
+        },
+    ):
+        template = owner["spec"]["template"]
+        assert template["metadata"]["annotations"]["example.org/scrape"] == "true"
+        assert template["spec"]["imagePullSecrets"] == secrets
+        assert wanted.items() <= template["spec"].items()
+
+
+def test_every_service_and_controller_selects_the_pods_of_its_own() -> None:
+    for story, rendered in all_objects().items():
+        labels = [
+            item["spec"]["template"]["metadata"]["labels"]
+            for item in rendered
+            if "template" in item.get("spec", {})
+        ]
+        for item in rendered:
+            if item["kind"] in {"Service", "Deployment", "StatefulSet"}:
+                selector = item["spec"]["selector"]
+                wanted = selector.get("matchLabels", selector).items()
+                selected = [each for each in labels if wanted <= each.items()]
+                assert len(selected) == 1, f"{story}: {item['kind']} {item['metadata']['name']}"
 
 
 def test_every_object_but_a_job_pod_belongs_to_the_platform() -> None:
@@ -134,56 +236,6 @@ def test_every_object_but_a_job_pod_belongs_to_the_platform() -> None:
             assert labels["app.kubernetes.io/part-of"] == "prefect-platform", (
                 f"{story}: {item['kind']} {item['metadata']['name']}"
             )
-
-
-@pytest.mark.parametrize("story", ["server", "server-ha", "worker", "data-local"])
-def test_every_service_and_controller_selects_the_pods_of_its_own(story: str) -> None:
-    rendered = all_objects()[story]
-    templates = [
-        item["spec"]["template"] for item in rendered if "template" in item.get("spec", {})
-    ]
-    for item in rendered:
-        if item["kind"] not in {"Service", "Deployment", "StatefulSet"}:
-            continue
-        selector = item["spec"]["selector"]
-        wanted = selector.get("matchLabels", selector).items()
-        selected = [pod for pod in templates if wanted <= pod["metadata"]["labels"].items()]
-        assert len(selected) == 1, f"{item['kind']} {item['metadata']['name']}"
-
-
-@pytest.mark.parametrize(
-    ("story", "component", "owner"),
-    [
-        ("server", "api", "Deployment"),
-        ("server", "migrations", "Job"),
-        ("server", "database.embedded", "StatefulSet"),
-        ("server-ha", "redis.embedded", "StatefulSet"),
-        ("server-ha", "services", "Deployment"),
-        ("worker", "worker", "Deployment"),
-        ("worker", "jobs", "flow run"),
-    ],
-)
-def test_people_say_where_pods_run_and_annotate_them(
-    story: str, component: str, owner: str
-) -> None:
-    wanted: Object = {
-        "nodeSelector": {"disk": "fast"},
-        "tolerations": [{"key": "batch", "operator": "Exists"}],
-        "affinity": {"podAntiAffinity": {}},
-        "priorityClassName": "of-our-own",
-    }
-    given = {f"{component}.{key}": value for key, value in wanted.items()}
-    given[f"{component}.annotations"] = {"example.org/scrape": "true"}
-    changed = STORIES[story].with_values(given)
-    found = (
-        created_job(changed)
-        if owner == "flow run"
-        else find(objects(changed), owner, component.partition(".")[0])
-    )
-
-    template = found["spec"]["template"]
-    assert template["metadata"]["annotations"]["example.org/scrape"] == "true"
-    assert wanted.items() <= template["spec"].items()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,12 +86,13 @@ def test_a_full_disk_is_refused_before_anything_is_built(
 
 
 @pytest.fixture
-def no_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the cache of a machine whose PATH has no Go."""
-    toolchain._go.cache_clear()
+def no_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Yield the cache of a machine whose PATH has no Go."""
+    toolchain.go.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "prefect-platform"
+    yield tmp_path / "cache" / "prefect-platform"
+    toolchain.go.cache_clear()
 
 
 def _fake_go(folder: Path, printed: str) -> None:
@@ -114,12 +116,12 @@ def test_without_a_go_that_is_new_enough_the_pinned_one_is_taken(
     installed = no_go / f"go-{_pinned_go()}" / "go" / "bin" / "go"
     installed.parent.mkdir(parents=True)
     installed.touch()
-    assert toolchain._go() == installed
+    assert toolchain.go() == installed
 
 
 def test_a_go_on_path_that_is_new_enough_is_taken(no_go: Path, tmp_path: Path) -> None:
     _fake_go(tmp_path / "bin", "go1.99.0")
-    assert toolchain._go() == tmp_path / "bin" / "go"
+    assert toolchain.go() == tmp_path / "bin" / "go"
     assert not no_go.exists()
 
 
@@ -138,5 +140,5 @@ def test_an_index_that_does_not_answer_is_told_and_leaves_nothing(
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("UV_NO_CACHE", "1")
     with pytest.raises(PlatformError, match=f"Go {re.escape(_pinned_go())} cannot be installed"):
-        toolchain._go()
+        toolchain.go()
     assert [path for path in no_go.iterdir() if path.name != ".lock"] == []

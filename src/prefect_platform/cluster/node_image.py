@@ -117,8 +117,7 @@ def node_image() -> NodeImage:
     archive = cache_directory() / "node-images" / f"{tag}.tar"
     if not archive.exists():
         ensure_packages("mmdebstrap", "gcc", "libc6-dev", "libseccomp-dev", "pkg-config", "zstd")
-        names = {*_NODE_PROGRAMS, *(c.program for c in _COMPONENTS if c.program in TOOLS)}
-        programs = {name: tool(name) for name in sorted(names)}
+        programs = {name: tool(name) for name in _programs()}
         archive.parent.mkdir(parents=True, exist_ok=True)
         with (
             step(f"Assemble the node image of Kubernetes {version('kubelet')}"),
@@ -128,10 +127,16 @@ def node_image() -> NodeImage:
     return NodeImage(reference, archive)
 
 
+def _programs() -> list[str]:
+    """Return the names of all tools that the image holds."""
+    return sorted({*_NODE_PROGRAMS, *(c.program for c in _COMPONENTS if c.program in TOOLS)})
+
+
 def _fingerprint() -> str:
     """Return a checksum of all that the image is made from, Debian's own updates aside."""
     code = [Path(__file__), Path(image_archive.__file__)]
-    pins = [path for name in ("go.mod", "go.sum") for path in MODULES.glob(f"*/{name}")]
+    modules = {MODULES / TOOLS[name].module for name in _programs()}
+    pins = [module / name for module in modules for name in ("go.mod", "go.sum")]
     sources = [path for path in _SOURCE.rglob("*") if path.is_file()]
     digest = hashlib.sha256()
     for path in sorted([*code, *pins, *sources]):

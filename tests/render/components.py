@@ -1,0 +1,111 @@
+"""Every component that has pods, and what is expected of them; a new one is one entry here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from tests.render.job_pods import created_job
+from tests.render.rendering import STORIES, Object, Story, all_objects, objects
+
+LABEL = "app.kubernetes.io/component"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The chart that a component belongs to, and the keys of its values that it hears."""
+
+    name: str
+    pod: str  # below it stands where the pods run
+    image: str = "image"
+
+
+@dataclass(frozen=True)
+class Component:
+    """What is expected of the pods with the label app.kubernetes.io/component=`name`.
+
+    In mode ha a component with `several` pods has a disruption budget, is spread over nodes and
+    zones, and is rolled out without a gap. One without a chart comes from a folder of manifests.
+    """
+
+    name: str
+    kind: Literal["Deployment", "StatefulSet", "Job"]
+    uid: int
+    chart: Chart | None = None
+    token: bool = False
+    keeps_data: bool = False
+    several: bool = False
+
+
+def _server(pod: str, image: str = "image") -> Chart:
+    return Chart("prefect-server", pod, image)
+
+
+def _worker(pod: str, image: str = "image") -> Chart:
+    return Chart("prefect-worker", pod, image)
+
+
+COMPONENTS = [
+    Component("api", "Deployment", 1000, _server("api"), several=True),
+    Component("services", "Deployment", 1000, _server("services"), several=True),
+    Component("migrations", "Job", 1000, _server("migrations")),
+    Component(
+        "database",
+        "StatefulSet",
+        999,
+        _server("database.embedded", "database.embedded.image"),
+        keeps_data=True,
+    ),
+    Component(
+        "redis",
+        "StatefulSet",
+        999,
+        _server("redis.embedded", "redis.embedded.image"),
+        keeps_data=True,
+    ),
+    Component("worker", "Deployment", 1000, _worker("worker"), token=True),
+    Component("flow-run", "Job", 1000, _worker("jobs", "jobs.image")),
+    Component("object-store", "StatefulSet", 1000, keeps_data=True),
+    Component("warehouse", "StatefulSet", 999, keeps_data=True),
+    Component("publish-flights", "Job", 1000),
+]
+
+
+def pod_owners(story: Story) -> list[Object]:
+    """Return the objects of a story that make pods, with the Job that its worker makes of a run."""
+    owners = [item for item in objects(story) if "template" in item.get("spec", {})]
+    return [*owners, created_job(story)] if story.chart == "prefect-worker" else owners
+
+
+@cache
+def owners_by_component() -> Mapping[str, Mapping[str, list[Object]]]:
+    """Return every object of every story that makes pods, by component and story."""
+    found: dict[str, dict[str, list[Object]]] = {}
+    for name, items in all_objects().items():
+        owners = (
+            pod_owners(STORIES[name])
+            if name in STORIES
+            else [item for item in items if "template" in item.get("spec", {})]
+        )
+        for owner in owners:
+            component = owner["spec"]["template"]["metadata"]["labels"][LABEL]
+            found.setdefault(component, {}).setdefault(name, []).append(owner)
+    return found
+
+
+def story_to_vary(component: Component) -> Story:
+    """Return a story of the component's chart that renders it and leaves the values alone."""
+    return next(
+        STORIES[name]
+        for name in owners_by_component()[component.name]
+        if name in STORIES and not STORIES[name].files
+    )
+
+
+def varied_owners(component: Component, values: Mapping[str, object]) -> list[Object]:
+    """Return the objects that make the component's pods when somebody sets `values`."""
+    return [
+        owner
+        for owner in pod_owners(story_to_vary(component).with_values(values))
+        if owner["spec"]["template"]["metadata"]["labels"][LABEL] == component.name
+    ]
