@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tests.render.job_pods import created_job
-from tests.render.rendering import STORIES, Object, Story, containers, objects
+from tests.render.rendering import STORIES, Object, Story, containers, objects, pod_of
 
 _DIGEST = f"sha256:{'d' * 64}"
 _PREFIXES = {
@@ -15,10 +15,10 @@ _PREFIXES = {
 
 def pods(story: Story) -> list[Object]:
     """Return the spec of each pod that a story makes, a flow run's with those of a worker."""
-    owners = [item for item in objects(story) if "template" in item.get("spec", {})]
+    owners = objects(story)
     if story.chart == "prefect-worker":
-        owners.append(created_job(story))
-    return [owner["spec"]["template"]["spec"] for owner in owners]
+        owners = [*owners, created_job(story)]
+    return [pod["spec"] for owner in owners if (pod := pod_of(owner))]
 
 
 def images(story: Story) -> set[str]:

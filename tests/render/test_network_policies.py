@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.render.rendering import STORIES, Object, objects
+from tests.render.rendering import STORIES, Object, objects, pod_of
 
 DNS = {53}
 
@@ -28,8 +28,8 @@ def ports(rules: list[Object]) -> set[object]:
 def test_every_pod_is_under_a_policy_for_both_directions(story: str) -> None:
     named = policies(story)
     for item in objects(STORIES[story]):
-        if "template" in item.get("spec", {}):
-            labels = item["spec"]["template"]["metadata"]["labels"]
+        if pod := pod_of(item):
+            labels = pod["metadata"]["labels"]
             selector = named[labels["app.kubernetes.io/component"]]["podSelector"]["matchLabels"]
             assert selector.items() <= labels.items()
     assert all(spec["policyTypes"] == ["Ingress", "Egress"] for spec in named.values())

@@ -6,19 +6,29 @@ from functools import cache
 import pytest
 
 from tests.render.job_pods import created_job
-from tests.render.rendering import STORIES, Object, all_objects, containers, find, objects
+from tests.render.rendering import (
+    STORIES,
+    Object,
+    all_objects,
+    containers,
+    find,
+    objects,
+    pod_of,
+)
 
 
 @cache
 def pods() -> dict[str, Object]:
     """Return every pod template, with its labels, by story and owner."""
     found = {
-        f"{story}/{item['kind']}/{item['metadata']['name']}": item["spec"]["template"]
+        f"{story}/{item['kind']}/{item['metadata']['name']}": pod
         for story, items in all_objects().items()
         for item in items
-        if "template" in item.get("spec", {})
+        if (pod := pod_of(item))
     }
-    found["worker-local/flow run"] = created_job(STORIES["worker-local"])["spec"]["template"]
+    for story, pool in (("worker-local", "default"), ("worker-production", "heavy")):
+        job = created_job(STORIES[story], pool)
+        found[f"{story}/flow run in {pool}"] = job["spec"]["template"]
     return found
 
 
@@ -28,7 +38,9 @@ def test_every_kind_of_pod_is_covered() -> None:
         "Deployment/prefect-server",
         "Job/prefect-server-migrations",
         "StatefulSet/prefect-server-database",
-        "Deployment/prefect-worker",
+        "Deployment/prefect-worker-default",
+        "Deployment/prefect-worker-heavy",
+        "Pod/prefect-worker-default-test",
         "StatefulSet/object-store",
         "StatefulSet/warehouse",
         "Job/publish-flights",
@@ -60,10 +72,7 @@ def test_only_the_worker_has_a_token() -> None:
     with_token = {
         name for name, pod in pods().items() if pod["spec"]["automountServiceAccountToken"]
     }
-    assert with_token == {
-        "worker/Deployment/prefect-worker",
-        "worker-local/Deployment/prefect-worker",
-    }
+    assert with_token == {name for name in pods() if "/Deployment/prefect-worker-" in name}
 
 
 def test_no_pod_gets_environment_variables_of_services() -> None:
@@ -136,7 +145,7 @@ def test_every_object_but_a_job_pod_belongs_to_the_platform() -> None:
             )
 
 
-@pytest.mark.parametrize("story", ["server", "server-ha", "worker", "data-local"])
+@pytest.mark.parametrize("story", ["server", "server-ha", "worker", "worker-pools", "data-local"])
 def test_every_service_and_controller_selects_the_pods_of_its_own(story: str) -> None:
     rendered = all_objects()[story]
     templates = [
