@@ -94,7 +94,10 @@ def _evidence(kubectl: Kubectl) -> Iterator[tuple[str, str]]:
     for namespace in _NAMESPACES:
         events = kubectl(f"--namespace={namespace}", "get", "events", "--sort-by=.lastTimestamp")
         yield f"events in {namespace}", "\n".join(events.splitlines()[-30:])
-    for name in ("prefect/deployment/prefect-server", "prefect-workers/deployment/prefect-worker"):
+    for name in (
+        "prefect/deployment/prefect-server",
+        "prefect-workers/deployment/prefect-worker-default",
+    ):
         namespace, _, workload = name.partition("/")
         yield (
             f"logs of {workload}",

@@ -9,6 +9,7 @@ from pytest_kind.cluster import KindCluster
 from prefect_platform.deploy.releases import installed
 from tests.cluster.deployed import CLUSTER, DEPLOYMENT, Platform, command, restricted_pod
 
+_WORKER = "prefect-worker-default"
 _BROKEN = restricted_pod(
     "broken", "data", {"image": "missing.invalid/none:1", "imagePullPolicy": "Never"}
 )
@@ -50,13 +51,13 @@ def test_the_same_cluster_by_its_kubeconfig_context_needs_no_change(platform: Pl
 
 
 def test_an_object_that_somebody_deleted_comes_back(platform: Platform) -> None:
-    platform.kubectl("--namespace=prefect-workers", "delete", "deployment", "prefect-worker")
+    platform.kubectl("--namespace=prefect-workers", "delete", "deployment", _WORKER)
 
     again = command("deploy")
 
     assert again.returncode == 0, again.stderr
     assert "Nothing changed" not in again.stdout
-    platform.kubectl("--namespace=prefect-workers", "get", "deployment", "prefect-worker")
+    platform.kubectl("--namespace=prefect-workers", "get", "deployment", _WORKER)
 
 
 def test_what_people_know_of_kind_works(kind_cluster: KindCluster) -> None:

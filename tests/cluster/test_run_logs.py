@@ -32,7 +32,7 @@ def test_structured_logs_of_a_run_outlive_its_pod(
     platform.kubectl(in_jobs, "delete", "job", selector, "--cascade=foreground")
     assert not platform.kubectl(in_jobs, "get", "pods", selector, "--output=name")
 
-    said = [record for record in records if record["message"] == "the answer is 42"]
+    said = [record for record in records if record.get("message") == "the answer is 42"]
     assert [record["flow_run_id"] for record in said] == [str(run.id)]
     of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
     assert "the answer is 42" in [line.message for line in prefect.read_logs(of_run)]

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Literal
 
 from tests.render.job_pods import created_job
-from tests.render.rendering import STORIES, Object, Story, all_objects, objects
+from tests.render.rendering import STORIES, Object, Story, all_objects, find, objects, pod_of
 
 LABEL = "app.kubernetes.io/component"
 
@@ -29,7 +29,7 @@ class Component:
     """
 
     name: str
-    kind: Literal["Deployment", "StatefulSet", "Job"]
+    kind: Literal["Deployment", "StatefulSet", "Job", "Pod"]
     uid: int
     chart: Chart | None = None
     token: bool = False
@@ -65,30 +65,42 @@ COMPONENTS = [
     ),
     Component("worker", "Deployment", 1000, _worker("worker"), token=True),
     Component("flow-run", "Job", 1000, _worker("jobs", "jobs.image")),
+    Component("release-test", "Pod", 1000, _worker("worker")),
     Component("object-store", "StatefulSet", 1000, keeps_data=True),
     Component("warehouse", "StatefulSet", 999, keeps_data=True),
     Component("publish-flights", "Job", 1000),
 ]
 
 
+def pods_of(owner: Object) -> Object:
+    """Return the pod that `owner` is, or the template of those that it makes."""
+    pod = pod_of(owner)
+    assert pod is not None
+    return pod
+
+
 def pod_owners(story: Story) -> list[Object]:
-    """Return the objects of a story that make pods, with the Job that its worker makes of a run."""
-    owners = [item for item in objects(story) if "template" in item.get("spec", {})]
-    return [*owners, created_job(story)] if story.chart == "prefect-worker" else owners
+    """Return what is or makes pods in a story, with the Job that a worker makes in each pool."""
+    owners = [item for item in objects(story) if pod_of(item)]
+    if story.chart == "prefect-worker":
+        templates = find(objects(story), "ConfigMap", "work-pool")["data"]
+        pools = [name.removesuffix(".json") for name in templates if name.endswith(".json")]
+        owners += [created_job(story, pool) for pool in pools]
+    return owners
 
 
 @cache
 def owners_by_component() -> Mapping[str, Mapping[str, list[Object]]]:
-    """Return every object of every story that makes pods, by component and story."""
+    """Return every object of every story that is or makes pods, by component and story."""
     found: dict[str, dict[str, list[Object]]] = {}
     for name, items in all_objects().items():
         owners = (
             pod_owners(STORIES[name])
             if name in STORIES
-            else [item for item in items if "template" in item.get("spec", {})]
+            else [item for item in items if pod_of(item)]
         )
         for owner in owners:
-            component = owner["spec"]["template"]["metadata"]["labels"][LABEL]
+            component = pods_of(owner)["metadata"]["labels"][LABEL]
             found.setdefault(component, {}).setdefault(name, []).append(owner)
     return found
 
@@ -107,5 +119,5 @@ def varied_owners(component: Component, values: Mapping[str, object]) -> list[Ob
     return [
         owner
         for owner in pod_owners(story_to_vary(component).with_values(values))
-        if owner["spec"]["template"]["metadata"]["labels"][LABEL] == component.name
+        if pods_of(owner)["metadata"]["labels"][LABEL] == component.name
     ]

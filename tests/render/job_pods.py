@@ -24,15 +24,14 @@ AUTH_STRING = "admin:never-in-a-job"
 _API_URL = "http://prefect-server.prefect.svc.cluster.local:4200/api"
 
 
-def base_job_template(story: Story) -> dict[str, Any]:
+def base_job_template(story: Story, pool: str = "default") -> dict[str, Any]:
     """Return the pool's template out of the ConfigMap, as the configuration step reads it."""
     data = find(objects(story), "ConfigMap", "work-pool")["data"]
-    assert [name for name in data if name.endswith(".json")] == ["default.json"]
-    template: dict[str, Any] = json.loads(data["default.json"])
+    template: dict[str, Any] = json.loads(data[f"{pool}.json"])
     return template
 
 
-def created_job(story: Story, **job_variables: object) -> Object:
+def created_job(story: Story, pool: str = "default", /, **job_variables: object) -> Object:
     """Return the Job that a worker with the rendered environment sends to Kubernetes."""
     sent: list[Object] = []
 
@@ -45,7 +44,7 @@ def created_job(story: Story, **job_variables: object) -> Object:
             return V1Job()
 
     with (
-        patch.dict(os.environ, _integration_settings(story)),
+        patch.dict(os.environ, _integration_settings(story, pool)),
         patch.object(prefect_kubernetes.worker, "BatchV1Api", Recorder),
         temporary_settings(
             {
@@ -55,15 +54,17 @@ def created_job(story: Story, **job_variables: object) -> Object:
             }
         ),
     ):
-        asyncio.run(_submit(base_job_template(story), job_variables))
+        asyncio.run(_submit(pool, base_job_template(story, pool), job_variables))
     return sent[0]
 
 
-async def _submit(template: dict[str, Any], job_variables: dict[str, object]) -> None:
+async def _submit(
+    pool_name: str, template: dict[str, Any], job_variables: dict[str, object]
+) -> None:
     flow = Flow(name="etl-daily", labels={})
     run = FlowRun(id=uuid4(), flow_id=flow.id, name="quiet-otter", deployment_id=uuid4())
     pool = WorkPool(
-        name="default",
+        name=pool_name,
         type="kubernetes",
         base_job_template=template,
         default_queue_id=uuid4(),
@@ -72,12 +73,13 @@ async def _submit(template: dict[str, Any], job_variables: dict[str, object]) ->
         template, job_variables
     )
     configuration.prepare_for_flow_run(run, flow=flow, work_pool=pool, worker_name="worker-0")
-    await KubernetesWorker(work_pool_name="default")._create_job(configuration, client=None)
+    await KubernetesWorker(work_pool_name=pool_name)._create_job(configuration, client=None)
 
 
-def _integration_settings(story: Story) -> dict[str, str]:
+def _integration_settings(story: Story, pool: str) -> dict[str, str]:
     """Return what the worker's pod sets for prefect-kubernetes, which reads it from the process."""
-    pod = find(objects(story), "Deployment", "worker")["spec"]["template"]["spec"]
+    worker = find(objects(story), "Deployment", "worker", pool=pool)
+    pod = worker["spec"]["template"]["spec"]
     return {
         variable["name"]: variable["value"]
         for variable in pod["containers"][0]["env"]

@@ -95,9 +95,27 @@ STORIES = {
         {"image.tag": "0123456789ab"},
     ),
     "worker": Story("prefect-worker", "prefect-workers", values=_WORKER_TAGS),
-    "worker-local": Story(
-        "prefect-worker", "prefect-workers", (LOCAL / "worker.yaml",), _WORKER_TAGS
+    "worker-pools": Story(
+        "prefect-worker",
+        "prefect-workers",
+        values={
+            **_WORKER_TAGS,
+            "pools.etl": {"jobs": {"image": {"tag": "ba9876543210"}}, "worker": {"limit": 3}},
+            "worker.logFormat": "json",
+            "jobs.logFormat": "json",
+            "jobs.createNamespace": True,
+            "priorityClass.create": True,
+        },
     ),
+    **{
+        f"worker-{name}": Story(
+            "prefect-worker",
+            "prefect-workers",
+            (ENVIRONMENTS / name / "worker.yaml",),
+            _WORKER_TAGS,
+        )
+        for name in ("local", "staging", "production")
+    },
 }
 
 
@@ -134,16 +152,22 @@ def all_objects() -> dict[str, list[Object]]:
     return rendered
 
 
-def find(rendered: list[Object], kind: str, component: str) -> Object:
-    """Return the one object of a kind that a component has."""
+def find(rendered: list[Object], kind: str, component: str, *, pool: str = "") -> Object:
+    """Return the one object of a kind that a component has; with `pool`, in that work pool."""
     found = [
         item
         for item in rendered
         if item["kind"] == kind
         and item["metadata"]["labels"]["app.kubernetes.io/component"] == component
+        and pool in {"", item["metadata"]["labels"].get("prefect.io/work-pool-name")}
     ]
     assert len(found) == 1, f"{len(found)} objects of kind {kind} for {component}"
     return found[0]
+
+
+def pod_of(item: Object) -> Object | None:
+    """Return the pod, with its labels, that an object is or makes."""
+    return item if item["kind"] == "Pod" else item.get("spec", {}).get("template")
 
 
 def containers(pod: Object) -> Iterator[Object]:

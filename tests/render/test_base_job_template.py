@@ -141,3 +141,51 @@ def test_the_job_runs_under_the_account_without_a_token() -> None:
     pod = job["spec"]["template"]["spec"]
     assert pod["serviceAccountName"] == account["metadata"]["name"]
     assert pod["automountServiceAccountToken"] is False
+
+
+def test_people_mount_volumes_of_their_own_into_job_pods() -> None:
+    volume = {"name": "certificates", "configMap": {"name": "our-authority"}}
+    mount = {"name": "certificates", "mountPath": "/etc/our-authority", "readOnly": True}
+    pod = created_job(
+        LOCAL.with_values({"jobs.extraVolumes": [volume], "jobs.extraVolumeMounts": [mount]})
+    )["spec"]["template"]["spec"]
+
+    assert [each["name"] for each in pod["volumes"]] == ["tmp", "certificates"]
+    assert mount in pod["containers"][0]["volumeMounts"]
+
+
+def test_people_lay_single_fields_over_the_template() -> None:
+    variable = {"title": "Architecture", "type": "string", "default": "arm64"}
+    manifest = {
+        "metadata": {"annotations": {"example.org/owner": "data"}},
+        "spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/arch": "{{ arch }}"}}}},
+    }
+    changed = LOCAL.with_values(
+        {
+            "jobs.template": {
+                "job_configuration": {"job_manifest": manifest},
+                "variables": {
+                    "properties": {"arch": variable, "cpu_request": {"default": "300m"}},
+                },
+            }
+        }
+    )
+    job, chosen = created_job(changed), created_job(changed, arch="amd64")
+
+    assert job["metadata"]["annotations"]["example.org/owner"] == "data"
+    spec = job["spec"]["template"]["spec"]
+    assert spec["nodeSelector"] == {"kubernetes.io/arch": "arm64"}
+    assert spec["containers"][0]["resources"]["requests"]["cpu"] == "300m"
+    assert chosen["spec"]["template"]["spec"]["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+
+    def without_overrides(template: Object) -> Object:
+        template["variables"]["properties"].pop("arch", None)
+        template["variables"]["properties"]["cpu_request"].pop("default")
+        template["job_configuration"]["job_manifest"]["metadata"].pop("annotations", None)
+        spec = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+        spec.pop("nodeSelector", None)
+        return template
+
+    assert without_overrides(base_job_template(changed)) == without_overrides(
+        base_job_template(LOCAL)
+    )

@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from prefect_platform import toolchain
 from prefect_platform.errors import PlatformError
 from prefect_platform.toolchain import tool, version
-from tests.render.job_pods import created_job
+from tests.render.components import pod_owners
 from tests.render.kubernetes_schemas import (
     CUSTOM_RESOURCE_SCHEMAS,
     CUSTOM_RESOURCES,
@@ -52,15 +53,15 @@ def complaints(kubernetes: str, items: Mapping[str, list[Object]], folder: Path)
 
 
 def jobs() -> dict[str, list[Object]]:
-    """Return the Job of a run, by the story of its worker."""
-    found = {}
+    """Return the Job of a run in each pool, by the story of its workers."""
+    found: dict[str, list[Object]] = {}
     for name, story in STORIES.items():
         if story.chart == "prefect-worker":
-            job = copy.deepcopy(created_job(story))
+            runs = [copy.deepcopy(each) for each in pod_owners(story) if each["kind"] == "Job"]
             # The worker insists on these two in the wrong place; the server drops them.
-            for field in ("parallelism", "completions"):
+            for job, field in product(runs, ("parallelism", "completions")):
                 assert job["spec"]["template"]["spec"].pop(field) == 1
-            found[f"{name}-run"] = [job]
+            found[f"{name}-run"] = runs
     return found
 
 

@@ -10,6 +10,7 @@ from tests.render.components import (
     Chart,
     Component,
     owners_by_component,
+    pods_of,
     varied_owners,
 )
 from tests.render.rendering import STORIES, Object, all_objects, containers, find, objects
@@ -26,7 +27,7 @@ def templates(component: Component) -> Iterator[tuple[str, Object]]:
     """Return every pod template of a component, each with the story that renders it."""
     for story, owners in owners_by_component()[component.name].items():
         for owner in owners:
-            yield story, owner["spec"]["template"]
+            yield story, pods_of(owner)
 
 
 def test_every_rendered_pod_is_of_a_component_that_is_listed() -> None:
@@ -39,7 +40,7 @@ def test_a_component_is_of_its_kind_named_and_keeps_the_data_that_it_should(
 ) -> None:
     for story, owners in owners_by_component()[component.name].items():
         for owner in owners:
-            assert owner["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"], story
+            assert pods_of(owner)["metadata"]["labels"]["app.kubernetes.io/name"], story
             assert owner["kind"] == component.kind, story
             assert bool(owner["spec"].get("volumeClaimTemplates")) == component.keeps_data, story
 
@@ -116,7 +117,7 @@ def test_no_variable_with_a_secret_name_has_a_literal_value(component: Component
 @each_component
 def test_the_probes_of_what_runs_for_long_tolerate_load(component: Component) -> None:
     for story, template in templates(component):
-        if component.kind == "Job":
+        if component.kind in {"Job", "Pod"}:
             assert template["spec"]["restartPolicy"] == "Never", story
             continue
         for container in template["spec"]["containers"]:
@@ -149,7 +150,7 @@ def test_in_mode_ha_no_rollout_drain_or_node_takes_its_last_pod(component: Compo
             assert budget == {"maxUnavailable": 1, "selector": selector}, story
             assert [
                 (each["topologyKey"], each["labelSelector"])
-                for each in owner["spec"]["template"]["spec"]["topologySpreadConstraints"]
+                for each in pods_of(owner)["spec"]["topologySpreadConstraints"]
             ] == [
                 ("kubernetes.io/hostname", selector),
                 ("topology.kubernetes.io/zone", selector),
@@ -163,7 +164,7 @@ def test_a_network_policy_selects_its_pods_in_both_directions(
     for story, owners in owners_by_component()[component.name].items():
         policies = [item for item in objects(STORIES[story]) if item["kind"] == "NetworkPolicy"]
         for owner in owners:
-            labels = owner["spec"]["template"]["metadata"]["labels"]
+            labels = pods_of(owner)["metadata"]["labels"]
             selecting = [
                 policy["spec"]["policyTypes"]
                 for policy in policies
@@ -177,7 +178,7 @@ def test_a_network_policy_selects_its_pods_in_both_directions(
 def test_one_registry_serves_its_images(component: Component, chart: Chart) -> None:
     mirror = {"global.imageRegistry": "mirror.example.org:5000/prefect"}
     for owner in varied_owners(component, mirror):
-        for container in containers(owner["spec"]["template"]["spec"]):
+        for container in containers(pods_of(owner)["spec"]):
             registry = container["image"].rpartition("/")[0]
             assert registry == "mirror.example.org:5000/prefect", chart
 
@@ -185,7 +186,7 @@ def test_one_registry_serves_its_images(component: Component, chart: Chart) -> N
 @each_of_a_chart
 def test_a_digest_names_its_image_in_place_of_the_tag(component: Component, chart: Chart) -> None:
     for owner in varied_owners(component, {f"{chart.image}.digest": _DIGEST}):
-        for container in containers(owner["spec"]["template"]["spec"]):
+        for container in containers(pods_of(owner)["spec"]):
             assert container["image"].endswith(f"@{_DIGEST}")
 
 
@@ -208,7 +209,7 @@ def test_it_is_pulled_with_the_named_secrets_and_runs_where_people_say(
             **{f"{chart.pod}.{key}": value for key, value in wanted.items()},
         },
     ):
-        template = owner["spec"]["template"]
+        template = pods_of(owner)
         assert template["metadata"]["annotations"]["example.org/scrape"] == "true"
         assert template["spec"]["imagePullSecrets"] == secrets
         assert wanted.items() <= template["spec"].items()

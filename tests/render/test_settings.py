@@ -11,10 +11,11 @@ from prefect.settings.models.root import Settings
 from prefect_kubernetes.settings import KubernetesSettings  # type: ignore[import-untyped]
 from pydantic import AliasChoices
 
-from tests.render.rendering import all_objects, containers
+from tests.render.rendering import all_objects, containers, pod_of
 
 # Read without a settings model; each with the place that reads it.
 READ_BY_GETENV = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "prefect/logging/configuration.py",
     "PREFECT_SERVER_ENCRYPTION_KEY": "prefect/server/utilities/encryption.py",
 }
 _REDIS_MODELS = [
@@ -53,8 +54,8 @@ def test_every_rendered_setting_is_read_by_the_pinned_prefect(known: set[str]) -
         variable["name"]
         for items in all_objects().values()
         for item in items
-        if "template" in item.get("spec", {})
-        for container in containers(item["spec"]["template"]["spec"])
+        if (pod := pod_of(item))
+        for container in containers(pod["spec"])
         for variable in container.get("env", [])
         if variable["name"].startswith("PREFECT_")
     }

@@ -16,6 +16,7 @@ _OTHER_STRINGS = {
     "pullPolicy": "Always",
     "mode": "external",
     "logLevel": "DEBUG",
+    "logFormat": "json",
     "apiUrl": "https://prefect.example.org/api",
     "url": "https://prefect.example.org/api",
     "digest": f"sha256:{'0' * 64}",
@@ -28,6 +29,10 @@ _OTHER_ITEMS = {
     "mode": "ha",
     "profile": "production",
     "redis.mode": "external",
+    "pools.default": {"worker": {"replicas": 7}},
+    "priorityClass.preemptionPolicy": "PreemptLowerPriority",
+    "worker.limit": 7,
+    "jobs.template": {"variables": {"description": "another"}},
     "worker.workQueues": ["urgent"],
     "workPool.concurrencyLimit": 7,
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "another"}}],
@@ -99,9 +104,12 @@ def test_every_key_of_the_values_is_used(chart: str, key: str, default: object) 
         ("server", "image.", "tags"),
         ("server", "database.embedded.storage.", "sizes"),
         ("server", "database.external.connectionUrlSecret.", "names"),
-        ("worker", "worker.", "limit"),
+        ("worker", "worker.", "limits"),
         ("worker", "jobs.resources.requests.", "gpu"),
-        ("worker", "workPool.", "type"),
+        ("worker", "workPool.", "name"),
+        ("worker", "pools.default.", "api"),
+        ("worker", "pools.default.worker.", "limits"),
+        ("worker", "pools.etl.jobs.resources.requests.", "gpu"),
     ],
 )
 def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
@@ -171,6 +179,58 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             "use api.url and auth",
         ),
         ("worker", {"jobs.env": [{"name": "EMPTY"}]}, "neither value nor valueFrom"),
+        ("worker", {"pools.default": None}, "pools is empty"),
+        ("worker", {"pools.etl": {"jobs": {"image": {"tag": "latest"}}}}, "tag is `latest`"),
+        (
+            "worker",
+            {"pools.etl": {"jobs": {"namespace": "flows-default"}}},
+            "default and etl have one namespace for their job pods, flows-default",
+        ),
+        ("worker", {"pools.etl": {}, "jobs.namespace": "flows"}, "set pools.etl.jobs.namespace"),
+        (
+            "worker",
+            {"pools.etl": {"jobs": {"namespace": "prefect-workers"}}},
+            "give the job pods of the pool etl a namespace of their own",
+        ),
+        (
+            "worker",
+            {"pools.etl": {"jobs": {"env": [{"name": "PREFECT_HOME", "value": "/"}]}}},
+            "jobs.env sets PREFECT_HOME",
+        ),
+        ("worker", {"jobs.template": {"job_manifest": {}}}, "jobs.template has job_manifest"),
+        (
+            "worker",
+            {"jobs.template.job_configuration": {"job_manifest": "{{ job_manifest }}"}},
+            "job_configuration.job_manifest would be replaced",
+        ),
+        (
+            "worker",
+            {"jobs.template.job_configuration.job_manifest.spec": None},
+            "job_manifest.spec would be replaced",
+        ),
+        (
+            "worker",
+            {"jobs.template.job_configuration.cluster_config": "{{ cluster_config }}"},
+            "cluster_config is fixed",
+        ),
+        *(
+            (
+                "worker",
+                {f"jobs.template.job_configuration.job_manifest.{path}": value},
+                f"jobs.template.job_configuration.job_manifest.{path} is fixed: it keeps runs",
+            )
+            for path, value in {
+                "metadata.namespace": "kube-system",
+                "spec.backoffLimit": 3,
+                "spec.parallelism": 2,
+                "spec.template.spec.automountServiceAccountToken": True,
+                "spec.template.spec.containers": [],
+                "spec.template.spec.hostNetwork": True,
+                "spec.template.spec.securityContext": {"runAsUser": 0},
+                "spec.template.spec.serviceAccountName": "{{ service_account_name }}",
+                "spec.template.spec.volumes": None,
+            }.items()
+        ),
     ],
 )
 def test_an_unsafe_combination_is_refused_with_the_way_out(
@@ -197,6 +257,10 @@ def test_an_unsafe_combination_is_refused_with_the_way_out(
         ("server", {"image.tag": "", "image.digest": f"sha256:{'0' * 64}"}),
         ("server", {"image.tag": "latest", "image.digest": f"sha256:{'0' * 64}"}),
         ("worker", {"global.aKeyOfAParentChart": "1"}),
+        ("worker", {"pools.etl": {"jobs": {"image": {"tag": "ba9876543210"}}}}),
+        ("worker", {"pools.etl": {"jobs": {"resources": {"requests": {"cpu": "2"}}}}}),
+        ("worker", {"pools": {"etl": {"jobs": {"namespace": "flows"}}, "default": None}}),
+        ("worker", {"jobs.image.tag": "", "pools.default": {"jobs": {"image": {"tag": "7"}}}}),
         ("server", {"extraEnv": [{"name": "PREFECT_SERVER_LOGGING_LEVEL", "value": "X"}]}),
         (
             "server",

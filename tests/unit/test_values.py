@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from prefect_platform.paths import REPOSITORY
 from prefect_platform.values.generate import CHARTS, files, values_schema, values_yaml
+from prefect_platform.values.kubernetes_types import Resources, Values
+from prefect_platform.values.overrides import overrides
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -55,3 +57,52 @@ def test_a_key_without_a_description_is_found() -> None:
 @pytest.mark.parametrize("chart", CHARTS)
 def test_a_description_is_one_line_of_the_schema(chart: str) -> None:
     assert "\\n" not in values_schema(chart)
+
+
+class _Component(Values):
+    resources: Resources
+    """Required, as are its requests."""
+    labels: dict[str, str]
+    """A free map."""
+    limit: int | None = None
+    """Null means something."""
+    replicas: int = 1
+    """Null means nothing."""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"resources": {"requests": {"cpu": "2"}}},
+        {"labels": {"team": None}},
+        {"limit": None},
+    ],
+)
+def test_overrides_require_nothing_and_take_null_where_it_removes(given: dict[str, object]) -> None:
+    laid_over = overrides(_Component).model_validate(given)
+
+    assert laid_over.model_dump(by_alias=True, exclude_unset=True) == given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"replica": 1},
+        {"resources": {"request": {}}},
+        {"resources": {"requests": {"gpu": "1"}}},
+        {"resources": {"requests": {"cpu": "two"}}},
+        {"labels": {"team": 1}},
+    ],
+)
+def test_overrides_refuse_what_the_values_refuse(given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        overrides(_Component).model_validate(given)
+
+
+def test_overrides_say_what_the_values_say() -> None:
+    schema = overrides(_Component).model_json_schema()
+
+    assert list(undescribed(schema)) == []
+    assert "required" not in schema["$defs"]["RequestsOverrides"]
+    assert schema["properties"]["replicas"]["type"] == "integer"

@@ -1,8 +1,14 @@
-{{/* Labels that never change in the life of a release; takes (dict "root" $ "component" NAME). */}}
+{{/*
+Labels that never change in the life of a release; takes (dict "root" $ "component" NAME), and
+"pool" for what a pool has of its own. Prefect labels job pods with their pool in the same way.
+*/}}
 {{- define "prefect-worker.selectorLabels" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
+{{- with .pool }}
+prefect.io/work-pool-name: {{ . | quote }}
+{{- end }}
 {{- end -}}
 
 {{- define "prefect-worker.labels" -}}

@@ -7,12 +7,14 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Namespace of the job pods. */}}
-{{- define "prefect-worker.jobs.namespace" -}}
-{{- .Values.jobs.namespace | default (printf "flows-%s" .Values.workPool.name) -}}
+{{/*
+A name that leaves five of 63 characters to what comes after it. One that is too long ends in its
+checksum, so that two of them never become one.
+*/}}
+{{- define "prefect-worker.bounded" -}}
+{{- if gt (len .) 58 -}}
+{{- printf "%s-%s" (trunc 49 . | trimSuffix "-") (sha256sum . | trunc 8) -}}
+{{- else -}}
+{{- . -}}
 {{- end -}}
-
-{{/* Role in the jobs' namespace; releases of other namespaces may have one there too. */}}
-{{- define "prefect-worker.jobs.roleName" -}}
-{{- printf "%s-%s" .Release.Namespace (include "prefect-worker.fullname" .) | trunc 63 | trimSuffix "-" -}}
 {{- end -}}

@@ -115,9 +115,15 @@ def _is_group(value: object) -> bool:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, Values):
-        return value.model_dump(by_alias=True, exclude_none=True)
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+    match value:
+        case Values():
+            return value.model_dump(by_alias=True, exclude_none=True)
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case _:
+            return value
 
 
 def _comment(text: str, indent: str) -> list[str]:

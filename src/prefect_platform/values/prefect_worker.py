@@ -1,6 +1,6 @@
 """Values of the chart prefect-worker."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -22,6 +22,7 @@ from prefect_platform.values.kubernetes_types import (
     Values,
     resources,
 )
+from prefect_platform.values.overrides import overrides
 
 
 class Api(Values):
@@ -33,17 +34,12 @@ class Api(Values):
 
 class Auth(Values):
     existing_secret: str = "prefect-auth"  # noqa: S105  # its name
-    """Secret name, in both namespaces."""
+    """Secret name, in all of these namespaces."""
     key: NonEmpty = "auth-string"
     """Its key; the value reads "user:password"."""
 
 
 class WorkPool(Values):
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,55}[a-z0-9])?$")] = (
-        "default"
-    )
-    """The pool that this worker serves. The configuration creates it from the ConfigMap
-    prefect-worker-base-job-template; the worker waits for it."""
     concurrency_limit: Annotated[int, Field(ge=1)] | None = None
     """Runs of the pool that may be submitted or running at once; null: no limit. Where job pods
     share nodes with the API, choose as many as fit beside it: a node full of job pods leaves no
@@ -59,11 +55,19 @@ class Worker(Extras):
     """Seconds between two polls: the most that a due run waits."""
     prefetch_seconds: Annotated[float, Field(ge=0)] = 10
     """Seconds that a run may be taken before it is due."""
+    limit: Positive | None = None
+    """Runs that one worker pod submits at once; null: no limit. Its place is free again when the
+    run's Job exists, so this does not bound how many pods run: workPool.concurrencyLimit does."""
     work_pool_timeout_seconds: Positive = 600
     """Seconds that a starting pod waits for the work pool before it says why and tries again."""
+    log_format: Literal["text", "json"] = "text"
+    """json: one JSON object a line in the worker's log, that of its observer too. The few lines
+    that `prefect worker start` prints about itself stay text."""
     extra_env: list[EnvVar] = []
     """Further environment variables: Kubernetes EnvVar items. Prefect's settings among them travel
     on to the job pods, in plain text; so a PREFECT_ name with valueFrom is refused."""
+    service_account_annotations: dict[str, str] = {}
+    """Annotations of the worker's ServiceAccount, such as the role of a cloud."""
     resources: Resources = resources("100m", "256Mi", memory_limit="512Mi")
     """Of the worker's pod."""
 
@@ -72,14 +76,23 @@ class Jobs(Scheduling):
     namespace: Annotated[
         str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
     ] = ""
-    """Empty: flows-<pool>. The namespace is not made by this chart."""
+    """Empty: flows-<pool>. Each pool has its own, because quota, limits and NetworkPolicy hold for
+    a whole namespace."""
+    create_namespace: bool = False
+    """Make the namespace, with the Pod Security Standard "restricted" enforced, and keep it when
+    the release is uninstalled. Runs need the Secret of `auth` in it."""
     image: Image = Image(repository="flows")
     """The image of the flows: the target `flows`."""
     service_account_name: NonEmpty = "flow-run"
     """Made by this chart in the namespace of the jobs, without a token."""
+    service_account_annotations: dict[str, str] = {}
+    """Annotations of the job pods' ServiceAccount, such as the role of a cloud."""
     env: list[EnvVar] = []
     """Environment variables of each run: Kubernetes EnvVar items. Deployments can override them by
     name. Secrets by valueFrom stay references in the Job."""
+    log_format: Literal["text", "json"] = "text"
+    """json: one JSON object a line in the job pods' logs; a deployment can override it by `env`.
+    What a run sends to the API is the same with both."""
     labels: dict[str, str] = {}
     """Labels of each Job and pod, besides those of Prefect."""
     resources: Resources = resources("200m", "256Mi", memory_limit="1Gi")
@@ -95,11 +108,39 @@ class Jobs(Scheduling):
     Pending until others end. A key is removed by null."""
     tmp_size_limit: Quantity = "1Gi"
     """Size of the pods' only writable directory, /tmp."""
+    extra_volumes: list[dict[str, Any]] = []
+    """Further volumes of the pods, such as your certificate authority: Kubernetes Volume items."""
+    extra_volume_mounts: list[dict[str, Any]] = []
+    """Where the run's container mounts them: Kubernetes VolumeMount items."""
     active_deadline_seconds: Positive = 86400
     """Seconds after which a run's pod is killed, whatever it does: also one that cannot be
     scheduled or pulled ends by it."""
     finished_job_ttl_seconds: Count = 3600
     """Seconds that a finished Job and its logs stay in the cluster."""
+    template: dict[str, Any] = {}
+    """Laid over the base job template, {job_configuration, variables}: maps merge, lists replace,
+    null removes. For what has no value here, such as one more variable and the field that it
+    fills; what keeps runs apart and harmless is refused."""
+
+
+class PriorityClass(Values):
+    create: bool = False
+    """Make it. The class is the cluster's, not a namespace's: one release makes it."""
+    name: NonEmpty = "prefect-flow-run"
+    """Its name; job pods use it where jobs.priorityClassName says the same."""
+    value: Annotated[int, Field(ge=-2147483648, le=1000000000)] = -100
+    """Pods without a class have 0. With less than the API's, an API pod that comes back to a full
+    node may preempt job pods that run: their flow runs crash or are retried. Kubernetes refuses to
+    change it: take another name."""
+    preemption_policy: Literal["Never", "PreemptLowerPriority"] = "Never"
+    """Never: job pods wait for room. PreemptLowerPriority: they take it from pods below them."""
+
+
+class Test(Values):
+    timeout_seconds: Positive = 240
+    """Seconds that the flow run of a pool may take from its creation to its end; the first one on
+    a node waits for the image of the flows. `helm test --timeout`, 5m by default, has to be
+    longer."""
 
 
 class NetworkPolicies(Values):
@@ -129,18 +170,9 @@ class NetworkPolicies(Values):
     """What job pods reach besides DNS and the server: your object store, your warehouse."""
 
 
-class PrefectWorker(Values):
-    """Values of prefect-worker. Secrets are named here, never given."""
+class PoolDefaults(Values):
+    """What each pool has, and may have otherwise than the others."""
 
-    global_: Annotated[Global, Field(alias="global")] = Global()
-    """For this chart and those beside it in a parent chart."""
-    image: Image = Image(repository="platform")
-    """The image of the worker: the target `platform` of this repository's Dockerfile."""
-    api: Api = Api()
-    """Where the server is."""
-    auth: Auth = Auth()
-    """The API's basic authentication. The Secret has to exist in both namespaces, the release's
-    and the one of the job pods: a pod reads only Secrets beside it."""
     work_pool: WorkPool = WorkPool()
     """Where runs come from."""
     worker: Worker = Worker()
@@ -151,5 +183,36 @@ class PrefectWorker(Values):
     harmless is fixed."""
     network_policies: NetworkPolicies = NetworkPolicies()
     """Who may speak with whom."""
+
+
+Pool = overrides(PoolDefaults)
+
+
+class PrefectWorker(PoolDefaults):
+    """Values of prefect-worker. Secrets are named here, never given."""
+
+    global_: Annotated[Global, Field(alias="global")] = Global()
+    """For this chart and those beside it in a parent chart."""
+    image: Image = Image(repository="platform")
+    """The image of the worker: the target `platform` of this repository's Dockerfile."""
+    api: Api = Api()
+    """Where the server is."""
+    auth: Auth = Auth()
+    """The API's basic authentication. The Secret has to exist in the release's namespace and in
+    those of the job pods: a pod reads only Secrets beside it."""
+    pools: Annotated[
+        dict[str, Pool],  # type: ignore[valid-type]  # made of PoolDefaults when this is imported
+        Field(
+            json_schema_extra={"propertyNames": {"pattern": "^[a-z0-9]([a-z0-9-]{0,55}[a-z0-9])?$"}}
+        ),
+    ] = {"default": Pool()}
+    """The work pools that are served, each by a worker with a namespace of its own for its job
+    pods. By name, what a pool has otherwise than the rest: any key of `workPool`, `worker`, `jobs`
+    and `networkPolicies`. `default: null` serves the others alone. The configuration creates the
+    pools from the ConfigMap with the base job templates; the workers wait for them."""
+    priority_class: PriorityClass = PriorityClass()
+    """A PriorityClass by which job pods give way to the platform."""
+    test: Test = Test()
+    """`helm test`, which runs a flow in every pool."""
     extra_objects: list[dict[str, Any]] = []
     """Further objects to install with the chart; templates in their strings are rendered."""

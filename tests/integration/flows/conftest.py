@@ -5,10 +5,8 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -102,21 +100,5 @@ def warehouse() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a Prefect server with a database of its own and yield the address of its API."""
-    home = tmp_path_factory.mktemp("prefect-server")
-    (port,) = servers.free_ports(1)
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "prefect", "server", "start"),
-                *("--host", "127.0.0.1", "--port", str(port)),
-            ],
-            env=servers.clean_environment(home),
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        servers.wait_for(server, partial(servers.listening, port), home / "log")
-        yield f"http://127.0.0.1:{port}/api"
-    finally:
-        server.terminate()
-        server.wait()
+    with servers.prefect_server(tmp_path_factory.mktemp("prefect-server")) as url:
+        yield url

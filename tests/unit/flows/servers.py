@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, and an environment that nothing of the developer leaks into."""
+"""Real servers on loopback, in an environment that nothing of the developer leaks into."""
 
 import os
 import socket
@@ -93,6 +93,28 @@ def object_store(directory: Path) -> Iterator[dict[str, str]]:
         for part in ("master", "volume", "filer", "s3"):
             socket_file = f"/tmp/seaweedfs-{part}-grpc-{ports[f'{part}.port.grpc']}.sock"  # noqa: S108
             Path(socket_file).unlink(missing_ok=True)
+
+
+@contextmanager
+def prefect_server(directory: Path) -> Iterator[str]:
+    """Start a Prefect server with a database of its own in `directory`; yields its API's URL."""
+    (port,) = free_ports(1)
+    with (directory / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "prefect", "server", "start"),
+                *("--host", "127.0.0.1", "--port", str(port)),
+            ],
+            env=clean_environment(directory),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_for(server, partial(listening, port), directory / "log")
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def listening(port: int) -> bool:

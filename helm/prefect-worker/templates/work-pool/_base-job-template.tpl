@@ -2,11 +2,15 @@
 The base job template, as YAML: `variables` is what a deployment may set by job_variables, and
 `job_configuration` what the worker makes of it. What keeps the pods apart and harmless is written
 here and cannot be overridden. Placeholders of Prefect stand as '{{ "{{ name }}" }}'.
+Takes (dict "root" $ "pool" POOL); `jobs.template` is not in it yet.
 */}}
 {{- define "prefect-worker.baseJobTemplate" -}}
-{{- $jobs := .Values.jobs -}}
+{{- $jobs := .pool.jobs -}}
 {{- $labels := merge (dict "app.kubernetes.io/component" "flow-run") $jobs.labels -}}
 {{- $plain := dict "DO_NOT_TRACK" "1" -}}
+{{- if eq $jobs.logFormat "json" -}}
+{{- $_ := set $plain "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER" "json" -}}
+{{- end -}}
 {{- $references := list -}}
 {{- range $jobs.env -}}
 {{- if .valueFrom -}}
@@ -21,12 +25,12 @@ job_configuration:
   labels: '{{ "{{ labels }}" }}'
   annotations: '{{ "{{ annotations }}" }}'
   name: '{{ "{{ name }}" }}'
-  namespace: {{ include "prefect-worker.jobs.namespace" . }}
+  namespace: {{ .pool.namespace }}
   job_manifest:
     apiVersion: batch/v1
     kind: Job
     metadata:
-      namespace: {{ include "prefect-worker.jobs.namespace" . }}
+      namespace: {{ .pool.namespace }}
       generateName: '{{ "{{ name }}-" }}'
       labels:
         {{- toYaml $labels | nindent 8 }}
@@ -55,7 +59,7 @@ job_configuration:
           {{- with include "prefect-worker.scheduling" $jobs | trim }}
           {{- . | nindent 10 }}
           {{- end }}
-          {{- with $.Values.global.imagePullSecrets }}
+          {{- with .root.Values.global.imagePullSecrets }}
           imagePullSecrets:
             {{- toYaml . | nindent 12 }}
           {{- end }}
@@ -79,9 +83,15 @@ job_configuration:
                   memory: '{{ "{{ memory_limit }}" }}'
               volumeMounts:
                 - {name: tmp, mountPath: /tmp}
+                {{- with $jobs.extraVolumeMounts }}
+                {{- toYaml . | nindent 16 }}
+                {{- end }}
           volumes:
             - name: tmp
               emptyDir: {sizeLimit: {{ $jobs.tmpSizeLimit }}}
+            {{- with $jobs.extraVolumes }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
 variables:
   type: object
   properties:
@@ -93,7 +103,7 @@ variables:
       title: Image
       description: Image of the flow; it holds the flow's code and Prefect.
       type: string
-      default: {{ include "prefect-worker.image" (dict "root" $ "image" $jobs.image) | quote }}
+      default: {{ include "prefect-worker.image" (dict "root" .root "image" $jobs.image) | quote }}
     image_pull_policy:
       title: Image Pull Policy
       description: When the node pulls the image.
@@ -150,11 +160,11 @@ variables:
       description: Seconds after which the pod is killed, whatever it does.
       type: integer
       minimum: 1
-      default: {{ $jobs.activeDeadlineSeconds }}
+      default: {{ int64 $jobs.activeDeadlineSeconds }}
     finished_job_ttl:
       title: Finished Job TTL
       description: Seconds that the finished Job stays in the cluster.
       type: integer
       minimum: 0
-      default: {{ $jobs.finishedJobTtlSeconds }}
+      default: {{ int64 $jobs.finishedJobTtlSeconds }}
 {{- end -}}

@@ -1,0 +1,159 @@
+"""`helm test` says whether a flow gets through a work pool: real server, real workers, real runs.
+
+The workers start processes instead of Jobs; all else is what the pod of `helm test` does.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect.workers.process import ProcessWorker
+
+from tests.unit.flows.servers import clean_environment, free_ports, prefect_server
+
+_FAILING = """
+from prefect import flow
+
+@flow(name="prefect-platform-test", log_prints=True)
+def platform_test():
+    print("about to write")
+    raise OSError("the disk is full")
+"""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a Prefect server and yield the address of its API."""
+    with prefect_server(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+def create_pool(api: str, name: str, **env: str) -> None:
+    """Create a work pool of processes that have the variables `env`."""
+    template = ProcessWorker.get_default_base_job_template()
+    template["variables"]["properties"]["env"]["default"] = env
+    created = {"name": name, "type": "process", "base_job_template": template}
+    httpx.post(f"{api}/work_pools/", json=created).raise_for_status()
+
+
+@contextmanager
+def worker(api: str, pool: str, home: Path, *options: str) -> Iterator[None]:
+    """Serve `pool` inside the block."""
+    process = subprocess.Popen(
+        [*(sys.executable, "-m", "prefect", "worker", "start", "--pool", pool), *options],
+        env=clean_environment(home, PREFECT_API_URL=api, PREFECT_WORKER_QUERY_SECONDS="1"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def helm_test(
+    api: str, pool: str, home: Path, *options: str, timeout: float = 120
+) -> "subprocess.CompletedProcess[str]":
+    """Run what the pod of `helm test` runs."""
+    where = ("--worker=prefect-workers/prefect-worker-default", "--jobs=flows-default")
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "prefect_platform.release_test"),
+            *(*where, f"--timeout={timeout}", *options, pool),
+        ],
+        env=clean_environment(home, PREFECT_API_URL=api, PREFECT_SERVER_EPHEMERAL_ENABLED="false"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def runs_of(api: str, pool: str) -> list[dict[str, Any]]:
+    """Return the runs of a pool as the server has them."""
+    found = httpx.post(f"{api}/flow_runs/filter", json={"work_pools": {"name": {"any_": [pool]}}})
+    found.raise_for_status()
+    runs: list[dict[str, Any]] = found.json()
+    return runs
+
+
+def test_a_flow_runs_through_the_pool_and_through_its_queue_again(api: str, tmp_path: Path) -> None:
+    create_pool(api, "healthy")
+    with worker(api, "healthy", tmp_path, "--work-queue", "urgent"):
+        ended = [helm_test(api, "healthy", tmp_path, "--queue=urgent") for _ in range(2)]
+
+    assert [each.returncode for each in ended] == [0, 0], ended[0].stderr + ended[1].stderr
+    assert "completed in the work pool healthy" in ended[0].stderr
+    runs = runs_of(api, "healthy")
+    assert [run["state_name"] for run in runs] == ["Completed", "Completed"]
+    assert len({run["deployment_id"] for run in runs}) == 1
+    assert {run["work_queue_name"] for run in runs} == {"urgent"}
+
+
+@pytest.mark.parametrize(
+    ("pool", "module", "verdict", "reason"),
+    [
+        ("failing", _FAILING, "ended Failed: ", "the disk is full"),
+        ("other-image", None, "ended Crashed: ", "No module named 'prefect_platform.test_flow'"),
+    ],
+)
+def test_a_run_that_goes_wrong_is_told_with_its_logs_and_the_next_step(
+    api: str, tmp_path: Path, *, pool: str, module: str | None, verdict: str, reason: str
+) -> None:
+    package = tmp_path / "site-packages" / "prefect_platform"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    if module:
+        (package / "test_flow.py").write_text(module)
+    create_pool(api, pool, PYTHONPATH=str(package.parent))
+    with worker(api, pool, tmp_path):
+        ended = helm_test(api, pool, tmp_path)
+
+    assert ended.returncode == 1
+    logs, _, said = ended.stderr.partition("\nThe flow run ")
+    assert reason in logs
+    assert f"in the work pool {pool} {verdict}" in said
+    assert "kubectl --namespace prefect-workers logs deployment/prefect-worker-default" in said
+    assert "kubectl --namespace flows-default get events,jobs,pods" in said
+    assert "Traceback" not in said
+
+
+def test_a_run_that_no_worker_takes_is_given_up_and_cancelled(api: str, tmp_path: Path) -> None:
+    create_pool(api, "unserved")
+    ended = helm_test(api, "unserved", tmp_path, timeout=2)
+
+    assert ended.returncode == 1
+    assert "Gave up waiting for the flow run" in ended.stderr
+    assert "it is Scheduled" in ended.stderr
+    assert "Next: kubectl --namespace prefect-workers logs" in ended.stderr
+    assert [run["state_name"] for run in runs_of(api, "unserved")] == ["Cancelled"]
+
+
+def test_a_pool_in_which_nothing_can_start_is_told_before_a_run_is_made(
+    api: str, tmp_path: Path
+) -> None:
+    create_pool(api, "paused")
+    httpx.patch(f"{api}/work_pools/paused", json={"is_paused": True}).raise_for_status()
+    paused, missing = (helm_test(api, pool, tmp_path) for pool in ("paused", "missing"))
+
+    assert paused.returncode == missing.returncode == 1
+    assert paused.stderr == (
+        "The work pool paused is paused, so that none of its runs starts\n"
+        "Next: prefect work-pool resume paused\n"
+    )
+    assert missing.stderr.startswith("The API does not know the work pool missing\nNext: create it")
+    assert runs_of(api, "paused") == []
+
+
+def test_an_api_that_is_away_is_one_sentence(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    ended = helm_test(f"http://127.0.0.1:{port}/api", "default", tmp_path)
+
+    assert ended.returncode == 1
+    assert f"http://127.0.0.1:{port}/api does not answer" in ended.stderr
+    assert "Traceback" not in ended.stderr
