@@ -46,7 +46,7 @@ def test_the_pod_security_standard_restricted_admits_every_pod() -> None:
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod), name
         for volume in pod.get("volumes", []):
-            assert set(volume) - {"name"} <= {"emptyDir", "configMap", "secret"}, name
+            assert set(volume) - {"name"} <= {"emptyDir", "configMap", "secret", "projected"}, name
         for container in containers(pod):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,

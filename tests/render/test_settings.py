@@ -15,6 +15,7 @@ from tests.render.rendering import all_objects, containers
 
 # Read without a settings model; each with the place that reads it.
 READ_BY_GETENV = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "prefect/logging/configuration.py",
     "PREFECT_SERVER_ENCRYPTION_KEY": "prefect/server/utilities/encryption.py",
 }
 _REDIS_MODELS = [
