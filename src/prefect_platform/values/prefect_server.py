@@ -343,7 +343,8 @@ class PrefectServer(Values):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Of the server's own log."""
     log_format: Literal["text", "json"] = "text"
-    """Of the server's own log; json is one object a line."""
+    """Of the log of API and background services; json is one object a line, but for what they print
+    as they start and say about their own health."""
     extra_env: list[EnvVar] = []
     """Further environment variables of API and background services: Kubernetes EnvVar items."""
     ui: Ui = Ui()
