@@ -10,6 +10,7 @@ import ast
 import asyncio
 import importlib.util
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -263,7 +264,11 @@ async def _prefect_database(*command: str) -> None:
 
 
 async def _connect(target: Target) -> asyncpg.Connection:
-    """Open a connection; raise NotYet while the server is away, PlatformError when it refuses."""
+    """Open a connection; raise NotYet while the server is away, PlatformError when it refuses.
+
+    Where the URL says nothing of TLS, asyncpg reads PGSSLMODE, PGSSLROOTCERT, PGSSLCERT and
+    PGSSLKEY, as it does for Prefect.
+    """
     try:
         return await asyncpg.connect(
             host=target.host,
@@ -279,8 +284,23 @@ async def _connect(target: Target) -> asyncpg.Connection:
             f"The database {target} refused the user {target.user}: {error}",
             next_step="compare the password Secret with the one the database was created with",
         ) from error
+    except (ssl.SSLEOFError, ConnectionResetError) as error:
+        raise NotYet(f"it broke off the connection ({error})") from error
+    except (ssl.SSLError, asyncpg.ClientConfigurationError) as error:
+        raise _no_tls(target, error) from error
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+            raise _no_tls(target, error) from error
         raise NotYet(str(error) or type(error).__name__) from error
+
+
+def _no_tls(target: Target, error: Exception) -> PlatformError:
+    """Return why no encrypted connection comes about: waiting changes no certificate."""
+    reason = getattr(error, "verify_message", None) or error
+    return PlatformError(
+        f"No TLS connection to the database {target} as it is configured: {reason}",
+        next_step="correct database.external.tls, or `ssl` in the connection URL",
+    )
 
 
 @asynccontextmanager

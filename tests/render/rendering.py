@@ -42,6 +42,9 @@ class Story:
 
 _SERVER_TAGS = {"image.tag": "0123456789ab", "database.embedded.image.tag": "ba9876543210"}
 _HA_TAGS = {**_SERVER_TAGS, "redis.embedded.image.tag": "ccba98765432", "mode": "ha"}
+_CONTROLLER = {
+    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}
+}
 _WORKER_TAGS = {"image.tag": "0123456789ab", "jobs.image.tag": "0123456789ab"}
 
 STORIES = {
@@ -80,6 +83,45 @@ STORIES = {
             "database.external.maxConnections": 40,
             "redis.mode": "external",
             "redis.external.urlSecret.name": "our-redis",
+        },
+    ),
+    "server-external-tls": Story(
+        "prefect-server",
+        "prefect",
+        values={
+            **_SERVER_TAGS,
+            "database.mode": "external",
+            "database.external.host": "db.example.org",
+            "database.external.tls.mode": "verify-full",
+            "database.external.tls.caSecret.name": "our-authority",
+            "database.external.tls.clientCertificateSecret.name": "our-certificate",
+        },
+    ),
+    "server-cloudnative-pg": Story(
+        "prefect-server",
+        "prefect",
+        values={**_HA_TAGS, "database.mode": "cloudnative-pg"},
+    ),
+    "server-ingress": Story(
+        "prefect-server",
+        "prefect",
+        values={
+            **_SERVER_TAGS,
+            "publicUrl": "https://example.org/prefect",
+            "ingress.enabled": True,
+            "ingress.tls.secretName": "example-org",
+            "networkPolicies.apiProxies": [_CONTROLLER],
+        },
+    ),
+    "server-http-route": Story(
+        "prefect-server",
+        "prefect",
+        values={
+            **_SERVER_TAGS,
+            "publicUrl": "https://prefect.example.org",
+            "httpRoute.enabled": True,
+            "httpRoute.parentRefs": [{"name": "public", "namespace": "gateways"}],
+            "networkPolicies.apiProxies": [_CONTROLLER],
         },
     ),
     "server-staging": Story(

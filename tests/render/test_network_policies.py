@@ -51,6 +51,32 @@ def test_what_is_outside_is_reached_where_it_is(story: str, part: str, clients: 
         assert found["to"] == rule["to"]
 
 
+def test_instances_of_the_operator_answer_their_clients_each_other_and_the_operator() -> None:
+    database = policies("server-cloudnative-pg")["database"]
+    clients, cluster = database["ingress"]
+    instances = {"matchLabels": {"cnpg.io/cluster": "prefect-server-database"}}
+
+    assert database["podSelector"] == instances
+    assert {
+        peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+        for peer in clients["from"]
+    } == {"api", "services", "migrations"}
+    assert ports([clients]) == {5432}
+    assert [peer["podSelector"] for peer in cluster["from"]] == [
+        instances,
+        {"matchLabels": {"app.kubernetes.io/name": "cloudnative-pg"}},
+    ]
+    assert ports([cluster]) == {5432, 8000}
+    assert ports(database["egress"]) == DNS | {5432, 8000} | {443, 6443}
+    for component in ("api", "services", "migrations"):
+        (rule,) = [
+            each
+            for each in policies("server-cloudnative-pg")[component]["egress"]
+            if ports([each]) == {5432}
+        ]
+        assert rule["to"] == [{"podSelector": instances}]
+
+
 def test_redis_answers_api_and_services_alone_and_asks_nobody() -> None:
     redis = policies("server-ha")["redis"]
     (rule,) = redis["ingress"]
@@ -71,6 +97,23 @@ def test_the_api_answers_the_named_clients_alone() -> None:
         "flows-default",
     ]
     assert ports([rule]) == {"http"}
+
+
+def test_the_api_answers_a_named_proxy_beside_its_clients() -> None:
+    (rule,) = policies("server-ingress")["api"]["ingress"]
+    clients, proxy = rule["from"]
+
+    assert "flows-default" in clients["namespaceSelector"]["matchExpressions"][0]["values"]
+    assert proxy["namespaceSelector"]["matchLabels"] == {
+        "kubernetes.io/metadata.name": "ingress-nginx"
+    }
+
+
+@pytest.mark.parametrize("component", ["api", "services", "migrations", "database", "redis"])
+def test_one_policy_can_be_left_to_somebody_else(component: str) -> None:
+    switched = policies("server-ha", {f"networkPolicies.components.{component}": False})
+
+    assert set(policies("server-ha")) - set(switched) == {component}
 
 
 @pytest.mark.parametrize(("story", "data"), [("worker", set()), ("worker-local", {8333, 5432})])

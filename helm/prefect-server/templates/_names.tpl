@@ -11,6 +11,13 @@
 {{- printf "%s-database" (include "prefect-server.fullname" .) -}}
 {{- end -}}
 
+{{/* The name by which clients find the database of this release. */}}
+{{- define "prefect-server.database.host" -}}
+{{- $name := include "prefect-server.database.fullname" . -}}
+{{- $hosts := dict "embedded" $name "cloudnative-pg" (printf "%s-rw" $name) "external" .Values.database.external.host -}}
+{{- get $hosts .Values.database.mode -}}
+{{- end -}}
+
 {{- define "prefect-server.redis.fullname" -}}
 {{- printf "%s-redis" (include "prefect-server.fullname" .) -}}
 {{- end -}}

@@ -25,9 +25,24 @@
 {{- define "prefect-server.databaseEgress" -}}
 {{- if eq .Values.database.mode "embedded" -}}
 {{- include "prefect-server.componentEgress" (dict "root" $ "component" "database" "port" "postgres") -}}
+{{- else if eq .Values.database.mode "cloudnative-pg" -}}
+- to:
+    - podSelector:
+        matchLabels: {cnpg.io/cluster: {{ include "prefect-server.database.fullname" . }}}
+  ports:
+    - {port: 5432, protocol: TCP}
 {{- else -}}
 {{- toYaml (list .Values.networkPolicies.externalDatabase) -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Every component of this release that speaks with the database, as NetworkPolicyPeer items. */}}
+{{- define "prefect-server.databaseClients" -}}
+{{- range ternary (list "api" "services" "migrations") (list "api" "migrations") (eq .Values.mode "ha") }}
+- podSelector:
+    matchLabels:
+      {{- include "prefect-server.selectorLabels" (dict "root" $ "component" .) | nindent 6 }}
+{{- end }}
 {{- end -}}
 
 {{/* Egress to Redis, wherever it is; nothing in mode single. */}}

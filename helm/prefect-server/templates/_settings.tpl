@@ -15,6 +15,18 @@
 {{- define "prefect-server.serverEnv" -}}
 - name: PREFECT_SERVER_LOGGING_LEVEL
   value: {{ .Values.logLevel }}
+{{- if eq .Values.logFormat "json" }}
+- name: PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER
+  value: json
+{{- end }}
+{{- with .Values.publicUrl }}
+- name: PREFECT_UI_URL # with a slash at its end: Prefect's filters for links would drop the path
+  value: {{ . }}/
+{{- end }}
+{{- with include "prefect-server.pathPrefix" . }}
+- name: PREFECT_SERVER_API_BASE_PATH
+  value: {{ . }}/api
+{{- end }}
 - name: PREFECT_SERVER_API_AUTH_STRING # the services' actions call the API too
   valueFrom:
     secretKeyRef:

@@ -74,9 +74,44 @@ class Services(Extras):
 class Ui(Values):
     enabled: bool = True
     """Serve the user interface at the API's port."""
-    api_url: Annotated[str, StringConstraints(pattern=r"^(/|https?://)")] = "/api"
-    """Where a browser finds the API. A path is relative to the page, so it is right behind any
-    host name, TLS terminator or port-forward."""
+
+
+class Service(Values):
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    """Kubernetes' own type. The last two open plain HTTP to the outside, unless a load balancer
+    ends TLS before it."""
+    annotations: dict[str, str] = {}
+    """Annotations of the Service, such as a load balancer's."""
+
+
+class IngressTls(Values):
+    secret_name: str = ""
+    """Secret of type kubernetes.io/tls, yours or cert-manager's. Empty: the controller's default
+    certificate, or TLS that ends before the controller."""
+
+
+class Ingress(Values):
+    enabled: bool = False
+    """Render an Ingress. It rewrites no path, so it serves any controller."""
+    class_name: str = ""
+    """IngressClass. Empty: the cluster's default."""
+    annotations: dict[str, str] = {}
+    """Annotations of the Ingress: cert-manager's, the controller's."""
+    host: str = ""
+    """Host name. Empty: the host of publicUrl."""
+    tls: IngressTls = IngressTls()
+    """TLS that ends at the controller."""
+
+
+class HttpRoute(Values):
+    enabled: bool = False
+    """Render an HTTPRoute of the Gateway API, whose CRDs are in the cluster."""
+    annotations: dict[str, str] = {}
+    """Annotations of the HTTPRoute."""
+    parent_refs: list[dict[str, Any]] = []
+    """Gateways that take the route: Gateway API ParentReference items. They end TLS."""
+    hostnames: list[NonEmpty] = []
+    """Host names. Empty: the host of publicUrl."""
 
 
 class Migrations(Scheduling):
@@ -101,6 +136,29 @@ class ConnectionUrlSecret(Values):
     """Its key."""
 
 
+class CertificateAuthoritySecret(Values):
+    name: str = ""
+    """Secret in the release's namespace; required by verify-ca and verify-full."""
+    key: NonEmpty = "ca.crt"
+    """Its key: certificates as PEM."""
+
+
+class ClientCertificateSecret(Values):
+    name: str = ""
+    """Secret of type kubernetes.io/tls in the release's namespace."""
+
+
+class DatabaseTls(Values):
+    mode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "require"
+    """libpq's sslmode. require encrypts and, without a CA, trusts any server; verify-ca asks for a
+    certificate of caSecret, verify-full for one of this host too. `ssl` in a connection URL goes
+    before it."""
+    ca_secret: CertificateAuthoritySecret = CertificateAuthoritySecret()
+    """The authority of the server's certificate. The system's authorities are not looked at."""
+    client_certificate_secret: ClientCertificateSecret = ClientCertificateSecret()
+    """Certificate and key that the server asks of its clients."""
+
+
 class ExternalDatabase(Values):
     host: str = ""
     """Host of the server."""
@@ -111,6 +169,8 @@ class ExternalDatabase(Values):
     max_connections: Positive = 100
     """Connections that the server, or the pooler before it, has for this release; each process
     gets its share of them."""
+    tls: DatabaseTls = DatabaseTls()
+    """How every process of this release reaches it."""
 
 
 class Storage(Values):
@@ -120,12 +180,15 @@ class Storage(Values):
     """Empty: the cluster's default StorageClass."""
 
 
+PostgresParameters = Annotated[
+    dict[str, str], Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z_.]+$"}})
+]
+
+
 class EmbeddedDatabase(Scheduling):
     image: Image = Image(repository="postgres")
     """Any image with the interface of the official `postgres` image; it runs as uid 999."""
-    parameters: Annotated[
-        dict[str, str], Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z_.]+$"}})
-    ] = {"max_connections": "100", "shared_buffers": "128MB"}
+    parameters: PostgresParameters = {"max_connections": "100", "shared_buffers": "128MB"}
     """Settings of the server, each as `-c name=value`."""
     storage: Storage = Storage()
     """Where the data is kept."""
@@ -133,19 +196,44 @@ class EmbeddedDatabase(Scheduling):
     """Of the server's pod."""
 
 
+class CloudNativePg(Values):
+    instances: Positive = 3
+    """PostgreSQL pods: one primary, and replicas that the operator promotes when it is lost."""
+    image_name: str = ""
+    """Whole reference of a PostgreSQL image for the operator, with a fixed tag; no other registry
+    takes its place. Empty: the operator's own default."""
+    parameters: PostgresParameters = {"max_connections": "100", "shared_buffers": "128MB"}
+    """Settings of the server; those that the operator keeps to itself are refused by it."""
+    storage: Storage = Storage()
+    """Where each instance keeps its data."""
+    resources: Resources = resources("400m", "512Mi", memory_limit="1Gi")
+    """Of each instance."""
+    affinity: dict[str, Any] = {}
+    """Where instances run: nodeSelector, tolerations, podAntiAffinityType and the other fields of
+    the operator's AffinityConfiguration. By default they keep to different nodes where there are
+    such."""
+    priority_class_name: str = ""
+    """PriorityClass of the instances. Empty: the cluster's default."""
+
+
 class Database(Values):
-    mode: Literal["embedded", "external"] = "embedded"
-    """embedded: a PostgreSQL of this release. external: yours."""
+    mode: Literal["embedded", "external", "cloudnative-pg"] = "embedded"
+    """embedded: a PostgreSQL of this release, in one pod. external: yours. cloudnative-pg: a
+    replicated Cluster that the operator CloudNativePG keeps for this release; the operator is
+    installed before."""
     name: NonEmpty = "prefect"
-    """Name of the database, in both modes unless a connection URL is given."""
+    """Name of the database, in each mode unless a connection URL is given."""
     user: NonEmpty = "prefect"
     """Its user; it owns the database. In the embedded one it is the superuser."""
     password_secret: SecretKey = SecretKey(name="prefect-database", key="password")
-    """The user's password; special characters are fine."""
+    """The user's password; special characters are fine. In mode cloudnative-pg the Secret is of
+    type kubernetes.io/basic-auth, and its username is the user above."""
     external: ExternalDatabase = ExternalDatabase()
     """Give either host, or connectionUrlSecret.name."""
     embedded: EmbeddedDatabase = EmbeddedDatabase()
     """The PostgreSQL of this release."""
+    cloudnative_pg: CloudNativePg = CloudNativePg()
+    """The Cluster of mode cloudnative-pg. Its clients verify its certificate in full."""
 
 
 class RedisUrlSecret(Values):
@@ -186,13 +274,33 @@ class Redis(Values):
     """The Redis of this release."""
 
 
+class PolicyComponents(Values):
+    api: bool = True
+    """A policy for the API."""
+    services: bool = True
+    """One for the background services."""
+    migrations: bool = True
+    """One for the migration Job."""
+    database: bool = True
+    """One for the database of this release."""
+    redis: bool = True
+    """One for the Redis of this release."""
+
+
 class NetworkPolicies(Values):
     enabled: bool = True
     """Nothing reaches a pod of this release, and it reaches nothing, unless it is named here: DNS
     in kube-system, the API from `apiClients`, database and Redis from this release. Without effect
     where the cluster's network does not enforce policies."""
+    components: PolicyComponents = PolicyComponents()
+    """Switch single ones off, where somebody else writes that policy."""
     api_clients: list[Peer] = [namespaces("prefect-workers", "flows-default")]
-    """Who reaches the API, as NetworkPolicyPeer items: workers, job pods, an ingress."""
+    """Who reaches the API from inside the cluster, as NetworkPolicyPeer items: workers, job
+    pods."""
+    api_proxies: list[Peer] = []
+    """Who brings requests from outside, as NetworkPolicyPeer items: the pods of the ingress
+    controller or the gateway; for a NodePort or LoadBalancer the addresses that reach the nodes.
+    Needed by each of these ways in."""
     api_egress: list[EgressRule] = [EgressRule(ports=[PolicyPort(port=443)])]
     """What API and background services reach besides DNS, database and Redis: notifications go to
     webhooks outside."""
@@ -200,6 +308,16 @@ class NetworkPolicies(Values):
     """Where the external database is."""
     external_redis: EgressRule = EgressRule(ports=[PolicyPort(port=6379)])
     """Where the external Redis is."""
+    database_operator: list[Peer] = [
+        Peer(
+            namespace_selector={"matchLabels": {"kubernetes.io/metadata.name": "cnpg-system"}},
+            pod_selector={"matchLabels": {"app.kubernetes.io/name": "cloudnative-pg"}},
+        )
+    ]
+    """The operator CloudNativePG, which watches the instances of the database."""
+    kubernetes_api: EgressRule = EgressRule(ports=[PolicyPort(port=443), PolicyPort(port=6443)])
+    """Where the Kubernetes API is, for the instances of CloudNativePG alone. Its addresses differ
+    from cluster to cluster, so the default names ports only: give `to` where you know it."""
 
 
 class PrefectServer(Values):
@@ -210,7 +328,8 @@ class PrefectServer(Values):
     API pods, background services in pods of their own, Redis between them; nothing stops when one
     pod does."""
     profile: Literal["development", "production"] = "development"
-    """production refuses what loses data with a node: the embedded database."""
+    """production refuses what loses data with a node, such as the embedded database, and what
+    carries passwords in the clear."""
     global_: Annotated[Global, Field(alias="global")] = Global()
     """For this chart and those beside it in a parent chart."""
     image: Image = Image(repository="platform")
@@ -228,10 +347,29 @@ class PrefectServer(Values):
     retention."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Of the server's own log."""
+    log_format: Literal["text", "json"] = "text"
+    """Of the log of API and background services; json is one object a line, but for what they print
+    as they start and say about their own health."""
     extra_env: list[EnvVar] = []
     """Further environment variables of API and background services: Kubernetes EnvVar items."""
     ui: Ui = Ui()
     """The user interface."""
+    public_url: Annotated[
+        str,
+        StringConstraints(
+            pattern=r"^(https?://[a-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?$"
+        ),
+    ] = ""
+    """Where people find the user interface, such as https://example.org/prefect; links in
+    notifications lead there. Its path is a prefix of everything that the server answers, also
+    inside the cluster: workers and job pods then use http://SERVICE:4200/prefect/api. Empty: no
+    links, no prefix."""
+    service: Service = Service()
+    """The Service of API and user interface, at port 4200."""
+    ingress: Ingress = Ingress()
+    """A way in by an ingress controller."""
+    http_route: HttpRoute = HttpRoute()
+    """A way in by a Gateway."""
     migrations: Migrations = Migrations()
     """The Job that brings the database to the release of the image."""
     database: Database = Database()

@@ -30,7 +30,13 @@ containers:
       {{- toYaml .Values.migrations.resources | nindent 6 }}
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
+      {{- with include "prefect-server.database.volumeMounts" . }}
+      {{- . | nindent 6 }}
+      {{- end }}
 volumes:
   - name: tmp
     emptyDir: {sizeLimit: 64Mi}
+  {{- with include "prefect-server.database.volumes" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
 {{- end -}}

@@ -1,0 +1,140 @@
+"""One public URL decides where everything is: the way in, the prefix, the links, the probes."""
+
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.server.events.jinja_filters import ui_resource_events_url, ui_url
+from prefect.server.events.schemas.events import Resource
+from prefect.settings import PREFECT_UI_URL, temporary_settings
+
+from tests.render.rendering import STORIES, Object, Story, find, objects
+
+_RUN = UUID(int=7)
+PREFIXED = STORIES["server-ingress"]
+UNPREFIXED = STORIES["server-http-route"]
+
+
+def api(story: Story) -> Object:
+    pod: Object = find(objects(story), "Deployment", "api")["spec"]["template"]["spec"]
+    return pod
+
+
+def environment(story: Story, component: str = "api") -> dict[str, str]:
+    pod = find(objects(story), "Deployment", component)["spec"]["template"]["spec"]
+    return {each["name"]: each.get("value", "") for each in pod["containers"][0]["env"]}
+
+
+def probes(story: Story) -> set[str]:
+    container = api(story)["containers"][0]
+    kinds = ("startup", "readiness", "liveness")
+    return {container[f"{kind}Probe"]["httpGet"]["path"] for kind in kinds}
+
+
+def test_an_ingress_leads_the_path_of_the_public_url_to_the_service() -> None:
+    rendered = objects(PREFIXED)
+    spec = find(rendered, "Ingress", "api")["spec"]
+    service = find(rendered, "Service", "api")
+    (rule,) = spec["rules"]
+    (path,) = rule["http"]["paths"]
+
+    assert rule["host"] == "example.org"
+    assert spec["tls"] == [{"hosts": ["example.org"], "secretName": "example-org"}]
+    assert (path["path"], path["pathType"]) == ("/prefect", "Prefix")
+    assert path["backend"]["service"]["name"] == service["metadata"]["name"]
+    assert path["backend"]["service"]["port"]["name"] == service["spec"]["ports"][0]["name"]
+
+
+def test_a_route_leads_the_host_of_the_public_url_to_the_service() -> None:
+    rendered = objects(UNPREFIXED)
+    spec = find(rendered, "HTTPRoute", "api")["spec"]
+    service = find(rendered, "Service", "api")
+    (rule,) = spec["rules"]
+
+    assert spec["hostnames"] == ["prefect.example.org"]
+    assert spec["parentRefs"] == [{"name": "public", "namespace": "gateways"}]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
+    assert rule["backendRefs"] == [
+        {"name": service["metadata"]["name"], "port": service["spec"]["ports"][0]["port"]}
+    ]
+
+
+def test_a_port_of_the_public_url_is_no_part_of_the_host() -> None:
+    story = PREFIXED.with_values({"publicUrl": "https://example.org:8443/prefect"})
+
+    assert find(objects(story), "Ingress", "api")["spec"]["rules"][0]["host"] == "example.org"
+    assert environment(story)["PREFECT_UI_URL"] == "https://example.org:8443/prefect/"
+
+
+def test_below_a_prefix_server_and_probes_are_too() -> None:
+    found = environment(PREFIXED)
+
+    assert found["PREFECT_SERVER_API_BASE_PATH"] == "/prefect/api"
+    assert found["PREFECT_SERVER_UI_SERVE_BASE"] == "/prefect"
+    assert found["PREFECT_SERVER_UI_API_URL"] == "/prefect/api"
+    assert probes(PREFIXED) == {"/prefect/api/health", "/prefect/api/ready"}
+
+
+def test_below_a_prefix_the_user_interface_has_a_directory_to_write_its_files_to() -> None:
+    pod = api(PREFIXED)
+    (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "ui"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "ui"]
+
+    assert mount["mountPath"] == environment(PREFIXED)["PREFECT_SERVER_UI_STATIC_DIRECTORY"]
+    assert not mount.get("readOnly")
+    assert volume["emptyDir"]["sizeLimit"] == "64Mi"
+
+
+@pytest.mark.parametrize("story", [UNPREFIXED, STORIES["server"]], ids=["host", "no public URL"])
+def test_without_a_prefix_nothing_moves(story: Story) -> None:
+    found = environment(story)
+
+    assert found["PREFECT_SERVER_UI_API_URL"] == "/api"
+    assert not {
+        "PREFECT_SERVER_API_BASE_PATH",
+        "PREFECT_SERVER_UI_SERVE_BASE",
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY",  # the image has the files for "/"
+    } & set(found)
+    assert probes(story) == {"/api/health", "/api/ready"}
+
+
+@pytest.mark.parametrize("component", ["api", "services"])
+def test_links_of_notifications_lead_below_the_public_url(component: str) -> None:
+    public = {"publicUrl": "https://example.org/prefect"}
+    url = environment(STORIES["server-ha"].with_values(public), component)["PREFECT_UI_URL"]
+    resource = Resource({"prefect.resource.id": f"prefect.flow-run.{_RUN}"})
+    context: Any = SimpleNamespace()
+
+    with temporary_settings({PREFECT_UI_URL: url}):
+        run = FlowRun(id=_RUN, flow_id=_RUN, name="quiet-otter")
+        links = [ui_url(context, run), ui_resource_events_url(context, resource)]
+
+    assert links == [
+        f"https://example.org/prefect/runs/flow-run/{_RUN}",
+        f"https://example.org/prefect/events?resource=prefect.flow-run.{_RUN}",
+    ]
+
+
+def test_the_service_is_what_people_make_it() -> None:
+    story = STORIES["server"].with_values(
+        {
+            "service.type": "LoadBalancer",
+            "service.annotations": {"example.org/internal": "true"},
+            "networkPolicies.apiProxies": [{"ipBlock": {"cidr": "192.0.2.0/24"}}],
+        }
+    )
+    service = find(objects(story), "Service", "api")
+
+    assert service["spec"]["type"] == "LoadBalancer"
+    assert service["metadata"]["annotations"] == {"example.org/internal": "true"}
+
+
+@pytest.mark.parametrize(("story", "kind"), [(PREFIXED, "Ingress"), (UNPREFIXED, "HTTPRoute")])
+def test_people_annotate_the_way_in(story: Story, kind: str) -> None:
+    key = {"Ingress": "ingress", "HTTPRoute": "httpRoute"}[kind]
+    issuer = {"cert-manager.io/cluster-issuer": "letsencrypt"}
+    changed = story.with_values({f"{key}.annotations": issuer})
+
+    assert find(objects(changed), kind, "api")["metadata"]["annotations"] == issuer
