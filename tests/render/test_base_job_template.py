@@ -130,6 +130,8 @@ def test_the_worker_has_rights_in_the_namespace_of_its_jobs_alone() -> None:
         ("pods", "list"),
         ("pods", "watch"),
         ("pods/log", "get"),
+        ("events", "list"),
+        ("events", "watch"),
     }
 
 

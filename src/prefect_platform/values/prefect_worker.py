@@ -62,7 +62,7 @@ class Worker(Extras):
     """Seconds that a starting pod waits for the work pool before it says why and tries again."""
     log_format: Literal["text", "json"] = "text"
     """json: one JSON object a line in the worker's log, that of its observer too. The few lines
-    that `prefect worker start` prints about itself stay text."""
+    that the worker prints about itself stay text."""
     extra_env: list[EnvVar] = []
     """Further environment variables: Kubernetes EnvVar items. Prefect's settings among them travel
     on to the job pods, in plain text; so a PREFECT_ name with valueFrom is refused."""

@@ -1,0 +1,102 @@
+"""Run Prefect's Kubernetes worker, and say over HTTP whether all of it still works.
+
+`prefect worker start --with-healthcheck` answers for its polling alone: its observer may be dead
+for days. Here `GET /health` names what has stopped with status 503, and the pod's liveness probe
+restarts it. A refused pod is told to its run, and SIGTERM loses no run that is being submitted.
+All else is Prefect's command, whose arguments are --name, --pool and --work-queue.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable
+
+import anyio
+import uvicorn
+from anyio.abc import TaskStatus
+from fastapi import FastAPI, Response, status
+from prefect import cli
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings.context import get_current_settings
+from prefect.workers import server
+from prefect.workers.base import BaseWorkerResult
+from prefect_kubernetes.worker import KubernetesWorker  # type: ignore[import-untyped]
+
+from prefect_platform import container
+from prefect_platform.kubernetes_observer import Watches
+from prefect_platform.pod_refusals import PodRefusals
+
+_COMMAND = (
+    *("prefect", "worker", "start", "--type=kubernetes", "--with-healthcheck"),
+    *("--install-policy=never", "--create-pool-if-not-found=false"),
+)
+
+with warnings.catch_warnings():
+    # By its type it takes the place of Prefect's own, which Prefect warns of.
+    warnings.simplefilter("ignore")
+
+    class FinishingWorker(KubernetesWorker):  # type: ignore[misc]
+        """A Kubernetes worker that finishes submitting a run before it stops.
+
+        Prefect's cancels submissions when it stops, and when another one fails: such a run would
+        stay Pending for ever, because no worker looks for one that is no longer Scheduled.
+        """
+
+        async def _submit_run(self, flow_run: FlowRun) -> None:
+            with anyio.CancelScope(shield=True):
+                await super()._submit_run(flow_run)
+
+        # Prefect runs this in a task of its own, which the shield above does not reach.
+        async def _submit_run_and_capture_errors(
+            self, flow_run: FlowRun, task_status: TaskStatus[int | Exception] | None = None
+        ) -> BaseWorkerResult | Exception:
+            result: BaseWorkerResult | Exception
+            with anyio.CancelScope(shield=True):
+                result = await super()._submit_run_and_capture_errors(flow_run, task_status)
+            return result
+
+
+def health_api(polls: Callable[[], bool], watches: Watches) -> FastAPI:
+    """Return the application that answers `GET /health`."""
+    app = FastAPI(title="Kubernetes worker", docs_url=None, redoc_url=None, openapi_url=None)
+    last: list[str] = []
+
+    @app.get("/health")
+    async def health(response: Response) -> dict[str, list[str]]:
+        nonlocal last
+        stopped = [] if polls() else ["the worker does not poll its work pool"]
+        stopped += watches.ended()
+        if stopped:
+            response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+        if stopped != last:
+            container.say(f"Not healthy: {'; '.join(stopped)}" if stopped else "Healthy again")
+            last = stopped
+        return {"stopped": stopped}
+
+    return app
+
+
+def main() -> None:
+    """Run the worker until a signal comes."""
+    watches = Watches()
+    PodRefusals()
+
+    def build(is_healthy: Callable[[], bool], log_level: str = "error") -> uvicorn.Server:
+        webserver = get_current_settings().worker.webserver
+        return uvicorn.Server(
+            uvicorn.Config(
+                health_api(is_healthy, watches),
+                host=webserver.host,
+                port=webserver.port,
+                access_log=False,
+                log_level=log_level,
+                loop="asyncio",
+            )
+        )
+
+    server._build_healthcheck_server = build
+    sys.argv = [*_COMMAND, *sys.argv[1:]]
+    cli.app()
+
+
+if __name__ == "__main__":
+    container.run(main)

@@ -1,0 +1,229 @@
+"""A fake Kubernetes API: real HTTP on loopback, made-up objects.
+
+It lists, streams and breaks off as an API server does, as far as the worker and its observer ask
+for it. What a real one answers is checked by the tests in tests/cluster.
+"""
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+NAMESPACE = "default"  # where the worker puts a Job if nothing else is said
+_KINDS = {
+    "pods": ("/api/v1", "Pod"),
+    "events": ("/api/v1", "Event"),
+    "jobs": ("/apis/batch/v1", "Job"),
+}
+_COLLECTIONS = {
+    f"{group}/namespaces/{NAMESPACE}/{plural}": plural for plural, (group, _) in _KINDS.items()
+}
+
+
+def _resource(plural: str, kind: str, *, namespaced: bool = True) -> dict[str, Any]:
+    return {
+        "name": plural,
+        "singularName": kind.lower(),
+        "kind": kind,
+        "namespaced": namespaced,
+        "verbs": ["create", "get", "list", "watch", "delete"],
+    }
+
+
+def _discovery(group: str, *more: dict[str, Any]) -> dict[str, Any]:
+    served = [_resource(plural, kind) for plural, (of, kind) in _KINDS.items() if of == group]
+    return {"kind": "APIResourceList", "resources": [*served, *more]}
+
+
+_DISCOVERY = {
+    "/api": {"versions": ["v1"]},
+    "/api/v1": _discovery("/api/v1", _resource("namespaces", "Namespace", namespaced=False)),
+    "/apis": {
+        "groups": [
+            {
+                "name": "batch",
+                "versions": [{"version": "v1"}],
+                "preferredVersion": {"version": "v1"},
+            }
+        ]
+    },
+    "/apis/batch/v1": _discovery("/apis/batch/v1"),
+}
+
+
+@dataclass
+class KubernetesApi:
+    """The objects of one namespace, by plural and name, and how the next requests are answered."""
+
+    kubeconfig: Path
+    objects: dict[str, dict[str, dict[str, Any]]] = field(
+        default_factory=lambda: {plural: {} for plural in _KINDS}
+    )
+    # A refusal for each collection: None breaks the connection off instead of answering.
+    refusals: dict[str, HTTPStatus | None] = field(default_factory=dict)
+    # Answers to the next creations, before one succeeds.
+    failing_creations: list[HTTPStatus] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    # Clear: what the API serves is asked for and not answered yet.
+    discovery: threading.Event = field(default_factory=threading.Event)
+    _streams: dict[str, list["queue.Queue[dict[str, Any] | None]"]] = field(
+        default_factory=lambda: {plural: [] for plural in _KINDS}
+    )
+    _version: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put(self, plural: str, item: dict[str, Any]) -> dict[str, Any]:
+        """Create or replace an object, and tell all who watch."""
+        with self._lock:
+            self._version += 1
+            metadata = item["metadata"]
+            metadata.setdefault("name", f"{metadata.get('generateName', '')}{self._version}")
+            metadata.setdefault("uid", f"uid-of-{metadata['name']}")
+            metadata |= {"namespace": NAMESPACE, "resourceVersion": str(self._version)}
+            known = metadata["name"] in self.objects[plural]
+            self.objects[plural][metadata["name"]] = item
+            event = {"type": "MODIFIED" if known else "ADDED", "object": item}
+            for stream in self._streams[plural]:
+                stream.put(event)
+        return item
+
+    def refuse(self, *plurals: str, status: HTTPStatus | None) -> None:
+        """Break off the watches of `plurals` and answer `status` from now on; None: no answer."""
+        with self._lock:
+            for plural in plurals:
+                self.refusals[plural] = status
+                for stream in self._streams[plural]:
+                    stream.put(None)
+
+    def accept(self) -> None:
+        """Answer everything again."""
+        with self._lock:
+            self.refusals.clear()
+
+    def watches(self, plural: str) -> int:
+        """Return how many watches of `plural` are open."""
+        with self._lock:
+            return len(self._streams[plural])
+
+    def listing(self, plural: str) -> dict[str, Any]:
+        """Return the list of `plural` as the API shows it."""
+        with self._lock:
+            return {
+                "kind": f"{_KINDS[plural][1]}List",
+                "metadata": {"resourceVersion": str(self._version)},
+                "items": list(self.objects[plural].values()),
+            }
+
+    def stream(self, plural: str) -> Iterator[dict[str, Any]]:
+        """Yield each change of `plural` from now on, until the watch is broken off."""
+        changes: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        with self._lock:
+            self._streams[plural].append(changes)
+        try:
+            while (change := changes.get()) is not None:
+                yield change
+        finally:
+            with self._lock:
+                self._streams[plural].remove(changes)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    api: KubernetesApi
+
+    def do_GET(self) -> None:
+        self.api.requests.append(f"GET {self.path}")
+        url = urlsplit(self.path)
+        collection, _, name = url.path.rpartition("/")
+        if url.path in _DISCOVERY:
+            self.api.discovery.wait()
+            self._answer(HTTPStatus.OK, _DISCOVERY[url.path])
+        elif (plural := _COLLECTIONS.get(url.path)) is not None:
+            if plural in self.api.refusals:
+                self._refuse(self.api.refusals[plural])
+            elif "watch" in parse_qs(url.query):
+                self._stream(plural)
+            else:
+                self._answer(HTTPStatus.OK, self.api.listing(plural))
+        elif name in (items := self.api.objects.get(_COLLECTIONS.get(collection, ""), {})):
+            self._answer(HTTPStatus.OK, items[name])
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND)
+
+    def do_POST(self) -> None:
+        self.api.requests.append(f"POST {self.path}")
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.api.failing_creations:
+            self._refuse(self.api.failing_creations.pop(0))
+        else:
+            created = self.api.put(_COLLECTIONS[urlsplit(self.path).path], body)
+            self._answer(HTTPStatus.CREATED, created)
+
+    def _answer(self, status: HTTPStatus, body: dict[str, Any]) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _refuse(self, status: HTTPStatus | None) -> None:
+        if status is None:
+            self.close_connection = True
+            return
+        body = {"kind": "Status", "message": f"fake: {status.phrase}", "code": status}
+        self._answer(status, body)
+
+    def _stream(self, plural: str) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.close_connection = True
+        with suppress(OSError):
+            for change in self.api.stream(plural):
+                self.wfile.write(json.dumps(change).encode() + b"\n")
+                self.wfile.flush()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name upstream
+        pass
+
+
+@contextmanager
+def fake_kubernetes(kubeconfig: Path) -> Iterator[KubernetesApi]:
+    """Serve a fake API; the file `kubeconfig` then says how to use it."""
+    api = KubernetesApi(kubeconfig)
+    api.discovery.set()
+    handler = type("Handler", (_Handler,), {"api": api})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    kubeconfig.write_text(
+        yaml.safe_dump(
+            {
+                "current-context": "fake",
+                "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+                "clusters": [
+                    {
+                        "name": "fake",
+                        "cluster": {"server": f"http://127.0.0.1:{server.server_port}"},
+                    }
+                ],
+                "users": [{"name": "fake", "user": {"token": "made-up"}}],
+            }
+        )
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield api
+    finally:
+        api.discovery.set()
+        api.refuse(*_KINDS, status=None)
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,210 @@
+"""The worker's program says when a part of it has stopped, and loses no run when it stops."""
+
+import asyncio
+import hashlib
+import inspect
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx
+import pytest
+from kopf._core.reactor import orchestration
+from prefect.cli import worker as command
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.workers import server
+from prefect.workers.base import BaseWorker
+from prefect_kubernetes import observer  # type: ignore[import-untyped]
+
+from prefect_platform.kubernetes_observer import Watches
+from prefect_platform.kubernetes_worker import health_api
+from prefect_platform.polling import poll
+from tests.unit.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
+from tests.unit.worker_program import (
+    IMPATIENT,
+    POOL,
+    WITHIN,
+    Worker,
+    prefect_server,
+    starting_worker,
+    watching_worker,
+)
+
+WATCHED = ("events", "jobs", "pods")
+
+
+@pytest.fixture(scope="module")
+def api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with prefect_server(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+@pytest.fixture
+def kubernetes(tmp_path: Path) -> Iterator[KubernetesApi]:
+    with fake_kubernetes(tmp_path / "kubeconfig") as api:
+        yield api
+
+
+def await_stopped(worker: Worker, part: str) -> None:
+    """Return when the health endpoint names `part` among what has stopped."""
+
+    def unnamed() -> str:
+        answer = worker.health()
+        named = answer is not None and part in " ".join(answer.json()["stopped"])
+        return "" if named else worker.log.read_text()
+
+    assert not poll(unnamed, WITHIN)
+    answer = worker.health()
+    assert answer is not None
+    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+
+
+def assert_healthy(worker: Worker) -> None:
+    answer = worker.health()
+    assert answer is not None
+    assert (answer.status_code, answer.json()) == (httpx.codes.OK, {"stopped": []})
+
+
+@pytest.mark.parametrize("plural", WATCHED)
+def test_a_watch_that_is_forbidden_is_named(
+    api_url: str, kubernetes: KubernetesApi, tmp_path: Path, plural: str
+) -> None:
+    impatient = ("-c", IMPATIENT.format(more=""))
+    with watching_worker(api_url, kubernetes, tmp_path / "w", "w", *impatient) as worker:
+        assert_healthy(worker)
+
+        kubernetes.refuse(plural, status=HTTPStatus.FORBIDDEN)
+
+        await_stopped(worker, f"the observer does not watch {plural}.")
+        await_stopped(worker, "the observer does not watch")
+        said = [line for line in worker.log.read_text().splitlines() if "Not healthy" in line]
+        assert len(said) == len(set(said)) > 0
+
+
+def test_a_signal_of_prefect_that_escapes_a_handler_is_noticed(
+    api_url: str, kubernetes: KubernetesApi, tmp_path: Path
+) -> None:
+    escaping = """
+@kopf.on.event("v1", "pods")
+def escape(**_):
+    from prefect.exceptions import Abort
+    raise Abort("the run is terminal already")
+"""
+    program = ("-c", IMPATIENT.format(more=escaping))
+    with watching_worker(api_url, kubernetes, tmp_path / "w", "w", *program) as worker:
+        assert_healthy(worker)
+
+        kubernetes.put("pods", {"metadata": {"name": "any"}, "status": {"phase": "Pending"}})
+
+        await_stopped(worker, "the observer does not watch pods.")
+
+
+def test_a_connection_that_breaks_and_heals_is_no_fault(
+    api_url: str, kubernetes: KubernetesApi, tmp_path: Path
+) -> None:
+    impatient = ("-c", IMPATIENT.format(more=""))
+    with watching_worker(api_url, kubernetes, tmp_path / "w", "w", *impatient) as worker:
+        before = len(kubernetes.requests)
+
+        kubernetes.refuse(*WATCHED, status=None)
+        # More than kopf's attempts for one request, of each watch.
+        attempts = before + 4 * len(WATCHED)
+        assert not poll(lambda: len(kubernetes.requests) < attempts, WITHIN)
+        assert_healthy(worker)
+        kubernetes.accept()
+
+        assert not poll(lambda: any(kubernetes.watches(each) < 1 for each in WATCHED), WITHIN)
+        assert_healthy(worker)
+        assert "Not healthy" not in worker.log.read_text()
+
+
+@pytest.mark.parametrize(("patience", "stopped"), [(300, 0), (0, len(WATCHED))])
+def test_an_observer_may_take_its_time_to_start_but_not_for_ever(
+    api_url: str, kubernetes: KubernetesApi, tmp_path: Path, patience: int, stopped: int
+) -> None:
+    more = f"from prefect_platform import kubernetes_observer as o; o._START_SECONDS = {patience}"
+    kubernetes.discovery.clear()
+    program = ("-c", IMPATIENT.format(more=more))
+    with starting_worker(api_url, kubernetes, tmp_path / "w", "w", *program) as worker:
+        assert not poll(lambda: not kubernetes.requests, WITHIN), worker.log.read_text()
+
+        answer = worker.health()
+        assert answer is not None
+        assert len(answer.json()["stopped"]) == stopped
+
+
+def test_a_worker_that_does_not_poll_is_named() -> None:
+    async def ask() -> httpx.Response:
+        app = httpx.ASGITransport(app=health_api(lambda: False, Watches()))
+        async with httpx.AsyncClient(transport=app, base_url="http://pod") as client:
+            return await client.get("/health")
+
+    answer = asyncio.run(ask())
+
+    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    assert answer.json() == {"stopped": ["the worker does not poll its work pool"]}
+
+
+def scheduled_run(client: SyncPrefectClient) -> uuid.UUID:
+    """Return the id of a run that the worker will take."""
+    flow = client.create_flow_from_name("submitted")
+    body = {
+        "name": "test",
+        "flow_id": str(flow),
+        "work_pool_name": POOL,
+        "entrypoint": "flow.py:flow",
+    }
+    deployment = client.request("POST", "/deployments/", json=body).json()["id"]
+    return client.create_flow_run_from_deployment(deployment).id
+
+
+def test_a_worker_that_is_told_to_stop_finishes_what_it_submits(
+    api_url: str, kubernetes: KubernetesApi, tmp_path: Path
+) -> None:
+    client = SyncPrefectClient(api_url)
+    with watching_worker(api_url, kubernetes, tmp_path / "w", "w") as worker:
+        kubernetes.failing_creations = [HTTPStatus.INTERNAL_SERVER_ERROR]
+        run = scheduled_run(client)
+
+        def not_asked() -> bool:
+            return not any(request.startswith("POST") for request in kubernetes.requests)
+
+        assert not poll(not_asked, WITHIN), worker.log.read_text()
+        worker.process.send_signal(signal.SIGTERM)
+
+        assert worker.process.wait(WITHIN) == 0
+    (job,) = kubernetes.objects["jobs"].values()
+    assert job["metadata"]["labels"]["prefect.io/flow-run-id"] == str(run)
+    pid = client.read_flow_run(run).infrastructure_pid
+    assert pid == f"{NAMESPACE}:{job['metadata']['name']}"
+    # Nobody takes it a second time.
+    scheduled = client.request(
+        "POST", "/work_pools/{name}/get_scheduled_flow_runs", path_params={"name": POOL}, json={}
+    )
+    assert scheduled.json() == []
+
+
+@pytest.mark.parametrize(
+    ("upstream", "checksum"),
+    [
+        (command.start, "6d339f6cedbb"),
+        (server._build_healthcheck_server, "111cb2f1a37d"),
+        (BaseWorker._submit_run, "835f04932097"),
+        (BaseWorker._submit_run_and_capture_errors, "3947a275944c"),
+        (BaseWorker.teardown, "282f27b5627e"),
+        (observer._observer_thread_entry, "9ae29a43a217"),
+        (observer.start_observer, "535f45c848ea"),
+        (observer.stop_observer, "a3eb7ec5cef2"),
+        (orchestration.orchestrator, "66940532ced8"),
+        (orchestration.spawn_missing_watchers, "9a331abda3f1"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_worker_and_observer_are_made_as_when_our_program_was_written(
+    upstream: Callable[..., object], checksum: str
+) -> None:
+    # Another checksum: read what changed there, change the program alike, then write the new one.
+    source = inspect.getsource(inspect.unwrap(upstream))
+    assert hashlib.sha256(source.encode()).hexdigest()[:12] == checksum

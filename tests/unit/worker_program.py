@@ -1,0 +1,118 @@
+"""A real Prefect server, and the program of the worker's pod against it and a fake Kubernetes."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+
+from prefect_platform.polling import poll
+from tests.unit.flows import servers
+from tests.unit.kubernetes_api import NAMESPACE, KubernetesApi
+
+POOL = "default"
+# Kubernetes and Prefect answer at once here, but the machine may be busy.
+WITHIN = 60.0
+
+# As `python -m prefect_platform.kubernetes_worker`, but kopf gives up within a second, not 54.
+IMPATIENT = """
+import kopf
+from prefect_platform import container, kubernetes_worker
+
+@kopf.on.startup()
+def give_up_soon(settings, **_):
+    settings.networking.error_backoffs = (0.2, 0.2)
+
+{more}
+container.run(kubernetes_worker.main)
+"""
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[str]:
+    """Start a Prefect server with the pool of the worker and yield the address of its API."""
+    (port,) = servers.free_ports(1)
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "prefect", "server", "start"),
+                *("--host", "127.0.0.1", "--port", str(port)),
+            ],
+            env=servers.clean_environment(home),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        servers.wait_for(server, partial(servers.listening, port), home / "log")
+        api_url = f"http://127.0.0.1:{port}/api"
+        pool = {"name": POOL, "type": "kubernetes"}
+        httpx.post(f"{api_url}/work_pools/", json=pool, timeout=WITHIN).raise_for_status()
+        yield api_url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A running worker."""
+
+    process: "subprocess.Popen[bytes]"
+    port: int
+    log: Path
+
+    def health(self) -> httpx.Response | None:
+        """Return the answer of its health endpoint, or None before it listens."""
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/health")
+        except httpx.ConnectError:
+            return None
+
+
+@contextmanager
+def starting_worker(
+    api_url: str, kubernetes: KubernetesApi, directory: Path, name: str, *program: str
+) -> Iterator[Worker]:
+    """Start the worker `name`; `program` is for Python to run instead of the module."""
+    (port,) = servers.free_ports(1)
+    directory.mkdir()
+    program = program or ("-m", "prefect_platform.kubernetes_worker")
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, *program, f"--name={name}", f"--pool={POOL}"],
+            env=servers.clean_environment(
+                directory,
+                KUBECONFIG=str(kubernetes.kubeconfig),
+                PREFECT_API_URL=api_url,
+                PREFECT_WORKER_QUERY_SECONDS="1",
+                PREFECT_WORKER_WEBSERVER_PORT=str(port),
+                PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES=NAMESPACE,
+            ),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield Worker(process, port, directory / "log")
+    finally:
+        process.kill()  # one whose observer is still starting takes minutes to stop
+        process.wait()
+
+
+@contextmanager
+def watching_worker(
+    api_url: str, kubernetes: KubernetesApi, directory: Path, name: str, *program: str
+) -> Iterator[Worker]:
+    """Start the worker `name` and yield it when it watches all it has to."""
+    before = {plural: kubernetes.watches(plural) for plural in kubernetes.objects}
+
+    def blind() -> bool:
+        return any(kubernetes.watches(plural) <= open_ for plural, open_ in before.items())
+
+    with starting_worker(api_url, kubernetes, directory, name, *program) as worker:
+        assert not poll(blind, WITHIN), worker.log.read_text()
+        yield worker
