@@ -1,22 +1,20 @@
 """What Kubernetes and two operators accept, as JSON Schemas for kubeconform.
 
-They are made of each project's own description, out of its Go module: those of Kubernetes in the
-cache, once; those of custom resources in the repository, because an operator's sources are large
-and its kinds few. An unknown field is refused wherever the fields are listed. Descriptions,
-defaults and the rules of custom resources in CEL are left out.
+They are made of each project's own description, out of its Go module, and committed: a check needs
+no network. Of Kubernetes there is what the rendered kinds are made of. An unknown field is refused
+wherever the fields are listed. Descriptions, defaults and the rules of custom resources in CEL are
+left out.
 
-`python -m tests.render.kubernetes_schemas` writes the schemas of the custom resources.
+`python -m tests.render.kubernetes_schemas` writes the schemas.
 """
 
-import fcntl
-import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,8 @@ import yaml
 
 from prefect_platform import toolchain
 from prefect_platform.errors import PlatformError
-from prefect_platform.paths import cache_directory
 from prefect_platform.process import run
+from tests.render.rendering import all_objects
 
 Schema = dict[str, Any]
 
@@ -62,7 +60,7 @@ CUSTOM_RESOURCES = {
         "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc=",
     ),
 }
-CUSTOM_RESOURCE_SCHEMAS = Path(__file__).parent / "custom_resources"
+SCHEMAS = Path(__file__).parent / "schemas"
 
 _CHECKS = {
     *("$ref", "enum", "format", "pattern", "required", "type", "uniqueItems"),
@@ -86,41 +84,59 @@ _METADATA: Schema = {
 FILE_NAME = "{{.ResourceKind}}{{.KindSuffix}}.json"  # of _file_name, in kubeconform's words
 
 
-@cache
-def schemas(version: str) -> Path:
-    """Return the folder with the schemas of a Kubernetes version, made when the cache lacks it."""
-    module = KUBERNETES[version]
-    digest = hashlib.sha256(f"{module.checksum} {Path(__file__).read_text()}".encode()).hexdigest()
-    folder = cache_directory() / "schemas" / f"{module.version}-{digest[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            with (
-                tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as making,
-                _source(module) as source,
-            ):
-                target = Path(making) / "target"
-                target.mkdir()
-                description = json.loads((source / "api/openapi-spec/swagger.json").read_text())
-                _write_kubernetes(description["definitions"], target)
-                target.rename(folder)
-    return folder
+def unfold(version: str, folder: Path) -> None:
+    """Write the schemas of a Kubernetes version into `folder`, a file a kind, for kubeconform."""
+    kept = json.loads(_kept(version).read_text())
+    _write(folder / "definitions.json", {"definitions": kept["definitions"]})
+    for file_name, name in kept["kinds"].items():
+        _write(folder / file_name, {"$ref": f"definitions.json#/definitions/{name}"})
 
 
-def _write_kubernetes(definitions: Mapping[str, Schema], folder: Path) -> None:
-    """Write each kind's schema into `folder`, with the definitions that it is made of."""
-    closed = {name: _closed(definition) for name, definition in definitions.items()}
-    closed[_QUANTITY] = {"oneOf": [{"type": "string"}, {"type": "number"}]}
-    _write(folder / "definitions.json", {"definitions": closed})
-    for name, definition in definitions.items():
-        for kind in definition.get("x-kubernetes-group-version-kind", []):
-            file_name = _file_name(kind["kind"], kind["group"], kind["version"])
-            _write(folder / file_name, {"$ref": f"definitions.json#/definitions/{name}"})
+def write_kubernetes() -> None:
+    """Write what each version says about the kinds that are rendered, and about pods."""
+    rendered = {
+        (item["kind"], *_group_and_version(item["apiVersion"]))
+        for items in all_objects().values()
+        for item in items
+    } | {("Pod", "", "v1")}
+    for version, module in KUBERNETES.items():
+        with _source(module) as source:
+            description = json.loads((source / "api/openapi-spec/swagger.json").read_text())
+        definitions: Mapping[str, Schema] = description["definitions"]
+        kinds = {
+            _file_name(*key): name
+            for name, definition in definitions.items()
+            for kind in definition.get("x-kubernetes-group-version-kind", [])
+            if (key := (kind["kind"], kind["group"], kind["version"])) in rendered
+        }
+        closed = {name: _closed(definition) for name, definition in definitions.items()}
+        closed[_QUANTITY] = {"oneOf": [{"type": "string"}, {"type": "number"}]}
+        needed = {name: closed[name] for name in _reachable(closed, kinds.values())}
+        comment = f"{module.path} {module.version}"
+        _write(_kept(version), {"$comment": comment, "definitions": needed, "kinds": kinds})
 
 
-def write_custom_resources(folder: Path) -> None:
-    """Write the schemas of `CUSTOM_RESOURCES` into `folder`."""
+def _kept(version: str) -> Path:
+    return SCHEMAS / f"kubernetes-{version}.json"
+
+
+def _reachable(definitions: Mapping[str, Schema], names: Iterable[str]) -> set[str]:
+    """Return `names` and what their definitions refer to, directly or not."""
+    found, left = set(), list(names)
+    while left:
+        if (name := left.pop()) not in found:
+            found.add(name)
+            left += re.findall(r"#/definitions/([^\"]+)\"", json.dumps(definitions[name]))
+    return found
+
+
+def _group_and_version(api_version: str) -> tuple[str, str]:
+    group, _, version = api_version.rpartition("/")
+    return group, version
+
+
+def write_custom_resources() -> None:
+    """Write the schemas of `CUSTOM_RESOURCES`, each as kubeconform reads it."""
     for path, module in CUSTOM_RESOURCES.items():
         with _source(module) as source:
             spec = yaml.safe_load((source / path).read_text())["spec"]
@@ -131,7 +147,7 @@ def write_custom_resources(folder: Path) -> None:
                 del schema["properties"]["status"]  # for the operator to write
                 schema["$comment"] = f"{module.path} {module.version}: {path}"
                 file_name = _file_name(spec["names"]["kind"], spec["group"], version["name"])
-                _write(folder / file_name, schema)
+                _write(SCHEMAS / file_name, schema)
 
 
 def _closed(schema: Schema) -> Schema:
@@ -194,4 +210,5 @@ def _source(module: Module) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    write_custom_resources(CUSTOM_RESOURCE_SCHEMAS)
+    write_kubernetes()
+    write_custom_resources()

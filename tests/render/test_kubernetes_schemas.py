@@ -15,11 +15,12 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.toolchain import tool, version
 from tests.render.components import pod_owners
 from tests.render.kubernetes_schemas import (
-    CUSTOM_RESOURCE_SCHEMAS,
     CUSTOM_RESOURCES,
     FILE_NAME,
     KUBERNETES,
-    schemas,
+    SCHEMAS,
+    unfold,
+    write_kubernetes,
 )
 from tests.render.rendering import STORIES, Object, all_objects, find, objects
 
@@ -28,6 +29,10 @@ NEWEST = max(KUBERNETES)
 
 def complaints(kubernetes: str, items: Mapping[str, list[Object]], folder: Path) -> list[str]:
     """Return a sentence for each field of `items`, by story, that a version refuses."""
+    schemas, folder = folder / "schemas", folder / "objects"
+    for each in (schemas, folder):
+        each.mkdir()
+    unfold(kubernetes, schemas)
     for story, rendered in items.items():
         (folder / f"{story}.json").write_text(
             json.dumps({"apiVersion": "v1", "kind": "List", "items": rendered})
@@ -35,8 +40,8 @@ def complaints(kubernetes: str, items: Mapping[str, list[Object]], folder: Path)
     checked = subprocess.run(
         [
             *(tool("kubeconform"), "-strict", "-output", "json", "-verbose", "-n", "1"),
-            *("-schema-location", f"{schemas(kubernetes)}/{FILE_NAME}"),
-            *("-schema-location", f"{CUSTOM_RESOURCE_SCHEMAS}/{FILE_NAME}"),
+            *("-schema-location", f"{schemas}/{FILE_NAME}"),
+            *("-schema-location", f"{SCHEMAS}/{FILE_NAME}"),
             folder,
         ],
         capture_output=True,
@@ -77,11 +82,9 @@ def test_sources_that_are_not_the_pinned_ones_are_refused(
     (tmp_path / "go").write_text(f"#!/bin/sh\necho '{downloaded}'\n")
     (tmp_path / "go").chmod(0o755)
     monkeypatch.setattr(toolchain, "go", lambda: tmp_path / "go")
-    schemas.cache_clear()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     with pytest.raises(PlatformError, match=r"k8s.io/kubernetes v\S+ has the checksum h1:another"):
-        schemas(NEWEST)
+        write_kubernetes()
 
 
 def test_the_version_that_kind_runs_is_one_of_them() -> None:
@@ -166,10 +169,10 @@ def test_a_field_is_refused_by_the_versions_that_lack_it(kubernetes: str, tmp_pa
     assert {field for field in pod if f"'{field}'" in found} == unknown
 
 
-def test_the_schemas_of_custom_resources_are_those_of_the_pinned_modules() -> None:
-    written = {
-        json.loads(path.read_text())["$comment"] for path in CUSTOM_RESOURCE_SCHEMAS.glob("*.json")
-    }
-    assert written == {
+def test_the_schemas_are_those_of_the_pinned_modules() -> None:
+    written = {json.loads(path.read_text())["$comment"] for path in SCHEMAS.glob("*.json")}
+    kubernetes = {f"{module.path} {module.version}" for module in KUBERNETES.values()}
+    operators = {
         f"{module.path} {module.version}: {path}" for path, module in CUSTOM_RESOURCES.items()
     }
+    assert written == kubernetes | operators

@@ -13,8 +13,8 @@ from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 
 from prefect_platform import pod_refusals
 from prefect_platform.polling import poll
-from tests.unit.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
-from tests.unit.worker_program import WITHIN, prefect_server, watching_worker
+from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
+from tests.integration.worker.worker_program import WITHIN, prefect_server, watching_worker
 
 QUOTA = "exceeded quota: jobs, requested: pods=1, used: pods={used}, limited: pods=20"
 POLICY = 'violates PodSecurity "restricted:latest": runAsNonRoot != true'

@@ -21,8 +21,8 @@ from prefect_kubernetes import observer  # type: ignore[import-untyped]
 from prefect_platform.kubernetes_observer import Watches
 from prefect_platform.kubernetes_worker import health_api
 from prefect_platform.polling import poll
-from tests.unit.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
-from tests.unit.worker_program import (
+from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
+from tests.integration.worker.worker_program import (
     IMPATIENT,
     POOL,
     WITHIN,

@@ -5,14 +5,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import httpx
 
 from prefect_platform.polling import poll
+from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
 from tests.unit.flows import servers
-from tests.unit.kubernetes_api import NAMESPACE, KubernetesApi
 
 POOL = "default"
 # Kubernetes and Prefect answer at once here, but the machine may be busy.
@@ -35,26 +34,10 @@ container.run(kubernetes_worker.main)
 @contextmanager
 def prefect_server(home: Path) -> Iterator[str]:
     """Start a Prefect server with the pool of the worker and yield the address of its API."""
-    (port,) = servers.free_ports(1)
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "prefect", "server", "start"),
-                *("--host", "127.0.0.1", "--port", str(port)),
-            ],
-            env=servers.clean_environment(home),
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        servers.wait_for(server, partial(servers.listening, port), home / "log")
-        api_url = f"http://127.0.0.1:{port}/api"
+    with servers.prefect_server(home) as api_url:
         pool = {"name": POOL, "type": "kubernetes"}
         httpx.post(f"{api_url}/work_pools/", json=pool, timeout=WITHIN).raise_for_status()
         yield api_url
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @dataclass(frozen=True)
