@@ -15,10 +15,12 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from prefect_platform.cluster.engine_detection import recorded_engine
 from prefect_platform.configuration.prefect_api import prefect_api
 from prefect_platform.deploy.secrets import read_auth_string
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
+from prefect_platform.process import run
 
 CLUSTER = "platform-test"
 POOL, JOBS = "default", "flows-default"
@@ -42,6 +44,18 @@ def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         check=False,
+    )
+
+
+def on_node(*command: str) -> str:
+    """Run a command in the cluster's one node and return what it printed."""
+    engine = recorded_engine(CLUSTER)
+    assert engine is not None
+    return run(
+        [engine.docker, "exec", f"{CLUSTER}-control-plane", *command],
+        failure=f"{command[0]} failed in the node",
+        next_step="look at the events of the report",
+        env=engine.environment(),
     )
 
 

@@ -146,6 +146,11 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ("server-ha", {"api.replicas": 16}, "leaves each process of API and background services 4"),
         ("server-ha-scaled", {"api.autoscaling.maxReplicas": 40}, "or lower api.replicas"),
         (
+            "server",
+            {"database.embedded.parameters": {"max_connections": "14"}},
+            "leaves each process of API and background services 4",
+        ),
+        (
             "server-cloudnative-pg",
             {"api.replicas": 16},
             "raise database.cloudnativePg.parameters.max_connections, or lower",
@@ -167,6 +172,11 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         (
             "server",
             {"extraEnv": [{"name": "PREFECT_SERVER_DATABASE_HOST", "value": "x"}]},
+            "the migration Job would not see",
+        ),
+        (
+            "server",
+            {"extraEnv": [{"name": "PREFECT_API_DATABASE_CONNECTION_URL", "value": "sqlite:///x"}]},
             "the migration Job would not see",
         ),
         (

@@ -95,12 +95,12 @@ Secret named after the Cluster; its pods' volumes wait for it.
 {{- end -}}
 
 {{/*
-Connections that each process may open in mode ha. A rollout runs one API pod and one pod of the
+Connections that each process may open. In mode ha a rollout runs one API pod and one pod of the
 services more; 10 are kept for superusers (PostgreSQL's own 3), migrations, backups and people.
 */}}
 {{- define "prefect-server.database.poolPerProcess" -}}
 {{- $api := ternary .Values.api.autoscaling.maxReplicas .Values.api.replicas .Values.api.autoscaling.enabled -}}
-{{- $processes := add $api .Values.services.replicas 2 -}}
+{{- $processes := ternary (add $api .Values.services.replicas 2) 1 (eq .Values.mode "ha") -}}
 {{- div (sub (int (include "prefect-server.database.maxConnections" .)) 10) $processes | min 15 | max 0 -}}
 {{- end -}}
 

@@ -37,12 +37,12 @@
     secretKeyRef:
       name: {{ .Values.encryption.existingSecret }}
       key: {{ .Values.encryption.key }}
-{{- if eq .Values.mode "ha" }}
 {{- $pool := int (include "prefect-server.database.poolPerProcess" .) }}
 - name: PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE
   value: {{ div $pool 2 | quote }}
 - name: PREFECT_SERVER_DATABASE_SQLALCHEMY_MAX_OVERFLOW
   value: {{ sub $pool (div $pool 2) | quote }}
+{{- if eq .Values.mode "ha" }}
 {{ include "prefect-server.redis.env" . }}
 {{- end }}
 {{- with .Values.extraEnv }}

@@ -1,0 +1,85 @@
+"""What the worker's own program adds: why there is no pod, and an observer that is dead."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+from prefect_platform.errors import PlatformError
+from tests.cluster.deployed import DEPLOYMENT, JOBS, Platform, eventually, final, on_node
+
+_WORKERS = "--namespace=prefect-workers"
+_WORKER = "deployment/prefect-worker-default"
+
+
+@pytest.fixture
+def no_pods(platform: Platform) -> Iterator[dict[str, object]]:
+    """Let a second quota of the jobs' namespace refuse every pod."""
+    quota: dict[str, object] = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "nothing-more", "namespace": JOBS},
+        "spec": {"hard": {"pods": "0"}},
+    }
+    platform.kubectl.apply(json.dumps(quota))
+    try:
+        yield quota
+    finally:
+        remove = ("delete", "resourcequota", "nothing-more", "--ignore-not-found")
+        platform.kubectl(f"--namespace={JOBS}", *remove)
+
+
+def test_a_run_whose_pod_a_quota_refuses_says_so_and_goes_on_when_there_is_room(
+    platform: Platform, prefect: SyncPrefectClient, no_pods: dict[str, object]
+) -> None:
+    deployment = prefect.read_deployment_by_name(DEPLOYMENT)
+    run = prefect.create_flow_run_from_deployment(deployment.id, parameters={"date": "2013-06-01"})
+
+    def refused() -> bool:
+        state = prefect.read_flow_run(run.id).state
+        return state is not None and "exceeded quota: nothing-more" in str(state.message)
+
+    eventually("the run's state names the quota", refused)
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+    eventually(
+        "the run's log names the quota",
+        lambda: any("nothing-more" in line.message for line in prefect.read_logs(of_run)),
+    )
+
+    platform.kubectl("delete", "--filename=-", stdin=json.dumps(no_pods))
+    ended = final(prefect, run)
+    assert ended.state is not None
+    assert ended.state.is_completed(), ended.state
+
+
+def test_a_worker_whose_observer_may_not_watch_any_more_is_not_healthy(
+    platform: Platform,
+) -> None:
+    in_jobs = f"--namespace={JOBS}"
+    bindings = platform.kubectl(in_jobs, "get", "rolebindings", "--output=json")
+    platform.kubectl("delete", "--filename=-", stdin=bindings)
+
+    def complaints() -> list[str]:
+        said = platform.kubectl(_WORKERS, "logs", _WORKER, "--tail=-1")
+        return [line for line in said.splitlines() if line.startswith("Not healthy:")]
+
+    try:
+        # What is open stays open; when it comes back the worker is refused.
+        on_node("pkill", "--exact", "kube-apiserver")
+        eventually("the cluster's API is back", lambda: answers(platform))
+        eventually("the worker says what has stopped", lambda: bool(complaints()), within=400)
+        assert f"pods.v1 in {JOBS}" in complaints()[-1]
+    finally:
+        platform.kubectl("create", "--filename=-", stdin=bindings)
+        platform.kubectl(_WORKERS, "rollout", "restart", _WORKER)
+        platform.kubectl(_WORKERS, "rollout", "status", _WORKER, "--timeout=300s")
+
+
+def answers(platform: Platform) -> bool:
+    try:
+        platform.kubectl("get", "--raw=/readyz")
+    except PlatformError:
+        return False
+    return True
