@@ -1,6 +1,7 @@
 """An older Prefect and back again: data stays, and runs that are under way end as they would."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
@@ -22,6 +23,7 @@ from tests.cluster.ha_server import Server
 from tests.cluster.older_prefect import REVISION, VERSION, load_older
 
 _STEPS = 20
+_ALL_COMPLETED = Counter(Completed=_STEPS)
 _LONG = f"""
 import time
 from prefect import flow, task
@@ -101,6 +103,11 @@ def steps_done(client: SyncPrefectClient, run_id: UUID) -> list[str]:
     return sorted(line for line in lines if line.startswith("step "))
 
 
+def tasks(client: SyncPrefectClient, run_id: UUID) -> Counter[str]:
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+    return Counter(str(each.state_name) for each in client.read_task_runs(flow_run_filter=of_run))
+
+
 def assert_ran_once(server: Server, run_id: UUID) -> None:
     """Fail unless the long run has completed, each step once, in its first attempt."""
     with prefect_of(server.kubectl) as client:
@@ -108,9 +115,8 @@ def assert_ran_once(server: Server, run_id: UUID) -> None:
         assert ended.state is not None
         assert ended.state.is_completed(), ended.state
         assert ended.run_count == 1
-        of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-        tasks = client.read_task_runs(flow_run_filter=of_run)
-        assert [task.state_name for task in tasks] == ["Completed"] * _STEPS
+        # Task runs and logs come by messages, after the run's own state.
+        eventually("each step has completed", lambda: tasks(client, run_id) == _ALL_COMPLETED)
         wanted = sorted(f"step {number} is done" for number in range(_STEPS))
         eventually("each step is logged once", lambda: steps_done(client, run_id) == wanted)
 
