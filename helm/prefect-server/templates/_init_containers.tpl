@@ -6,7 +6,7 @@
 - name: {{ .name }}
   image: {{ include "prefect-server.image" (dict "root" $ "image" $.Values.image) }}
   imagePullPolicy: {{ $.Values.image.pullPolicy }}
-  command: [python, -m, prefect_platform.{{ .module }}{{ with .arguments }}, {{ . }}{{ end }}]
+  command: [python, -m, prefect_platform.server.{{ .module }}{{ with .arguments }}, {{ . }}{{ end }}]
   args: ["--timeout={{ $.Values.api.migrationsTimeoutSeconds }}"]
   env:
     {{- include (printf "prefect-server.%s" .env) $ | nindent 4 }}

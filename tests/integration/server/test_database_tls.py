@@ -10,9 +10,9 @@ import pytest
 from prefect.server.database.configurations import AsyncPostgresConfiguration
 from sqlalchemy import text
 
-from prefect_platform import database
-from prefect_platform.database import Revisions, Target
 from prefect_platform.errors import PlatformError
+from prefect_platform.server import database
+from prefect_platform.server.database import Revisions, Target
 from tests.integration.server import packages
 from tests.integration.server.certificates import Authority
 from tests.unit.postgres import postgres, serve

@@ -18,9 +18,9 @@ from prefect.workers import server
 from prefect.workers.base import BaseWorker
 from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
-from prefect_platform.kubernetes_observer import Watches
-from prefect_platform.kubernetes_worker import health_api
 from prefect_platform.polling import poll
+from prefect_platform.worker.kubernetes_worker import health_api
+from prefect_platform.worker.observer import Watches
 from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 from tests.integration.worker.worker_program import (
     IMPATIENT,
@@ -124,7 +124,7 @@ def test_a_connection_that_breaks_and_heals_is_no_fault(
 def test_an_observer_may_take_its_time_to_start_but_not_for_ever(
     api_url: str, kubernetes: KubernetesApi, tmp_path: Path, patience: int, stopped: int
 ) -> None:
-    more = f"from prefect_platform import kubernetes_observer as o; o._START_SECONDS = {patience}"
+    more = f"from prefect_platform.worker import observer as o; o._START_SECONDS = {patience}"
     kubernetes.discovery.clear()
     program = ("-c", IMPATIENT.format(more=more))
     with starting_worker(api_url, kubernetes, tmp_path / "w", "w", *program) as worker:

@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 
-from prefect_platform import pod_refusals
 from prefect_platform.polling import poll
+from prefect_platform.worker import pod_refusals
 from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 from tests.integration.worker.worker_program import WITHIN, prefect_server, watching_worker
 

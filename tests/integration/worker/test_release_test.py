@@ -64,7 +64,7 @@ def helm_test(
     where = ("--worker=prefect-workers/prefect-worker-default", "--jobs=flows-default")
     return subprocess.run(
         [
-            *(sys.executable, "-m", "prefect_platform.release_test"),
+            *(sys.executable, "-m", "prefect_platform.worker.release_test"),
             *(*where, f"--timeout={timeout}", *options, pool),
         ],
         env=clean_environment(home, PREFECT_API_URL=api, PREFECT_SERVER_EPHEMERAL_ENABLED="false"),
@@ -99,18 +99,25 @@ def test_a_flow_runs_through_the_pool_and_through_its_queue_again(api: str, tmp_
     ("pool", "module", "verdict", "reason"),
     [
         ("failing", _FAILING, "ended Failed: ", "the disk is full"),
-        ("other-image", None, "ended Crashed: ", "No module named 'prefect_platform.test_flow'"),
+        (
+            "other-image",
+            None,
+            "ended Crashed: ",
+            "No module named 'prefect_platform",
+        ),
     ],
 )
 def test_a_run_that_goes_wrong_is_told_with_its_logs_and_the_next_step(
     api: str, tmp_path: Path, *, pool: str, module: str | None, verdict: str, reason: str
 ) -> None:
-    package = tmp_path / "site-packages" / "prefect_platform"
+    root = tmp_path / "packages"
+    package = root / "prefect_platform" / "worker"
     package.mkdir(parents=True)
-    (package / "__init__.py").touch()
+    for folder in (package.parent, package):
+        (folder / "__init__.py").touch()
     if module:
         (package / "test_flow.py").write_text(module)
-    create_pool(api, pool, PYTHONPATH=str(package.parent))
+    create_pool(api, pool, PYTHONPATH=str(root))
     with worker(api, pool, tmp_path):
         ended = helm_test(api, pool, tmp_path)
 

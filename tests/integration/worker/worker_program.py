@@ -17,10 +17,11 @@ POOL = "default"
 # Kubernetes and Prefect answer at once here, but the machine may be busy.
 WITHIN = 60.0
 
-# As `python -m prefect_platform.kubernetes_worker`, but kopf gives up within a second, not 54.
+# As the main program of the pod, but kopf gives up within a second, not 54.
 IMPATIENT = """
 import kopf
-from prefect_platform import container, kubernetes_worker
+from prefect_platform import container
+from prefect_platform.worker import kubernetes_worker
 
 @kopf.on.startup()
 def give_up_soon(settings, **_):
@@ -64,7 +65,7 @@ def starting_worker(
     """Start the worker `name`; `program` is for Python to run instead of the module."""
     (port,) = servers.free_ports(1)
     directory.mkdir()
-    program = program or ("-m", "prefect_platform.kubernetes_worker")
+    program = program or ("-m", "prefect_platform.worker.kubernetes_worker")
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *program, f"--name={name}", f"--pool={POOL}"],

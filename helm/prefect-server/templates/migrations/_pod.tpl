@@ -17,9 +17,9 @@ containers:
     image: {{ include "prefect-server.image" (dict "root" $ "image" .Values.image) }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     {{- if .Values.migrations.revision }}
-    command: [python, -m, prefect_platform.database, go-back, {{ .Values.migrations.revision }}]
+    command: [python, -m, prefect_platform.server.database, go-back, {{ .Values.migrations.revision }}]
     {{- else }}
-    command: [python, -m, prefect_platform.database, migrate]
+    command: [python, -m, prefect_platform.server.database, migrate]
     {{- end }}
     args: ["--timeout={{ .Values.migrations.timeoutSeconds }}"]
     env:

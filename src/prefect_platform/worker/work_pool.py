@@ -56,7 +56,7 @@ async def await_work_pool(
 
 def main() -> None:
     """Read the API's address from Prefect's own settings and wait."""
-    parser = argparse.ArgumentParser(prog="python -m prefect_platform.work_pool")
+    parser = argparse.ArgumentParser(prog="python -m prefect_platform.worker.work_pool")
     parser.add_argument("name")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     arguments = parser.parse_args()

@@ -334,7 +334,7 @@ async def _current_revision(
 
 def main() -> None:
     """Parse the command line and run one of the commands."""
-    parser = argparse.ArgumentParser(prog="python -m prefect_platform.database")
+    parser = argparse.ArgumentParser(prog="python -m prefect_platform.server.database")
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     commands = parser.add_subparsers(dest="command", required=True)

@@ -74,7 +74,7 @@ def _client(url: str) -> Redis:
 
 def main() -> None:
     """Read the URL from Prefect's own setting and wait."""
-    parser = argparse.ArgumentParser(prog="python -m prefect_platform.redis_server")
+    parser = argparse.ArgumentParser(prog="python -m prefect_platform.server.redis_server")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     arguments = parser.parse_args()
     asyncio.run(await_redis(os.environ[_URL], timeout=arguments.timeout))

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.work_pool import await_work_pool
+from prefect_platform.worker.work_pool import await_work_pool
 
 _AUTH_STRING = "admin:p:a%ss"
 

@@ -10,9 +10,9 @@ import pytest
 from alembic.script import ScriptDirectory
 from prefect.settings.models.root import Settings
 
-from prefect_platform import database
-from prefect_platform.database import Revisions, Target
 from prefect_platform.errors import PlatformError
+from prefect_platform.server import database
+from prefect_platform.server.database import Revisions, Target
 from tests.unit.postgres import postgres
 
 _SETTING = "PREFECT_SERVER_DATABASE_"

@@ -20,7 +20,7 @@ from prefect.states import Cancelling
 from prefect_platform import container
 from prefect_platform.container import NotYet, wait_for
 from prefect_platform.errors import PlatformError
-from prefect_platform.test_flow import platform_test
+from prefect_platform.worker.test_flow import platform_test
 
 _ENTRYPOINT = f"{platform_test.fn.__module__}.{platform_test.fn.__name__}"
 _TAGS = ["prefect-platform", "helm-test"]
@@ -140,7 +140,7 @@ async def _run(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Read the API's address from Prefect's own settings and run the flow."""
-    parser = argparse.ArgumentParser(prog="python -m prefect_platform.release_test")
+    parser = argparse.ArgumentParser(prog="python -m prefect_platform.worker.release_test")
     parser.add_argument("pool")
     parser.add_argument("--queue", help="a work queue that the pool's worker serves")
     parser.add_argument("--worker", required=True, metavar="NAMESPACE/DEPLOYMENT")

@@ -14,7 +14,7 @@ from prefect.cli._server_utils import _run_all_services
 from prefect.server.api.background_workers import background_worker
 from prefect.server.services.base import Service
 
-from prefect_platform.background_services import Loops, health_api
+from prefect_platform.server.background_services import Loops, health_api
 
 
 async def _fails() -> None:

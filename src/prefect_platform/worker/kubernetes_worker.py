@@ -22,8 +22,8 @@ from prefect.workers.base import BaseWorkerResult
 from prefect_kubernetes.worker import KubernetesWorker  # type: ignore[import-untyped]
 
 from prefect_platform import container
-from prefect_platform.kubernetes_observer import Watches
-from prefect_platform.pod_refusals import PodRefusals
+from prefect_platform.worker.observer import Watches
+from prefect_platform.worker.pod_refusals import PodRefusals
 
 _COMMAND = (
     *("prefect", "worker", "start", "--type=kubernetes", "--with-healthcheck"),

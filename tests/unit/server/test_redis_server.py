@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.redis_server import await_redis
+from prefect_platform.server.redis_server import await_redis
 
 
 class _Server(threading.Thread):
