@@ -1,6 +1,6 @@
 """What becomes of a burst of runs while the API is away in the middle of it.
 
-`python bench/burst.py` needs the platform of `make deploy-cluster`, and takes the API of its
+`python -m bench.burst` needs the platform of `make deploy-cluster`, and takes the API of its
 cluster away for a minute.
 """
 
