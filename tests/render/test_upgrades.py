@@ -1,6 +1,7 @@
 """What a second apply changes: nothing, or what has to change."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_the_api_waits_for_the_database_of_the_migration_job() -> None:
                 variable
                 for variable in container["env"]
                 if variable["name"].startswith("PREFECT_SERVER_DATABASE_")
-                and variable["name"] != "PREFECT_SERVER_DATABASE_MIGRATE_ON_START"
+                and not re.search("MIGRATE_ON_START|SQLALCHEMY", variable["name"])
             ]
 
         waiting, api = pod["initContainers"][0], pod["containers"][0]

@@ -92,12 +92,15 @@ _LEAVES = [
 def test_every_key_of_the_values_is_used(chart: str, key: str, default: object) -> None:
     # Used: it changes what is rendered, or a guard refuses the change with a sentence.
     value = {key: another(key, default)}
-    for story in STORIES.values():
-        if story.chart == chart and not story.files:
-            changed = template(story.with_values(value))
-            assert "values don't meet the specifications" not in changed.stderr, changed.stderr
-            if changed.stdout != template(story).stdout:
-                return
+    part = key.partition(".")[0]
+    stories = [story for story in STORIES.values() if story.chart == chart and not story.files]
+    # Those that set something of the same part are the likeliest, and a rendering costs 0.1 s.
+    stories.sort(key=lambda story: not any(name.startswith(part) for name in story.values))
+    for story in stories:
+        changed = template(story.with_values(value))
+        assert "values don't meet the specifications" not in changed.stderr, changed.stderr
+        if changed.stdout != template(story).stdout:
+            return
     pytest.fail(f"no template uses {key}")
 
 
