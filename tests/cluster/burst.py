@@ -1,6 +1,7 @@
 """Many runs at once, and something that happens in the middle of them."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,13 +68,13 @@ def burst(kubectl: Kubectl, runs: int, disturb: Callable[[], object]) -> Outcome
 
 
 def take_api_away(kubectl: Kubectl, seconds: float) -> None:
-    """Scale the API to nothing for so long, or until a Job has failed, which shows enough."""
+    """Scale the API to nothing, and after so many seconds to one pod."""
     scale = ("--namespace=prefect", "scale", "deployment/prefect-server")
     kubectl(*scale, "--replicas=0")
     try:
         gone = ("wait", "pod", f"--selector={_API}", "--for=delete", "--timeout=120s")
         kubectl("--namespace=prefect", *gone)
-        poll(lambda: not _failed_jobs(kubectl), seconds, every=1)
+        time.sleep(seconds)  # not a wait for anything: it is what the runs have to survive
     finally:
         kubectl(*scale, "--replicas=1")
     back = ("rollout", "status", "deployment/prefect-server", "--timeout=300s")
@@ -130,8 +131,3 @@ def _begun(run: FlowRun) -> bool:
 
 def _ended(run: FlowRun) -> bool:
     return run.state is not None and run.state.is_final()
-
-
-def _failed_jobs(kubectl: Kubectl) -> bool:
-    template = "--output=jsonpath={.items[*].status.failed}"
-    return bool(kubectl(f"--namespace={JOBS}", "get", "jobs", template).strip())

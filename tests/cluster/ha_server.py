@@ -62,7 +62,14 @@ class Server:
         """Upgrade with `options` such as --set; everything else stays as it is."""
         chart = str(REPOSITORY / "helm" / "prefect-server")
         self.helm(
-            *("upgrade", "prefect-server", chart, "--reuse-values", "--values", str(self.values)),
+            *(
+                "upgrade",
+                "prefect-server",
+                chart,
+                "--reset-then-reuse-values",
+                "--values",
+                str(self.values),
+            ),
             *options,
             wait=wait,
         )
@@ -102,10 +109,10 @@ def ha_server(kubectl: Kubectl, values: Path) -> Iterator[Server]:
         "metadata": {"name": "fault", "namespace": NAMESPACE},
         "data": {"sitecustomize.py": _FAULT},
     }
-    kubectl.apply(json.dumps(fault))
     server = Server(kubectl, values)
-    server.upgrade()
     try:
+        kubectl.apply(json.dumps(fault))
+        server.upgrade()
         yield server
     finally:
         # Kubernetes never ends a rollout that is half way when its strategy becomes Recreate.

@@ -13,6 +13,7 @@ _RUNS = 12
 
 
 def assert_each_ran_once(outcome: Outcome) -> None:
+    assert 0 < outcome.begun_before < _RUNS, "nothing happened in the middle of the burst"
     assert outcome.states == Counter(Completed=_RUNS), outcome
     assert outcome.starts == outcome.jobs == outcome.ends == Counter({1: _RUNS}), outcome
 

@@ -136,14 +136,14 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
     assert version(server) == pinned.__version__
 
     # The older image alone: refused with the way back, while the newer pods go on.
-    server.upgrade(f"--set=image.tag={older}", wait=False)
+    server.upgrade(f"--set-string=image.tag={older}", wait=False)
     revision = str(json.loads(server.helm("list", "--output=json", wait=False))[0]["revision"])
     eventually("the older image says how to go back", lambda: says_how(server))
     assert version(server) == pinned.__version__
 
     before, run_id = kept(server), begin_long_run(server)
     newest = image.rpartition(":")[2]
-    server.upgrade(f"--set=image.tag={newest}", f"--set=migrations.revision={REVISION}")
+    server.upgrade(f"--set-string=image.tag={newest},migrations.revision={REVISION}")
     server.helm("rollback", "prefect-server", revision)
 
     assert version(server) == VERSION
@@ -157,7 +157,7 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
     with prefect_of(server.kubectl) as client:
         assert run_etl(client, "2013-05-02").state_name == "Completed"
     before, run_id = kept(server), begin_long_run(server)
-    server.upgrade(f"--set=image.tag={newest}", "--set=migrations.revision=")
+    server.upgrade(f"--set-string=image.tag={newest},migrations.revision=")
 
     assert version(server) == pinned.__version__
     assert_ran_once(server, run_id)

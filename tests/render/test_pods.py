@@ -116,6 +116,33 @@ def test_no_variable_with_a_secret_name_has_a_literal_value(component: Component
 
 
 @each_component
+def test_no_variable_is_there_twice(component: Component) -> None:
+    # Kubernetes refuses such a pod when it is applied on the server's side.
+    for story, template in templates(component):
+        for container in containers(template["spec"]):
+            names = [variable["name"] for variable in container.get("env", [])]
+            assert len(names) == len(set(names)), story
+
+
+@pytest.mark.parametrize(
+    ("story", "component", "key", "name"),
+    [
+        ("server-ha", "api", "extraEnv", "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE"),
+        ("server-ha", "services", "extraEnv", "PREFECT_SERVER_LOGGING_LEVEL"),
+        ("worker", "worker", "worker.extraEnv", "PREFECT_CLIENT_MAX_RETRIES"),
+    ],
+)
+def test_people_set_a_variable_in_place_of_the_chart(
+    story: str, component: str, key: str, name: str
+) -> None:
+    changed = STORIES[story].with_values({key: [{"name": name, "value": "ours"}]})
+    pod = pods_of(find(objects(changed), "Deployment", component))["spec"]
+    values = [each["value"] for each in pod["containers"][0]["env"] if each["name"] == name]
+
+    assert values == ["ours"]
+
+
+@each_component
 def test_the_probes_of_what_runs_for_long_tolerate_load(component: Component) -> None:
     for story, template in templates(component):
         if component.kind in {"Job", "Pod"}:

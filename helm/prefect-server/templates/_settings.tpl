@@ -11,8 +11,13 @@
 {{ include "prefect-server.database.env" . }}
 {{- end -}}
 
-{{/* What API and background services need beyond that. */}}
+{{/* What API and background services need, and what the values add. */}}
 {{- define "prefect-server.serverEnv" -}}
+{{- include "prefect-server.mergedEnv" (dict "own" (include "prefect-server.ownEnv" .) "over" .Values.extraEnv) -}}
+{{- end -}}
+
+{{- define "prefect-server.ownEnv" -}}
+{{ include "prefect-server.commonEnv" . }}
 - name: PREFECT_SERVER_LOGGING_LEVEL
   value: {{ .Values.logLevel }}
 {{- if eq .Values.logFormat "json" }}
@@ -45,7 +50,22 @@
 {{- if eq .Values.mode "ha" }}
 {{ include "prefect-server.redis.env" . }}
 {{- end }}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
-{{- end }}
+{{- end -}}
+
+{{/*
+The environment `own`, as YAML, without what the list `over` sets anew, and that. The same name twice
+would not be applied.
+*/}}
+{{- define "prefect-server.mergedEnv" -}}
+{{- $names := list -}}
+{{- range .over -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- $merged := list -}}
+{{- range .own | fromYamlArray -}}
+{{- if not (has .name $names) -}}
+{{- $merged = append $merged . -}}
+{{- end -}}
+{{- end -}}
+{{- concat $merged .over | toYaml -}}
 {{- end -}}

@@ -208,8 +208,8 @@ class PrefectWorker(PoolDefaults):
     ] = {"default": Pool()}
     """The work pools that are served, each by a worker with a namespace of its own for its job
     pods. By name, what a pool has otherwise than the rest: any key of `workPool`, `worker`, `jobs`
-    and `networkPolicies`. `default: null` serves the others alone. The configuration creates the
-    pools from the ConfigMap with the base job templates; the workers wait for them."""
+    and `networkPolicies`. `default: null` serves the others alone. Each is created from the
+    ConfigMap with the base job templates, as the chart's notes say; its workers wait for it."""
     priority_class: PriorityClass = PriorityClass()
     """A PriorityClass by which job pods give way to the platform."""
     test: Test = Test()

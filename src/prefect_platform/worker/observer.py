@@ -12,7 +12,8 @@ import time
 import kopf
 from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
-_RESOURCES = ("events.v1", "jobs.v1.batch", "pods.v1")
+_RESOURCES = ("events.v1", "jobs.v1.batch")
+_PODS = "pods.v1"  # watched unless Prefect is told to leave their events alone
 # Before the first watch come the clients of Prefect's API and Kubernetes' discovery, both retried.
 _START_SECONDS = 300.0
 
@@ -48,10 +49,12 @@ class Watches:
         """Return a sentence for each watch without a task; kopf drops those that have ended."""
         tasks = asyncio.all_tasks(self._loop) if self._loop else ()
         running = {task.get_name() for task in tasks}
-        namespaces = sorted(observer.settings.observer.namespaces) or [None]
+        settings = observer.settings.observer
+        resources = (*_RESOURCES, _PODS) if settings.replicate_pod_events else _RESOURCES
+        namespaces = sorted(settings.namespaces) or [None]
         return [
             f"the observer does not watch {resource} in {namespace or 'any namespace'}"
             for namespace in namespaces
-            for resource in _RESOURCES
+            for resource in resources
             if f"watcher for {resource}@{namespace}" not in running
         ]

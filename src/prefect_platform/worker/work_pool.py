@@ -41,7 +41,7 @@ async def await_work_pool(
                     next_step="make the Secret of the worker equal to the one of the server",
                 )
             if response.status_code == httpx.codes.NOT_FOUND:
-                raise NotYet("the API does not know it; the configuration step creates it")
+                raise NotYet("the API does not know it")
             if not response.is_success:
                 raise NotYet(f"the API answered {response.status_code}")
 
@@ -49,7 +49,8 @@ async def await_work_pool(
             f"the work pool {name}",
             check,
             timeout=timeout,
-            next_step="make deploy-cluster, which creates the work pool",
+            next_step="create it as `helm get notes` of this release says; make deploy-cluster "
+            "creates the work pool default",
         )
     container.say(f"The work pool {name} is there")
 

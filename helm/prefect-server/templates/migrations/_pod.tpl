@@ -17,7 +17,7 @@ containers:
     image: {{ include "prefect-server.image" (dict "root" $ "image" .Values.image) }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     {{- if .Values.migrations.revision }}
-    command: [python, -m, prefect_platform.server.database, go-back, {{ .Values.migrations.revision }}]
+    command: [python, -m, prefect_platform.server.database, go-back, {{ .Values.migrations.revision | quote }}]
     {{- else }}
     command: [python, -m, prefect_platform.server.database, migrate]
     {{- end }}
