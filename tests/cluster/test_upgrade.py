@@ -18,8 +18,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform.errors import PlatformError
+from prefect_platform.workloads import unready_pods
 from tests.cluster.deployed import deploy_code, eventually, final, prefect_of, run_etl
-from tests.cluster.ha_server import Server
+from tests.cluster.ha_server import NAMESPACE, Server
 from tests.cluster.older_prefect import REVISION, VERSION, load_older
 
 _STEPS = 20
@@ -86,6 +87,12 @@ def says_how(server: Server) -> bool:
     return f"migrations.revision={REVISION}" in logs
 
 
+def shows_log(server: Server) -> bool:
+    """Return whether what `make status` shows of the failed migration has its log's last lines."""
+    shown = [str(each) for each in unready_pods(server.kubectl.api(), NAMESPACE)]
+    return any("migrate | The database" in each and "does not know" in each for each in shown)
+
+
 def version(server: Server) -> str:
     with prefect_of(server.kubectl) as client:
         answer: str = client.request("GET", "/admin/version").json()
@@ -139,6 +146,7 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
     server.upgrade(f"--set-string=image.tag={older}", wait=False)
     revision = str(json.loads(server.helm("list", "--output=json", wait=False))[0]["revision"])
     eventually("the older image says how to go back", lambda: says_how(server))
+    eventually("the status shows what the Job's log ends with", lambda: shows_log(server))
     assert version(server) == pinned.__version__
 
     before, run_id = kept(server), begin_long_run(server)
