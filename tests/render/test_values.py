@@ -303,6 +303,11 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
         (
             "worker",
+            {"worker.extraEnv": [{"name": "PREFECT_API_AUTH_STRING", "value": "admin:x"}]},
+            "worker.extraEnv sets PREFECT_API_AUTH_STRING for the pool default: use api.url",
+        ),
+        (
+            "worker",
             {"jobs.env": [{"name": "PREFECT_API_AUTH_STRING", "value": "admin:x"}]},
             "use api.url and auth",
         ),
