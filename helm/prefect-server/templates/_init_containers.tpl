@@ -1,12 +1,12 @@
 {{/* What API and background services wait for, so that a pod that starts early waits calmly. */}}
 {{- define "prefect-server.awaitContainers" -}}
-{{- $redis := list (dict "name" "await-redis" "module" "redis_server" "env" "redis.env") -}}
-{{- $migrations := dict "name" "await-migrations" "module" "database" "arguments" "await-migrations" "env" "database.env" "volumeMounts" (include "prefect-server.database.volumeMounts" .) -}}
+{{- $redis := list (dict "name" "await-redis" "module" "prefect_platform.server.redis_server" "env" "redis.env") -}}
+{{- $migrations := dict "name" "await-migrations" "module" "prefect_platform.server.database" "arguments" "await-migrations" "env" "database.env" "volumeMounts" (include "prefect-server.database.volumeMounts" .) -}}
 {{- range prepend (ternary $redis list (eq .Values.mode "ha")) $migrations }}
 - name: {{ .name }}
   image: {{ include "prefect-server.image" (dict "root" $ "image" $.Values.image) }}
   imagePullPolicy: {{ $.Values.image.pullPolicy }}
-  command: [python, -m, prefect_platform.server.{{ .module }}{{ with .arguments }}, {{ . }}{{ end }}]
+  command: [python, -m, {{ .module }}{{ with .arguments }}, {{ . }}{{ end }}]
   args: ["--timeout={{ $.Values.api.migrationsTimeoutSeconds }}"]
   env:
     {{- include (printf "prefect-server.%s" .env) $ | nindent 4 }}
