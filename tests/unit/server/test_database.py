@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 
-import asyncpg  # type: ignore[import-untyped]
 import prefect.server.database
 import pytest
 from alembic.script import ScriptDirectory
@@ -13,7 +12,7 @@ from prefect.settings.models.root import Settings
 from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
 from prefect_platform.server.database import Revisions, Target
-from tests.unit.postgres import postgres
+from tests.unit.postgres import execute, postgres
 
 _SETTING = "PREFECT_SERVER_DATABASE_"
 _PASSWORD = "p@s:/w%?#& +x"
@@ -41,19 +40,6 @@ def target(server: Target) -> Iterator[Target]:
     asyncio.run(execute(server, "CREATE DATABASE one_test"))
     yield Target(server.host, server.port, "one_test", server.user, server.password)
     asyncio.run(execute(server, "DROP DATABASE one_test WITH (FORCE)"))
-
-
-async def execute(target: Target, *statements: str) -> None:
-    connection = await asyncpg.connect(
-        host=target.host,
-        port=target.port,
-        database=target.name,
-        user=target.user,
-        password=target.password,
-    )
-    for statement in statements:
-        await connection.execute(statement)
-    await connection.close()
 
 
 async def set_revision(target: Target, revision: str) -> None:
