@@ -91,7 +91,7 @@ def print_status(provider: ClusterProvider) -> None:
         pod
         for namespace in (*_SYSTEM, *NAMESPACES)
         if namespace in existing
-        for pod in unready_pods(api, namespace)
+        for pod in unready_pods(api, namespace, last_words=True)
     ]
     for pod in unready:
         table.add_row("[red]not ready[/]", str(pod))

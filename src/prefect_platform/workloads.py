@@ -27,11 +27,17 @@ class Unready:
 
 
 def unready_pods(
-    api: client.ApiClient, namespace: str, selector: str = "", *, of: Container[str] = ()
+    api: client.ApiClient,
+    namespace: str,
+    selector: str = "",
+    *,
+    of: Container[str] = (),
+    last_words: bool = False,
 ) -> list[Unready]:
     """Return the pods of `namespace` that are neither ready nor finished well.
 
-    With `of`, only those that an owner of such a kind keeps running.
+    With `of`, only those that an owner of such a kind keeps running. With `last_words`, the reason
+    of one that failed ends with its log, which is read for it.
     """
     core = client.CoreV1Api(api)
     pods = core.list_namespaced_pod(namespace, label_selector=selector).items
@@ -52,7 +58,7 @@ def unready_pods(
         Unready(
             namespace,
             f"pod/{pod.metadata.name}",
-            _pod_reason(pod, warnings) + _last_words(core, pod),
+            _pod_reason(pod, warnings) + (_last_words(core, pod) if last_words else ""),
         )
         for pod in unready
     ]
@@ -98,7 +104,7 @@ def wait_until_ready(
         )
 
     if left := poll(unready, within, every=1):
-        causes = unready_pods(api, namespace, selector) or left
+        causes = unready_pods(api, namespace, selector, last_words=True) or left
         raise PlatformError(
             f"not ready after {within:.0f} s: " + "; ".join(str(cause) for cause in causes),
             next_step=f"make status, or kubectl --namespace {namespace} get events",

@@ -11,14 +11,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
-    LogFilter,
-    LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
-from tests.cluster.deployed import JOBS, deploy_code, eventually, prefect_of
+from tests.cluster.deployed import JOBS, deploy_code, eventually, messages, prefect_of
 
 _FLOW = """
 import time
@@ -116,8 +114,7 @@ def _times_done(prefect: SyncPrefectClient, run_id: UUID) -> int:
 
 
 def _count_done(prefect: SyncPrefectClient, run_id: UUID) -> int:
-    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
-    return sum("is done" in line.message for line in prefect.read_logs(of_run, limit=200))
+    return sum("is done" in line for line in messages(prefect, run_id))
 
 
 def _read(prefect: SyncPrefectClient, ids: list[UUID]) -> list[FlowRun]:

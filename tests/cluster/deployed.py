@@ -11,7 +11,12 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -103,6 +108,12 @@ def final(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
         wait=wait_fixed(1),
     )(prefect.read_flow_run, run.id)
     return ended
+
+
+def messages(prefect: SyncPrefectClient, run_id: UUID) -> list[str]:
+    """Return what the API has of the log of a run, its first 200 lines."""
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+    return [line.message for line in prefect.read_logs(of_run, limit=200)]
 
 
 def eventually(what: str, probe: Callable[[], bool], within: float = 180) -> None:

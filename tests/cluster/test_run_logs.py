@@ -3,9 +3,8 @@
 import json
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 
-from tests.cluster.deployed import JOBS, Platform, deploy_code, final
+from tests.cluster.deployed import JOBS, Platform, deploy_code, final, messages
 
 _FLOW = """
 from prefect import flow
@@ -34,5 +33,4 @@ def test_structured_logs_of_a_run_outlive_its_pod(
 
     said = [record for record in records if record.get("message") == "the answer is 42"]
     assert [record["flow_run_id"] for record in said] == [str(run.id)]
-    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
-    assert "the answer is 42" in [line.message for line in prefect.read_logs(of_run)]
+    assert "the answer is 42" in messages(prefect, run.id)

@@ -12,14 +12,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
-    LogFilter,
-    LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform.errors import PlatformError
 from prefect_platform.workloads import unready_pods
-from tests.cluster.deployed import deploy_code, eventually, final, prefect_of, run_etl
+from tests.cluster.deployed import deploy_code, eventually, final, messages, prefect_of, run_etl
 from tests.cluster.ha_server import NAMESPACE, Server
 from tests.cluster.older_prefect import REVISION, VERSION, load_older
 
@@ -89,7 +87,8 @@ def says_how(server: Server) -> bool:
 
 def shows_log(server: Server) -> bool:
     """Return whether what `make status` shows of the failed migration has its log's last lines."""
-    shown = [str(each) for each in unready_pods(server.kubectl.api(), NAMESPACE)]
+    unready = unready_pods(server.kubectl.api(), NAMESPACE, last_words=True)
+    shown = [str(each) for each in unready]
     return any("migrate | The database" in each and "does not know" in each for each in shown)
 
 
@@ -109,9 +108,7 @@ def begin_long_run(server: Server) -> UUID:
 
 
 def steps_done(client: SyncPrefectClient, run_id: UUID) -> list[str]:
-    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
-    lines = [line.message for line in client.read_logs(of_run, limit=200)]
-    return sorted(line for line in lines if line.startswith("step "))
+    return sorted(line for line in messages(client, run_id) if line.startswith("step "))
 
 
 def tasks(client: SyncPrefectClient, run_id: UUID) -> Counter[str]:

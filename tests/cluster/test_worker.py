@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 
 from prefect_platform.errors import PlatformError
-from tests.cluster.deployed import DEPLOYMENT, JOBS, Platform, eventually, final, on_node
+from tests.cluster.deployed import DEPLOYMENT, JOBS, Platform, eventually, final, messages, on_node
 
 _WORKERS = "--namespace=prefect-workers"
 _WORKER = "deployment/prefect-worker-default"
@@ -43,10 +42,9 @@ def test_a_run_whose_pod_a_quota_refuses_says_so_and_goes_on_when_there_is_room(
         return state is not None and "exceeded quota: nothing-more" in str(state.message)
 
     eventually("the run's state names the quota", refused)
-    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
     eventually(
         "the run's log names the quota",
-        lambda: any("nothing-more" in line.message for line in prefect.read_logs(of_run)),
+        lambda: any("nothing-more" in line for line in messages(prefect, run.id)),
     )
 
     platform.kubectl("delete", "--filename=-", stdin=json.dumps(no_pods))
