@@ -1,0 +1,160 @@
+"""Files that people write, read with the line of everything in them."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from prefect_platform.errors import PlatformError
+
+Step = str | int
+
+
+@dataclass(frozen=True)
+class Location:
+    """A line of a file, counted from 1."""
+
+    file: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where, why, and what to write instead."""
+
+    at: Location
+    cause: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.at}: {self.cause}; {self.fix}"
+
+
+class InvalidConfiguration(PlatformError):
+    """Everything that is wrong with the files, all at once and in their order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = sorted(problems, key=lambda each: (str(each.at.file), each.at.line))
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(
+            f"the configuration cannot be used:\n{lines}",
+            next_step="correct the lines above; `prefect-platform validate` checks them again",
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """The content of a YAML file, as plain data, and where each part of it stands."""
+
+    path: Path
+    data: Any
+    lines: dict[tuple[Step, ...], int]
+
+    def at(self, *steps: Step) -> Location:
+        """Return the line of the key or item at the end of `steps`, or of its nearest parent."""
+        while steps and steps not in self.lines:
+            steps = steps[:-1]
+        return Location(self.path, self.lines.get(steps, 1))
+
+    def problems(self, error: ValidationError, *within: Step) -> list[Problem]:
+        """Return what pydantic refused, with the lines of the file.
+
+        `within` is where in the file the validated part stands.
+        """
+        found = []
+        for each in error.errors(include_url=False):
+            steps = tuple(step for step in (*within, *each["loc"]))
+            known = self._known(steps)
+            if each["type"] == "extra_forbidden":
+                cause, fix = f"there is no key {each['loc'][-1]} here", "remove it, or correct it"
+            elif each["type"] == "missing":
+                cause, fix = f"the key {each['loc'][-1]} is missing", "add it"
+            else:
+                message = each["msg"].removeprefix("Value error, ")
+                cause = f"{known[-1] if known else 'the file'}: {message}"
+                fix = "correct it"
+            found.append(Problem(self.at(*known), cause, fix))
+        return found
+
+    def _known(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """Return `steps` without those that only pydantic's unions know."""
+        known: tuple[Step, ...] = ()
+        for step in steps:
+            if (*known, step) in self.lines:
+                known = (*known, step)
+        return known
+
+
+def read(path: Path) -> Source:
+    """Return the content of the YAML file `path`.
+
+    Raises PlatformError when there is no such file, and InvalidConfiguration when it is not YAML
+    or has one key twice.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise PlatformError(
+            f"{path} cannot be read: {error.strerror}",
+            next_step="name a file or an environment that is there: "
+            "prefect-platform validate --environment local",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidConfiguration(
+            [Problem(Location(path, 1), "the file is not UTF-8 text", "save it as UTF-8")]
+        ) from error
+    try:
+        root = YAML(typ="safe", pure=True).compose(text)
+        lines = dict(_lines(root, (), ()))
+        data = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        cause = str(error.problem or error.context)
+        at = Location(path, mark.line + 1 if mark else 1)
+        raise InvalidConfiguration(
+            [Problem(at, cause.split(" with value ")[0], _fix(cause))]
+        ) from None
+    except _Recursive as error:
+        raise InvalidConfiguration(
+            [Problem(Location(path, error.line), "an alias contains itself", "write it out")]
+        ) from None
+    return Source(path, data, lines)
+
+
+class _Recursive(Exception):  # noqa: N818 - it reports a place
+    def __init__(self, line: int) -> None:
+        self.line = line
+
+
+def _lines(
+    node: Node | None, steps: tuple[Step, ...], above: tuple[Hashable, ...]
+) -> Iterator[tuple[tuple[Step, ...], int]]:
+    if node is None:
+        return
+    if id(node) in above:
+        raise _Recursive(node.start_mark.line + 1)
+    above = (*above, id(node))
+    if not steps:
+        yield (), node.start_mark.line + 1
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            yield (*steps, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*steps, key.value), above)
+    elif isinstance(node, SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*steps, index), item.start_mark.line + 1
+            yield from _lines(item, (*steps, index), above)
+
+
+def _fix(cause: str) -> str:
+    if "duplicate key" in cause:
+        return "keep one of the two"
+    return "correct the YAML"

@@ -1,0 +1,56 @@
+"""What a configuration refers to and does not hold: Secrets, and base job templates."""
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Surroundings(Protocol):
+    """Where the configuration is applied from: a pod, a laptop, or nowhere."""
+
+    def secret(self, name: str, key: str) -> str | None:
+        """Return the value of a key of a Kubernetes Secret, None when it is not there."""
+
+    def base_job_template(self, pool: str) -> dict[str, Any] | None:
+        """Return the template that the worker's chart has for a pool, None when it has none."""
+
+    def how_to_provide(self, secret: str) -> str:
+        """Return what to do so that a Secret can be read."""
+
+
+class Mounted:
+    """A pod's: each Secret is a folder of `secrets`, each template a file of `templates`."""
+
+    def __init__(self, secrets: Path, templates: Path) -> None:
+        self._secrets = secrets
+        self._templates = templates
+
+    def secret(self, name: str, key: str) -> str | None:
+        """Return the value of a mounted Secret."""
+        path = self._secrets / name / key
+        return path.read_text() if path.is_file() else None
+
+    def base_job_template(self, pool: str) -> dict[str, Any] | None:
+        """Return the template of the mounted ConfigMap."""
+        path = self._templates / f"{pool}.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def how_to_provide(self, secret: str) -> str:
+        """Return what to do so that a Secret is mounted."""
+        return f"name {secret} in the value configuration.secrets of the chart prefect-worker, and create it"
+
+
+class Offline:
+    """Nobody's: every Secret is there and every pool has a template, to check a file by itself."""
+
+    def secret(self, name: str, key: str) -> str | None:
+        """Return a text that says which value would stand here."""
+        return f"<{key} of the Secret {name}>"
+
+    def base_job_template(self, pool: str) -> dict[str, Any] | None:  # noqa: ARG002
+        """Return an empty template."""
+        return {}
+
+    def how_to_provide(self, secret: str) -> str:
+        """Return what to do; never needed here."""
+        return f"create the Secret {secret}"
