@@ -38,7 +38,7 @@ class Problem:
         return f"{self.at}: {self.cause}; {self.fix}"
 
 
-class InvalidConfiguration(PlatformError):
+class ConfigurationError(PlatformError):
     """Everything that is wrong with the files, all at once and in their order."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -96,7 +96,7 @@ class Source:
 def read(path: Path) -> Source:
     """Return the content of the YAML file `path`.
 
-    Raises PlatformError when there is no such file, and InvalidConfiguration when it is not YAML
+    Raises PlatformError when there is no such file, and ConfigurationError when it is not YAML
     or has one key twice.
     """
     try:
@@ -108,7 +108,7 @@ def read(path: Path) -> Source:
             "prefect-platform validate --environment local",
         ) from error
     except UnicodeDecodeError as error:
-        raise InvalidConfiguration(
+        raise ConfigurationError(
             [Problem(Location(path, 1), "the file is not UTF-8 text", "save it as UTF-8")]
         ) from error
     try:
@@ -119,11 +119,11 @@ def read(path: Path) -> Source:
         mark = error.problem_mark or error.context_mark
         cause = str(error.problem or error.context)
         at = Location(path, mark.line + 1 if mark else 1)
-        raise InvalidConfiguration(
-            [Problem(at, cause.split(" with value ")[0], _fix(cause))]
+        raise ConfigurationError(
+            [Problem(at, cause.partition(" with value ")[0], _fix(cause))]
         ) from None
     except _Recursive as error:
-        raise InvalidConfiguration(
+        raise ConfigurationError(
             [Problem(Location(path, error.line), "an alias contains itself", "write it out")]
         ) from None
     return Source(path, data, lines)

@@ -37,7 +37,10 @@ class Mounted:
 
     def how_to_provide(self, secret: str) -> str:
         """Return what to do so that a Secret is mounted."""
-        return f"name {secret} in the value configuration.secrets of the chart prefect-worker, and create it"
+        return (
+            f"create {secret} in the namespace of prefect-worker, and name it in the value "
+            "configuration.secrets of that chart"
+        )
 
 
 class Offline:
