@@ -3,11 +3,15 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from kubernetes.client import ApiException
+from prefect.client.orchestration import SyncPrefectClient
 from rich.markup import escape
 from urllib3.exceptions import HTTPError
 
@@ -15,15 +19,21 @@ from prefect_platform import reports
 from prefect_platform.cluster.current import CurrentProvider
 from prefect_platform.cluster.kind import KindProvider
 from prefect_platform.cluster.provider import ClusterProvider
+from prefect_platform.configuration import commands
+from prefect_platform.configuration.platform_file import Files
+from prefect_platform.configuration.prefect_api import prefect_api
 from prefect_platform.console import err, out
 from prefect_platform.deploy import platform
 from prefect_platform.deploy.first_run import parse_day
 from prefect_platform.deploy.secrets import read_auth_string
+from prefect_platform.deploy.surroundings import FromCluster
 from prefect_platform.errors import PlatformError
 from prefect_platform.images.build import Image, build
 from prefect_platform.kubectl import Kubectl
+from prefect_platform.paths import REPOSITORY
 
 _INTERRUPTED = 130  # as a shell reports the end by Ctrl-C
+_DIFFERS = 2  # as terraform plan reports it
 _IMAGES = ("platform", "flows", "postgres", "redis", "seaweedfs")
 
 app = typer.Typer(
@@ -163,6 +173,80 @@ def logs(
     auth_string = read_auth_string(kubectl.api())
     with kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port:
         reports.print_logs(f"http://127.0.0.1:{port}/api", auth_string, run)
+
+
+Environment = Annotated[str, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments")]
+PlatformFile = Annotated[
+    Path | None, typer.Option("--file", help="another platform.yaml than the environment's")
+]
+Deployments = Annotated[Path, typer.Option(help="the deployments of the flows")]
+Prune = Annotated[bool, typer.Option("--prune", help="delete what is declared no more")]
+
+
+@app.command()
+def validate(
+    environment: Environment = "local",
+    file: PlatformFile = None,
+    deployments: Deployments = REPOSITORY / "prefect.yaml",
+) -> None:
+    """Check platform.yaml and prefect.yaml by themselves, without a server."""
+    commands.validate(_files(environment, file, deployments))
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    environment: Environment = "local",
+    file: PlatformFile = None,
+    deployments: Deployments = REPOSITORY / "prefect.yaml",
+    *,
+    prune: Prune = False,
+) -> None:
+    """Show what apply would change on the server; exit 2 when it would change something."""
+    with _server(context.obj) as (client, surroundings):
+        files = _files(environment, file, deployments)
+        differs = commands.plan(client, files, surroundings, prune=prune)
+    if differs:
+        raise typer.Exit(_DIFFERS)
+
+
+@app.command()
+def apply(
+    context: typer.Context,
+    environment: Environment = "local",
+    file: PlatformFile = None,
+    deployments: Deployments = REPOSITORY / "prefect.yaml",
+    *,
+    prune: Prune = False,
+) -> None:
+    """Make the server as platform.yaml and prefect.yaml say; again, it changes nothing."""
+    with _server(context.obj) as (client, surroundings):
+        files = _files(environment, file, deployments)
+        commands.apply(client, files, surroundings, prune=prune)
+
+
+@app.command()
+def export(context: typer.Context) -> None:
+    """Print the server's configuration as a platform.yaml; secrets stay references."""
+    with _server(context.obj) as (client, surroundings):
+        commands.export(client, surroundings)
+
+
+def _files(environment: str, file: Path | None, deployments: Path) -> Files:
+    folder = REPOSITORY / "k8s" / "environments" / environment
+    return Files(file or folder / "platform.yaml", deployments)
+
+
+@contextmanager
+def _server(chosen: _Options) -> Iterator[tuple[SyncPrefectClient, FromCluster]]:
+    """Yield a client of the cluster's server, and where its configuration finds Secrets."""
+    kubectl = chosen.kubectl()
+    auth_string = read_auth_string(kubectl.api())
+    with (
+        kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port,
+        prefect_api(f"http://127.0.0.1:{port}/api", auth_string) as client,
+    ):
+        yield client, FromCluster(kubectl)
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
 {{/*
-The pools that are served, as a YAML list. Each has the keys `workPool`, `worker`, `jobs` and
+The pools that are served, as a YAML list. Each has the keys `worker`, `jobs` and
 `networkPolicies`, in which the pool's own values lie over those of all, and what it is called:
 `name` of the pool, `fullname` of its objects beside the worker, `namespace` of its job pods,
 `roleName` of the worker's rights there, where releases of other namespaces may have one too.
 */}}
 {{- define "prefect-worker.pools" -}}
 {{- $pools := list -}}
-{{- $defaults := pick .Values "workPool" "worker" "jobs" "networkPolicies" -}}
+{{- $defaults := pick .Values "worker" "jobs" "networkPolicies" -}}
 {{- range $name, $own := .Values.pools -}}
 {{- $pool := include "prefect-worker.overlay" (dict "base" $defaults "over" $own) | fromYaml -}}
 {{- $fullname := printf "%s-%s" (include "prefect-worker.fullname" $) $name -}}

@@ -5,17 +5,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubernetes import client as kubernetes_client
-from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import ObjectNotFound
 
 from prefect_platform import manifests
 from prefect_platform.cluster.provider import ClusterProvider
-from prefect_platform.configuration.deployments import deploy_all, fingerprint
 from prefect_platform.configuration.prefect_api import prefect_api
-from prefect_platform.configuration.result_storage import apply_result_storage
-from prefect_platform.configuration.work_pool import apply_work_pool
 from prefect_platform.console import step
 from prefect_platform.deploy import first_run
 from prefect_platform.deploy.releases import Release, install
@@ -31,7 +25,6 @@ NAMESPACES = ("prefect", "prefect-workers", f"flows-{POOL}", "data")
 _ENVIRONMENT = REPOSITORY / "k8s" / "environments" / "local"
 _DATA = "app.kubernetes.io/instance=local"  # what the kustomization of the data services sets
 _READY_WITHIN = 300  # seconds
-_APPLIED = "prefect-platform-deployments"  # the ConfigMap that remembers what was deployed
 
 
 @dataclass(frozen=True)
@@ -62,17 +55,15 @@ def deploy(provider: ClusterProvider, images: Sequence[Image], day: dt.date) -> 
         changed |= install(kubectl, server)
     with step("Wait for prefect-server"):
         wait_until_ready(api, server.namespace, _selector(server), within=_READY_WITHIN)
-    with step("Install prefect-worker"):
+    with step("Install prefect-worker, which configures the server"):
         changed |= install(kubectl, worker)
+    with step("Wait for the configuration, prefect-worker and the data of the flows"):
+        wait_until_ready(api, worker.namespace, _selector(worker), within=_READY_WITHIN)
+        wait_until_ready(api, "data", _DATA, within=_READY_WITHIN)
     auth_string = read_auth_string(api)
     with kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port:
         url = f"http://127.0.0.1:{port}/api"
         with prefect_api(url, auth_string) as prefect:
-            with step("Configure work pool, result storage and deployments"):
-                changed |= _configure(kubectl, api, prefect, url, auth_string)
-            with step("Wait for prefect-worker and the data of the flows"):
-                wait_until_ready(api, worker.namespace, _selector(worker), within=_READY_WITHIN)
-                wait_until_ready(api, "data", _DATA, within=_READY_WITHIN)
             run, is_new = first_run.find_or_start(prefect, day)
             with step(f"Run {first_run.DEPLOYMENT} for {day} as {run.name}"):
                 run = first_run.wait_for(prefect, run)
@@ -132,56 +123,13 @@ def _releases(references: dict[str, str]) -> tuple[Release, Release]:
         chart=REPOSITORY / "helm" / "prefect-worker",
         values=[_ENVIRONMENT / "worker.yaml"],
         settings={**image("image", "platform"), **image("jobs.image", "flows")},
+        contents={"configuration.platform": _ENVIRONMENT / "platform.yaml"},
     )
     return server, worker
 
 
 def _selector(release: Release) -> str:
     return f"app.kubernetes.io/instance={release.name}"
-
-
-def _configure(
-    kubectl: Kubectl,
-    api: kubernetes_client.ApiClient,
-    prefect: SyncPrefectClient,
-    url: str,
-    auth_string: str,
-) -> bool:
-    template = kubernetes_client.CoreV1Api(api).read_namespaced_config_map(
-        "prefect-worker-base-job-template", "prefect-workers"
-    )
-    limit = template.data.get(f"{POOL}.concurrency-limit")
-    changed = apply_work_pool(
-        prefect, POOL, json.loads(template.data[f"{POOL}.json"]), int(limit) if limit else None
-    )
-    changed |= apply_result_storage("results")
-    remembered = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": _APPLIED, "namespace": "prefect"},
-        "data": {"fingerprint": fingerprint(REPOSITORY)},
-    }
-    if _remembers(api, remembered["data"]) and _is_deployed(prefect):
-        return changed
-    deploy_all(REPOSITORY, url, auth_string)
-    kubectl.apply(json.dumps(remembered))
-    return True
-
-
-def _remembers(api: kubernetes_client.ApiClient, data: object) -> bool:
-    selector = f"metadata.name={_APPLIED}"
-    found = kubernetes_client.CoreV1Api(api).list_namespaced_config_map(
-        "prefect", field_selector=selector
-    )
-    return any(item.data == data for item in found.items)
-
-
-def _is_deployed(prefect: SyncPrefectClient) -> bool:
-    try:
-        prefect.read_deployment_by_name(first_run.DEPLOYMENT)
-    except ObjectNotFound:
-        return False
-    return True
 
 
 def _count_rows(kubectl: Kubectl, day: dt.date) -> int:

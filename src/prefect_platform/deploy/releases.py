@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect_platform.kubectl import Kubectl
@@ -13,19 +13,23 @@ from prefect_platform.toolchain import tool
 
 @dataclass(frozen=True)
 class Release:
-    """A chart to be installed as `name` in `namespace`, with values files and single settings."""
+    """A chart to be installed as `name` in `namespace`, with values files and single settings.
+
+    `contents` are settings whose value is the content of a file.
+    """
 
     name: str
     namespace: str
     chart: Path
     values: Sequence[Path]
     settings: Mapping[str, str]
+    contents: Mapping[str, Path] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
         """Return a checksum of the chart, the values and the settings."""
         digest = hashlib.sha256(json.dumps(dict(self.settings), sort_keys=True).encode())
         files = sorted(path for path in self.chart.rglob("*") if path.is_file())
-        for path in [*files, *self.values]:
+        for path in [*files, *self.values, *self.contents.values()]:
             digest.update(path.name.encode() + path.read_bytes())
         return f"inputs sha256:{digest.hexdigest()}"
 
@@ -47,6 +51,7 @@ def install(kubectl: Kubectl, release: Release) -> bool:
         *("--namespace", release.namespace, "--description", release.fingerprint()),
         *(f"--values={path}" for path in release.values),
         *(f"--set-string={key}={value}" for key, value in release.settings.items()),
+        *(f"--set-file={key}={path}" for key, path in release.contents.items()),
     )
     return True
 

@@ -39,13 +39,6 @@ class Auth(Values):
     """Its key; the value reads "user:password"."""
 
 
-class WorkPool(Values):
-    concurrency_limit: Annotated[int, Field(ge=1)] | None = None
-    """Runs of the pool that may be submitted or running at once; null: no limit. Where job pods
-    share nodes with the API, choose as many as fit beside it: a node full of job pods leaves no
-    room for an API pod that has to come back, and they wait for it."""
-
-
 class Worker(Extras):
     replicas: Count = 1
     """Pods that poll the pool; each flow run is started by one of them."""
@@ -57,7 +50,8 @@ class Worker(Extras):
     """Seconds that a run may be taken before it is due."""
     limit: Positive | None = None
     """Runs that one worker pod submits at once; null: no limit. Its place is free again when the
-    run's Job exists, so this does not bound how many pods run: workPool.concurrencyLimit does."""
+    run's Job exists, so this does not bound how many pods run: the pool's concurrency_limit in
+    platform.yaml does."""
     work_pool_timeout_seconds: Positive = 600
     """Seconds that a starting pod waits for the work pool before it says why and tries again."""
     log_format: Literal["text", "json"] = "text"
@@ -123,6 +117,25 @@ class Jobs(Scheduling):
     fills; what keeps runs apart and harmless is refused."""
 
 
+class Configuration(Scheduling):
+    platform: str = ""
+    """Content of a platform.yaml, given by `--set-file`: pools, blocks, automations and what else
+    Prefect is told. A Job applies it after each install and upgrade, with the deployments of the
+    image of the flows. Empty: this release configures nothing, and its pools are made elsewhere."""
+    secrets: list[NonEmpty] = []
+    """Secrets in the release's namespace that platform.yaml refers to; they are mounted, not read
+    through the Kubernetes API."""
+    prune: bool = True
+    """Delete what an earlier platform.yaml or an image of the flows declared and this one does
+    not. What nobody declared is never touched."""
+    schedule: NonEmpty = "*/5 * * * *"
+    """When a CronJob applies it again, so that rotated Secrets arrive and drift is put right."""
+    timeout_seconds: Positive = 600
+    """Seconds that one try may take, its wait for the API included."""
+    resources: Resources = resources("100m", "256Mi", memory_limit="512Mi")
+    """Of the pod."""
+
+
 class PriorityClass(Values):
     create: bool = False
     """Make it. The class is the cluster's, not a namespace's: one release makes it."""
@@ -173,8 +186,6 @@ class NetworkPolicies(Values):
 class PoolDefaults(Values):
     """What each pool has, and may have otherwise than the others."""
 
-    work_pool: WorkPool = WorkPool()
-    """Where runs come from."""
     worker: Worker = Worker()
     """The process that starts a Job for each run."""
     jobs: Jobs = Jobs()
@@ -207,9 +218,12 @@ class PrefectWorker(PoolDefaults):
         ),
     ] = {"default": Pool()}
     """The work pools that are served, each by a worker with a namespace of its own for its job
-    pods. By name, what a pool has otherwise than the rest: any key of `workPool`, `worker`, `jobs`
-    and `networkPolicies`. `default: null` serves the others alone. Each is created from the
-    ConfigMap with the base job templates, as the chart's notes say; its workers wait for it."""
+    pods. By name, what a pool has otherwise than the rest: any key of `worker`, `jobs` and
+    `networkPolicies`. `default: null` serves the others alone. Each is created from the
+    ConfigMap with the base job templates, by `configuration` or as the chart's notes say; its
+    workers wait for it."""
+    configuration: Configuration = Configuration()
+    """What the server is told: the platform's configuration as code."""
     priority_class: PriorityClass = PriorityClass()
     """A PriorityClass by which job pods give way to the platform."""
     test: Test = Test()

@@ -1,0 +1,63 @@
+{{/* The pod that applies the configuration, of the Job and the CronJob alike. */}}
+{{- define "prefect-worker.configuration.podSpec" -}}
+{{- $configuration := .Values.configuration -}}
+restartPolicy: Never
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with include "prefect-worker.scheduling" $configuration | trim }}
+{{- . | nindent 0 }}
+{{- end }}
+{{- with .Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- include "prefect-worker.podSecurityContext" 1000 | nindent 2 }}
+containers:
+  - name: apply
+    # The image of the flows: deployments are made from their code.
+    image: {{ include "prefect-worker.image" (dict "root" $ "image" .Values.jobs.image) }}
+    imagePullPolicy: {{ .Values.jobs.image.pullPolicy }}
+    command: [python, -m, prefect_platform.configuration]
+    args:
+      - --file=/etc/prefect-platform/platform/platform.yaml
+      - --deployments=/opt/prefect/prefect.yaml
+      - --secrets=/etc/prefect-platform/secrets
+      - --templates=/etc/prefect-platform/base-job-templates
+      - --timeout={{ int64 $configuration.timeoutSeconds }}
+      {{- if $configuration.prune }}
+      - --prune
+      {{- end }}
+    env:
+      {{- include "prefect-worker.apiEnv" . | nindent 6 }}
+      - name: PREFECT_HOME
+        value: /tmp/prefect
+      - name: DO_NOT_TRACK
+        value: "1"
+      # Without an API it fails, instead of starting a server of its own.
+      - name: PREFECT_SERVER_EPHEMERAL_ENABLED
+        value: "false"
+    securityContext:
+      {{- include "prefect-worker.containerSecurityContext" . | nindent 6 }}
+    resources:
+      {{- toYaml $configuration.resources | nindent 6 }}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+      - {name: platform, mountPath: /etc/prefect-platform/platform, readOnly: true}
+      - {name: templates, mountPath: /etc/prefect-platform/base-job-templates, readOnly: true}
+      {{- range $index, $secret := $configuration.secrets }}
+      - {name: secret-{{ $index }}, mountPath: /etc/prefect-platform/secrets/{{ $secret }}, readOnly: true}
+      {{- end }}
+volumes:
+  - name: tmp
+    emptyDir: {sizeLimit: 64Mi}
+  - name: platform
+    configMap: {name: {{ include "prefect-worker.fullname" . }}-configuration}
+  - name: templates
+    configMap: {name: {{ include "prefect-worker.fullname" . }}-base-job-template}
+  # One that is not there is named by the program, with the line that refers to it.
+  {{- range $index, $secret := $configuration.secrets }}
+  - name: secret-{{ $index }}
+    secret: {secretName: {{ $secret }}, optional: true}
+  {{- end }}
+{{- end -}}

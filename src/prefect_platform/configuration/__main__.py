@@ -1,0 +1,59 @@
+"""Apply the configuration from a pod: the chart's Job after each install, and its CronJob."""
+
+import argparse
+import asyncio
+import os
+from pathlib import Path
+
+import httpx
+
+from prefect_platform import container
+from prefect_platform.configuration import commands
+from prefect_platform.configuration.platform_file import Files
+from prefect_platform.configuration.prefect_api import prefect_api
+from prefect_platform.configuration.surroundings import Mounted
+from prefect_platform.container import NotYet, wait_for
+
+
+async def _await_api(url: str, timeout: float) -> None:
+    async with httpx.AsyncClient(timeout=10) as client:
+
+        async def check() -> None:
+            try:
+                response = await client.get(f"{url}/ready")
+            except httpx.TransportError as error:
+                raise NotYet(f"it does not answer ({type(error).__name__})") from error
+            if not response.is_success:
+                raise NotYet(f"it answered {response.status_code}")
+
+        await wait_for(
+            url,
+            check,
+            timeout=timeout,
+            next_step="kubectl --namespace prefect get pods; the Job tries again by itself",
+        )
+
+
+def main() -> None:
+    """Wait for the API and apply the mounted files to it."""
+    parser = argparse.ArgumentParser(prog="python -m prefect_platform.configuration")
+    parser.add_argument("--file", type=Path, required=True, help="platform.yaml")
+    parser.add_argument("--deployments", type=Path, required=True, help="prefect.yaml")
+    parser.add_argument("--secrets", type=Path, required=True, help="folder of mounted Secrets")
+    parser.add_argument("--templates", type=Path, required=True, help="base job templates")
+    parser.add_argument("--prune", action="store_true", help="delete what is declared no more")
+    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
+    arguments = parser.parse_args()
+    url = os.environ["PREFECT_API_URL"].rstrip("/")
+    asyncio.run(_await_api(url, arguments.timeout))
+    with prefect_api(url, os.environ.get("PREFECT_API_AUTH_STRING")) as client:
+        commands.apply(
+            client,
+            Files(arguments.file, arguments.deployments),
+            Mounted(arguments.secrets, arguments.templates),
+            prune=arguments.prune,
+        )
+
+
+if __name__ == "__main__":
+    container.run(main)

@@ -1,0 +1,55 @@
+"""What `validate`, `plan`, `apply` and `export` do and print, on a laptop and in a pod alike."""
+
+from prefect.client.orchestration import SyncPrefectClient
+
+from prefect_platform.configuration import differences
+from prefect_platform.configuration.apply import apply as apply_all
+from prefect_platform.configuration.export import export as export_file
+from prefect_platform.configuration.ledger import read_ledger
+from prefect_platform.configuration.plan import Change, make_plan, read
+from prefect_platform.configuration.platform_file import TYPES, Files, load
+from prefect_platform.configuration.prefect_api import require_same_version
+from prefect_platform.configuration.surroundings import Offline, Surroundings
+from prefect_platform.console import out
+
+
+def validate(files: Files) -> None:
+    """Check the files by themselves; raises ConfigurationError with all that is wrong."""
+    declared = load(files, Offline())
+    out.print(f"{files.platform} and {files.deployments} declare {len(declared)} resources")
+
+
+def plan(
+    client: SyncPrefectClient, files: Files, surroundings: Surroundings, *, prune: bool
+) -> bool:
+    """Print what `apply` would do; return whether it would do anything."""
+    declared = load(files, surroundings)
+    require_same_version(client)
+    found = make_plan(declared, read(client, TYPES), read_ledger(client), prune=prune)
+    for change in found.changes:
+        _print(change)
+    out.print(differences.summary(found))
+    return bool(found.changes)
+
+
+def apply(
+    client: SyncPrefectClient, files: Files, surroundings: Surroundings, *, prune: bool
+) -> bool:
+    """Make the server as the files say, printing each step; return whether anything was done."""
+    declared = load(files, surroundings)
+    require_same_version(client)
+    steps = apply_all(client, TYPES, declared, prune=prune, report=_print)
+    out.print(f"{steps} steps done" if steps else "Nothing to change: the server is as declared")
+    return steps > 0
+
+
+def export(client: SyncPrefectClient, surroundings: Surroundings) -> None:
+    """Print the server's configuration as a platform.yaml."""
+    require_same_version(client)
+    written = export_file(read(client, TYPES), read_ledger(client), surroundings)
+    out.print(written, markup=False, end="")
+
+
+def _print(change: Change) -> None:
+    for line in differences.lines(change, ()):
+        out.print(line)

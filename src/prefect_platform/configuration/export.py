@@ -1,0 +1,77 @@
+"""A running server as a platform.yaml: what `apply` would need to make another one like it."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from prefect_platform.configuration.concurrency_limits import ConcurrencyLimit
+from prefect_platform.configuration.ledger import Ledger
+from prefect_platform.configuration.resource import Found, Inventory, Kind
+from prefect_platform.configuration.surroundings import Surroundings
+from prefect_platform.configuration.variables import Variable
+from prefect_platform.configuration.work_pools import WorkPool, WorkQueue
+
+
+def export(inventory: Inventory, ledger: Ledger, surroundings: Surroundings) -> str:
+    """Return the file. Defaults are left out, names stand for ids, references for secrets.
+
+    A secret that no file has declared becomes a reference to a Secret called UNKNOWN, which
+    `apply` refuses until somebody names the real one. Deployments are not in it: prefect.yaml has
+    them.
+    """
+    sections = {
+        "variables": {
+            each.key.name: _without_defaults(Variable, each.body)
+            for each in _of(inventory, Kind.VARIABLE)
+        },
+        "concurrency_limits": {
+            each.key.name: _without_defaults(ConcurrencyLimit, each.body, "active")
+            for each in _of(inventory, Kind.CONCURRENCY_LIMIT)
+        },
+        "tag_concurrency_limits": {
+            each.key.name: each.body["limit"] for each in _of(inventory, Kind.TAG_CONCURRENCY_LIMIT)
+        },
+        "work_pools": {
+            each.key.name: _work_pool(each, inventory, surroundings)
+            for each in _of(inventory, Kind.WORK_POOL)
+        },
+    }
+    written = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 100
+    yaml.dump({name: section for name, section in sections.items() if section}, written)
+    return written.getvalue()
+
+
+def _of(inventory: Inventory, kind: Kind) -> list[Found]:
+    return [each for each in inventory.all() if each.key.kind is kind]
+
+
+def _without_defaults(
+    model: type[BaseModel], body: Mapping[str, Any], *switches: str
+) -> dict[str, Any]:
+    """Return what differs from the model's defaults, and of `switches` what is not as usual."""
+    usual = {"active": True, "paused": False}
+    said = {name: value for name, value in body.items() if name in model.model_fields}
+    for name in switches:
+        if said[name] == usual[name]:
+            del said[name]
+    return model.model_validate(said).model_dump(mode="json", exclude_defaults=True)
+
+
+def _work_pool(pool: Found, inventory: Inventory, surroundings: Surroundings) -> dict[str, Any]:
+    written = _without_defaults(WorkPool, pool.body, "paused")
+    if surroundings.base_job_template(pool.key.name) == pool.body["base_job_template"]:
+        written.pop("base_job_template", None)
+    queues = {
+        each.key.name.partition("/")[2]: _without_defaults(WorkQueue, each.body, "paused")
+        for each in _of(inventory, Kind.WORK_QUEUE)
+        if each.key.name.startswith(f"{pool.key.name}/")
+    }
+    if queues.keys() != {"default"} or "concurrency_limit" in queues["default"]:
+        written["queues"] = queues
+    return written

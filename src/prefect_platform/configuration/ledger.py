@@ -1,0 +1,110 @@
+"""What the platform's files have made on a server, so that what leaves them can be pruned.
+
+Blocks, pools, queues and limits can carry no mark of their owner, so the marks are kept together:
+in a block document of our own type, since a variable holds too little.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.blocks.core import Block
+from prefect.client.orchestration import SyncPrefectClient
+from pydantic import Field
+
+from prefect_platform.configuration.resource import Declared, Key, Kind
+
+Secrets = list[dict[str, Any]]
+
+
+class ConfigurationLedger(Block):
+    """Which resources of this server the platform's files declare. Written by `apply` alone."""
+
+    _block_type_name = "Configuration ledger"
+    _block_type_slug = "configuration-ledger"
+
+    entries: dict[str, dict[str, Secrets]] = Field(
+        default_factory=dict,
+        description="By kind and name, where each secret value of the resource comes from.",
+    )
+
+
+DOCUMENT = "prefect-platform"
+KEY = Key(Kind.BLOCK, f"{ConfigurationLedger._block_type_slug}/{DOCUMENT}")
+
+
+@dataclass
+class Ledger:
+    """The owned resources, each with the references of its secret values."""
+
+    secrets: dict[Key, Secrets] = field(default_factory=dict)
+    document: UUID | None = None
+
+    def owns(self, key: Key) -> bool:
+        """Return whether a file has declared the resource before."""
+        return key in self.secrets
+
+    def knows(self, declared: Declared) -> bool:
+        """Return whether the resource is recorded just as it is declared."""
+        return self.secrets.get(declared.key) == references(declared)
+
+    def record(self, resources: Iterable[Declared]) -> None:
+        """Record resources as declared."""
+        self.secrets |= {each.key: references(each) for each in resources}
+
+    def forget(self, key: Key) -> None:
+        """Record that a resource is no longer ours."""
+        self.secrets.pop(key, None)
+
+
+def references(declared: Declared) -> Secrets:
+    """Return where the secret values of a resource come from, as it is recorded."""
+    return [
+        {"at": list(steps), "from": dict(reference)}
+        for steps, reference in sorted(declared.secrets.items(), key=lambda item: str(item[0]))
+    ]
+
+
+def read_ledger(client: SyncPrefectClient) -> Ledger:
+    """Return the server's ledger, an empty one when nothing was ever applied."""
+    try:
+        document = client.request(
+            "GET",
+            "/block_types/slug/{slug}/block_documents/name/{block_document_name}",
+            path_params={
+                "slug": ConfigurationLedger._block_type_slug,
+                "block_document_name": DOCUMENT,
+            },
+        ).json()
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code == httpx.codes.NOT_FOUND:
+            return Ledger()
+        raise
+    return Ledger(_secrets(document["data"]["entries"]), UUID(document["id"]))
+
+
+def write_ledger(client: SyncPrefectClient, ledger: Ledger) -> None:
+    """Keep the ledger on the server."""
+    entries: dict[str, dict[str, Secrets]] = {}
+    for key, secrets in sorted(ledger.secrets.items()):
+        entries.setdefault(key.kind.value, {})[key.name] = secrets
+    if ledger.document is None:
+        saved = ConfigurationLedger(entries=entries).save(DOCUMENT, overwrite=True)
+        ledger.document = UUID(str(saved))
+        return
+    client.request(
+        "PATCH",
+        "/block_documents/{id}",
+        path_params={"id": ledger.document},
+        json={"data": {"entries": entries}, "merge_existing_data": False},
+    )
+
+
+def _secrets(entries: Mapping[str, Mapping[str, Secrets]]) -> dict[Key, Secrets]:
+    return {
+        Key(Kind(kind), name): secrets
+        for kind, named in entries.items()
+        for name, secrets in named.items()
+    }

@@ -1,0 +1,141 @@
+"""What would have to change on a server so that it is as the files say."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+
+from prefect_platform.configuration import ledger as ledgers
+from prefect_platform.configuration.ledger import Ledger
+from prefect_platform.configuration.resource import (
+    Declared,
+    Found,
+    Inventory,
+    Key,
+    Kind,
+    ResourceType,
+)
+from prefect_platform.configuration.source import ConfigurationError, Problem
+
+
+class Action(StrEnum):
+    """What is done to a resource."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    ADOPT = "adopt"
+    """It is as declared; from now on the ledger says so."""
+    DELETE = "delete"
+    FORGET = "forget"
+    """It is gone from files and server; the ledger drops it."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step of a plan."""
+
+    action: Action
+    key: Key
+    declared: Declared | None = None
+    found: Found | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps in their order, and what is ours, undeclared and stays because it is not pruned."""
+
+    changes: Sequence[Change]
+    unpruned: Sequence[Key]
+
+
+def read(client: SyncPrefectClient, types: Iterable[ResourceType]) -> Inventory:
+    """Return all that the server has of these kinds, without the ledger itself."""
+    inventory = Inventory()
+    for each in types:
+        inventory.add(found for found in each.read(client, inventory) if found.key != ledgers.KEY)
+    return inventory
+
+
+def make_plan(
+    declared: Sequence[Declared], inventory: Inventory, ledger: Ledger, *, prune: bool
+) -> Plan:
+    """Return what has to be done.
+
+    Raises ConfigurationError when a resource needs one that is neither declared nor on the
+    server, or that would be pruned, and when resources need each other.
+    """
+    by_key = {each.key: each for each in declared}
+    undeclared = [key for key in ledger.secrets if key not in by_key]
+    doomed = set(undeclared) if prune else set()
+    _refuse_missing(declared, by_key, inventory, doomed)
+    changes = [
+        change
+        for each in _in_order(by_key)
+        if (change := _change(each, inventory.get(each.key), ledger))
+    ]
+    removals = [
+        Change(Action.DELETE, key, found=found)
+        if (found := inventory.get(key))
+        else Change(Action.FORGET, key)
+        for key in sorted(undeclared, key=_place, reverse=True)
+    ]
+    unpruned = [change.key for change in removals if change.action is Action.DELETE]
+    return Plan([*changes, *removals] if prune else changes, [] if prune else unpruned)
+
+
+def compared(declared: Declared, found: Found) -> Mapping[str, Any]:
+    """Return the found body as far as the file has a say in it: what it leaves out stays."""
+    return {name: value for name, value in found.body.items() if name in declared.body}
+
+
+def _change(declared: Declared, found: Found | None, ledger: Ledger) -> Change | None:
+    if found is None:
+        return Change(Action.CREATE, declared.key, declared)
+    if compared(declared, found) != declared.body:
+        return Change(Action.UPDATE, declared.key, declared, found)
+    if not ledger.knows(declared):
+        return Change(Action.ADOPT, declared.key, declared, found)
+    return None
+
+
+def _refuse_missing(
+    declared: Iterable[Declared],
+    by_key: Mapping[Key, Declared],
+    inventory: Inventory,
+    doomed: set[Key],
+) -> None:
+    problems = []
+    for each in declared:
+        for need in sorted(each.needs - by_key.keys()):
+            cause = None
+            if inventory.get(need) is None:
+                cause = f"{each.key} needs the {need}, which is neither declared nor on the server"
+            elif need in doomed:
+                cause = f"{each.key} needs the {need}, which is declared no more and pruned now"
+            if cause:
+                problems.append(Problem(each.at, cause, "declare it, or correct the name"))
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _in_order(by_key: Mapping[Key, Declared]) -> list[Declared]:
+    """Return what is declared, each after what it needs."""
+    graph = {
+        key: {need for need in by_key[key].needs if need in by_key}
+        for key in sorted(by_key, key=_place)
+    }
+    try:
+        return [by_key[key] for key in TopologicalSorter(graph).static_order()]
+    except CycleError as error:
+        chain: list[Key] = error.args[1]
+        cause = f"they need each other: {' → '.join(str(key) for key in reversed(chain))}"
+        raise ConfigurationError(
+            [Problem(by_key[chain[0]].at, cause, "take one of the references out")]
+        ) from error
+
+
+def _place(key: Key) -> tuple[int, str]:
+    return list(Kind).index(key.kind), key.name

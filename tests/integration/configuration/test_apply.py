@@ -1,0 +1,264 @@
+"""Files become resources of a real server: planned, applied, read back, pruned, and safe."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import httpx
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+
+from prefect_platform.configuration import commands
+from prefect_platform.configuration.ledger import read_ledger
+from prefect_platform.configuration.lock import LOCK, Patience, exclusive
+from prefect_platform.configuration.plan import Action, make_plan, read
+from prefect_platform.configuration.platform_file import TYPES, Files, load
+from prefect_platform.configuration.prefect_api import delete, prefect_api
+from prefect_platform.configuration.surroundings import Mounted
+from prefect_platform.errors import PlatformError
+from tests.unit.flows.servers import prefect_server
+
+_FILE = """
+variables:
+  region: {value: eu-central-1, tags: [aws]}
+concurrency_limits:
+  warehouse: {limit: 5}
+tag_concurrency_limits:
+  database: 3
+work_pools:
+  default:
+    concurrency_limit: 2
+    queues:
+      nightly: {priority: 1, concurrency_limit: 1}
+      default: {priority: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a Prefect server and yield the address of its API."""
+    with prefect_server(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+@pytest.fixture
+def client(api: str) -> Iterator[SyncPrefectClient]:
+    """Yield a client of the server, which has nothing that an earlier test declared."""
+    with prefect_api(api, None) as connected:
+        for each in reversed(TYPES):
+            for found in each.read(connected, read(connected, TYPES)):
+                if found.key.name != "default/default":
+                    each.delete(connected, found)
+        if ledger := read_ledger(connected).document:
+            delete(connected, "/block_documents/{id}", id=ledger)
+        yield connected
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Files]:
+    """Return a function that writes platform.yaml."""
+    (tmp_path / "prefect.yaml").write_text("deployments: []\n")
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "default.json").write_text(
+        '{"job_configuration": {"command": "x"}, "variables": {"type": "object"}}'
+    )
+
+    def to(text: str) -> Files:
+        (tmp_path / "platform.yaml").write_text(text)
+        return Files(tmp_path / "platform.yaml", tmp_path / "prefect.yaml")
+
+    return to
+
+
+def around(files: Files) -> Mounted:
+    """Return the surroundings beside the files."""
+    return Mounted(files.platform.parent / "secrets", files.platform.parent / "templates")
+
+
+def plan(client: SyncPrefectClient, files: Files, *, prune: bool = False) -> list[tuple[str, str]]:
+    """Return the steps of the plan: action and resource."""
+    declared = load(files, around(files))
+    steps = make_plan(declared, read(client, TYPES), read_ledger(client), prune=prune).changes
+    return [(step.action.value, str(step.key)) for step in steps]
+
+
+def test_what_is_applied_is_on_the_server_and_plans_empty(
+    client: SyncPrefectClient, write: Callable[[str], Files]
+) -> None:
+    """The server has every resource just as declared, and a second apply does nothing."""
+    files = write(_FILE)
+    assert commands.apply(client, files, around(files), prune=True)
+    assert plan(client, files, prune=True) == []
+    assert not commands.apply(client, files, around(files), prune=True)
+
+    pool = client.request("GET", "/work_pools/{name}", path_params={"name": "default"}).json()
+    assert pool["concurrency_limit"] == 2
+    queues = client.request(
+        "POST",
+        "/work_pools/{work_pool_name}/queues/filter",
+        path_params={"work_pool_name": "default"},
+        json={},
+    ).json()
+    assert [(queue["name"], queue["priority"]) for queue in queues] == [
+        ("nightly", 1),
+        ("default", 2),
+    ]
+    tags = client.request("POST", "/concurrency_limits/filter", json={}).json()
+    assert [(limit["tag"], limit["concurrency_limit"]) for limit in tags] == [("database", 3)]
+
+
+def test_only_what_differs_is_changed_and_only_what_is_owned_is_pruned(
+    client: SyncPrefectClient, write: Callable[[str], Files]
+) -> None:
+    """A hand-made resource stays, a removed one goes when asked to, drift is put right."""
+    files = write(_FILE)
+    commands.apply(client, files, around(files), prune=True)
+    client.request("POST", "/variables/", json={"name": "by_hand", "value": 1})
+    client.request(
+        "PATCH", "/variables/name/{name}", path_params={"name": "region"}, json={"value": "moon"}
+    )
+    files = write(_FILE.replace("tag_concurrency_limits:\n  database: 3\n", ""))
+    assert plan(client, files) == [("update", "variable region")]
+    assert plan(client, files, prune=True) == [
+        ("update", "variable region"),
+        ("delete", "tag concurrency limit database"),
+    ]
+    commands.apply(client, files, around(files), prune=False)
+    assert client.request("POST", "/concurrency_limits/filter", json={}).json() != []
+    commands.apply(client, files, around(files), prune=True)
+    assert client.request("POST", "/concurrency_limits/filter", json={}).json() == []
+    names = {each["name"] for each in client.request("POST", "/variables/filter", json={}).json()}
+    assert names == {"by_hand", "region"}
+
+
+def test_a_resource_that_is_there_already_is_adopted(
+    client: SyncPrefectClient, write: Callable[[str], Files]
+) -> None:
+    """What somebody made by hand and the file now declares belongs to the file."""
+    client.request("POST", "/variables/", json={"name": "region", "value": "x", "tags": []})
+    files = write("variables:\n  region: {value: x}\n")
+    assert plan(client, files) == [("adopt", "variable region")]
+    commands.apply(client, files, around(files), prune=False)
+    assert plan(client, write("variables: {}\n"), prune=True) == [("delete", "variable region")]
+
+
+def test_what_somebody_paused_stays_paused(
+    client: SyncPrefectClient, write: Callable[[str], Files]
+) -> None:
+    """A pool paused at night is not started by the next apply, unless the file says so."""
+    files = write(_FILE)
+    commands.apply(client, files, around(files), prune=True)
+    path = {"name": "default"}
+    client.request("PATCH", "/work_pools/{name}", path_params=path, json={"is_paused": True})
+    assert plan(client, files) == []
+    files = write(
+        _FILE.replace("concurrency_limit: 2\n", "concurrency_limit: 2\n    paused: false\n")
+    )
+    assert plan(client, files) == [("update", "work pool default")]
+    commands.apply(client, files, around(files), prune=True)
+    found = client.request("GET", "/work_pools/{name}", path_params=path).json()
+    assert not found["is_paused"]
+
+
+def test_queues_trade_priorities(client: SyncPrefectClient, write: Callable[[str], Files]) -> None:
+    """Prefect moves other queues when one gets a priority; in the end all are as declared."""
+    queues = "{a: {priority: %d}, b: {priority: %d}, default: {priority: %d}}"
+    text = f"work_pools: {{default: {{queues: {queues}}}}}"
+    for priorities in ((1, 2, 3), (3, 1, 2), (2, 3, 1)):
+        files = write(text % priorities)
+        commands.apply(client, files, around(files), prune=True)
+        assert plan(client, files, prune=True) == []
+
+
+def test_a_run_that_was_cut_off_is_completed_by_the_next(
+    client: SyncPrefectClient, write: Callable[[str], Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server goes away in the middle: what was done is owned, the rest follows."""
+    files = write(_FILE)
+    real, calls = client.request, 0
+
+    def until_the_second(method: str, path: str, **rest: object) -> httpx.Response:
+        nonlocal calls
+        calls += method == "POST" and path in ("/v2/concurrency_limits/", "/work_pools/")
+        if calls == 2:
+            raise httpx.ConnectError("gone")
+        return real(method, path, **rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "request", until_the_second)
+        with pytest.raises(httpx.ConnectError):
+            commands.apply(client, files, around(files), prune=True)
+        calls = 3
+    names = {action for action, _ in plan(client, files)}
+    assert names == {Action.CREATE.value}
+    assert plan(client, write("variables: {}\n"), prune=True) != []
+    files = write(_FILE)
+    commands.apply(client, files, around(files), prune=True)
+    assert plan(client, files, prune=True) == []
+
+
+def _apply_alone(api: str, files: Files, barrier: Barrier) -> None:
+    barrier.wait()
+    with prefect_api(api, None) as client:
+        commands.apply(client, files, around(files), prune=True)
+
+
+def test_two_applies_at_once_are_as_one_after_the_other(
+    api: str, client: SyncPrefectClient, write: Callable[[str], Files]
+) -> None:
+    """Neither fails, and the server is as declared."""
+    files = write(_FILE)
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    both = [context.Process(target=_apply_alone, args=(api, files, barrier)) for _ in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join(120)
+    assert [each.exitcode for each in both] == [0, 0]
+    assert plan(client, files, prune=True) == []
+
+
+def test_the_lock_of_a_dead_holder_is_taken_over_and_of_a_live_one_is_not(
+    client: SyncPrefectClient,
+) -> None:
+    """A lock that is not renewed any more is removed; one that is renewed is waited for."""
+    client.request("POST", "/variables/", json={"name": LOCK, "value": '{"holder": "dead"}'})
+    with exclusive(client, Patience(renew=0.2, stale=1, poll=0.1)) as held:
+        with (
+            pytest.raises(PlatformError, match="another apply has held the server"),
+            exclusive(client, Patience(stale=2, wait=4, poll=0.1)),
+        ):
+            pass
+        held.require()
+    assert client.request("POST", "/variables/filter", json={}).json() == []
+
+
+def test_a_holder_that_lost_the_lock_stops(client: SyncPrefectClient) -> None:
+    """Somebody took over: the first one may not change anything more."""
+    with exclusive(client, Patience(renew=0.1)) as held:
+        client.request("DELETE", "/variables/name/{name}", path_params={"name": LOCK})
+        held.lost.wait(10)
+        with pytest.raises(PlatformError, match="took over"):
+            held.require()
+
+
+def test_a_server_of_another_version_is_refused(
+    client: SyncPrefectClient, write: Callable[[str], Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two versions are named, and nothing is changed."""
+    files = write(_FILE)
+    monkeypatch.setattr("prefect.__version__", "3.0.0")
+    with pytest.raises(PlatformError, match=r"Prefect 3\.8\.\d+, this is for 3\.0\.0"):
+        commands.apply(client, files, around(files), prune=True)
+
+
+def test_a_server_that_is_away_is_named() -> None:
+    """The sentence says which address, and what to do."""
+    with (
+        pytest.raises(PlatformError, match=r"http://127\.0\.0\.1:9/api does not answer"),
+        prefect_api("http://127.0.0.1:9/api", None) as client,
+    ):
+        client.request("GET", "/admin/version")
