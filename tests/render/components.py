@@ -66,6 +66,7 @@ COMPONENTS = [
     Component("worker", "Deployment", 1000, _worker("worker"), token=True),
     Component("flow-run", "Job", 1000, _worker("jobs", "jobs.image")),
     Component("release-test", "Pod", 1000, _worker("worker")),
+    Component("configuration", "Job", 1000, _worker("configuration", "jobs.image")),
     Component("object-store", "StatefulSet", 1000, keeps_data=True),
     Component("warehouse", "StatefulSet", 999, keeps_data=True),
     Component("publish-flights", "Job", 1000),

@@ -47,6 +47,12 @@ _CONTROLLER = {
 }
 _WORKER_TAGS = {"image.tag": "0123456789ab", "jobs.image.tag": "0123456789ab"}
 
+
+def _platform(environment: str) -> dict[str, object]:
+    """Return what `--set-file` gives the chart of the worker."""
+    return {"configuration.platform": (ENVIRONMENTS / environment / "platform.yaml").read_text()}
+
+
 STORIES = {
     "server": Story("prefect-server", "prefect", values=_SERVER_TAGS),
     "server-local": Story("prefect-server", "prefect", (LOCAL / "server.yaml",), _SERVER_TAGS),
@@ -149,12 +155,21 @@ STORIES = {
             "priorityClass.create": True,
         },
     ),
+    "worker-configuration": Story(
+        "prefect-worker",
+        "prefect-workers",
+        values={
+            **_WORKER_TAGS,
+            "configuration.platform": "work_pools: {default: {}}\n",
+            "configuration.secrets": ["alerts"],
+        },
+    ),
     **{
         f"worker-{name}": Story(
             "prefect-worker",
             "prefect-workers",
             (ENVIRONMENTS / name / "worker.yaml",),
-            _WORKER_TAGS,
+            {**_WORKER_TAGS, **_platform(name)},
         )
         for name in ("local", "staging", "production")
     },

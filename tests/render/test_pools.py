@@ -91,13 +91,11 @@ def test_maps_merge_lists_replace_and_null_removes() -> None:
             "env": [{"name": "TEAM", "value": "etl"}],
             "activeDeadlineSeconds": 31536000,
         },
-        "workPool": {"concurrencyLimit": None},
         "networkPolicies": {"jobsEgress": [rule]},
     }
     story = WORKER.with_values(
         {
             "pools.etl": own,
-            "workPool.concurrencyLimit": 1000000,
             "jobs.env": [{"name": "TEAM", "value": "all"}, {"name": "ZONE", "value": "a"}],
         }
     )
@@ -118,11 +116,6 @@ def test_maps_merge_lists_replace_and_null_removes() -> None:
     assert rule not in egress["default"]
     assert environment == {"DO_NOT_TRACK": "1", "TEAM": "etl"}
     assert created_job(story, "etl")["spec"]["activeDeadlineSeconds"] == 31536000
-    assert {
-        key: value
-        for key, value in find(rendered, "ConfigMap", "work-pool")["data"].items()
-        if "limit" in key
-    } == {"default.concurrency-limit": "1000000"}
 
 
 def test_a_release_serves_the_pools_that_it_names_alone() -> None:

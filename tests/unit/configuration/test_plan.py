@@ -1,0 +1,117 @@
+"""A plan holds what differs, in an order that works, and nothing else."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from prefect_platform.configuration import differences
+from prefect_platform.configuration.ledger import Ledger
+from prefect_platform.configuration.plan import Action, Change, Plan, make_plan
+from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.source import ConfigurationError, Location
+
+_FILE = Location(Path("platform.yaml"), 7)
+
+
+def declare(kind: Kind, name: str, *needs: Key, **body: object) -> Declared:
+    """Return a declared resource."""
+    return Declared(Key(kind, name), body, _FILE, frozenset(needs))
+
+
+def plan(
+    declared: list[Declared],
+    found: dict[Key, dict[str, Any]] | None = None,
+    *,
+    owned: list[Key] | None = None,
+    prune: bool = True,
+) -> Plan:
+    """Return the plan for a server that has `found`."""
+    inventory = Inventory()
+    inventory.add(
+        Found(key, UUID(int=number), body)
+        for number, (key, body) in enumerate((found or {}).items())
+    )
+    ledger = Ledger({key: [] for key in owned or []})
+    return make_plan(declared, inventory, ledger, prune=prune)
+
+
+def steps(made: Plan) -> list[str]:
+    """Return the steps as text."""
+    return [f"{change.action} {change.key}" for change in made.changes]
+
+
+def test_what_is_needed_comes_first_and_goes_last() -> None:
+    block = declare(Kind.BLOCK, "webhook/hook")
+    pool = declare(Kind.WORK_POOL, "etl")
+    automation = declare(Kind.AUTOMATION, "tell", block.key, pool.key)
+    assert steps(plan([automation, pool, block])) == [
+        "create block webhook/hook",
+        "create work pool etl",
+        "create automation tell",
+    ]
+    everything: dict[Key, dict[str, Any]] = {each.key: {} for each in (block, pool, automation)}
+    assert steps(plan([], everything, owned=list(everything))) == [
+        "delete automation tell",
+        "delete work pool etl",
+        "delete block webhook/hook",
+    ]
+
+
+def test_what_the_file_leaves_out_of_a_body_is_not_compared() -> None:
+    queue = declare(Kind.WORK_QUEUE, "etl/a", concurrency_limit=None)
+    found = {queue.key: {"concurrency_limit": None, "paused": True}}
+    assert steps(plan([queue], found, owned=[queue.key])) == []
+
+
+def test_what_is_gone_from_files_and_server_leaves_the_ledger() -> None:
+    key = Key(Kind.VARIABLE, "old")
+    assert steps(plan([], owned=[key])) == ["forget variable old"]
+    assert plan([], owned=[key], prune=False) == Plan([], [])
+
+
+def test_without_pruning_the_plan_names_what_would_go() -> None:
+    key = Key(Kind.VARIABLE, "old")
+    made = plan([], {key: {}}, owned=[key], prune=False)
+    assert made == Plan([], [key])
+    assert "removed by --prune: variable old" in differences.summary(made)
+
+
+def test_a_need_that_nobody_has_is_refused_with_its_line() -> None:
+    automation = declare(Kind.AUTOMATION, "tell", Key(Kind.BLOCK, "slack-webhook/ops"))
+    with pytest.raises(ConfigurationError) as error:
+        plan([automation])
+    assert (
+        "platform.yaml:7: automation tell needs the block slack-webhook/ops, which is neither "
+        "declared nor on the server"
+    ) in error.value.message
+
+
+def test_a_need_that_this_plan_would_prune_is_refused() -> None:
+    block = Key(Kind.BLOCK, "slack-webhook/ops")
+    automation = declare(Kind.AUTOMATION, "tell", block)
+    with pytest.raises(ConfigurationError, match="declared no more and pruned now"):
+        plan([automation], {block: {}}, owned=[block])
+    assert steps(plan([automation], {block: {}})) == ["create automation tell"]
+
+
+def test_a_cycle_is_refused_with_its_chain() -> None:
+    first, second = Key(Kind.AUTOMATION, "a"), Key(Kind.AUTOMATION, "b")
+    circle = [declare(Kind.AUTOMATION, "a", second), declare(Kind.AUTOMATION, "b", first)]
+    with pytest.raises(ConfigurationError, match=r"automation \w → automation \w → automation \w"):
+        plan(circle)
+
+
+def test_a_difference_names_the_field_and_no_secret() -> None:
+    declared = declare(Kind.BLOCK, "x/y", url="new", to=["a", "c"], auth={"user": "u", "key": "n"})
+    found = Found(
+        declared.key, UUID(int=1), {"url": "old", "to": ["a", "b"], "auth": {"user": "u"}}
+    )
+    change = Change(Action.UPDATE, declared.key, declared, found)
+    assert list(differences.lines(change, {("url",)})) == [
+        "[yellow]~[/] update block x/y",
+        "    url: (secret) changes",
+        '    to.1: "b" → "c"',
+        '    auth.key: (nothing) → "n"',
+    ]
