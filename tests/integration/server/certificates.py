@@ -24,12 +24,15 @@ class Authority:
         )
         self.pem = self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, name: str) -> tuple[bytes, bytes]:
-        """Return certificate and key, both PEM, for a host name or an address."""
+    def issue(self, name: str, *more: str) -> tuple[bytes, bytes]:
+        """Return certificate and key, both PEM, for host names or addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _builder(_named(name), self._name, key.public_key())
-            .add_extension(x509.SubjectAlternativeName([_alternative(name)]), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName([_alternative(each) for each in (name, *more)]),
+                critical=False,
+            )
             .sign(self._key, hashes.SHA256())
         )
         return (
