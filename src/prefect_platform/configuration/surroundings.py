@@ -5,6 +5,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 
+class Placeholder(str):
+    """Stands for a value that cannot be read here: what depends on it is not checked."""
+
+    __slots__ = ()
+
+
 class Surroundings(Protocol):
     """Where the configuration is applied from: a pod, a laptop, or nowhere."""
 
@@ -48,7 +54,7 @@ class Offline:
 
     def secret(self, name: str, key: str) -> str | None:
         """Return a text that says which value would stand here."""
-        return f"<{key} of the Secret {name}>"
+        return Placeholder(f"<{key} of the Secret {name}>")
 
     def base_job_template(self, pool: str) -> dict[str, Any] | None:  # noqa: ARG002
         """Return an empty template."""

@@ -1,0 +1,366 @@
+"""Blocks of a file: complete bodies, every problem with its line, and no secret anywhere."""
+
+import json
+import traceback
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+from hypothesis import HealthCheck, given, settings
+from prefect.blocks.core import Block
+from prefect.utilities import dispatch
+
+from prefect_platform.configuration.block_schemas import json_schema
+from prefect_platform.configuration.block_types import installed
+from prefect_platform.configuration.blocks import declare
+from prefect_platform.configuration.resource import Declared, Key, Kind
+from prefect_platform.configuration.secret_values import SecretValue, reveal, secret_steps
+from prefect_platform.configuration.source import ConfigurationError, read
+from prefect_platform.configuration.surroundings import Mounted, Offline, Surroundings
+from tests.unit.configuration.strategies_blocks import Section, sections
+
+SESAME = "open-sesame"
+PASSWORD = "{secret: {name: held, key: password}}"
+
+SCHEMA = json_schema()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    held = tmp_path / "secrets" / "held"
+    held.mkdir(parents=True)
+    for key, value in {
+        "password": SESAME + "\n",
+        "two-lines": f"{SESAME}\n\n",
+        "windows": f"{SESAME}\r\n",
+        "json": json.dumps({"Authorization": SESAME}),
+        "obfuscated": "********",
+        "port": "5433",
+    }.items():
+        (held / key).write_bytes(value.encode())
+    return tmp_path
+
+
+def declared(
+    directory: Path, blocks: str, surroundings: Surroundings | None = None
+) -> dict[str, Declared]:
+    path = directory / "platform.yaml"
+    path.write_text(f"blocks:\n{blocks}")
+    found = declare(read(path), "blocks", surroundings or Mounted(directory / "secrets", directory))
+    return {each.key.name: each for each in found}
+
+
+def refusals(directory: Path, blocks: str, surroundings: Surroundings | None = None) -> list[str]:
+    """Return the problems without the path: the blocks begin in line 2."""
+    with pytest.raises(ConfigurationError) as caught:
+        declared(directory, blocks, surroundings)
+    text = "".join(traceback.format_exception(caught.value))
+    assert SESAME not in text
+    return [str(each).removeprefix(f"{directory}/platform.yaml:") for each in caught.value.problems]
+
+
+def test_a_body_has_every_default_and_a_reference_in_place_of_a_named_block(
+    directory: Path,
+) -> None:
+    found = declared(
+        directory,
+        f"""
+  s3-bucket/results:
+    bucket_name: results
+    credentials: {{block: aws-credentials/keys}}
+  aws-credentials/keys:
+    aws_secret_access_key: {PASSWORD}
+""",
+    )
+    assert list(found) == ["aws-credentials/keys", "s3-bucket/results"]
+    bucket = found["s3-bucket/results"]
+    assert bucket.body == {
+        "bucket_name": "results",
+        "bucket_folder": "",
+        "credentials": {"block": "aws-credentials/keys"},
+    }
+    assert bucket.needs == {Key(Kind.BLOCK, "aws-credentials/keys")}
+    assert bucket.at.line == 3
+    keys = found["aws-credentials/keys"]
+    assert keys.body["aws_client_parameters"]["use_ssl"] is True
+    assert keys.body["aws_secret_access_key"] == SESAME
+    assert keys.secrets == {
+        ("aws_secret_access_key",): {"secret": {"name": "held", "key": "password"}}
+    }
+
+
+@pytest.mark.parametrize("blocks", ["  {}", "  # nothing"])
+def test_a_section_without_blocks_declares_none(directory: Path, blocks: str) -> None:
+    assert declared(directory, blocks) == {}
+
+
+def test_a_secret_is_shown_nowhere_and_sent_as_it_is(directory: Path) -> None:
+    webhook = declared(
+        directory,
+        f"  webhook/a: {{url: {PASSWORD}, headers: {{Authorization: {PASSWORD}}}}}\n",
+    )["webhook/a"]
+    assert SESAME not in f"{webhook} {webhook!r} {webhook.body!s:>5}"
+    assert secret_steps(webhook.body) == {("url",), ("headers", "Authorization")}
+    assert reveal(webhook.body)["headers"] == {"Authorization": SESAME}
+    with pytest.raises(TypeError, match="SecretValue"):
+        json.dumps(webhook.body)
+
+
+def test_a_secret_value_equals_what_it_holds() -> None:
+    assert {"a": SecretValue("x")} == {"a": "x"}
+    assert "x" == SecretValue("x")  # noqa: SIM300 - both ways round
+    assert SecretValue("x") == SecretValue("x")
+    assert SecretValue("x") != SecretValue("y")
+    assert SecretValue("x") != "y"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("password", SESAME), ("windows", SESAME), ("two-lines", f"{SESAME}\n")],
+)
+def test_one_line_break_at_the_end_is_no_part_of_a_secret(
+    directory: Path, key: str, value: str
+) -> None:
+    by_key = f"  secret/a: {{value: {{secret: {{name: held, key: {key}}}}}}}\n"
+    by_file = f"  secret/b: {{value: {{file: secrets/held/{key}}}}}\n"
+    found = declared(directory, by_key + by_file)
+    assert found["secret/a"].body["value"] == found["secret/b"].body["value"] == value
+    assert found["secret/b"].secrets == {("value",): {"file": f"secrets/held/{key}"}}
+
+
+def test_a_field_that_is_not_secret_takes_a_reference_too(directory: Path) -> None:
+    found = declared(
+        directory,
+        f"""
+  aws-credentials/a: {{aws_access_key_id: {PASSWORD}}}
+  redis-database/a: {{port: {{secret: {{name: held, key: port}}}}}}
+""",
+    )
+    assert found["aws-credentials/a"].body["aws_access_key_id"] == SESAME
+    assert SESAME not in repr(found)
+    assert found["redis-database/a"].body["port"] == 5433
+
+
+def test_a_mapping_of_secrets_can_be_one_secret(directory: Path) -> None:
+    found = declared(
+        directory,
+        f"  webhook/a: {{url: {PASSWORD}, headers: {{secret: {{name: held, key: json}}}}}}\n",
+    )["webhook/a"]
+    assert found.body["headers"] == {"Authorization": SESAME}
+    assert secret_steps(found.body) == {("url",), ("headers", "Authorization")}
+
+
+def test_free_content_may_look_like_a_file(directory: Path) -> None:
+    found = declared(
+        directory, "  custom-webhook/a: {name: n, url: 'http://h', json_data: {file: a.txt}}\n"
+    )["custom-webhook/a"]
+    assert found.body["json_data"] == {"file": "a.txt"}
+    assert found.secrets == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "block_type"),
+    [
+        (f"{{minio_root_user: u, minio_root_password: {PASSWORD}}}", "minio-credentials"),
+        ("{profile_name: p}", "aws-credentials"),
+        ("{block_type_slug: aws-credentials}", "aws-credentials"),
+        ("{}", "aws-credentials"),
+    ],
+)
+def test_fields_of_an_inner_block_tell_its_type(
+    directory: Path, fields: str, block_type: str
+) -> None:
+    found = declared(directory, f"  s3-bucket/a: {{bucket_name: b, credentials: {fields}}}\n")
+    assert found["s3-bucket/a"].body["credentials"]["block_type_slug"] == block_type
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ("  - secret/a\n", ["1: blocks has to be a mapping; write TYPE/NAME:"]),
+        ("  secret: {}\n", ["2: secret is no name of a block; write TYPE/NAME, as "]),
+        ("  secret/Up: {}\n", ["2: secret/Up: Block document name must only contain lowercase"]),
+        ("  s3-buckt/a: {}\n", ["2: there is no block type s3-buckt installed; did you mean s3-b"]),
+        ("  gcs-bucket/a: {}\n", ["2: there is no block type gcs-bucket installed; prefect-gcp "]),
+        ("  secret/a: text\n", ["2: secret/a has to be a mapping; write its fields"]),
+        ("  s3-bucket/a:\n", ["2: the key bucket_name is missing; add it"]),
+        (
+            "  aws-credentials/a:\n    regionname: x\n    profile_name: 1\n",
+            [
+                "3: there is no key regionname here; did you mean region_name?",
+                "4: profile_name: Input should be a valid string; correct it",
+            ],
+        ),
+        (
+            "  aws-credentials/a:\n    aws_client_parameters:\n      use_sll: true\n",
+            ["4: there is no key use_sll here; did you mean use_ssl?"],
+        ),
+        (
+            "  k8s-job/a:\n    v1_job: {a: .nan}\n",
+            ["2: k8s-job/a has a value that JSON does not have; correct it"],
+        ),
+        (
+            "  s3-bucket/a:\n    bucket_name: b\n    credentials: {regionname: x}\n",
+            ["4: there is no key regionname here; did you mean region_name?"],
+        ),
+        (
+            "  s3-bucket/a:\n    bucket_name: b\n    credentials: {block_type_slug: secret}\n",
+            ["4: a block of type secret does not fit here; use one of type aws-credentials or "],
+        ),
+        (
+            "  s3-bucket/a:\n    bucket_name: b\n    credentials: {block: secret/x}\n",
+            ["4: a block of type secret does not fit here; use one of type aws-credentials or "],
+        ),
+        (
+            "  s3-bucket/a:\n    bucket_name: b\n    credentials: {block: keys}\n",
+            ["4: keys is no name of a block; write TYPE/NAME"],
+        ),
+        (
+            "  k8s-job/a:\n    v1_job: {}\n"
+            "    credentials:\n      cluster_config: {block: kubernetes-cluster-config/c}\n",
+            ["5: kubernetes-cluster-config/c is named inside of another block's fields, where Pre"],
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_its_line(
+    directory: Path, blocks: str, expected: list[str]
+) -> None:
+    found = refusals(directory, blocks)
+    assert [each[: len(start)] for each, start in zip(found, expected, strict=True)] == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "line", "expected"),
+    [
+        (SESAME, 3, "value is secret and its value stands in the file; name where"),
+        ("{secret: {name: held}}", 3, "secret: this is no reference to a Secret; write {secret"),
+        ("{secret: {name: held, key: no}}", 3, "the Secret held is not there, or has no key no; c"),
+        ("{secret: {name: none, key: k}}", 3, "the Secret none is not there, or has no key k; c"),
+        ("{secret: {name: held, key: obfuscated}}", 3, "the value is what Prefect shows in the p"),
+        ("{file: nothing}", 3, "the file nothing cannot be read: No such file or directory; pat"),
+        ("{file: 5}", 3, "file: the path of a file is a text; write {file: PATH}"),
+        (f"[{PASSWORD}, {SESAME}]", 3, "1 is secret and its value stands in the file; name wh"),
+    ],
+)
+def test_a_secret_that_is_not_there_or_stands_in_the_file_is_refused(
+    directory: Path, value: str, line: int, expected: str
+) -> None:
+    (found,) = refusals(directory, f"  secret/a:\n    value: {value}\n")
+    assert found.startswith(f"{line}: {expected}")
+
+
+def test_every_value_below_a_secret_field_is_refused(directory: Path) -> None:
+    found = refusals(
+        directory,
+        f"""  webhook/a:
+    url: {SESAME}
+    headers:
+      Authorization: {SESAME}
+  s3-bucket/a:
+    bucket_name: b
+    credentials:
+      aws_secret_access_key: {SESAME}
+""",
+    )
+    assert [each.partition(" and ")[0] for each in found] == [
+        "3: url is secret",
+        "5: Authorization is secret",
+        "9: aws_secret_access_key is secret",
+    ]
+
+
+def test_a_value_that_the_type_refuses_when_it_is_loaded_is_refused_without_the_value(
+    directory: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = refusals(
+        directory,
+        f"""
+  ms-teams-webhook/a: {{url: {PASSWORD}}}
+  slack-webhook/a: {{url: {PASSWORD}, allow_private_url: true}}
+""",
+    )
+    assert [each.partition(";")[0] for each in found] == [
+        "3: ms-teams-webhook cannot be used with these values",
+        "4: there is no key allow_private_url here",
+    ]
+    assert SESAME not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_blocks_that_need_each_other_are_refused_with_the_chain(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No type that is installed can contain itself; this one leaves the registry with the test.
+    monkeypatch.setitem(dispatch._TYPE_REGISTRIES, Block, {})
+
+    class Node(Block):
+        next: Block | None = None
+
+    found = refusals(
+        directory,
+        """  node/a: {next: {block: node/b}}
+  node/b: {next: {block: node/c}}
+  node/c:
+    next: {block: node/b}
+""",
+    )
+    assert found == [
+        "5: blocks need each other: node/b needs node/c needs node/b; take one of them out"
+    ]
+
+
+def test_a_file_is_checked_where_no_secret_can_be_read(directory: Path) -> None:
+    blocks = f"""
+  ms-teams-webhook/a: {{url: {PASSWORD}}}
+  pager-duty-webhook/a: {{integration_key: {PASSWORD}, api_key: {PASSWORD}}}
+  webhook/a: {{url: {PASSWORD}, headers: {PASSWORD}}}
+  redis-database/a: {{port: {PASSWORD}}}
+"""
+    assert len(declared(directory, blocks, Offline())) == 4
+    (found,) = refusals(directory, blocks + "  redis-database/b: {port: no}\n", Offline())
+    assert found.startswith("7: port: Input should be a valid integer")
+
+
+@settings(
+    max_examples=10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(section=sections())
+def test_every_valid_section_is_declared_and_fits_the_schema_of_editors(
+    tmp_path: Path, section: Section
+) -> None:
+    source, secrets = section.written(tmp_path)
+    found = declare(source, "blocks", secrets)
+    assert {each.key.name for each in found} == set(section.blocks)
+    before: set[Key] = set()
+    for each in found:
+        assert each.needs <= before
+        before.add(each.key)
+    jsonschema.validate(section.blocks, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        {"secret/a": {"value": "literal"}},
+        {"webhook/a": {"url": {"file": "x"}, "headers": {"Authorization": "literal"}}},
+        {"s3-bucket/a": {"bucket_name": "b", "credentials": {"minio_root_password": "literal"}}},
+        {"s3-bucket/a": {"bucket_name": "b", "credentials": {"block": "secret/x"}}},
+        {"aws-credentials/a": {"regionname": "x"}},
+        {"s3-bucket/a": {}},
+        {"nothing/a": {}},
+        {"secret/Up": {"value": {"file": "x"}}},
+    ],
+)
+def test_editors_refuse_what_is_refused_here(blocks: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(blocks, SCHEMA)
+
+
+def test_every_installed_type_has_a_schema_without_references() -> None:
+    assert {pattern.partition("/")[0] for pattern in SCHEMA["patternProperties"]} == {
+        f"^{name}" for name in installed()
+    }
+    assert '"$ref"' not in json.dumps(SCHEMA)
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
