@@ -217,7 +217,8 @@ PACK: Mapping[str, Member] = {
         _late,
         f"{_RUN} is late",
         f"The run {_RUN} of {{{{ flow.name }}}} is due since "
-        "{{ flow_run.expected_start_time }} and no worker has taken it. Is its work pool paused or at its limit, is its worker up?"
+        "{{ flow_run.expected_start_time }} and no worker has taken it. "
+        "Is its work pool paused or at its limit, is its worker up?"
         f"\nkubectl --namespace prefect-workers get pods{_LINK}",
         within=300,
     ),

@@ -51,5 +51,5 @@ def export(client: SyncPrefectClient, surroundings: Surroundings) -> None:
 
 
 def _print(change: Change) -> None:
-    for line in differences.lines(change, ()):
+    for line in differences.lines(change):
         out.print(line)

@@ -1,7 +1,7 @@
 """A plan for people: one line a resource, and what changes in it, without a secret value."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from prefect_platform.configuration.plan import Action, Change, Plan, compared
@@ -27,11 +27,8 @@ class Difference:
     before: object
     after: object
 
-    def line(self, secrets: Collection[tuple[Step, ...]]) -> str:
-        """Return it as text; a secret's values are left out."""
+    def __str__(self) -> str:
         name = ".".join(str(step) for step in self.steps)
-        if any(self.steps[: len(secret)] == secret for secret in secrets):
-            return f"{name}: (secret) changes"
         return f"{name}: {_text(self.before)} → {_text(self.after)}"
 
 
@@ -50,14 +47,14 @@ def differences(before: object, after: object, *steps: Step) -> Iterator[Differe
             yield Difference(steps, before, after)
 
 
-def lines(change: Change, secrets: Collection[tuple[Step, ...]]) -> Iterator[str]:
-    """Yield a change as lines of rich markup; `secrets` are the steps to its secret values."""
+def lines(change: Change) -> Iterator[str]:
+    """Yield a change as lines of rich markup; a secret value is shown as (secret)."""
     headline = f"{_SIGNS[change.action]} {change.action} {_plain(str(change.key))}"
     match change:
         case Change(Action.UPDATE, _, Declared() as declared, Found() as found):
             yield headline
             for difference in differences(compared(declared, found), declared.body):
-                yield f"    {_plain(difference.line(secrets))}"
+                yield f"    {_plain(str(difference))}"
         case Change(Action.ADOPT):
             yield f"{headline}: it is as declared; from now on the files own it"
         case Change(Action.FORGET):
@@ -86,7 +83,7 @@ def summary(plan: Plan) -> str:
 def _text(value: object) -> str:
     if value is _ABSENT:
         return "(nothing)"
-    written = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    written = json.dumps(value, ensure_ascii=False, sort_keys=True, default=repr)
     return written if len(written) <= _LONGEST else f"{written[:_LONGEST]}…"
 
 

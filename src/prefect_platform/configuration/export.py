@@ -8,19 +8,23 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from prefect_platform.configuration.concurrency_limits import ConcurrencyLimit
-from prefect_platform.configuration.ledger import Ledger
+from prefect_platform.configuration.ledger import Ledger, Secrets
 from prefect_platform.configuration.resource import Found, Inventory, Kind
+from prefect_platform.configuration.secret_values import secret_steps
+from prefect_platform.configuration.source import Step
 from prefect_platform.configuration.surroundings import Surroundings
 from prefect_platform.configuration.variables import Variable
 from prefect_platform.configuration.work_pools import WorkPool, WorkQueue
+
+UNKNOWN = "unknown-secret"  # a Secret that nobody has: apply refuses it until it is replaced
 
 
 def export(inventory: Inventory, ledger: Ledger, surroundings: Surroundings) -> str:
     """Return the file. Defaults are left out, names stand for ids, references for secrets.
 
-    A secret that no file has declared becomes a reference to a Secret called UNKNOWN, which
-    `apply` refuses until somebody names the real one. Deployments are not in it: prefect.yaml has
-    them.
+    A secret that no file has declared becomes a reference to the Secret `unknown-secret`,
+    which `apply` refuses until somebody names the real one. Deployments are not in it: prefect.yaml
+    has them.
     """
     sections = {
         "variables": {
@@ -33,6 +37,10 @@ def export(inventory: Inventory, ledger: Ledger, surroundings: Surroundings) -> 
         },
         "tag_concurrency_limits": {
             each.key.name: each.body["limit"] for each in _of(inventory, Kind.TAG_CONCURRENCY_LIMIT)
+        },
+        "blocks": {
+            each.key.name: _block(each, ledger.secrets.get(each.key, []))
+            for each in _of(inventory, Kind.BLOCK)
         },
         "work_pools": {
             each.key.name: _work_pool(each, inventory, surroundings)
@@ -61,6 +69,33 @@ def _without_defaults(
         if said[name] == usual[name]:
             del said[name]
     return model.model_validate(said).model_dump(mode="json", exclude_defaults=True)
+
+
+def _block(block: Found, known: Secrets) -> Any:  # noqa: ANN401
+    """Return the fields of a block, with a reference in the place of each secret."""
+    written: Any = block.body
+    for secret in known:
+        written = _replaced(written, tuple(secret["at"]), secret["from"])
+    for steps in sorted(secret_steps(written), key=str):
+        written = _replaced(written, steps, {"secret": {"name": UNKNOWN, "key": str(steps[-1])}})
+    return written
+
+
+def _replaced(value: Any, steps: tuple[Step, ...], by: object) -> Any:  # noqa: ANN401
+    """Return `value` with `by` at the end of `steps`, or unchanged where they lead nowhere."""
+    if not steps:
+        return by
+    first, *rest = steps
+    match value:
+        case Mapping() if first in value:
+            return {**value, first: _replaced(value[first], tuple(rest), by)}
+        case list() if isinstance(first, int) and first < len(value):
+            return [
+                _replaced(each, tuple(rest), by) if index == first else each
+                for index, each in enumerate(value)
+            ]
+        case _:
+            return value
 
 
 def _work_pool(pool: Found, inventory: Inventory, surroundings: Surroundings) -> dict[str, Any]:

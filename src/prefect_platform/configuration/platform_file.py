@@ -4,7 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect_platform.configuration import concurrency_limits, variables, work_pools
+from prefect_platform.configuration import (
+    alerts,
+    blocks,
+    concurrency_limits,
+    variables,
+    work_pools,
+)
 from prefect_platform.configuration.resource import Declared, ResourceType
 from prefect_platform.configuration.source import ConfigurationError, Problem, Source, read
 from prefect_platform.configuration.surroundings import Surroundings
@@ -22,6 +28,7 @@ TYPES: Sequence[ResourceType] = (
     variables.Variables(),
     concurrency_limits.ConcurrencyLimits(),
     concurrency_limits.TagConcurrencyLimits(),
+    blocks.Blocks(),
     work_pools.WorkPools(),
     work_pools.WorkQueues(),
 )
@@ -48,7 +55,9 @@ def load(files: Files, surroundings: Surroundings) -> list[Declared]:
         lambda: variables.declare(source, "variables"),
         lambda: concurrency_limits.declare(source, "concurrency_limits"),
         lambda: concurrency_limits.declare_by_tag(source, "tag_concurrency_limits"),
+        lambda: blocks.declare(source, "blocks", surroundings),
         lambda: work_pools.declare(source, "work_pools", surroundings),
+        lambda: blocks.declare(alerts.expand(source, "alerts"), "blocks", surroundings),
     )
     for declare in sections if not problems else ():
         try:

@@ -10,6 +10,7 @@ from prefect_platform.configuration import differences
 from prefect_platform.configuration.ledger import Ledger
 from prefect_platform.configuration.plan import Action, Change, Plan, make_plan
 from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.secret_values import SecretValue
 from prefect_platform.configuration.source import ConfigurationError, Location
 
 _FILE = Location(Path("platform.yaml"), 7)
@@ -104,14 +105,13 @@ def test_a_cycle_is_refused_with_its_chain() -> None:
 
 
 def test_a_difference_names_the_field_and_no_secret() -> None:
-    declared = declare(Kind.BLOCK, "x/y", url="new", to=["a", "c"], auth={"user": "u", "key": "n"})
-    found = Found(
-        declared.key, UUID(int=1), {"url": "old", "to": ["a", "b"], "auth": {"user": "u"}}
-    )
-    change = Change(Action.UPDATE, declared.key, declared, found)
-    assert list(differences.lines(change, {("url",)})) == [
+    body = {"url": SecretValue("new"), "to": ["a", "c"], "auth": {"user": "u", "key": "n"}}
+    declared = declare(Kind.BLOCK, "x/y", **body)
+    before = {"url": SecretValue("old"), "to": ["a", "b"], "auth": {"user": "u"}}
+    change = Change(Action.UPDATE, declared.key, declared, Found(declared.key, UUID(int=1), before))
+    assert list(differences.lines(change)) == [
         "[yellow]~[/] update block x/y",
-        "    url: (secret) changes",
+        '    url: "(secret)" → "(secret)"',
         '    to.1: "b" → "c"',
         '    auth.key: (nothing) → "n"',
     ]
