@@ -1,0 +1,210 @@
+"""The automations: Prefect's own, with names where Prefect has ids."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.server.events.schemas.automations import AutomationCore
+
+from prefect_platform.configuration.automation_models import body_of
+from prefect_platform.configuration.automation_reading import Reading
+from prefect_platform.configuration.references import to_ids
+from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.source import ConfigurationError, Problem, Source
+from prefect_platform.configuration.surroundings import Surroundings
+from prefect_platform.errors import PlatformError
+
+_PAGE = 200  # the most that the API returns at once
+
+
+def declare(
+    source: Source,
+    section: str,
+    surroundings: Surroundings,  # noqa: ARG001 - every kind is declared by the same call
+) -> list[Declared]:
+    """Return the automations of a section, a map from name to automation.
+
+    Raises ConfigurationError with everything that is wrong with them.
+    """
+    automations = source.data.get(section)
+    if automations is None:
+        return []
+    if not isinstance(automations, dict):
+        raise ConfigurationError(
+            [
+                Problem(
+                    source.at(section),
+                    f"{section} is no map from names to automations",
+                    "write each automation below its name",
+                )
+            ]
+        )
+    declared = []
+    problems: list[Problem] = []
+    for name, automation in automations.items():
+        reading = Reading(source)
+        body = reading.automation(name, automation, section, str(name))
+        problems += reading.problems
+        if body is not None:
+            declared.append(
+                Declared(
+                    Key(Kind.AUTOMATION, name),
+                    body,
+                    source.at(section, name),
+                    needs=frozenset(reading.keys.values()),
+                )
+            )
+    if problems:
+        raise ConfigurationError(problems)
+    return declared
+
+
+def refuse_cycles(declared: Iterable[Declared]) -> None:
+    """Raise ConfigurationError when automations name each other in a circle, or themselves.
+
+    None of them could be created first: Prefect gives the id that the other one needs.
+    """
+    automations = {each.key: each for each in declared if each.key.kind is Kind.AUTOMATION}
+    graph = {
+        key: sorted(need for need in each.needs if need in automations)
+        for key, each in automations.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        chain = error.args[1][::-1]
+        first = chain.index(min(chain))
+        chain = [*chain[first:-1], *chain[:first], chain[first]]
+        names = " -> ".join(key.name for key in chain)
+        raise ConfigurationError(
+            [
+                Problem(
+                    automations[chain[0]].at,
+                    f"automations name each other in a circle: {names}",
+                    "remove one of these references, or use source: inferred",
+                )
+            ]
+        ) from None
+
+
+class Automations:
+    """The automations of a server.
+
+    Prefect's server makes none itself. Those that a deployment owns through `triggers` of
+    prefect.yaml come and go with `prefect deploy`; they are left out, as far as the API tells
+    them apart: by the name that Prefect gives a trigger without one.
+    """
+
+    kind = Kind.AUTOMATION
+
+    def read(self, client: SyncPrefectClient, inventory: Inventory) -> list[Found]:
+        """Return all automations; raises PlatformError when two have one name."""
+        rows = list(_rows(client))
+        own = {UUID(row["id"]): Key(self.kind, row["name"]) for row in rows}
+
+        def key_of(resource: UUID) -> Key | None:
+            return own.get(resource) or inventory.key(resource)
+
+        found = [
+            Found(own[UUID(row["id"])], UUID(row["id"]), _body_of_row(row, key_of)) for row in rows
+        ]
+        found = [each for each in found if not _belongs_to_deployment(each)]
+        _refuse_doubles(found)
+        return found
+
+    def create(self, client: SyncPrefectClient, inventory: Inventory, declared: Declared) -> UUID:
+        """Create the automation once.
+
+        Prefect's client repeats a request whose answer was lost, and its server takes the
+        repetition for a second automation: such a double is deleted.
+        """
+        made = client.request("POST", "/automations/", json=_payload(declared, inventory)).json()
+        for row in list(_rows(client, name=declared.key.name)):
+            if row["id"] != made["id"] and _body_of_row(row) == _body_of_row(made):
+                _delete(client, row["id"])
+        return UUID(made["id"])
+
+    def update(
+        self, client: SyncPrefectClient, inventory: Inventory, declared: Declared, found: Found
+    ) -> None:
+        """Replace what is declared; `enabled` stays as it is when the file does not say it."""
+        client.request(
+            "PUT",
+            "/automations/{id}",
+            path_params={"id": found.id},
+            json=_payload(declared, inventory),
+        )
+
+    def delete(self, client: SyncPrefectClient, found: Found) -> None:
+        """Delete the automation, if it is still there."""
+        _delete(client, found.id)
+
+
+def _body_of_row(
+    row: Mapping[str, Any], key_of: Callable[[UUID], Key | None] = lambda _: None
+) -> dict[str, Any]:
+    return body_of(AutomationCore.model_validate(row), key_of)
+
+
+def _payload(declared: Declared, inventory: Inventory) -> dict[str, Any]:
+    return {"name": declared.key.name, **to_ids(declared.body, inventory.id)}
+
+
+def _rows(client: SyncPrefectClient, name: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield each automation once, newest first, so that one made meanwhile hides no other."""
+    seen: set[str] = set()
+    offset = 0
+    while True:
+        page = client.request(
+            "POST",
+            "/automations/filter",
+            json={
+                "sort": "CREATED_DESC",
+                "limit": _PAGE,
+                "offset": offset,
+                "automations": {"name": {"any_": [name]}} if name is not None else None,
+            },
+        ).json()
+        yield from (row for row in page if row["id"] not in seen)
+        seen.update(row["id"] for row in page)
+        offset += len(page)
+        if len(page) < _PAGE:
+            return
+
+
+def _delete(client: SyncPrefectClient, automation: UUID | str) -> None:
+    try:
+        client.request("DELETE", "/automations/{id}", path_params={"id": automation})
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
+
+
+def _belongs_to_deployment(found: Found) -> bool:
+    actions = found.body["actions"]
+    if len(actions) != 1 or actions[0]["type"] != "run-deployment":
+        return False
+    _, _, deployment = (actions[0]["deployment"] or "").partition("/")
+    return bool(re.fullmatch(rf"{re.escape(deployment)}__automation_\d+", found.key.name))
+
+
+def _refuse_doubles(found: Sequence[Found]) -> None:
+    ids: dict[str, list[str]] = {}
+    for each in found:
+        ids.setdefault(each.key.name, []).append(str(each.id))
+    doubles = {name: same for name, same in ids.items() if len(same) > 1}
+    if doubles:
+        listed = "; ".join(
+            f"{name}: {', '.join(sorted(same))}" for name, same in sorted(doubles.items())
+        )
+        first = sorted(next(iter(doubles.values())))[-1]
+        raise PlatformError(
+            f"the server has several automations of one name, and a file names each once: {listed}",
+            next_step="keep one of each, rename or delete the others, "
+            f"for example: prefect automation delete --id {first}",
+        )

@@ -1,0 +1,303 @@
+"""Automations on a real Prefect server: what is declared is what is found afterwards."""
+
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from prefect.blocks.notifications import SlackWebhook
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.events.schemas.automations import AutomationCore, EventTrigger
+
+from prefect_platform.configuration.automations import Automations, declare
+from prefect_platform.configuration.prefect_api import prefect_api
+from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.surroundings import Offline
+from prefect_platform.errors import PlatformError
+from tests.unit.configuration.strategies_automations import NAMES, Automation, automations, source
+from tests.unit.flows import servers
+
+_BUSY = settings(
+    deadline=None,  # a busy machine is no fault of the server
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example cleans up
+)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    # Generated automations may react to everything: here they are kept, and none acts.
+    with servers.prefect_server(
+        tmp_path_factory.mktemp("prefect"), PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED="false"
+    ) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[SyncPrefectClient]:
+    with prefect_api(url, "") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def named(client: SyncPrefectClient) -> Inventory:
+    """Return what the strategies name, all of it made on the server."""
+    inventory = Inventory()
+
+    def add(kind: Kind, name: str, made: UUID) -> None:
+        inventory.add([Found(Key(kind, name), made, {})])
+
+    for pool in NAMES.work_pools:
+        add(Kind.WORK_POOL, pool, client.create_work_pool(WorkPoolCreate(name=pool)).id)
+    for name in NAMES.work_queues:
+        pool, _, queue = name.partition("/")
+        if queue == "default":
+            made = client.read_work_pool(pool).default_queue_id
+        else:
+            path = {"pool": pool}
+            made = UUID(
+                client.request(
+                    "POST",
+                    "/work_pools/{pool}/queues",  # type: ignore[arg-type]
+                    path_params=path,
+                    json={"name": queue},
+                ).json()["id"]
+            )
+        assert made is not None
+        add(Kind.WORK_QUEUE, name, made)
+    for name in NAMES.deployments:
+        flow, _, deployment = name.partition("/")
+        flow_id = client.create_flow_from_name(flow)
+        add(Kind.DEPLOYMENT, name, client.create_deployment(flow_id, deployment))
+    slack, hook = SlackWebhook(url="https://127.0.0.1/hook"), Webhook(url="https://127.0.0.1/")
+    for block, names in ((slack, NAMES.notification_blocks), (hook, NAMES.webhook_blocks)):
+        for name in names:
+            add(Kind.BLOCK, name, UUID(str(block.save(name.partition("/")[2]))))
+    for name in NAMES.automations:
+        declared = only(name, {"trigger": {"expect": ["never"]}, "actions": []})
+        add(Kind.AUTOMATION, name, Automations().create(client, inventory, declared))
+    return inventory
+
+
+@pytest.fixture(autouse=True)
+def _no_other_automations(client: SyncPrefectClient, named: Inventory) -> Iterator[None]:
+    yield
+    for each in client.read_automations():
+        if named.key(each.id) is None:
+            client.delete_automation(each.id)
+
+
+def only(name: str, automation: Automation) -> Declared:
+    (declared,) = declare(source({name: automation}), "automations", Offline())
+    return declared
+
+
+def found(client: SyncPrefectClient, named: Inventory, name: str) -> Found:
+    (each,) = [each for each in Automations().read(client, named) if each.key.name == name]
+    return each
+
+
+def create(client: SyncPrefectClient, named: Inventory, automation: Automation) -> Found:
+    made = Automations().create(client, named, only("mine", automation))
+    return Found(Key(Kind.AUTOMATION, "mine"), made, {})
+
+
+def said(body: Any, declared: Declared) -> Any:  # noqa: ANN401 - JSON
+    """Return what a plan compares of a found body: `enabled` only when the file says it."""
+    return {key: body[key] for key in body if key != "enabled" or "enabled" in declared.body}
+
+
+ALERT: Automation = {
+    "trigger": {"expect": ["prefect.flow-run.Crashed"]},
+    "actions": [{"type": "send-notification", "block": "slack-webhook/oncall", "body": "crash"}],
+}
+
+
+@_BUSY
+@given(first=automations(), second=automations())
+def test_any_automation_is_found_as_it_is_declared(
+    client: SyncPrefectClient,
+    named: Inventory,
+    first: Automation,
+    second: Automation,
+) -> None:
+    declared = only("mine", first)
+    made = Automations().create(client, named, declared)
+    try:
+        there = found(client, named, "mine")
+        assert there.id == made
+        assert said(there.body, declared) == declared.body
+
+        declared = only("mine", second)
+        Automations().update(client, named, declared, there)
+        there = found(client, named, "mine")
+        assert there.id == made
+        assert said(there.body, declared) == declared.body
+    finally:
+        client.delete_automation(made)
+
+
+def test_what_is_exported_makes_the_same_automation(
+    client: SyncPrefectClient, named: Inventory
+) -> None:
+    create(client, named, {**ALERT, "enabled": False})
+    exported = found(client, named, "mine").body
+
+    Automations().create(client, named, only("copy", dict(exported)))
+
+    assert found(client, named, "copy").body == exported
+
+
+def test_what_was_paused_by_hand_stays_paused(client: SyncPrefectClient, named: Inventory) -> None:
+    there = create(client, named, ALERT)
+    client.pause_automation(there.id)
+
+    Automations().update(client, named, only("mine", {**ALERT, "description": "new"}), there)
+
+    assert found(client, named, "mine").body["description"] == "new"
+    assert found(client, named, "mine").body["enabled"] is False
+
+    Automations().update(client, named, only("mine", {**ALERT, "enabled": True}), there)
+
+    assert found(client, named, "mine").body["enabled"] is True
+
+
+def test_deleting_what_is_gone_is_no_error(client: SyncPrefectClient, named: Inventory) -> None:
+    there = create(client, named, ALERT)
+
+    Automations().delete(client, there)
+    Automations().delete(client, there)
+
+    assert client.read_automations_by_name("mine") == []
+
+
+def test_an_id_that_nobody_has_is_seen(client: SyncPrefectClient, named: Inventory) -> None:
+    gone = Key(Kind.DEPLOYMENT, "etl-daily/gone")
+    there = Inventory()
+    there.add(named.all())
+    there.add([Found(gone, uuid4(), {})])
+    automation = {
+        "trigger": {"match_related": {"prefect.resource.id": {"deployment": gone.name}}},
+        "actions": [{"type": "pause-deployment", "deployment": gone.name}],
+    }
+    create(client, there, automation)
+
+    body = found(client, named, "mine").body
+
+    placeholder = f"<deleted {there.id(gone)}>"
+    assert body["actions"][0]["deployment"] == placeholder
+    assert body["trigger"]["match_related"] == {"prefect.resource.id": {"deployment": placeholder}}
+
+
+def test_every_page_is_read(client: SyncPrefectClient, named: Inventory) -> None:
+    trigger = EventTrigger(expect={"never"})
+    names = {f"page-{number:03}" for number in range(203)}
+    for name in names:
+        client.create_automation(AutomationCore(name=name, trigger=trigger, actions=[]))
+
+    try:
+        read = [each.key.name for each in Automations().read(client, named)]
+    finally:
+        for each in Automations().read(client, named):
+            if each.key.name in names:
+                client.delete_automation(each.id)
+
+    assert sorted(read) == sorted({*names, *NAMES.automations})
+
+
+def test_two_of_one_name_are_named_with_the_way_out(
+    client: SyncPrefectClient, named: Inventory
+) -> None:
+    core = AutomationCore(name="twice", trigger=EventTrigger(expect={"never"}), actions=[])
+    ids = [client.create_automation(core) for _ in range(2)]
+
+    with pytest.raises(PlatformError) as refused:
+        Automations().read(client, named)
+
+    assert all(str(each) in refused.value.message for each in ids)
+    assert "twice" in refused.value.message
+    assert "prefect automation delete --id" in refused.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("name", "deployment", "left_out"),
+    [
+        ("daily__automation_1", "etl-daily/daily", True),
+        ("daily__automation_1", "etl-daily/hourly", False),
+        ("daily", "etl-daily/daily", False),
+    ],
+)
+def test_what_a_deployment_owns_is_left_out(
+    client: SyncPrefectClient, named: Inventory, name: str, deployment: str, *, left_out: bool
+) -> None:
+    trigger = EventTrigger(expect={"never"}, name=name)
+    trigger.set_deployment_id(named.id(Key(Kind.DEPLOYMENT, deployment)))
+    client.create_automation(trigger.as_automation().model_copy(update={"name": name}))
+
+    names = {each.key.name for each in Automations().read(client, named)}
+
+    assert (name not in names) is left_out
+
+
+@contextmanager
+def losing_the_first_answer(url: str) -> Iterator[str]:
+    """Yield the URL of a proxy that forwards, and hangs up on the first automation it made."""
+    lost = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            answer = httpx.request(
+                self.command,
+                url.removesuffix("/api") + self.path,
+                content=self.rfile.read(length),
+                headers={"Content-Type": "application/json"},
+            )
+            if answer.status_code == HTTPStatus.CREATED and not lost.is_set():
+                lost.set()
+                self.close_connection = True
+                return
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST = do_DELETE = forward  # noqa: N815 - the names that http.server calls
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/api"
+        finally:
+            server.shutdown()
+            thread.join()
+    assert lost.is_set()
+
+
+def test_an_automation_whose_answer_was_lost_is_there_once(
+    client: SyncPrefectClient, named: Inventory, url: str
+) -> None:
+    with (
+        losing_the_first_answer(url) as proxy,
+        SyncPrefectClient(proxy) as through_proxy,
+    ):
+        made = Automations().create(through_proxy, named, only("mine", ALERT))
+
+    assert [each.id for each in client.read_automations_by_name("mine")] == [made]

@@ -1,0 +1,598 @@
+"""Automations of a file: what is valid is what Prefect's server takes and then also does."""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_args
+from uuid import UUID, uuid4
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from prefect.events.actions import ActionTypes as ClientActionTypes
+from prefect.events.schemas import automations as client
+from prefect.server.events import triggers
+from prefect.server.events.schemas import automations as server
+from prefect.server.events.schemas.events import ReceivedEvent, ResourceSpecification
+from prefect.types import DateTime
+from prefect.types._datetime import now
+from pydantic import BaseModel, TypeAdapter
+
+from prefect_platform.configuration import source
+from prefect_platform.configuration.automation_models import (
+    ACTION_LISTS,
+    ACTIONS,
+    CLIENT_DEFAULTS,
+    CLOUD_ONLY,
+    FREE_FORM,
+    TRIGGERS,
+    fields_of,
+)
+from prefect_platform.configuration.automation_schema import json_schema
+from prefect_platform.configuration.automations import declare, refuse_cycles
+from prefect_platform.configuration.references import ID_FIELDS
+from prefect_platform.configuration.resource import Declared, Key, Kind
+from prefect_platform.configuration.source import ConfigurationError, Problem
+from prefect_platform.configuration.surroundings import Offline
+from tests.unit.configuration import strategies_automations as strategies
+
+EXAMPLE = """
+automations:
+  crashed:
+    description: A run crashed.
+    tags: [alerts]
+    trigger:
+      type: event
+      expect: [prefect.flow-run.Crashed]
+      match: {prefect.resource.id: prefect.flow-run.*}
+      match_related:
+        - prefect.resource.role: deployment
+          prefect.resource.id: [{deployment: etl-daily/daily}, {deployment: etl-daily/hourly}]
+      for_each: [prefect.resource.id]
+    actions:
+      - type: send-notification
+        block: slack-webhook/oncall
+        subject: "{{ flow_run.name }} crashed"
+        body: "{{ flow_run.state.message }}"
+      - type: run-deployment
+        deployment: repair/now
+        parameters:
+          who: {__prefect_kind: workspace_variable, variable_name: oncall}
+      - {type: pause-work-pool, work_pool: default}
+      - {type: pause-work-queue, work_queue: default/urgent}
+      - {type: pause-automation, automation: other}
+      - {type: cancel-flow-run}
+  stuck:
+    enabled: false
+    trigger:
+      type: sequence
+      within: PT90S
+      triggers:
+        - {posture: Proactive, expect: [prefect.flow-run.heartbeat], within: PT1M30S}
+        - type: compound
+          require: any
+          triggers:
+            - {expect: [a, c, b]}
+    actions: []
+"""
+
+
+def declared(tmp_path: Path, text: str) -> list[Declared]:
+    path = tmp_path / "platform.yaml"
+    path.write_text(text)
+    return declare(source.read(path), "automations", Offline())
+
+
+def problems(tmp_path: Path, text: str) -> list[Problem]:
+    with pytest.raises(ConfigurationError) as refused:
+        declared(tmp_path, text)
+    return refused.value.problems
+
+
+def refused(tmp_path: Path, automation: str) -> list[tuple[int, str, str]]:
+    """Return line, cause and fix of what is wrong with one automation, its first line being 3."""
+    text = "automations:\n  mine:\n" + "\n".join(
+        f"    {line}" for line in automation.strip().splitlines()
+    )
+    return [(each.at.line, each.cause, each.fix) for each in problems(tmp_path, text)]
+
+
+def test_a_section_that_is_absent_or_empty_declares_nothing(tmp_path: Path) -> None:
+    assert declared(tmp_path, "variables: {}") == []
+    assert declared(tmp_path, "automations:") == []
+
+
+def test_a_body_has_every_default_names_and_seconds(tmp_path: Path) -> None:
+    crashed, stuck = declared(tmp_path, EXAMPLE)
+
+    assert crashed.key == Key(Kind.AUTOMATION, "crashed")
+    assert crashed.at.line == 3
+    assert crashed.body == {
+        "description": "A run crashed.",
+        "tags": ["alerts"],
+        "trigger": {
+            "type": "event",
+            "posture": "Reactive",
+            "after": [],
+            "expect": ["prefect.flow-run.Crashed"],
+            "match": {"prefect.resource.id": "prefect.flow-run.*"},
+            "match_related": [
+                {
+                    "prefect.resource.role": "deployment",
+                    "prefect.resource.id": [
+                        {"deployment": "etl-daily/daily"},
+                        {"deployment": "etl-daily/hourly"},
+                    ],
+                }
+            ],
+            "for_each": ["prefect.resource.id"],
+            "threshold": 1,
+            "within": 0,
+        },
+        "actions": [
+            {
+                "type": "send-notification",
+                "block": "slack-webhook/oncall",
+                "subject": "{{ flow_run.name }} crashed",
+                "body": "{{ flow_run.state.message }}",
+            },
+            {
+                "type": "run-deployment",
+                "source": "selected",
+                "deployment": "repair/now",
+                "parameters": {
+                    "who": {"__prefect_kind": "workspace_variable", "variable_name": "oncall"}
+                },
+                "job_variables": None,
+                "schedule_after": 0,
+            },
+            {"type": "pause-work-pool", "source": "selected", "work_pool": "default"},
+            {"type": "pause-work-queue", "source": "selected", "work_queue": "default/urgent"},
+            {"type": "pause-automation", "source": "selected", "automation": "other"},
+            {"type": "cancel-flow-run"},
+        ],
+        "actions_on_trigger": [],
+        "actions_on_resolve": [],
+    }
+    assert stuck.body["enabled"] is False
+    assert stuck.body["trigger"]["within"] == 90
+    proactive, compound = stuck.body["trigger"]["triggers"]
+    assert proactive["within"] == 90
+    assert compound["within"] is None
+    assert compound["triggers"][0]["expect"] == ["a", "b", "c"]
+
+
+def test_needs_are_all_that_the_body_names(tmp_path: Path) -> None:
+    crashed, stuck = declared(tmp_path, EXAMPLE)
+
+    assert crashed.needs == {
+        Key(Kind.DEPLOYMENT, "etl-daily/daily"),
+        Key(Kind.DEPLOYMENT, "etl-daily/hourly"),
+        Key(Kind.DEPLOYMENT, "repair/now"),
+        Key(Kind.BLOCK, "slack-webhook/oncall"),
+        Key(Kind.WORK_POOL, "default"),
+        Key(Kind.WORK_QUEUE, "default/urgent"),
+        Key(Kind.AUTOMATION, "other"),
+        Key(Kind.VARIABLE, "oncall"),
+    }
+    assert stuck.needs == frozenset()
+
+
+@settings(deadline=None)  # a busy machine is no fault of the models
+@given(strategies.automations())
+def test_a_body_declares_itself_again(automation: strategies.Automation) -> None:
+    (first,) = declare(strategies.source({"mine": automation}), "automations", Offline())
+
+    (again,) = declare(strategies.source({"mine": dict(first.body)}), "automations", Offline())
+
+    assert again.body == first.body
+    assert again.needs == first.needs
+
+
+ACTION = "trigger: {expect: [a]}\nactions:\n  - "
+TRIGGER = "actions: []\ntrigger:\n  "
+
+
+@pytest.mark.parametrize(
+    ("automation", "line", "cause", "fix"),
+    [
+        ("actions: []", 2, "the key trigger is missing", "add it"),
+        ("trigger: {}", 2, "the key actions is missing", "add it"),
+        ("trigger: {}\nactions: []\nowner_resource: me", 5, "there is no key owner_resource", ""),
+        ("trigger: {}\nactions: []\nname: me", 5, "there is no key name here", "remove it"),
+        (TRIGGER + "expects: [a]", 5, "there is no key expects here", "remove it, or correct it"),
+        (TRIGGER + f"id: {UUID(int=0)}", 5, "there is no key id here", "remove it"),
+        (TRIGGER + "type: metric", 4, "only Prefect Cloud has the trigger metric", "compound"),
+        (TRIGGER + "posture: Metric", 4, "only Prefect Cloud has the trigger metric", "event"),
+        (TRIGGER + "type: [a]", 4, "there is no trigger", "use one of: compound, event, sequence"),
+        (TRIGGER + "threshold: many", 5, "threshold: Input should be a valid integer", ""),
+        (TRIGGER + "threshold: 0", 5, "threshold 0 counts no events", "write 1 or more"),
+        (TRIGGER + "within: 90s", 5, "within: 90s is no duration", "PT90S"),
+        (TRIGGER + "within: yes", 5, "within: yes is no duration", "PT90S"),
+        (TRIGGER + "within: -1", 5, "within: Input should be greater than or equal to", ""),
+        (TRIGGER + "posture: Proactive\n  within: 9", 4, "`within` for Proactive", ""),
+        (TRIGGER + "expect: ['!a']", 5, "no event ever matches !a", "use *"),
+        (TRIGGER + "after: ['a.[bc]']", 5, "no event ever matches a.[bc]", "use *"),
+        (TRIGGER + "match: 5", 5, "match is no map of labels", "write label: value"),
+        (TRIGGER + "match: {owner: 5}", 5, "the value of a label is no text", "in quotes"),
+        (TRIGGER + "match: {owner: []}", 5, "no resource ever matches an empty list", ""),
+        (TRIGGER + "match: {a: {deployment: daily}}", 5, "deployment daily has not", "FLOW/NAME"),
+        (TRIGGER + "match: {a: {flow: daily}}", 5, "the value of a label is no text", ""),
+        (TRIGGER + f"match: {{a: prefect.deployment.{UUID(int=0)}}}", 5, "one server", "{deploy"),
+        (TRIGGER + "{type: compound, triggers: [], require: all}", 5, "never fires", "add its"),
+        (TRIGGER + "{type: sequence, triggers: [{}], within: 0}", 5, "within no time", "remove it"),
+        (TRIGGER + "{type: sequence, triggers: [{idd: 1}]}", 5, "no key idd here", ""),
+        (TRIGGER + "{type: sequence}", 4, "the key triggers is missing", "add it"),
+        (TRIGGER + "{type: compound, triggers: [{}], require: 2}", 4, "less than or equal", ""),
+        (ACTION + "type: do-it", 5, "there is no action do-it", "use one of: call-webhook, "),
+        (ACTION + "type: declare-incident", 5, "only Prefect Cloud has the action", "use one of"),
+        (ACTION + "block: a/b", 5, "an action has no type", "write type"),
+        (ACTION + "{type: do-nothing, x: 1}", 5, "there is no key x here", "remove it"),
+        (ACTION + "{type: pause-deployment}", 5, "names no deployment", "source: inferred"),
+        (ACTION + "{type: pause-work-pool}", 5, "names no work pool", "add work_pool: NAME"),
+        (ACTION + "{type: call-webhook}", 5, "call-webhook names no block", "add block: TYPE/NAME"),
+        (
+            ACTION + "{type: pause-automation, automation: a, source: inferred}",
+            5,
+            "names one automation and takes that of the event",
+            "remove automation",
+        ),
+        (
+            ACTION + f"{{type: pause-deployment, deployment_id: {UUID(int=0)}}}",
+            5,
+            "there is no key deployment_id here",
+            "write deployment: FLOW/NAME",
+        ),
+        (
+            ACTION + f"{{type: resume-work-pool, work_pool: <deleted {UUID(int=0)}>}}",
+            5,
+            "stands for one that was deleted",
+            "name one that is there",
+        ),
+        (ACTION + "{type: call-webhook, block: hook}", 5, "block hook has not", "TYPE/NAME"),
+        (ACTION + "{type: call-webhook, block: 5}", 5, "block is no name", "TYPE/NAME"),
+        (
+            ACTION + "{type: send-notification, block: a/b, body: '{{ x'}",
+            5,
+            "body: 'body' is not a valid template",
+            "",
+        ),
+        (
+            ACTION + "{type: call-webhook, block: a/b, payload: '{% for %}'}",
+            5,
+            "payload: 'payload' is not a valid template",
+            "",
+        ),
+        (
+            ACTION + "{type: run-deployment, deployment: a/b, parameters: {x: '{{ y'}}",
+            5,
+            "parameters: Invalid parameters",
+            "",
+        ),
+        (
+            ACTION + "{type: run-deployment, deployment: a/b, parameters: {x: .nan}}",
+            5,
+            "x: Input should be a finite number",
+            "",
+        ),
+        (
+            ACTION + "{type: run-deployment, deployment: a/b, parameters: {x: [2013-01-01]}}",
+            5,
+            "input was not a valid JSON value",
+            "",
+        ),
+        (
+            "actions: [{type: run-deployment, source: inferred}]\n"
+            "trigger: {expect: [prefect.flow-run.Running]}",
+            2,
+            "infinite loop",
+            "",
+        ),
+        (
+            "trigger: {}\nactions: []\nactions_on_resolve:\n  - type: do-nothing",
+            5,
+            "actions_on_resolve never run",
+            "expects the event of the recovery",
+        ),
+        (
+            "trigger: {}\nactions: []\nactions_on_trigger:\n"
+            "  - {type: pause-work-queue, source: inferred}",
+            6,
+            "finds no work queue to infer",
+            "move it to actions",
+        ),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_line_cause_and_fix(
+    tmp_path: Path, automation: str, line: int, cause: str, fix: str
+) -> None:
+    ((found_line, found_cause, found_fix),) = refused(tmp_path, automation)
+
+    assert cause in found_cause
+    assert fix in found_fix
+    assert found_line == line
+
+
+def test_everything_that_is_wrong_is_found_at_once(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        """
+automations:
+  one:
+    trigger:
+      type: compound
+      require: 1
+      triggers:
+        - {expct: [a]}
+        - {threshold: 0, within: 90s}
+    actions:
+      - type: pause-deployment
+        source: chosen
+      - {type: do-it}
+    nam: x
+  two: 5
+  3: {}
+""",
+    )
+
+    assert [each.at.line for each in found] == [8, 9, 9, 11, 12, 13, 14, 15, 16]
+
+
+def test_a_section_that_is_no_map_is_refused(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, "\nautomations: [a]")
+
+    assert problem.at.line == 2
+    assert "is no map" in problem.cause
+
+
+def naming(tmp_path: Path, **named: str) -> list[Declared]:
+    actions = "".join(
+        f"  {name}: {{trigger: {{}}, actions: [{{type: pause-automation, automation: {other}}}]}}\n"
+        for name, other in named.items()
+    )
+    return declared(tmp_path, "automations:\n" + actions)
+
+
+@pytest.mark.parametrize(
+    ("named", "line", "chain"),
+    [
+        ({"a": "a"}, 2, "a -> a"),
+        ({"x": "b", "c": "a", "a": "b", "b": "c"}, 4, "a -> b -> c -> a"),
+    ],
+)
+def test_a_cycle_is_refused_with_its_chain(
+    tmp_path: Path, named: dict[str, str], line: int, chain: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        refuse_cycles(naming(tmp_path, **named))
+
+    (problem,) = refused.value.problems
+    assert problem.at.line == line
+    assert problem.cause.endswith(f": {chain}")
+
+
+def test_a_chain_without_a_cycle_is_fine(tmp_path: Path) -> None:
+    refuse_cycles(naming(tmp_path, a="b", b="of-the-server", c="b"))
+
+
+# What Prefect has, so that its next version tells us.
+
+
+def names_of(union: object) -> set[str]:
+    return {model.model_fields["type"].default for model in get_args(union)}
+
+
+def test_everything_that_prefect_has_is_known() -> None:
+    client_triggers = {model.model_fields["type"].default for model in _models(client.TriggerTypes)}
+
+    assert TRIGGERS.keys() | CLOUD_ONLY >= client_triggers
+    assert client_triggers - TRIGGERS.keys() == {"metric"}
+    assert names_of(ClientActionTypes) - ACTIONS.keys() == {"declare-incident"}
+    assert names_of(ClientActionTypes) >= ACTIONS.keys()
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    """Yield the models anywhere inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+@pytest.mark.parametrize("model", [*TRIGGERS.values(), *ACTIONS.values()])
+def test_every_id_has_a_name_and_nothing_else_hides_keys(model: type[BaseModel]) -> None:
+    for name, field in fields_of(model).items():
+        assert UUID not in (field.annotation, *get_args(field.annotation)) or (
+            name in ID_FIELDS.values()
+        )
+        inside = set(_models(field.annotation)) - {ResourceSpecification}
+        assert not inside or name == "triggers"
+
+
+def test_what_is_free_form_is_known() -> None:
+    assert {
+        name
+        for model in ACTIONS.values()
+        for name, field in model.model_fields.items()
+        if Any in {each for inside in get_args(field.annotation) for each in get_args(inside)}
+    } == FREE_FORM
+
+
+def test_what_holds_actions_is_known() -> None:
+    assert set(ACTION_LISTS) == {
+        name
+        for name, field in server.AutomationCore.model_fields.items()
+        if set(ACTIONS.values()) <= set(_models(field.annotation))
+    }
+
+
+@pytest.mark.parametrize("kind", TRIGGERS)
+def test_what_the_server_lacks_is_what_the_client_adds(kind: str) -> None:
+    at_client = {m.model_fields["type"].default: m for m in _models(client.TriggerTypes)}[kind]
+    added = {
+        name: at_client.model_fields[name].get_default(call_default_factory=True)
+        for name, field in TRIGGERS[kind].model_fields.items()
+        if field.is_required() and not at_client.model_fields[name].is_required()
+    }
+
+    assert added.items() <= CLIENT_DEFAULTS.items()
+
+
+# Prefect's own code does nothing with what is refused as a trap.
+
+
+def event(name: str, **labels: str) -> ReceivedEvent:
+    return ReceivedEvent(
+        occurred=TypeAdapter(DateTime).validate_python(now("UTC")),
+        event=name,
+        resource={"prefect.resource.id": "orders", **labels},
+        id=uuid4(),
+    )
+
+
+@pytest.mark.parametrize("expect", ["!orders.lost", "orders.[r]*", "orders.receive?"])
+def test_prefect_matches_no_other_wildcard_of_events(expect: str) -> None:
+    def covers(pattern: str) -> bool:
+        return server.EventTrigger(posture="Reactive", expect={pattern}).covers(
+            event("orders.received")
+        )
+
+    assert covers("orders.*")
+    assert not covers(expect)
+
+
+def test_prefect_matches_nothing_to_an_empty_list() -> None:
+    def covers(value: list[str]) -> bool:
+        return server.EventTrigger(posture="Reactive", match={"owner": value}).covers(
+            event("orders.received", owner="me")
+        )
+
+    assert covers(["me"])
+    assert not covers([])
+
+
+def test_prefect_never_fires_for_less_than_one_event() -> None:
+    def fires(threshold: int) -> bool:
+        trigger = server.EventTrigger(posture="Proactive", threshold=threshold)
+        return trigger.meets_threshold(0)
+
+    assert fires(1)
+    assert not fires(0)
+
+
+def test_prefect_forgets_an_automation_without_an_event_to_expect() -> None:
+    def loaded(children: list[server.EventTrigger]) -> bool:
+        trigger = server.SequenceTrigger(triggers=children, within=None)
+        automation = server.Automation(name="a", trigger=trigger, actions=[])
+        triggers.load_automation(automation)
+        found = automation.id in triggers.automations_by_id
+        triggers.forget_automation(automation.id)
+        return found
+
+    assert loaded([server.EventTrigger(posture="Reactive")])
+    assert not loaded([])
+
+
+def test_prefect_fires_no_trigger_as_resolved() -> None:
+    calls = [
+        call
+        for call in ast.walk(ast.parse(inspect.getsource(triggers)))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "Firing"
+    ]
+
+    assert calls
+    assert {
+        ast.unparse(keyword.value)
+        for call in calls
+        for keyword in call.keywords
+        if keyword.arg == "trigger_states"
+    } == {"{TriggerState.Triggered}"}
+
+
+def test_the_event_of_an_automation_names_nothing_to_infer() -> None:
+    trigger = server.EventTrigger(posture="Reactive", within=timedelta(0))
+    automation = server.Automation(name="a", trigger=trigger, actions=[])
+    firing = server.Firing(
+        trigger=automation.trigger,
+        trigger_states={server.TriggerState.Triggered},
+        triggered=TypeAdapter(DateTime).validate_python(now("UTC")),
+        triggering_event=event("orders.received"),
+    )
+    firing.trigger = automation.trigger  # validation copied it without its automation
+
+    own = automation.trigger.create_automation_state_change_event(
+        firing, server.TriggerState.Triggered
+    )
+
+    assert {each.id.rpartition(".")[0] for each in own.involved_resources} == {
+        "prefect.automation",
+        "prefect.event",
+    }
+
+
+# The schema for editors.
+
+
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
+
+
+def accepts(automation: dict[str, Any]) -> bool:
+    return bool(VALIDATOR.is_valid({"mine": automation}))
+
+
+def test_the_schema_is_one() -> None:
+    VALIDATOR.check_schema(VALIDATOR.schema)
+
+
+@settings(deadline=None)  # a busy machine is no fault of the models
+@given(strategies.automations())
+def test_the_schema_accepts_what_is_valid_and_what_is_exported(
+    automation: strategies.Automation,
+) -> None:
+    (exported,) = declare(strategies.source({"mine": automation}), "automations", Offline())
+
+    assert accepts(automation)
+    assert accepts(dict(exported.body))
+
+
+@pytest.mark.parametrize(
+    "automation",
+    [
+        {"actions": []},
+        {"trigger": {}},
+        {"trigger": {}, "actions": [], "name": "x"},
+        {"trigger": {}, "actions": [], "owner_resource": "x"},
+        {"trigger": {"id": str(UUID(int=0))}, "actions": []},
+        {"trigger": {"expects": ["a"]}, "actions": []},
+        {"trigger": {"type": "sequence", "triggers": [{"expects": ["a"]}]}, "actions": []},
+        {"trigger": {"type": "sequence", "triggers": []}, "actions": []},
+        {"trigger": {"type": "metric"}, "actions": []},
+        {"trigger": {"threshold": 0}, "actions": []},
+        {"trigger": {"match": {"owner": []}}, "actions": []},
+        {"trigger": {"match": {"owner": {"flow": "a"}}}, "actions": []},
+        {"trigger": {"match": {"owner": {"deployment": "a"}}}, "actions": []},
+        {"trigger": {}, "actions": [{}]},
+        {"trigger": {}, "actions": [{"type": "do-nothing", "x": 1}]},
+        {"trigger": {}, "actions": [{"type": "declare-incident"}]},
+        {"trigger": {}, "actions": [{"type": "call-webhook"}]},
+        {"trigger": {}, "actions": [{"type": "pause-deployment"}]},
+        {"trigger": {}, "actions": [{"type": "pause-deployment", "deployment": "daily"}]},
+        {"trigger": {}, "actions": [{"type": "pause-work-pool", "work_pool": "<deleted x>"}]},
+        {
+            "trigger": {},
+            "actions": [{"type": "pause-deployment", "deployment_id": str(UUID(int=0))}],
+        },
+        {
+            "trigger": {},
+            "actions": [{"type": "pause-work-pool", "source": "inferred", "work_pool": "a"}],
+        },
+        {"trigger": {}, "actions": [], "actions_on_resolve": [{"type": "do-nothing"}]},
+    ],
+)
+def test_the_schema_refuses_what_a_file_may_not_say(automation: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        declare(strategies.source({"mine": automation}), "automations", Offline())
+
+    assert not accepts(automation)
