@@ -1,8 +1,7 @@
 """The automations: Prefect's own, with names where Prefect has ids."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -62,34 +61,6 @@ def declare(
     if problems:
         raise ConfigurationError(problems)
     return declared
-
-
-def refuse_cycles(declared: Iterable[Declared]) -> None:
-    """Raise ConfigurationError when automations name each other in a circle, or themselves.
-
-    None of them could be created first: Prefect gives the id that the other one needs.
-    """
-    automations = {each.key: each for each in declared if each.key.kind is Kind.AUTOMATION}
-    graph = {
-        key: sorted(need for need in each.needs if need in automations)
-        for key, each in automations.items()
-    }
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        chain = error.args[1][::-1]
-        first = chain.index(min(chain))
-        chain = [*chain[first:-1], *chain[:first], chain[first]]
-        names = " -> ".join(key.name for key in chain)
-        raise ConfigurationError(
-            [
-                Problem(
-                    automations[chain[0]].at,
-                    f"automations name each other in a circle: {names}",
-                    "remove one of these references, or use source: inferred",
-                )
-            ]
-        ) from None
 
 
 class Automations:

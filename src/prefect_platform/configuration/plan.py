@@ -3,19 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_platform.configuration import ledger as ledgers
 from prefect_platform.configuration.ledger import Ledger
+from prefect_platform.configuration.order import in_order, place
 from prefect_platform.configuration.resource import (
     Declared,
     Found,
     Inventory,
     Key,
-    Kind,
     ResourceType,
 )
 from prefect_platform.configuration.source import ConfigurationError, Problem
@@ -73,14 +72,14 @@ def make_plan(
     _refuse_missing(declared, by_key, inventory, doomed)
     changes = [
         change
-        for each in _in_order(by_key)
+        for each in in_order(declared)
         if (change := _change(each, inventory.get(each.key), ledger))
     ]
     removals = [
         Change(Action.DELETE, key, found=found)
         if (found := inventory.get(key))
         else Change(Action.FORGET, key)
-        for key in sorted(undeclared, key=_place, reverse=True)
+        for key in sorted(undeclared, key=place, reverse=True)
     ]
     unpruned = [change.key for change in removals if change.action is Action.DELETE]
     return Plan([*changes, *removals] if prune else changes, [] if prune else unpruned)
@@ -119,23 +118,3 @@ def _refuse_missing(
                 problems.append(Problem(each.at, cause, "declare it, or correct the name"))
     if problems:
         raise ConfigurationError(problems)
-
-
-def _in_order(by_key: Mapping[Key, Declared]) -> list[Declared]:
-    """Return what is declared, each after what it needs."""
-    graph = {
-        key: {need for need in by_key[key].needs if need in by_key}
-        for key in sorted(by_key, key=_place)
-    }
-    try:
-        return [by_key[key] for key in TopologicalSorter(graph).static_order()]
-    except CycleError as error:
-        chain: list[Key] = error.args[1]
-        cause = f"they need each other: {' → '.join(str(key) for key in reversed(chain))}"
-        raise ConfigurationError(
-            [Problem(by_key[chain[0]].at, cause, "take one of the references out")]
-        ) from error
-
-
-def _place(key: Key) -> tuple[int, str]:
-    return list(Kind).index(key.kind), key.name

@@ -1,29 +1,23 @@
 """The files of an environment, all sections of them: what they declare, and what editors know."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from prefect_platform.configuration import (
     alerts,
+    automations,
     blocks,
     concurrency_limits,
     variables,
     work_pools,
 )
-from prefect_platform.configuration.resource import Declared, ResourceType
+from prefect_platform.configuration.order import in_order
+from prefect_platform.configuration.resource import Declared, Key, ResourceType
 from prefect_platform.configuration.source import ConfigurationError, Problem, Source, read
 from prefect_platform.configuration.surroundings import Surroundings
 
-SECTIONS = (
-    "variables",
-    "concurrency_limits",
-    "tag_concurrency_limits",
-    "blocks",
-    "work_pools",
-    "automations",
-    "alerts",
-)
 TYPES: Sequence[ResourceType] = (
     variables.Variables(),
     concurrency_limits.ConcurrencyLimits(),
@@ -31,7 +25,20 @@ TYPES: Sequence[ResourceType] = (
     blocks.Blocks(),
     work_pools.WorkPools(),
     work_pools.WorkQueues(),
+    automations.Automations(),
 )
+_ALERTS = "alerts"
+_Declare = Callable[[Source, str, Surroundings], list[Declared]]
+_SECTIONS: Mapping[str, _Declare] = {
+    "variables": lambda source, section, _: variables.declare(source, section),
+    "concurrency_limits": lambda source, section, _: concurrency_limits.declare(source, section),
+    "tag_concurrency_limits": lambda source, section, _: concurrency_limits.declare_by_tag(
+        source, section
+    ),
+    "blocks": blocks.declare,
+    "work_pools": work_pools.declare,
+    "automations": automations.declare,
+}
 
 
 @dataclass(frozen=True)
@@ -49,24 +56,34 @@ def load(files: Files, surroundings: Surroundings) -> list[Declared]:
     there.
     """
     source = read(files.platform)
-    problems = _strangers(source)
+    if problems := _strangers(source):
+        raise ConfigurationError(problems)
     declared: list[Declared] = []
-    sections: Sequence[Callable[[], list[Declared]]] = (
-        lambda: variables.declare(source, "variables"),
-        lambda: concurrency_limits.declare(source, "concurrency_limits"),
-        lambda: concurrency_limits.declare_by_tag(source, "tag_concurrency_limits"),
-        lambda: blocks.declare(source, "blocks", surroundings),
-        lambda: work_pools.declare(source, "work_pools", surroundings),
-        lambda: blocks.declare(alerts.expand(source, "alerts"), "blocks", surroundings),
-    )
-    for declare in sections if not problems else ():
+    sources = [source]
+    try:
+        sources.append(alerts.expand(source, _ALERTS))
+    except ConfigurationError as error:
+        problems += error.problems
+    for each, (section, declare) in product(sources, _SECTIONS.items()):
         try:
-            declared += declare()
+            declared += declare(each, section, surroundings)
         except ConfigurationError as error:
             problems += error.problems
-    if problems:
+    if problems := [*problems, *_doubles(declared)]:
         raise ConfigurationError(problems)
-    return declared
+    return in_order(declared)
+
+
+def _doubles(declared: Sequence[Declared]) -> list[Problem]:
+    """Return what the alerts and another section declare under one name."""
+    seen: dict[Key, Declared] = {}
+    problems = []
+    for each in declared:
+        if first := seen.get(each.key):
+            cause = f"the {each.key} is declared already: {first.at}"
+            problems.append(Problem(each.at, cause, "rename one of the two"))
+        seen[each.key] = each
+    return problems
 
 
 def _strangers(source: Source) -> list[Problem]:
@@ -76,8 +93,8 @@ def _strangers(source: Source) -> list[Problem]:
         Problem(
             source.at(name),
             f"there is no section {name}",
-            f"the sections are {', '.join(SECTIONS)}",
+            f"the sections are {', '.join([*_SECTIONS, _ALERTS])}",
         )
         for name in source.data or {}
-        if name not in SECTIONS
+        if name not in {*_SECTIONS, _ALERTS}
     ]

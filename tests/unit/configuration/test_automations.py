@@ -31,7 +31,8 @@ from prefect_platform.configuration.automation_models import (
     fields_of,
 )
 from prefect_platform.configuration.automation_schema import json_schema
-from prefect_platform.configuration.automations import declare, refuse_cycles
+from prefect_platform.configuration.automations import declare
+from prefect_platform.configuration.order import in_order
 from prefect_platform.configuration.references import ID_FIELDS
 from prefect_platform.configuration.resource import Declared, Key, Kind
 from prefect_platform.configuration.source import ConfigurationError, Problem
@@ -358,23 +359,29 @@ def naming(tmp_path: Path, **named: str) -> list[Declared]:
 @pytest.mark.parametrize(
     ("named", "line", "chain"),
     [
-        ({"a": "a"}, 2, "a -> a"),
-        ({"x": "b", "c": "a", "a": "b", "b": "c"}, 4, "a -> b -> c -> a"),
+        ({"a": "a"}, 2, "automation a → automation a"),
+        (
+            {"x": "b", "c": "a", "a": "b", "b": "c"},
+            4,
+            "automation a → automation b → automation c → automation a",
+        ),
     ],
 )
 def test_a_cycle_is_refused_with_its_chain(
     tmp_path: Path, named: dict[str, str], line: int, chain: str
 ) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        refuse_cycles(naming(tmp_path, **named))
+        in_order(naming(tmp_path, **named))
 
     (problem,) = refused.value.problems
     assert problem.at.line == line
     assert problem.cause.endswith(f": {chain}")
 
 
-def test_a_chain_without_a_cycle_is_fine(tmp_path: Path) -> None:
-    refuse_cycles(naming(tmp_path, a="b", b="of-the-server", c="b"))
+def test_a_chain_without_a_cycle_has_its_end_first(tmp_path: Path) -> None:
+    chain = in_order(naming(tmp_path, a="b", b="of-the-server", c="b"))
+
+    assert [each.key.name for each in chain] == ["b", "a", "c"]
 
 
 # What Prefect has, so that its next version tells us.

@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from prefect.blocks.core import Block

@@ -100,7 +100,7 @@ def test_a_need_that_this_plan_would_prune_is_refused() -> None:
 def test_a_cycle_is_refused_with_its_chain() -> None:
     first, second = Key(Kind.AUTOMATION, "a"), Key(Kind.AUTOMATION, "b")
     circle = [declare(Kind.AUTOMATION, "a", second), declare(Kind.AUTOMATION, "b", first)]
-    with pytest.raises(ConfigurationError, match=r"automation \w → automation \w → automation \w"):
+    with pytest.raises(ConfigurationError, match="automation a → automation b → automation a"):
         plan(circle)
 
 
