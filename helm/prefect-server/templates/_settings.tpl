@@ -32,6 +32,11 @@
 - name: PREFECT_SERVER_API_BASE_PATH
   value: {{ . }}/api
 {{- end }}
+# Notifications are tried again until they arrive, each channel by itself.
+- name: PREFECT_PLUGINS_ENABLED
+  value: "true"
+- name: PREFECT_PLUGINS_ALLOW
+  value: notification-delivery
 - name: PREFECT_SERVER_API_AUTH_STRING # the services' actions call the API too
   valueFrom:
     secretKeyRef:

@@ -303,7 +303,7 @@ class NetworkPolicies(Values):
     Needed by each of these ways in."""
     api_egress: list[EgressRule] = [EgressRule(ports=[PolicyPort(port=443)])]
     """What API and background services reach besides DNS, database and Redis: notifications go to
-    webhooks outside."""
+    webhooks outside. Emails need the port of the SMTP server too."""
     external_database: EgressRule = EgressRule(ports=[PolicyPort(port=5432)])
     """Where the external database is."""
     external_redis: EgressRule = EgressRule(ports=[PolicyPort(port=6379)])
