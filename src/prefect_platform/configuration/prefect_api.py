@@ -3,8 +3,12 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import httpx
+import prefect
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration.routes import ServerRoutes
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_URL,
@@ -12,15 +16,102 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from prefect_platform.errors import PlatformError
+
+_PAGE = 200  # the server's limit for one request
+
 
 @contextmanager
-def prefect_api(url: str, auth_string: str) -> Iterator[SyncPrefectClient]:
-    """Yield a client of the API at `url`; all of Prefect uses that API inside the block."""
+def prefect_api(url: str, auth_string: str | None) -> Iterator[SyncPrefectClient]:
+    """Yield a client of the API at `url`; all of Prefect uses that API inside the block.
+
+    Raises PlatformError when nothing answers there, or it refuses the auth string.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="prefect-") as home,
         temporary_settings(
             {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: auth_string, PREFECT_HOME: home}
         ),
         SyncPrefectClient(url, auth_string=auth_string) as client,
+        _explained(url),
     ):
         yield client
+
+
+def require_same_version(client: SyncPrefectClient) -> None:
+    """Raise PlatformError unless the server is of the Prefect that this code was made for."""
+    version = client.request("GET", "/admin/version").json()
+    if version != prefect.__version__:
+        raise PlatformError(
+            f"the server is Prefect {version}, this is for {prefect.__version__}: their resources "
+            "may mean different things",
+            next_step="use the platform's release for that server, or upgrade the server first "
+            "(docs/operations/upgrade.md)",
+        )
+
+
+def pages(
+    client: SyncPrefectClient,
+    route: ServerRoutes,
+    body: dict[str, Any] | None = None,
+    **path_params: str,
+) -> Iterator[dict[str, Any]]:
+    """Yield all that a filter route has, page by page."""
+    offset = 0
+    while True:
+        page: list[dict[str, Any]] = client.request(
+            "POST",
+            route,
+            path_params=path_params,
+            json={**(body or {}), "limit": _PAGE, "offset": offset},
+        ).json()
+        yield from page
+        if len(page) < _PAGE:
+            return
+        offset += len(page)
+
+
+def delete(client: SyncPrefectClient, route: ServerRoutes, **path_params: object) -> None:
+    """Delete what is at `route`; that it is gone already is no error."""
+    try:
+        client.request("DELETE", route, path_params=path_params)
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.NOT_FOUND:
+            raise
+
+
+def detail(response: httpx.Response) -> str:
+    """Return what the server says about a refused request, in one line."""
+    try:
+        said = response.json()
+    except ValueError:
+        said = response.text
+    if isinstance(said, dict):
+        said = said.get("exception_detail") or said.get("detail") or said
+    return f"{response.status_code} {str(said)[:500]}"
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Turn what ends a request into a sentence."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise PlatformError(
+                f"{url} refused {error.request.method} {error.request.url.path}: "
+                f"{detail(error.response)}",
+                next_step="set PREFECT_API_AUTH_STRING to the value in the Secret prefect-auth",
+            ) from error
+        raise PlatformError(
+            f"{url} answered {error.request.method} {error.request.url.path} with "
+            f"{detail(error.response)}",
+            next_step="look at the logs of the API, then run the same command again",
+        ) from error
+    except httpx.TransportError as error:
+        raise PlatformError(
+            f"{url} does not answer: {type(error).__name__} {error}".rstrip(),
+            next_step="make status; when the API is back, run the same command again: it goes on "
+            "where this one stopped",
+        ) from error
