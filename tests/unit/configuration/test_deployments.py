@@ -1,0 +1,256 @@
+"""A prefect.yaml is refused, with the line and what to write, where `prefect deploy` is silent."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, WorkPoolConfig
+
+from prefect_platform.configuration import prefect_yaml
+from prefect_platform.configuration.resource import Declared, Key, Kind
+from prefect_platform.configuration.source import ConfigurationError, read
+from prefect_platform.configuration.surroundings import Mounted, Offline
+from tests.unit.configuration.strategies_deployments import FLOWS
+
+STEP = "prefect.deployments.steps.set_working_directory"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "flows.py").write_text(FLOWS)
+    return tmp_path
+
+
+def declare(directory: Path, text: str) -> list[Declared]:
+    file = directory / "prefect.yaml"
+    file.write_text(text)
+    return prefect_yaml.declare(read(file), Offline())
+
+
+def declare_entry(directory: Path, **more: Any) -> Declared:  # noqa: ANN401
+    entry = {"name": "daily", "entrypoint": "flows.py:sales", "work_pool": {"name": "jobs"}, **more}
+    (declared,) = declare(directory, yaml.safe_dump({"pull": [], "deployments": [entry]}))
+    return declared
+
+
+def refusal(directory: Path, **more: Any) -> str:  # noqa: ANN401
+    """Return the one problem that an entry has, without its place."""
+    with pytest.raises(ConfigurationError) as caught:
+        declare_entry(directory, **more)
+    (problem,) = caught.value.problems
+    return f"{problem.cause}; {problem.fix}"
+
+
+def cron(**more: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {"slug": "early", "cron": "0 6 * * *", **more}
+
+
+def test_every_key_of_prefect_is_read_or_refused_with_its_reason() -> None:
+    of_entry = prefect_yaml.Deployment.model_fields.keys() | prefect_yaml.REFUSED.keys()
+    of_file = {
+        field.alias or name for name, field in prefect_yaml.File.model_fields.items()
+    } | prefect_yaml.REFUSED.keys()
+    prefects = {field.alias or name for name, field in PrefectYamlModel.model_fields.items()}
+
+    assert of_entry >= DeploymentConfig.model_fields.keys()
+    assert of_file >= prefects
+    assert prefect_yaml.WorkPool.model_fields.keys() == WorkPoolConfig.model_fields.keys()
+
+
+UNKNOWN = """
+pull: []
+projekt: x
+deployments:
+  - name: daily
+    entrypoint: flows.py:sales
+    work_pool:
+      name: jobs
+      job_vars: {}
+    schedules:
+      - slug: early
+        corn: 0 6 * * *
+    concurrency_limit:
+      limit: 1
+      collision_strategy: ENQUEUE
+      grace: 60
+"""
+
+
+def test_an_unknown_key_is_refused_at_any_depth_with_its_line(directory: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        declare(directory, UNKNOWN)
+    assert [each.at.line for each in caught.value.problems] == [3]
+
+    with pytest.raises(ConfigurationError) as caught:
+        declare(directory, UNKNOWN.replace("projekt", "name"))
+
+    found = {(each.at.line, each.cause) for each in caught.value.problems}
+    assert {(9, "there is no key job_vars here"), (12, "there is no key corn here")} <= found
+    assert (16, "there is no key grace here") in found
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"name": None}, "the key name is missing"),
+        ({"entrypoint": None}, "the key entrypoint is missing"),
+        ({"work_pool": None}, "the key work_pool is missing"),
+        ({"entrypoint": "other.py:sales"}, "there is no file other.py for the flow sales"),
+        ({"entrypoint": "flows.py:sale"}, "Flow function with name 'sale' not found"),
+        ({"entrypoint": "flows.py:date"}, "'date' is not a flow"),
+        ({"entrypoint": "/flows.py:sales"}, "write it relative to this file"),
+        ({"entrypoint": "sales"}, "sales is no entrypoint"),
+        ({"entrypoint": "nowhere.sales"}, "No module named 'nowhere'"),
+        ({"parameters": {"dai": 1}}, "no parameter dai; choose of day, regions, options"),
+        ({"parameters": {"regions": 1}}, "regions: 1 is not of type 'array'"),
+        ({"schedules": [cron(parameters={"dai": 1})]}, "no parameter dai"),
+        ({"schedules": [cron(slug=None)]}, "the schedule has no slug"),
+        ({"schedules": [cron(), cron()]}, "two schedules have the slug early"),
+        ({"schedules": [cron(cron="0 0 30 2 *")]}, "cron: no run can be scheduled"),
+        ({"schedules": [cron(cron="never")]}, 'cron: Invalid cron string: "never"'),
+        ({"schedules": [cron(timezone="Mars/North")]}, 'timezone: Invalid timezone: "Mars/North"'),
+        ({"schedules": [cron(replaces="old")]}, "all schedules are replaced"),
+        ({"schedules": [cron(anchor_date="2026-01-01")]}, "only an interval has an anchor_date"),
+        ({"schedules": [{"slug": "a", "interval": 0}]}, "interval: Input should be greater than 0"),
+        (
+            {"schedules": [{"slug": "a", "interval": 60, "timezone": "Mars/North"}]},
+            "timezone: Invalid timezone",
+        ),
+        (
+            {"schedules": [{"slug": "a", "rrule": "FREQ=DAILY;UNTIL=20210101T000000"}]},
+            "rrule: no run is left",
+        ),
+        (
+            {"schedules": [{"slug": "a", "rrule": "FREQ=DAILY;UNTIL=20990101T000000Z"}]},
+            "rrule: no run can be scheduled",
+        ),
+        ({"schedules": [{"slug": "a", "rrule": "FREQ=MINUTELY"}]}, "write interval, or the start"),
+        ({"build": [{"x": {}}]}, "nothing is built or pushed"),
+        ({"push": [{"x": {}}]}, "nothing is built or pushed"),
+        ({"triggers": [{"x": 1}]}, "declare them under automations in platform.yaml"),
+        ({"sla": [{"x": 1}]}, "only Prefect Cloud has it"),
+        ({"schedule": {"cron": "0 6 * * *"}}, "write `schedules:` with one item"),
+        ({"flow_name": "x"}, "Prefect takes the name from the flow itself"),
+        ({"version_type": "vcs:git"}, "differs between a laptop and a pod"),
+        ({"description": "{{ prefect.blocks.secret.x }}"}, "a secret perhaps"),
+        ({"tags": ["{{ prefect.variables.x }}"]}, "read it in the flow: Variable.get"),
+        ({"version": "{{ $GITHUB_SHA }}"}, "differs between a laptop and a pod"),
+        ({"version": "{{ build-image.tag }}"}, "the output of a build step"),
+        ({"description": "{{ ctx.flow_run.name }}"}, "the output of a build step"),
+        ({"parameters": {"options": {"$ref": {"block_document_id": "x"}}}}, "load the block"),
+        ({"parameters": {"options": {"x": float("inf")}}}, "inf is no JSON"),
+        ({"pull": [{f"{STEP}s": {}}]}, f"Prefect has no step {STEP}s"),
+        ({"concurrency_limit": 0}, "greater than 0"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_refused_with_what_to_do(
+    directory: Path, more: dict[str, Any], says: str
+) -> None:
+    assert says in refusal(directory, **more)
+
+
+def test_two_of_one_name_are_refused_with_both_lines(directory: Path) -> None:
+    entry = "{name: daily, entrypoint: 'flows.py:sales', work_pool: {name: jobs}}"
+
+    with pytest.raises(ConfigurationError, match=r":4: the deployment sales/daily is also at .*:3"):
+        declare(directory, f"pull: []\ndeployments:\n  - {entry}\n  - {entry}\n")
+
+
+def test_no_pull_step_at_all_is_refused(directory: Path) -> None:
+    entry = "{name: daily, entrypoint: 'flows.py:sales', work_pool: {name: jobs}}"
+
+    with pytest.raises(ConfigurationError, match="directory of whoever deploys"):
+        declare(directory, f"deployments: [{entry}]")
+
+
+def test_a_schedule_that_leaves_out_a_required_parameter_is_refused(directory: Path) -> None:
+    (directory / "flows.py").write_text("from prefect import flow\n@flow\ndef sales(day): ...\n")
+
+    assert "no value for day" in refusal(directory, schedules=[cron()])
+    assert declare_entry(directory, schedules=[cron(parameters={"day": 1})])
+
+
+def test_job_variables_are_those_of_the_pools_template(directory: Path, tmp_path: Path) -> None:
+    properties = {"image": {"type": "string"}}
+    (tmp_path / "jobs.json").write_text(json.dumps({"variables": {"properties": properties}}))
+    entry = {"name": "daily", "entrypoint": "flows.py:sales"}
+    pool = {"name": "jobs", "job_variables": {"image": 7, "imgae": "x"}}
+    file = directory / "prefect.yaml"
+    file.write_text(yaml.safe_dump({"pull": [], "deployments": [{**entry, "work_pool": pool}]}))
+
+    with pytest.raises(ConfigurationError) as caught:
+        prefect_yaml.declare(read(file), Mounted(tmp_path, tmp_path))
+
+    assert {each.cause for each in caught.value.problems} == {
+        "the base job template of the work pool jobs has no variable imgae",
+        "image: 7 is not valid under any of the given schemas",
+    }
+
+
+def test_a_pool_and_a_queue_of_a_name_are_needed(directory: Path) -> None:
+    pool = {"name": "jobs", "work_queue_name": "urgent"}
+
+    assert declare_entry(directory, work_pool=pool).needs == {
+        Key(Kind.WORK_POOL, "jobs"),
+        Key(Kind.WORK_QUEUE, "jobs/urgent"),
+    }
+
+
+def test_an_interval_counts_from_the_same_moment_wherever_it_is_deployed(directory: Path) -> None:
+    schedule = {"slug": "a", "interval": 86400, "timezone": "America/New_York"}
+
+    (declared,) = declare_entry(directory, schedules=[schedule]).body["schedules"]
+
+    assert declared["anchor_date"] == "2020-01-01T05:00:00+00:00"
+
+
+def test_a_flow_is_the_same_where_its_imports_are_missing(directory: Path) -> None:
+    with_imports = declare_entry(directory)
+    text = "import not_installed_here\n" + (directory / "flows.py").read_text()
+    (directory / "flows.py").write_text(text)
+    without = declare_entry(directory)
+
+    different = {key for key in without.body if without.body[key] != with_imports.body[key]}
+    assert different == {"version"}, "the checksum of the file, which has one line more"
+
+
+def test_a_flow_that_cannot_be_described_without_its_imports_is_refused(directory: Path) -> None:
+    (directory / "flows.py").write_text(
+        "from prefect import flow\nimport not_installed_here as x\n"
+        "@flow\ndef sales(day: x.Day, hour: int = x.NOON, place=None): ...\n"
+    )
+
+    assert "nothing tells the type or default of day, hour" in refusal(directory)
+
+
+@pytest.mark.parametrize("mistake", ["1 / 0", "raise SystemExit(3)", "def"])
+def test_a_flow_whose_file_fails_is_refused(directory: Path, mistake: str) -> None:
+    (directory / "flows.py").write_text(f"{FLOWS}\n{mistake}\n")
+
+    assert "flows.py cannot be loaded" in refusal(directory)
+
+
+def test_flows_of_two_folders_have_modules_of_one_name(directory: Path) -> None:
+    for folder in ("a", "b"):
+        (directory / folder).mkdir()
+        (directory / folder / "names.py").write_text(f"NAME = 'flow-{folder}'\n")
+        (directory / folder / "main.py").write_text(
+            "from prefect import flow\nfrom names import NAME\n@flow(name=NAME)\ndef run(): ...\n"
+        )
+
+    names = [
+        declare_entry(directory, entrypoint=f"{folder}/main.py:run").key.name for folder in "ab"
+    ]
+
+    assert names == ["flow-a/daily", "flow-b/daily"]
+
+
+def test_the_deployments_of_this_repository_are_right(request: pytest.FixtureRequest) -> None:
+    file = request.config.rootpath / "prefect.yaml"
+
+    declared = prefect_yaml.declare(read(file), Offline())
+
+    assert "etl-daily/daily" in {each.key.name for each in declared}
