@@ -10,9 +10,11 @@ from prefect_platform.configuration import (
     automations,
     blocks,
     concurrency_limits,
+    prefect_yaml,
     variables,
     work_pools,
 )
+from prefect_platform.configuration.deployment_resources import Deployments
 from prefect_platform.configuration.order import in_order
 from prefect_platform.configuration.resource import Declared, Key, ResourceType
 from prefect_platform.configuration.source import ConfigurationError, Problem, Source, read
@@ -25,6 +27,7 @@ TYPES: Sequence[ResourceType] = (
     blocks.Blocks(),
     work_pools.WorkPools(),
     work_pools.WorkQueues(),
+    Deployments(),
     automations.Automations(),
 )
 _ALERTS = "alerts"
@@ -69,6 +72,10 @@ def load(files: Files, surroundings: Surroundings) -> list[Declared]:
             declared += declare(each, section, surroundings)
         except ConfigurationError as error:
             problems += error.problems
+    try:
+        declared += prefect_yaml.declare(read(files.deployments), surroundings)
+    except ConfigurationError as error:
+        problems += error.problems
     if problems := [*problems, *_doubles(declared)]:
         raise ConfigurationError(problems)
     return in_order(declared)

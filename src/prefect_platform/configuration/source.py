@@ -122,6 +122,9 @@ def read(path: Path) -> Source:
         raise ConfigurationError(
             [Problem(at, cause.partition(" with value ")[0], _fix(cause))]
         ) from None
+    except ValueError as error:  # a scalar that looks like a number and is none
+        problem = Problem(Location(path, 1), f"a value cannot be read: {error}", "quote it")
+        raise ConfigurationError([problem]) from None
     except _Recursive as error:
         raise ConfigurationError(
             [Problem(Location(path, error.line), "an alias contains itself", "write it out")]
