@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 Schedule = dict[str, Any]
 _FIRST_DAY = dt.datetime(2020, 1, 1)  # from which Prefect counts rules; a zone joins it
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FIELDS = ("cron", "day_or", "interval", "anchor_date", "rrule", "timezone")
 
 
@@ -135,20 +136,21 @@ def _refuse_moving_start(config: RawScheduleConfig) -> None:
 
 
 def _refuse_without_a_run(key: str, schedule: object) -> None:
-    """Ask the server's own scheduler for the first run; an interval always has one."""
-    of_server: scheduler.CronSchedule | scheduler.RRuleSchedule
-    match schedule:
-        case CronSchedule():
-            of_server = scheduler.CronSchedule(**schedule.model_dump())
-        case RRuleSchedule():
-            of_server = scheduler.RRuleSchedule(**schedule.model_dump())
-        case _:
-            return
+    """Ask the server's own scheduler for the first run; an interval always has one.
+
+    A rule whose last run is over is no mistake: a file that was right stays so.
+    """
     try:
-        dates = asyncio.run(of_server.get_dates(1))
+        match schedule:
+            case CronSchedule():
+                cron = scheduler.CronSchedule(**schedule.model_dump())
+                dates = asyncio.run(cron.get_dates(1))
+            case RRuleSchedule():
+                rule = scheduler.RRuleSchedule(**schedule.model_dump())
+                dates = asyncio.run(rule.get_dates(1, start=_EPOCH))
+            case _:
+                return
     except ValueError as error:
         raise ScheduleError(key, f"{key}: no run can be scheduled: {error}") from error
     if not dates:
-        raise ScheduleError(
-            key, f"{key}: no run is left to be scheduled", "correct it, or remove the schedule"
-        )
+        raise ScheduleError(key, f"{key}: it never starts a run")
