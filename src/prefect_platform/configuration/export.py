@@ -46,6 +46,9 @@ def export(inventory: Inventory, ledger: Ledger, surroundings: Surroundings) -> 
             each.key.name: _work_pool(each, inventory, surroundings)
             for each in _of(inventory, Kind.WORK_POOL)
         },
+        "automations": {each.key.name: dict(each.body) for each in _of(inventory, Kind.AUTOMATION)},
+        # The pack's automations are among them.
+        "alerts": {"enabled": False},
     }
     written = io.StringIO()
     yaml = YAML()

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prefect.blocks.notifications import SlackWebhook
 from prefect.client.orchestration import SyncPrefectClient
+from pydantic import SecretStr
 
 from prefect_platform.configuration import commands
 from prefect_platform.configuration.ledger import read_ledger
@@ -15,6 +17,7 @@ from prefect_platform.configuration.lock import LOCK, Patience, exclusive
 from prefect_platform.configuration.plan import Action, make_plan, read
 from prefect_platform.configuration.platform_file import TYPES, Files, load
 from prefect_platform.configuration.prefect_api import delete, prefect_api
+from prefect_platform.configuration.source import ConfigurationError
 from prefect_platform.configuration.surroundings import Mounted
 from prefect_platform.errors import PlatformError
 from tests.unit.flows.servers import prefect_server
@@ -32,7 +35,40 @@ work_pools:
     queues:
       nightly: {priority: 1, concurrency_limit: 1}
       default: {priority: 2}
+blocks:
+  webhook/hook:
+    url: {secret: {name: alerts, key: webhook-url}}
+  s3-bucket/results:
+    bucket_name: results
+alerts:
+  channels:
+    ops: {type: slack, url: {secret: {name: alerts, key: slack-url}}}
+  severities: {critical: [ops]}
+automations:
+  call-on-failure:
+    trigger:
+      type: event
+      expect: [prefect.flow-run.Failed]
+      match: {prefect.resource.id: prefect.flow-run.*}
+    actions: [{type: call-webhook, block: webhook/hook}]
 """
+_FLOW = """
+from prefect import flow
+
+@flow
+def hello(name: str = "you") -> None:
+    print(name)
+"""
+_DEPLOYMENTS = """
+pull:
+  - prefect.deployments.steps.set_working_directory: {directory: /opt/prefect}
+deployments:
+  - name: daily
+    entrypoint: hello.py:hello
+    work_pool: {name: default, work_queue_name: nightly}
+    schedules: [{slug: morning, cron: "0 6 * * *"}]
+"""
+_SECRET = "https://hooks.slack.com/services/T0/B0/highly-secret"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +95,11 @@ def client(api: str) -> Iterator[SyncPrefectClient]:
 def write(tmp_path: Path) -> Callable[[str], Files]:
     """Return a function that writes platform.yaml."""
     (tmp_path / "prefect.yaml").write_text("deployments: []\n")
+    (tmp_path / "hello.py").write_text(_FLOW)
+    secret = tmp_path / "secrets" / "alerts"
+    secret.mkdir(parents=True)
+    (secret / "slack-url").write_text(_SECRET)
+    (secret / "webhook-url").write_text("https://example.org/hook")
     templates = tmp_path / "templates"
     templates.mkdir()
     (templates / "default.json").write_text(
@@ -109,6 +150,90 @@ def test_what_is_applied_is_on_the_server_and_plans_empty(
     assert [(limit["tag"], limit["concurrency_limit"]) for limit in tags] == [("database", 3)]
 
 
+def test_deployments_are_planned_applied_and_pruned_with_the_rest(
+    client: SyncPrefectClient, write: Callable[[str], Files]
+) -> None:
+    """A deployment that leaves prefect.yaml leaves the server, its flow stays."""
+    files = write(_FILE)
+    files.deployments.write_text(_DEPLOYMENTS)
+    commands.apply(client, files, around(files), prune=True)
+    assert plan(client, files, prune=True) == []
+    found = client.read_deployment_by_name("hello/daily")
+    assert (found.work_queue_name, len(found.schedules)) == ("nightly", 1)
+    files.deployments.write_text("deployments: []\n")
+    assert plan(client, files, prune=True) == [("delete", "deployment hello/daily")]
+    commands.apply(client, files, around(files), prune=True)
+    assert client.read_deployments() == []
+    assert [flow.name for flow in client.read_flows()] == ["hello"]
+
+
+def test_a_rotated_secret_reaches_its_block_and_no_output(
+    client: SyncPrefectClient,
+    write: Callable[[str], Files],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The next apply carries a new value over; neither value is printed, by nobody."""
+    files = write(_FILE)
+    commands.apply(client, files, around(files), prune=True)
+    rotated = f"{_SECRET}-rotated"
+    (files.platform.parent / "secrets" / "alerts" / "slack-url").write_text(f"{rotated}\n")
+    assert plan(client, files) == [("update", "block slack-webhook/alerts-ops")]
+    assert commands.plan(client, files, around(files), prune=True)
+    commands.apply(client, files, around(files), prune=True)
+    commands.export(client, around(files))
+    document = client.request(
+        "GET",
+        "/block_types/slug/{slug}/block_documents/name/{block_document_name}",
+        path_params={"slug": "slack-webhook", "block_document_name": "alerts-ops"},
+        params={"include_secrets": True},
+    ).json()
+    assert document["data"]["url"] == rotated
+    printed = capsys.readouterr()
+    assert "(secret)" in printed.out
+    assert "highly-secret" not in printed.out + printed.err
+
+
+def test_an_export_makes_an_empty_server_the_same(
+    client: SyncPrefectClient,
+    write: Callable[[str], Files],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """What one server exports is applied to another, which then exports the same file."""
+    files = write(_FILE)
+    commands.apply(client, files, around(files), prune=True)
+    capsys.readouterr()
+    commands.export(client, around(files))
+    first = capsys.readouterr().out
+    (files.platform.parent / "exported.yaml").write_text(first)
+    exported = Files(files.platform.parent / "exported.yaml", files.deployments)
+    assert plan(client, exported, prune=True) == []
+    with (
+        prefect_server(tmp_path_factory.mktemp("second")) as url,
+        prefect_api(url, None) as second,
+    ):
+        commands.apply(second, exported, around(files), prune=True)
+        capsys.readouterr()
+        commands.export(second, around(files))
+        assert capsys.readouterr().out == first
+
+
+def test_an_unknown_secret_of_an_export_is_refused(
+    client: SyncPrefectClient,
+    write: Callable[[str], Files],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A block that was made by hand keeps its value to itself: the file names a placeholder."""
+    files = write("alerts: {enabled: false}\n")
+    SlackWebhook(url=SecretStr(_SECRET)).save("by-hand")
+    commands.export(client, around(files))
+    written = capsys.readouterr().out
+    assert "highly-secret" not in written
+    exported = write(written)
+    with pytest.raises(ConfigurationError, match="the Secret unknown-secret is not there"):
+        commands.apply(client, exported, around(exported), prune=False)
+
+
 def test_only_what_differs_is_changed_and_only_what_is_owned_is_pruned(
     client: SyncPrefectClient, write: Callable[[str], Files]
 ) -> None:
@@ -138,10 +263,12 @@ def test_a_resource_that_is_there_already_is_adopted(
 ) -> None:
     """What somebody made by hand and the file now declares belongs to the file."""
     client.request("POST", "/variables/", json={"name": "region", "value": "x", "tags": []})
-    files = write("variables:\n  region: {value: x}\n")
+    files = write("alerts: {enabled: false}\nvariables:\n  region: {value: x}\n")
     assert plan(client, files) == [("adopt", "variable region")]
     commands.apply(client, files, around(files), prune=False)
-    assert plan(client, write("variables: {}\n"), prune=True) == [("delete", "variable region")]
+    assert plan(client, write("alerts: {enabled: false}\n"), prune=True) == [
+        ("delete", "variable region")
+    ]
 
 
 def test_what_somebody_paused_stays_paused(
@@ -165,7 +292,7 @@ def test_what_somebody_paused_stays_paused(
 def test_queues_trade_priorities(client: SyncPrefectClient, write: Callable[[str], Files]) -> None:
     """Prefect moves other queues when one gets a priority; in the end all are as declared."""
     queues = "{a: {priority: %d}, b: {priority: %d}, default: {priority: %d}}"
-    text = f"work_pools: {{default: {{queues: {queues}}}}}"
+    text = f"{{alerts: {{enabled: false}}, work_pools: {{default: {{queues: {queues}}}}}}}"
     for priorities in ((1, 2, 3), (3, 1, 2), (2, 3, 1)):
         files = write(text % priorities)
         commands.apply(client, files, around(files), prune=True)
@@ -193,7 +320,7 @@ def test_a_run_that_was_cut_off_is_completed_by_the_next(
         calls = 3
     names = {action for action, _ in plan(client, files)}
     assert names == {Action.CREATE.value}
-    assert plan(client, write("variables: {}\n"), prune=True) != []
+    assert plan(client, write("alerts: {enabled: false}\n"), prune=True) != []
     files = write(_FILE)
     commands.apply(client, files, around(files), prune=True)
     assert plan(client, files, prune=True) == []
