@@ -66,7 +66,7 @@ def unready_pods(
 
 def unready_workloads(api: client.ApiClient, namespace: str, selector: str) -> list[Unready]:
     """Return Deployments and StatefulSets whose current version is not fully ready, and Jobs
-    that have not completed."""
+    that have not completed. Those of a CronJob are not waited for: the next one makes up for it."""
     apps, batch = client.AppsV1Api(api), client.BatchV1Api(api)
     found = []
     for kind, listed in (
@@ -85,7 +85,7 @@ def unready_workloads(api: client.ApiClient, namespace: str, selector: str) -> l
                 found.append(Unready(namespace, f"{kind}/{item.metadata.name}", reason))
     for job in batch.list_namespaced_job(namespace, label_selector=selector).items:
         conditions = {c.type for c in job.status.conditions or [] if c.status == "True"}
-        if "Complete" not in conditions:
+        if "Complete" not in conditions and not _is_kept_by(("CronJob",), job):
             reason = "failed" if "Failed" in conditions else "still runs"
             found.append(Unready(namespace, f"job/{job.metadata.name}", reason))
     return found
@@ -116,9 +116,9 @@ def _is_ready(pod: client.V1Pod) -> bool:
     return any(c.type == "Ready" and c.status == "True" for c in conditions)
 
 
-def _is_kept_by(kinds: Container[str], pod: client.V1Pod) -> bool:
-    owners = pod.metadata.owner_references or []
-    return pod.metadata.deletion_timestamp is None and any(own.kind in kinds for own in owners)
+def _is_kept_by(kinds: Container[str], item: client.V1Pod | client.V1Job) -> bool:
+    owners = item.metadata.owner_references or []
+    return item.metadata.deletion_timestamp is None and any(own.kind in kinds for own in owners)
 
 
 def _pod_reason(pod: client.V1Pod, warnings: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ class Component:
     """
 
     name: str
-    kind: Literal["Deployment", "StatefulSet", "Job", "Pod"]
+    kind: Literal["Deployment", "StatefulSet", "Job", "CronJob", "Pod"]
     uid: int
     chart: Chart | None = None
     token: bool = False
@@ -64,6 +64,7 @@ COMPONENTS = [
         keeps_data=True,
     ),
     Component("worker", "Deployment", 1000, _worker("worker"), token=True),
+    Component("reaper", "CronJob", 1000, _worker("reaper"), token=True),
     Component("flow-run", "Job", 1000, _worker("jobs", "jobs.image")),
     Component("release-test", "Pod", 1000, _worker("worker")),
     Component("configuration", "Job", 1000, _worker("configuration", "jobs.image")),

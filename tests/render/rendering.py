@@ -224,7 +224,11 @@ def find(rendered: list[Object], kind: str, component: str, *, pool: str = "") -
 
 def pod_of(item: Object) -> Object | None:
     """Return the pod, with its labels, that an object is or makes."""
-    return item if item["kind"] == "Pod" else item.get("spec", {}).get("template")
+    if item["kind"] == "Pod":
+        return item
+    spec = item.get("spec", {})
+    template: Object | None = spec.get("jobTemplate", {}).get("spec", spec).get("template")
+    return template
 
 
 def containers(pod: Object) -> Iterator[Object]:

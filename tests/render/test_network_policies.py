@@ -128,8 +128,9 @@ def test_nobody_reaches_a_job_pod_and_it_reaches_dns_the_api_and_what_is_named(
     assert all(rule["to"] for rule in jobs["egress"])
 
 
-def test_only_the_worker_reaches_the_kubernetes_api() -> None:
-    assert ports(policies("worker")["worker"]["egress"]) == DNS | {4200, 443, 6443}
+@pytest.mark.parametrize("component", ["worker", "reaper"])
+def test_worker_and_reaper_reach_the_api_and_the_kubernetes_api(component: str) -> None:
+    assert ports(policies("worker")[component]["egress"]) == DNS | {4200, 443, 6443}
 
 
 @pytest.mark.parametrize("story", ["server", "worker"])

@@ -35,7 +35,9 @@ def test_two_pools_have_the_same_objects_and_share_none() -> None:
     assert {namespace for _, namespace, _ in default} == {"", "prefect-workers", "flows-default"}
     assert {namespace for _, namespace, _ in etl} == {"", "prefect-workers", "flows-etl"}
     shared = [item for item in rendered if _POOL_LABEL not in item["metadata"]["labels"]]
-    assert {item["kind"] for item in shared} == {"ConfigMap", "PriorityClass"}
+    assert {item["kind"] for item in shared} == {
+        *("ConfigMap", "CronJob", "NetworkPolicy", "PriorityClass", "ServiceAccount"),
+    }
 
 
 @pytest.mark.parametrize("pool", ["default", "etl"])

@@ -9,7 +9,19 @@
       key: {{ .Values.auth.key }}
 {{- end -}}
 
-{{/* What the worker needs beyond that; Prefect's settings among it reach the job pods. */}}
+{{/* What a pod needs that asks the API and ends. */}}
+{{- define "prefect-worker.clientEnv" -}}
+{{ include "prefect-worker.apiEnv" . }}
+- name: PREFECT_HOME # on the volume /tmp
+  value: /tmp/prefect
+- name: DO_NOT_TRACK
+  value: "1"
+# Without an API it fails, instead of starting a server of its own.
+- name: PREFECT_SERVER_EPHEMERAL_ENABLED
+  value: "false"
+{{- end -}}
+
+{{/* What the worker needs beyond the way to the API; Prefect's settings among it reach the job pods. */}}
 {{- define "prefect-worker.workerEnv" -}}
 {{ include "prefect-worker.apiEnv" .root }}
 - name: POD_NAME

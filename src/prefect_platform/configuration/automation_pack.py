@@ -203,7 +203,7 @@ _POD_NEXT = (
 )
 
 PACK: Mapping[str, Member] = {
-    "zombie": Member("critical", _zombie, "", "", within=180, silent=True),
+    "zombie": Member("critical", _zombie, "", "", within=90, silent=True),
     "stuck-pending": Member("critical", _stuck_pending, "", "", within=1800, silent=True),
     "crashed": Member(
         "critical",

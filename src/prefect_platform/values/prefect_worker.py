@@ -100,6 +100,9 @@ class Jobs(Scheduling):
     }
     """What all job pods may take together: the hard limits of a ResourceQuota. Runs beyond it stay
     Pending until others end. A key is removed by null."""
+    heartbeat_seconds: Annotated[int, Field(ge=30)] = 30
+    """Seconds between two heartbeats of a run; 30 is Prefect's least. A run without one for three
+    times as long is taken for dead: `alerts.automations.zombie.within` in platform.yaml."""
     tmp_size_limit: Quantity = "1Gi"
     """Size of the pods' only writable directory, /tmp."""
     extra_volumes: list[dict[str, Any]] = []
@@ -109,8 +112,9 @@ class Jobs(Scheduling):
     active_deadline_seconds: Positive = 86400
     """Seconds after which a run's pod is killed, whatever it does: also one that cannot be
     scheduled or pulled ends by it."""
-    finished_job_ttl_seconds: Count = 3600
-    """Seconds that a finished Job and its logs stay in the cluster."""
+    finished_job_ttl_seconds: Count = 86400
+    """Seconds that a finished Job and its logs stay in the cluster, by Kubernetes' own clock. A Job
+    has one such time, whatever its end: reaper.succeededJobTtlSeconds shortens it for success."""
     template: dict[str, Any] = {}
     """Laid over the base job template, {job_configuration, variables}: maps merge, lists replace,
     null removes. For what has no value here, such as one more variable and the field that it
@@ -156,6 +160,30 @@ class Test(Values):
     longer."""
 
 
+class Reaper(Scheduling):
+    enabled: bool = True
+    """Switch it off where releases in different clusters serve the same work pool from namespaces of
+    one name: each would miss the Jobs of the others."""
+    schedule: NonEmpty = "*/2 * * * *"
+    """When a pass starts, in the form of cron."""
+    dry_run: bool = False
+    """Say in the log what would be done, and change nothing."""
+    grace_seconds: Count = 60
+    """Seconds that a run stays without its Job, or with one that has ended, before it is ended:
+    more than job pods have to shut down. Also how old a Job is before it may be without a run."""
+    submission_seconds: Positive = 900
+    """Seconds that a run may be submitted without a Job. A worker that waits for the API takes
+    minutes."""
+    silence_seconds: Positive = 600
+    """Seconds that a run may run without a heartbeat before the log names it: three times
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY, and its start. It is left alone."""
+    succeeded_job_ttl_seconds: Count = 3600
+    """Seconds that a Job that succeeded stays, if jobs.finishedJobTtlSeconds or its deployment do
+    not remove it earlier. Others stay as long as that."""
+    resources: Resources = resources("100m", "192Mi", memory_limit="512Mi")
+    """Of the reaper's pod."""
+
+
 class NetworkPolicies(Values):
     enabled: bool = True
     """Nothing reaches the worker or a job pod, and they reach nothing, unless it is named here.
@@ -177,8 +205,8 @@ class NetworkPolicies(Values):
     )
     """Where the server behind `api.url` is, as a NetworkPolicyEgressRule."""
     kubernetes_api: EgressRule = EgressRule(ports=[PolicyPort(port=443), PolicyPort(port=6443)])
-    """Where the Kubernetes API is, for the worker alone. Its addresses differ from cluster to
-    cluster, so the default names ports only: give `to` with an ipBlock where you know it."""
+    """Where the Kubernetes API is, for worker and reaper alone. Its addresses differ from cluster
+    to cluster, so the default names ports only: give `to` with an ipBlock where you know it."""
     jobs_egress: list[EgressRule] = []
     """What job pods reach besides DNS and the server: your object store, your warehouse."""
 
@@ -228,5 +256,8 @@ class PrefectWorker(PoolDefaults):
     """A PriorityClass by which job pods give way to the platform."""
     test: Test = Test()
     """`helm test`, which runs a flow in every pool."""
+    reaper: Reaper = Reaper()
+    """A CronJob that ends flow runs whose Job is gone or has ended without them, and deletes Jobs
+    whose flow run was deleted or that succeeded a while ago."""
     extra_objects: list[dict[str, Any]] = []
     """Further objects to install with the chart; templates in their strings are rendered."""

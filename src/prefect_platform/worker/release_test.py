@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 
-import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, Log
@@ -18,6 +17,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
 from prefect_platform import container
+from prefect_platform.api_failures import told_in_a_sentence
 from prefect_platform.container import NotYet, wait_for
 from prefect_platform.errors import PlatformError
 from prefect_platform.worker.test_flow import platform_test
@@ -111,8 +111,7 @@ async def _logs(client: PrefectClient, run: FlowRun) -> list[Log]:
 
 async def _run(arguments: argparse.Namespace) -> None:
     worker_namespace, _, worker = arguments.worker.partition("/")
-    url = os.environ["PREFECT_API_URL"]
-    try:
+    with told_in_a_sentence(os.environ["PREFECT_API_URL"]):
         async with get_client() as client:
             run = await run_through(
                 client,
@@ -122,19 +121,6 @@ async def _run(arguments: argparse.Namespace) -> None:
                 next_step=f"kubectl --namespace {worker_namespace} logs deployment/{worker}, and "
                 f"kubectl --namespace {arguments.jobs} get events,jobs,pods",
             )
-    except httpx.TransportError as error:
-        raise PlatformError(
-            f"{url} does not answer ({error})",
-            next_step="look at the API's pods, and at api.url and networkPolicies.api of the chart",
-        ) from error
-    except httpx.HTTPStatusError as error:
-        raise PlatformError(
-            f"{error.request.method} {error.request.url} was answered with "
-            f"{error.response.status_code}",
-            next_step="make the Secret of the worker equal to the one of the server"
-            if error.response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
-            else "look at the logs of the API",
-        ) from error
     container.say(f"The flow run {run.name} completed in the work pool {arguments.pool}")
 
 

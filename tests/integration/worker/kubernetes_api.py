@@ -1,7 +1,7 @@
 """A fake Kubernetes API: real HTTP on loopback, made-up objects.
 
-It lists, streams and breaks off as an API server does, as far as the worker and its observer ask
-for it. What a real one answers is checked by the tests in tests/cluster.
+It lists, streams and breaks off as an API server does, as far as the worker, its observer and the
+reaper ask for it. What a real one answers is checked by the tests in tests/cluster.
 """
 
 import json
@@ -73,11 +73,15 @@ class KubernetesApi:
     # Answers to the next creations, before one succeeds.
     failing_creations: list[HTTPStatus] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    deletions: list[dict[str, Any]] = field(default_factory=list)  # their options
+    # What a list gives at once, whatever is asked for; the rest comes page by page.
+    page: int = 500
     # Clear: what the API serves is asked for and not answered yet.
     discovery: threading.Event = field(default_factory=threading.Event)
     _streams: dict[str, list["queue.Queue[dict[str, Any] | None]"]] = field(
         default_factory=lambda: {plural: [] for plural in _KINDS}
     )
+    _pages: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     _version: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -114,13 +118,43 @@ class KubernetesApi:
         with self._lock:
             return len(self._streams[plural])
 
-    def listing(self, plural: str) -> dict[str, Any]:
-        """Return the list of `plural` as the API shows it."""
+    def delete(self, plural: str, name: str, preconditions: dict[str, str]) -> HTTPStatus:
+        """Delete an object if it is the one that is meant, and tell all who watch."""
         with self._lock:
+            if (item := self.objects[plural].get(name)) is None:
+                return HTTPStatus.NOT_FOUND
+            if any(item["metadata"][key] != value for key, value in preconditions.items()):
+                return HTTPStatus.CONFLICT
+            del self.objects[plural][name]
+            for stream in self._streams[plural]:
+                stream.put({"type": "DELETED", "object": item})
+        return HTTPStatus.OK
+
+    def listing(self, plural: str, selector: str = "", token: str = "") -> dict[str, Any]:
+        """Return a page of `plural` as the API shows it: the first, or the one behind `token`.
+
+        All pages show the moment of the first. `selector` is a label, or a label and its value.
+        """
+        label, _, value = selector.partition("=")
+
+        def selected(item: dict[str, Any]) -> bool:
+            found = item["metadata"].get("labels", {}).get(label)
+            return not label or (found == value if value else found is not None)
+
+        with self._lock:
+            items = (
+                self._pages.pop(token)
+                if token
+                else [item for item in self.objects[plural].values() if selected(item)]
+            )
+            metadata = {"resourceVersion": str(self._version)}
+            if rest := items[self.page :]:
+                metadata["continue"] = f"after-{len(self._pages)}-{len(rest)}"
+                self._pages[metadata["continue"]] = rest
             return {
                 "kind": f"{_KINDS[plural][1]}List",
-                "metadata": {"resourceVersion": str(self._version)},
-                "items": list(self.objects[plural].values()),
+                "metadata": metadata,
+                "items": items[: self.page],
             }
 
     def stream(self, plural: str) -> Iterator[dict[str, Any]]:
@@ -152,7 +186,9 @@ class _Handler(BaseHTTPRequestHandler):
             elif "watch" in parse_qs(url.query):
                 self._stream(plural)
             else:
-                self._answer(HTTPStatus.OK, self.api.listing(plural))
+                query = {key: value[0] for key, value in parse_qs(url.query).items()}
+                selector, token = query.get("labelSelector", ""), query.get("continue", "")
+                self._answer(HTTPStatus.OK, self.api.listing(plural, selector, token))
         elif name in (items := self.api.objects.get(_COLLECTIONS.get(collection, ""), {})):
             self._answer(HTTPStatus.OK, items[name])
         else:
@@ -166,6 +202,17 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             created = self.api.put(_COLLECTIONS[urlsplit(self.path).path], body)
             self._answer(HTTPStatus.CREATED, created)
+
+    def do_DELETE(self) -> None:
+        self.api.requests.append(f"DELETE {self.path}")
+        options = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.api.deletions.append(options)
+        collection, _, name = urlsplit(self.path).path.rpartition("/")
+        status = self.api.delete(_COLLECTIONS[collection], name, options["preconditions"])
+        if status == HTTPStatus.OK:
+            self._answer(status, {"kind": "Status", "status": "Success"})
+        else:
+            self._refuse(status)
 
     def _answer(self, status: HTTPStatus, body: dict[str, Any]) -> None:
         content = json.dumps(body).encode()

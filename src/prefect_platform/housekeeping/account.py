@@ -1,0 +1,79 @@
+"""What a pass over a work pool found and did: for the log, and as an event of Prefect."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import WorkPool
+from prefect.events import Event, Resource
+
+from prefect_platform import container
+
+EVENT = "prefect-platform.reaper.pass"
+_NAMED = 1000  # objects in an event, which the API bounds in size; all are counted
+
+
+@dataclass
+class Account:
+    """A pass over the work pool called `pool`; `dry_run` when nothing is changed."""
+
+    pool: str
+    dry_run: bool
+    runs: int = 0
+    jobs: int = 0
+    entries: list[dict[str, str]] = field(default_factory=list)
+
+    def did(self, reason: str, kind: str, name: str, sentence: str) -> None:
+        """Note what was done to the object `name`, or would have been, and say so at once."""
+        self.saw(reason, kind, name, f"would have {sentence}" if self.dry_run else sentence)
+
+    def saw(self, reason: str, kind: str, name: str, sentence: str) -> None:
+        """Note something about the object `name`, and say so at once."""
+        self.entries.append({"reason": reason, kind: name})
+        container.say(f"{self.pool}: {sentence}")
+
+    def counts(self) -> dict[str, int]:
+        """Return how many objects there were for each reason."""
+        return dict(sorted(Counter(each["reason"] for each in self.entries).items()))
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the log's last line says of the pool."""
+        return {"runs": self.runs, "jobs": self.jobs, "counts": self.counts()}
+
+    async def send(self, client: PrefectClient, work_pool: WorkPool) -> None:
+        """Send the pass to the API as an event of the work pool, if there is anything to tell."""
+        if not self.entries or self.dry_run:
+            return
+        event = Event(
+            event=EVENT,
+            resource=Resource(
+                {
+                    "prefect.resource.id": f"prefect.work-pool.{work_pool.id}",
+                    "prefect.resource.name": work_pool.name,
+                    "prefect.resource.role": "work-pool",
+                }
+            ),
+            payload={"counts": self.counts(), "objects": self.entries[:_NAMED]},
+        )
+        await client.request(
+            "POST",
+            "/events",
+            json=[event.model_dump(mode="json")],
+        )
+
+
+def say_summary(accounts: list[Account], failed: list[str], seconds: float) -> None:
+    """Print what a pass over all pools did, in one line of JSON."""
+    container.say(
+        json.dumps(
+            {
+                "event": EVENT,
+                "dry_run": accounts[0].dry_run,
+                "seconds": round(seconds, 1),
+                "pools": {account.pool: account.summary() for account in accounts},
+                "failed": failed,
+            }
+        )
+    )

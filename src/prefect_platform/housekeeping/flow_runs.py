@@ -1,0 +1,183 @@
+"""Flow runs as Prefect's API has them, page by page, and how one is brought to its end."""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterId,
+    FlowRunFilterParentTaskRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    TaskRunFilter,
+    TaskRunFilterId,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
+
+# What a run is in while a worker or a Job has to do with it.
+LIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+_NOT_FINAL = (*LIVE, StateType.SCHEDULED, StateType.PAUSED)
+_PAGE = 200  # the most that the API gives at once
+_HEARTBEAT = "prefect.flow-run.heartbeat"
+_RESOURCE = "prefect.flow-run."
+
+T = TypeVar("T")
+
+
+async def live_runs(client: PrefectClient, work_pool: str) -> list[FlowRun]:
+    """Return the runs of a work pool that wait for a Job or have one.
+
+    One that ends between two pages may hide another; the next pass sees that one.
+    """
+    return await _all_pages(
+        client,
+        _in_states(*LIVE),
+        WorkPoolFilter(name=WorkPoolFilterName(any_=[work_pool])),
+    )
+
+
+async def runs_by_id(client: PrefectClient, ids: Collection[UUID]) -> dict[UUID, FlowRun]:
+    """Return the runs of `ids` that there are."""
+    found = {}
+    for some in _slices(sorted(ids)):
+        of_ids = FlowRunFilter(id=FlowRunFilterId(any_=list(some)))
+        for run in await client.read_flow_runs(flow_run_filter=of_ids, limit=_PAGE):
+            found[run.id] = run
+    return found
+
+
+async def run_now(client: PrefectClient, run_id: UUID) -> FlowRun | None:
+    """Return a run as it is now; None when the API says that there is none."""
+    try:
+        return await client.read_flow_run(run_id)
+    except ObjectNotFound:
+        return None
+
+
+async def runs_inside_others(client: PrefectClient) -> list[tuple[FlowRun, FlowRun]]:
+    """Return each run that is not final and lives in the process of another, with that other.
+
+    The other is the run for which the process was started, of any work pool or of none; calls may
+    be nested.
+    """
+    called = _in_states(*_NOT_FINAL)
+    called.deployment_id = FlowRunFilterDeploymentId(is_null_=True)
+    called.parent_task_run_id = FlowRunFilterParentTaskRunId(is_null_=False)
+    inner = [run for run in await _all_pages(client, called) if _is_called(run)]
+    outer = {run.id: run for run in inner}
+    while climbing := {key: run for key, run in outer.items() if _is_called(run)}:
+        parents = await _parents(client, climbing.values())
+        for key, run in climbing.items():
+            if (parent := parents.get(run.id)) is None:
+                del outer[key]  # deleted: nothing says any more where the run lived
+            else:
+                outer[key] = parent
+    return [(run, outer[run.id]) for run in inner if run.id in outer]
+
+
+async def beating_runs(
+    client: PrefectClient, ids: Collection[UUID], *, since: datetime
+) -> set[UUID]:
+    """Return the runs of `ids` that have sent a heartbeat `since` then."""
+    found: set[UUID] = set()
+    for some in _slices(sorted(ids)):
+        wanted = {
+            "occurred": {"since": since.isoformat()},
+            "event": {"name": [_HEARTBEAT]},
+            "resource": {"id": [f"{_RESOURCE}{run_id}" for run_id in some]},
+        }
+        counts = await client.request(
+            "POST",
+            "/events/count-by/{countable}",
+            path_params={"countable": "resource"},
+            json={"filter": wanted},
+        )
+        found |= {UUID(each["value"].removeprefix(_RESOURCE)) for each in counts.json()}
+    return found
+
+
+async def is_unchanged(client: PrefectClient, run: FlowRun) -> bool:
+    """Return whether a run still is in the very state in which it was read, with the same Job."""
+    now = await run_now(client, run.id)
+    return now is not None and (now.state_id, now.infrastructure_pid) == (
+        run.state_id,
+        run.infrastructure_pid,
+    )
+
+
+async def end_run(client: PrefectClient, run: FlowRun, state: State[None]) -> bool:
+    """Bring `run`, as it was judged, to the final `state`; return whether that was done.
+
+    It was not when the run has changed since: it is read again right before. Never by force:
+    Prefect's rules free the places that the run holds in concurrency limits, and refuse to crash
+    one that becomes final between this reading and this writing.
+    """
+    if not await is_unchanged(client, run):
+        return False
+    try:
+        result = await client.set_flow_run_state(run.id, state)
+    except ObjectNotFound:
+        return False
+    return result.status == SetStateStatus.ACCEPT
+
+
+def _in_states(*types: StateType) -> FlowRunFilter:
+    return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))))
+
+
+async def _all_pages(
+    client: PrefectClient, wanted: FlowRunFilter, of_pool: WorkPoolFilter | None = None
+) -> list[FlowRun]:
+    found: dict[UUID, FlowRun] = {}
+    offset = 0
+    while True:
+        page = await client.read_flow_runs(
+            flow_run_filter=wanted,
+            work_pool_filter=of_pool,
+            sort=FlowRunSort.ID_DESC,
+            limit=_PAGE,
+            offset=offset,
+        )
+        found.update((run.id, run) for run in page)
+        offset += _PAGE
+        if len(page) < _PAGE:
+            return list(found.values())
+
+
+def _is_called(run: FlowRun) -> bool:
+    """Return whether a run was called by another, and not given to a worker."""
+    return (
+        run.parent_task_run_id is not None
+        and run.deployment_id is None
+        and run.work_pool_name is None
+    )
+
+
+async def _parents(client: PrefectClient, runs: Collection[FlowRun]) -> dict[UUID, FlowRun]:
+    """Return the run that called each of `runs`, by the latter's id."""
+    calls: dict[UUID, UUID] = {}
+    for some in _slices([run.parent_task_run_id for run in runs if run.parent_task_run_id]):
+        of_ids = TaskRunFilter(id=TaskRunFilterId(any_=list(some)))
+        for task_run in await client.read_task_runs(task_run_filter=of_ids, limit=_PAGE):
+            if task_run.flow_run_id is not None:
+                calls[task_run.id] = task_run.flow_run_id
+    callers = await runs_by_id(client, set(calls.values()))
+    return {
+        run.id: callers[calls[run.parent_task_run_id]]
+        for run in runs
+        if run.parent_task_run_id in calls and calls[run.parent_task_run_id] in callers
+    }
+
+
+def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), _PAGE):
+        yield items[start : start + _PAGE]

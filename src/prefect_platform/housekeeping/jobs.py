@@ -1,0 +1,175 @@
+"""The Jobs of flow runs in one namespace, as Kubernetes has them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from uuid import UUID
+
+import aiohttp
+from kubernetes_asyncio.client import (
+    ApiClient,
+    BatchV1Api,
+    V1DeleteOptions,
+    V1Job,
+    V1Preconditions,
+)
+from kubernetes_asyncio.client.exceptions import ApiException
+
+from prefect_platform.errors import PlatformError
+
+# The worker's labels on each Job that it makes.
+_FLOW_RUN_ID = "prefect.io/flow-run-id"
+_WORK_POOL_ID = "prefect.io/work-pool-id"
+_PAGE = 500
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+@dataclass(frozen=True)
+class End:
+    """How a Job has ended: the condition that Kubernetes gave it."""
+
+    succeeded: bool
+    at: datetime
+    cause: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A Job that a worker has made for a flow run; `end` is None while it may still do something.
+
+    That is also one whose pod waits for a quota or for a node, and one that is being deleted.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    version: str
+    flow_run_id: UUID
+    work_pool_id: str
+    created: datetime
+    end: End | None
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class FlowRunJobs:
+    """The Jobs with a flow run's label in `namespace`; others are not seen.
+
+    Each method raises PlatformError when Kubernetes refuses or does not answer.
+    """
+
+    def __init__(self, client: ApiClient, namespace: str) -> None:
+        self.namespace = namespace
+        self._api = BatchV1Api(client)
+
+    async def all(self) -> list[Job]:
+        """Return every Job of a flow run as they were at one moment, however many there are."""
+        found: list[Job] = []
+        token = ""
+        while True:
+            with self._told_in_a_sentence("list"):
+                # With the token come the next ones of the moment that the first page shows.
+                page = await self._api.list_namespaced_job(
+                    self.namespace, label_selector=_FLOW_RUN_ID, limit=_PAGE, _continue=token
+                )
+            found += _jobs(page.items)
+            if not (token := page.metadata._continue or ""):
+                return found
+
+    async def of_run(self, flow_run_id: UUID, name: str | None) -> list[Job]:
+        """Return the Jobs that one run has now: those with its label, and the one called `name`.
+
+        The latter may have lost its label, and the run would seem to have no Job.
+        """
+        with self._told_in_a_sentence("list"):
+            labelled = await self._api.list_namespaced_job(
+                self.namespace, label_selector=f"{_FLOW_RUN_ID}={flow_run_id}"
+            )
+        jobs = _jobs(labelled.items)
+        if name is not None and name not in {job.name for job in jobs}:
+            with self._told_in_a_sentence("get"):
+                try:
+                    named = await self._api.read_namespaced_job(name, self.namespace)
+                except ApiException as error:
+                    if error.status != HTTPStatus.NOT_FOUND:
+                        raise
+                else:
+                    jobs.append(_job(named, flow_run_id))
+        return jobs
+
+    async def delete(self, job: Job) -> bool:
+        """Delete `job` and its pods; return False when it has changed since it was read."""
+        options = V1DeleteOptions(
+            propagation_policy="Background",
+            preconditions=V1Preconditions(uid=job.uid, resource_version=job.version),
+        )
+        with self._told_in_a_sentence("delete"):
+            try:
+                await self._api.delete_namespaced_job(job.name, self.namespace, body=options)
+            except ApiException as error:
+                if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                    raise
+                return False
+        return True
+
+    @contextmanager
+    def _told_in_a_sentence(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except ApiException as error:
+            raise PlatformError(
+                f"Kubernetes refused to {verb} Jobs in {self.namespace}: "
+                f"{error.status} {error.reason}",
+                next_step=f"kubectl --namespace {self.namespace} get rolebindings; the chart makes "
+                "one for the reaper"
+                if error.status in _REFUSED
+                else f"kubectl --namespace {self.namespace} get jobs",
+            ) from error
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise PlatformError(
+                f"The Kubernetes API does not answer ({error})",
+                next_step="look at networkPolicies.kubernetesApi of the chart",
+            ) from error
+
+
+def _jobs(items: list[V1Job]) -> list[Job]:
+    """Return the Jobs whose label is the id of a run; one of somebody else's making is left out."""
+    found = []
+    for item in items:
+        try:
+            flow_run_id = UUID(item.metadata.labels[_FLOW_RUN_ID])
+        except ValueError:
+            continue
+        found.append(_job(item, flow_run_id))
+    return found
+
+
+def _job(item: V1Job, flow_run_id: UUID) -> Job:
+    metadata = item.metadata
+    return Job(
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+        version=metadata.resource_version,
+        flow_run_id=flow_run_id,
+        work_pool_id=(metadata.labels or {}).get(_WORK_POOL_ID, ""),
+        created=metadata.creation_timestamp,
+        end=_end(item),
+    )
+
+
+def _end(item: V1Job) -> End | None:
+    if item.metadata.deletion_timestamp is not None:
+        return None  # its pods may still run
+    for condition in item.status.conditions or []:
+        if condition.type in ("Complete", "Failed") and condition.status == "True":
+            words = [condition.type, condition.reason, condition.message]
+            return End(
+                succeeded=condition.type == "Complete",
+                at=condition.last_transition_time,
+                cause=": ".join(word for word in words if word),
+            )
+    return None

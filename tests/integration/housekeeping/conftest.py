@@ -1,0 +1,27 @@
+"""One server for all tests of this folder, and a work pool and a Kubernetes for each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.housekeeping.reaped_pool import ReapedPool
+from tests.integration.worker.kubernetes_api import KubernetesApi, fake_kubernetes
+from tests.unit.flows.servers import prefect_server
+
+
+@pytest.fixture(scope="session")
+def api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with prefect_server(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+@pytest.fixture
+def kubernetes(tmp_path: Path) -> Iterator[KubernetesApi]:
+    with fake_kubernetes(tmp_path / "kubeconfig") as api:
+        yield api
+
+
+@pytest.fixture
+def reaped(api_url: str, kubernetes: KubernetesApi) -> ReapedPool:
+    return ReapedPool.create(api_url, kubernetes)

@@ -1,0 +1,179 @@
+"""A work pool of a real Prefect server, a fake Kubernetes, and the reaper between them."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kubernetes_asyncio import config
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import State, WorkPool
+from prefect.states import Completed
+
+from prefect_platform.housekeeping.account import Account
+from prefect_platform.housekeeping.jobs import FlowRunJobs, Job
+from prefect_platform.housekeeping.reaper import Periods, Reaper
+from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
+
+DEADLINE = {
+    "type": "Failed",
+    "reason": "DeadlineExceeded",
+    "message": "Job was active longer than specified deadline",
+}
+BACKOFF = {
+    "type": "Failed",
+    "reason": "BackoffLimitExceeded",
+    "message": "Job has reached the specified backoff limit",
+}
+COMPLETE = {"type": "Complete", "reason": "CompletionsReached", "message": ""}
+
+Between = Callable[[], Awaitable[object]]
+
+
+class JobsWithSomethingBetween(FlowRunJobs):
+    """Something happens to a run after the reaper has read its Jobs again, or before."""
+
+    before: Between | None = None
+    after: Between | None = None
+
+    async def of_run(self, flow_run_id: uuid.UUID, name: str | None) -> list[Job]:
+        if self.before:
+            await self.before()
+        jobs = await super().of_run(flow_run_id, name)
+        if self.after:
+            await self.after()
+        return jobs
+
+
+@dataclass(frozen=True)
+class ReapedPool:
+    """A work pool of its own for a test."""
+
+    api_url: str
+    kubernetes: KubernetesApi
+    client: SyncPrefectClient  # repeats what a busy SQLite refuses
+    pool: WorkPool
+
+    @classmethod
+    def create(cls, api_url: str, kubernetes: KubernetesApi) -> "ReapedPool":
+        client = SyncPrefectClient(api_url)
+        created = WorkPoolCreate(name=f"pool-{uuid.uuid4().hex[:8]}", type="kubernetes")
+        return cls(api_url, kubernetes, client, client.create_work_pool(created))
+
+    def run(
+        self, name: str = "Running", *, kind: str = "", job: str | None = None, **more: object
+    ) -> uuid.UUID:
+        """Create a run in a state, with the name of its Job noted if there is one."""
+        body = {
+            "flow_id": str(self.client.create_flow_from_name("reaped")),
+            "work_pool_name": self.pool.name,
+            "state": {"type": kind or name.upper(), "name": name, "message": "as before"},
+            **more,
+        }
+        created = self.client.request("POST", "/flow_runs/", json=body)
+        run = uuid.UUID(created.json()["id"])
+        if job is not None:
+            self.client.update_flow_run(run, infrastructure_pid=f"{NAMESPACE}:{job}")
+        return run
+
+    def called_by(self, parent: uuid.UUID, name: str = "Running") -> uuid.UUID:
+        """Create a run that the run `parent` calls in its own process."""
+        body = {"flow_run_id": str(parent), "task_key": "call", "dynamic_key": uuid.uuid4().hex}
+        task_run = self.client.request("POST", "/task_runs/", json=body).json()["id"]
+        return self.run(name, work_pool_name=None, parent_task_run_id=task_run)
+
+    def job(
+        self,
+        run: object,
+        name: str,
+        end: dict[str, str] | None = None,
+        *,
+        seconds_ago: float = 0,
+        **labels: str,
+    ) -> dict[str, Any]:
+        """Make the Job of a run, created and ended so long ago if it has an `end`."""
+        at = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        conditions = [{**end, "status": "True", "lastTransitionTime": at}] if end else []
+        labels = {
+            "prefect.io/flow-run-id": str(run),
+            "prefect.io/work-pool-id": str(self.pool.id),
+            **labels,
+        }
+        metadata = {"name": name, "labels": labels, "creationTimestamp": at}
+        status = {"conditions": conditions}
+        return self.kubernetes.put("jobs", {"metadata": metadata, "status": status})
+
+    def jobs(self) -> set[str]:
+        """Return the names of the Jobs that there are."""
+        return set(self.kubernetes.objects["jobs"])
+
+    def state(self, run: uuid.UUID) -> tuple[str, str]:
+        """Return name and message of a run's state."""
+        state = self.client.read_flow_run(run).state
+        assert state is not None
+        return str(state.name), str(state.message)
+
+    def states(self, run: uuid.UUID) -> list[str | None]:
+        """Return the names of all states that a run has been in."""
+        return [state.name for state in self.client.read_flow_run_states(run)]
+
+    @asynccontextmanager
+    async def reaper(
+        self,
+        *,
+        dry_run: bool = False,
+        before: Between | None = None,
+        after: Between | None = None,
+        **seconds: float,
+    ) -> AsyncIterator[tuple[Reaper, Account]]:
+        """Yield a reaper that waits for nothing, and for hours where nothing else is said."""
+        given = {"grace": 0.0, "submission": 3600, "silence": 3600, "succeeded_job": 3600}
+        periods = Periods(**{k: timedelta(seconds=s) for k, s in {**given, **seconds}.items()})
+        account = Account(self.pool.name, dry_run)
+        kubeconfig = str(self.kubernetes.kubeconfig)
+        async with (
+            PrefectClient(self.api_url) as client,
+            await config.new_client_from_config(kubeconfig) as kubernetes,
+        ):
+            jobs = JobsWithSomethingBetween(kubernetes, NAMESPACE)
+            jobs.before, jobs.after = before, after
+            yield Reaper(client, jobs, periods, account), account
+
+    def passed(
+        self,
+        *,
+        dry_run: bool = False,
+        before: Between | None = None,
+        after: Between | None = None,
+        **seconds: float,
+    ) -> Account:
+        """Make a pass and return what it found and did."""
+
+        async def go() -> Account:
+            reaping = self.reaper(dry_run=dry_run, before=before, after=after, **seconds)
+            async with reaping as (reaper, account):
+                await reaper.run()
+            return account
+
+        return asyncio.run(go())
+
+    def reap(
+        self,
+        *,
+        dry_run: bool = False,
+        before: Between | None = None,
+        after: Between | None = None,
+        **seconds: float,
+    ) -> dict[str, int]:
+        """Make a pass and return what it counted."""
+        return self.passed(dry_run=dry_run, before=before, after=after, **seconds).counts()
+
+    async def complete(self, run: uuid.UUID) -> None:
+        """Let a run complete, as its own process does."""
+        state: State[None] = Completed(message="by itself")
+        async with PrefectClient(self.api_url) as client:
+            await client.set_flow_run_state(run, state)

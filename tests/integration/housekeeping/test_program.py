@@ -1,0 +1,105 @@
+"""The program of the reaper's pod: its log, its exit code, and what it says when it cannot work."""
+
+import json
+import subprocess
+import sys
+from http import HTTPStatus
+from pathlib import Path
+
+from tests.integration.housekeeping.reaped_pool import ReapedPool
+from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
+from tests.unit.flows.servers import clean_environment, free_ports
+
+PERIODS = ("--grace=0", "--submission=3600", "--silence=3600", "--succeeded-job-ttl=3600")
+
+
+def run_reaper(
+    api_url: str, kubernetes: KubernetesApi, *arguments: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run what the pod runs."""
+    home = kubernetes.kubeconfig.parent
+    return subprocess.run(
+        [sys.executable, "-m", "prefect_platform.housekeeping.reaper", *PERIODS, *arguments],
+        env=clean_environment(
+            home,
+            KUBECONFIG=str(kubernetes.kubeconfig),
+            PREFECT_API_URL=api_url,
+            PREFECT_SERVER_EPHEMERAL_ENABLED="false",
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_last_line_of_the_log_counts_what_was_done(reaped: ReapedPool) -> None:
+    run = reaped.run(job="gone")
+    pool = f"{reaped.pool.name}={NAMESPACE}"
+    ended, dry, again = (
+        run_reaper(reaped.api_url, reaped.kubernetes, pool, *more)
+        for more in ((), ("--dry-run",), ())
+    )
+
+    assert (ended.returncode, dry.returncode, again.returncode) == (0, 0, 0), ended.stderr
+    said = ended.stderr.splitlines()
+    assert f"{reaped.pool.name}: set the run " in said[0]
+    assert str(run) in said[0]
+    summary = json.loads(said[-1])
+    assert summary["pools"] == {
+        reaped.pool.name: {"runs": 1, "jobs": 0, "counts": {"run_without_job": 1}}
+    }
+    assert (summary["dry_run"], summary["failed"]) == (False, [])
+    assert json.loads(dry.stderr)["dry_run"] is True
+    assert json.loads(again.stderr)["pools"][reaped.pool.name]["counts"] == {}
+
+
+def test_a_pool_that_fails_does_not_keep_the_others_from_their_pass(reaped: ReapedPool) -> None:
+    run = reaped.run(job="gone")
+    ended = run_reaper(
+        reaped.api_url,
+        reaped.kubernetes,
+        f"missing={NAMESPACE}",
+        f"{reaped.pool.name}={NAMESPACE}",
+    )
+
+    assert ended.returncode == 1
+    assert "missing: The API does not know the work pool missing, so that its Jobs" in ended.stderr
+    assert "1 of 2 work pools could not be looked after: missing\nNext: " in ended.stderr
+    assert '"failed": ["missing"]' in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert reaped.state(run)[0] == "Crashed"
+
+
+def test_an_api_that_is_away_is_one_sentence(kubernetes: KubernetesApi) -> None:
+    (port,) = free_ports(1)
+    api_url = f"http://127.0.0.1:{port}/api"
+    ended = run_reaper(api_url, kubernetes, f"default={NAMESPACE}")
+
+    assert ended.returncode == 1
+    assert f"default: {api_url} does not answer" in ended.stderr
+    assert "Next: look at the API's pods" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_kubernetes_that_refuses_is_one_sentence(reaped: ReapedPool) -> None:
+    reaped.kubernetes.refuse("jobs", status=HTTPStatus.FORBIDDEN)
+    ended = run_reaper(reaped.api_url, reaped.kubernetes, f"{reaped.pool.name}={NAMESPACE}")
+
+    assert ended.returncode == 1
+    assert f"Kubernetes refused to list Jobs in {NAMESPACE}: 403 Forbidden" in ended.stderr
+    assert f"Next: kubectl --namespace {NAMESPACE} get rolebindings" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_kubernetes_that_is_away_is_one_sentence(reaped: ReapedPool) -> None:
+    kubeconfig: Path = reaped.kubernetes.kubeconfig
+    (port,) = free_ports(1)
+    server = next(line for line in kubeconfig.read_text().splitlines() if "server:" in line)
+    away = f"{server.rpartition(':')[0]}:{port}"
+    kubeconfig.write_text(kubeconfig.read_text().replace(server, away))
+    ended = run_reaper(reaped.api_url, reaped.kubernetes, f"{reaped.pool.name}={NAMESPACE}")
+
+    assert ended.returncode == 1
+    assert "The Kubernetes API does not answer" in ended.stderr
+    assert "Next: look at networkPolicies.kubernetesApi of the chart" in ended.stderr
+    assert "Traceback" not in ended.stderr

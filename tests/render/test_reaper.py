@@ -1,0 +1,76 @@
+"""The reaper looks after every pool of its release, and may do no more there than it does."""
+
+import pytest
+
+from prefect_platform.housekeeping.reaper import arguments_parser
+from tests.render.rendering import STORIES, Object, Story, find, objects
+
+POOLS = STORIES["worker-pools"]
+
+
+def arguments(story: Story) -> list[str]:
+    """Return what the program of the reaper's pod is given."""
+    job = find(objects(story), "CronJob", "reaper")["spec"]["jobTemplate"]["spec"]
+    given: list[str] = job["template"]["spec"]["containers"][0]["args"]
+    return given
+
+
+def rights(story: Story, pool: str) -> tuple[str, list[Object], list[Object]]:
+    """Return namespace, rules and subjects of the reaper's Role for a pool."""
+    role = find(objects(story), "Role", "reaper", pool=pool)
+    binding = find(objects(story), "RoleBinding", "reaper", pool=pool)
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["metadata"]["namespace"] == role["metadata"]["namespace"]
+    return role["metadata"]["namespace"], role["rules"], binding["subjects"]
+
+
+def test_its_program_understands_what_it_is_given() -> None:
+    story = POOLS.with_values({"reaper.graceSeconds": 7, "reaper.succeededJobTtlSeconds": 1000000})
+    parsed = arguments_parser().parse_args(arguments(story))
+
+    assert parsed.pools == ["default=flows-default", "etl=flows-etl"]
+    assert (parsed.grace, parsed.submission, parsed.silence) == (7, 900, 600)
+    assert parsed.succeeded_job_ttl == 1000000
+    assert parsed.dry_run is False
+
+
+@pytest.mark.parametrize("pool", ["default", "etl"])
+def test_it_may_list_get_and_delete_jobs_where_each_pool_has_them(pool: str) -> None:
+    job = find(objects(POOLS), "CronJob", "reaper")
+    account = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["serviceAccountName"]
+    namespace = job["metadata"]["namespace"]
+
+    assert rights(POOLS, pool) == (
+        f"flows-{pool}",
+        [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "delete"]}],
+        [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+    )
+    assert find(objects(POOLS), "ServiceAccount", "reaper")["metadata"]["name"] == account
+
+
+def test_in_a_dry_run_it_may_delete_nothing() -> None:
+    story = POOLS.with_values({"reaper.dryRun": True})
+
+    assert "--dry-run" in arguments(story)
+    assert rights(story, "etl")[1][0]["verbs"] == ["get", "list"]
+
+
+def test_one_pass_never_keeps_the_next_one_from_starting() -> None:
+    spec = find(objects(POOLS.with_values({"reaper.graceSeconds": 900})), "CronJob", "reaper")[
+        "spec"
+    ]
+
+    assert spec["concurrencyPolicy"] == "Forbid"
+    assert spec["startingDeadlineSeconds"] > 10  # with less the controller never starts one
+    assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] > 900
+    assert spec["jobTemplate"]["spec"]["backoffLimit"] == 0
+
+
+def test_nothing_of_it_is_there_when_it_is_switched_off() -> None:
+    rendered = objects(POOLS.with_values({"reaper.enabled": False}))
+
+    assert not [
+        item
+        for item in rendered
+        if item["metadata"]["labels"]["app.kubernetes.io/component"] == "reaper"
+    ]
