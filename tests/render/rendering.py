@@ -40,6 +40,11 @@ class Story:
         return Story(self.chart, self.namespace, self.files, {**self.values, **values})
 
 
+def environment(name: str, values: str) -> tuple[Path, ...]:
+    """Return the values files that an environment gives a chart."""
+    return ENVIRONMENTS / name / f"{values}.yaml", ENVIRONMENTS / name / "retention.yaml"
+
+
 _SERVER_TAGS = {"image.tag": "0123456789ab", "database.embedded.image.tag": "ba9876543210"}
 _HA_TAGS = {**_SERVER_TAGS, "redis.embedded.image.tag": "ccba98765432", "mode": "ha"}
 _CONTROLLER = {
@@ -49,7 +54,9 @@ _WORKER_TAGS = {"image.tag": "0123456789ab", "jobs.image.tag": "0123456789ab"}
 
 STORIES = {
     "server": Story("prefect-server", "prefect", values=_SERVER_TAGS),
-    "server-local": Story("prefect-server", "prefect", (LOCAL / "server.yaml",), _SERVER_TAGS),
+    "server-local": Story(
+        "prefect-server", "prefect", environment("local", "server"), _SERVER_TAGS
+    ),
     "server-external-host": Story(
         "prefect-server",
         "prefect",
@@ -127,13 +134,13 @@ STORIES = {
     "server-staging": Story(
         "prefect-server",
         "prefect",
-        (ENVIRONMENTS / "staging" / "server.yaml",),
+        environment("staging", "server"),
         {**_SERVER_TAGS, "redis.embedded.image.tag": "ccba98765432"},
     ),
     "server-production": Story(
         "prefect-server",
         "prefect",
-        (ENVIRONMENTS / "production" / "server.yaml",),
+        environment("production", "server"),
         {"image.tag": "0123456789ab"},
     ),
     "worker": Story("prefect-worker", "prefect-workers", values=_WORKER_TAGS),
@@ -153,7 +160,7 @@ STORIES = {
         f"worker-{name}": Story(
             "prefect-worker",
             "prefect-workers",
-            (ENVIRONMENTS / name / "worker.yaml",),
+            environment(name, "worker"),
             _WORKER_TAGS,
         )
         for name in ("local", "staging", "production")
@@ -209,7 +216,10 @@ def find(rendered: list[Object], kind: str, component: str, *, pool: str = "") -
 
 def pod_of(item: Object) -> Object | None:
     """Return the pod, with its labels, that an object is or makes."""
-    return item if item["kind"] == "Pod" else item.get("spec", {}).get("template")
+    spec = item.get("spec", {})
+    if item["kind"] == "CronJob":
+        spec = spec["jobTemplate"]["spec"]
+    return item if item["kind"] == "Pod" else spec.get("template")
 
 
 def containers(pod: Object) -> Iterator[Object]:

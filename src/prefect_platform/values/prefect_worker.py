@@ -23,6 +23,7 @@ from prefect_platform.values.kubernetes_types import (
     resources,
 )
 from prefect_platform.values.overrides import overrides
+from prefect_platform.values.retention import Retention
 
 
 class Api(Values):
@@ -115,8 +116,6 @@ class Jobs(Scheduling):
     active_deadline_seconds: Positive = 86400
     """Seconds after which a run's pod is killed, whatever it does: also one that cannot be
     scheduled or pulled ends by it."""
-    finished_job_ttl_seconds: Count = 3600
-    """Seconds that a finished Job and its logs stay in the cluster."""
     template: dict[str, Any] = {}
     """Laid over the base job template, {job_configuration, variables}: maps merge, lists replace,
     null removes. For what has no value here, such as one more variable and the field that it
@@ -210,6 +209,9 @@ class PrefectWorker(PoolDefaults):
     pods. By name, what a pool has otherwise than the rest: any key of `workPool`, `worker`, `jobs`
     and `networkPolicies`. `default: null` serves the others alone. Each is created from the
     ConfigMap with the base job templates, as the chart's notes say; its workers wait for it."""
+    retention: Retention = Retention()
+    """How long everything is kept: k8s/environments/NAME/retention.yaml, which both charts take.
+    This one looks at `jobs`, and at what a run that takes as long as it may would outlive."""
     priority_class: PriorityClass = PriorityClass()
     """A PriorityClass by which job pods give way to the platform."""
     test: Test = Test()
