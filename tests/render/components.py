@@ -49,6 +49,7 @@ COMPONENTS = [
     Component("api", "Deployment", 1000, _server("api"), several=True),
     Component("services", "Deployment", 1000, _server("services"), several=True),
     Component("migrations", "Job", 1000, _server("migrations")),
+    Component("retention", "CronJob", 1000, _server("retentionSweep")),
     Component(
         "database",
         "StatefulSet",

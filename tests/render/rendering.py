@@ -40,6 +40,11 @@ class Story:
         return Story(self.chart, self.namespace, self.files, {**self.values, **values})
 
 
+def environment(name: str, values: str) -> tuple[Path, ...]:
+    """Return the values files that an environment gives a chart."""
+    return ENVIRONMENTS / name / f"{values}.yaml", ENVIRONMENTS / name / "retention.yaml"
+
+
 _SERVER_TAGS = {"image.tag": "0123456789ab", "database.embedded.image.tag": "ba9876543210"}
 _HA_TAGS = {**_SERVER_TAGS, "redis.embedded.image.tag": "ccba98765432", "mode": "ha"}
 _CONTROLLER = {
@@ -55,7 +60,9 @@ def _platform(environment: str) -> dict[str, object]:
 
 STORIES = {
     "server": Story("prefect-server", "prefect", values=_SERVER_TAGS),
-    "server-local": Story("prefect-server", "prefect", (LOCAL / "server.yaml",), _SERVER_TAGS),
+    "server-local": Story(
+        "prefect-server", "prefect", environment("local", "server"), _SERVER_TAGS
+    ),
     "server-external-host": Story(
         "prefect-server",
         "prefect",
@@ -133,13 +140,13 @@ STORIES = {
     "server-staging": Story(
         "prefect-server",
         "prefect",
-        (ENVIRONMENTS / "staging" / "server.yaml",),
+        environment("staging", "server"),
         {**_SERVER_TAGS, "redis.embedded.image.tag": "ccba98765432"},
     ),
     "server-production": Story(
         "prefect-server",
         "prefect",
-        (ENVIRONMENTS / "production" / "server.yaml",),
+        environment("production", "server"),
         {"image.tag": "0123456789ab"},
     ),
     "worker": Story("prefect-worker", "prefect-workers", values=_WORKER_TAGS),
@@ -168,7 +175,7 @@ STORIES = {
         f"worker-{name}": Story(
             "prefect-worker",
             "prefect-workers",
-            (ENVIRONMENTS / name / "worker.yaml",),
+            environment(name, "worker"),
             {**_WORKER_TAGS, **_platform(name)},
         )
         for name in ("local", "staging", "production")

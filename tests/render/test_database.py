@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.render.rendering import STORIES, Object, Story, containers, find, objects
+from tests.render.rendering import STORIES, Object, Story, containers, find, objects, pod_of
 
 TLS = STORIES["server-external-tls"]
 CLUSTER = STORIES["server-cloudnative-pg"]
@@ -14,9 +14,10 @@ _CERTIFICATES = "/etc/prefect-database"
 def clients(story: Story) -> Iterator[tuple[Object, Object, dict[str, str]]]:
     """Yield pod, container and plain environment of each that speaks with the database."""
     for item in objects(story):
-        if "template" not in item.get("spec", {}):
+        template = pod_of(item)
+        if template is None:
             continue
-        pod = item["spec"]["template"]["spec"]
+        pod = template["spec"]
         for container in containers(pod):
             variables = {each["name"]: each.get("value", "") for each in container.get("env", [])}
             if "PREFECT_SERVER_DATABASE_HOST" in variables:
@@ -29,11 +30,11 @@ def sources(pod: Object) -> list[Object]:
     return [source["secret"] for source in volume["projected"]["sources"]]
 
 
-@pytest.mark.parametrize(("story", "processes"), [(TLS, 3), (CLUSTER, 5)], ids=["external", "cnpg"])
+@pytest.mark.parametrize(("story", "processes"), [(TLS, 4), (CLUSTER, 6)], ids=["external", "cnpg"])
 def test_every_process_verifies_the_database_in_full(story: Story, processes: int) -> None:
     found = list(clients(story))
 
-    assert len(found) == processes  # main containers, those that wait, and the migration Job
+    assert len(found) == processes  # main containers, those that wait, migration Job and sweep
     for _, container, variables in found:
         (mount,) = [
             each for each in container["volumeMounts"] if each["name"] == "database-certificates"

@@ -28,7 +28,7 @@ def test_the_database_answers_api_and_migrations_alone_and_asks_nobody() -> None
         peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in rule["from"]
     }
 
-    assert components == {"api", "migrations"}
+    assert components == {"api", "migrations", "retention"}
     assert not any("namespaceSelector" in peer for peer in rule["from"])
     assert "egress" not in database
 
@@ -36,8 +36,8 @@ def test_the_database_answers_api_and_migrations_alone_and_asks_nobody() -> None
 @pytest.mark.parametrize(
     ("story", "part", "clients"),
     [
-        ("server-external-host", "database", ["api", "migrations"]),
-        ("server-ha-external", "database", ["api", "services", "migrations"]),
+        ("server-external-host", "database", ["api", "migrations", "retention"]),
+        ("server-ha-external", "database", ["api", "services", "migrations", "retention"]),
         ("server-ha-external", "redis", ["api", "services"]),
     ],
 )
@@ -60,7 +60,7 @@ def test_instances_of_the_operator_answer_their_clients_each_other_and_the_opera
     assert {
         peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
         for peer in clients["from"]
-    } == {"api", "services", "migrations"}
+    } == {"api", "services", "migrations", "retention"}
     assert ports([clients]) == {5432}
     assert [peer["podSelector"] for peer in cluster["from"]] == [
         instances,
@@ -68,7 +68,7 @@ def test_instances_of_the_operator_answer_their_clients_each_other_and_the_opera
     ]
     assert ports([cluster]) == {5432, 8000}
     assert ports(database["egress"]) == DNS | {5432, 8000} | {443, 6443}
-    for component in ("api", "services", "migrations"):
+    for component in ("api", "services", "migrations", "retention"):
         (rule,) = [
             each
             for each in policies("server-cloudnative-pg")[component]["egress"]
@@ -109,7 +109,9 @@ def test_the_api_answers_a_named_proxy_beside_its_clients() -> None:
     }
 
 
-@pytest.mark.parametrize("component", ["api", "services", "migrations", "database", "redis"])
+@pytest.mark.parametrize(
+    "component", ["api", "services", "migrations", "retention", "database", "redis"]
+)
 def test_one_policy_can_be_left_to_somebody_else(component: str) -> None:
     switched = policies("server-ha", {f"networkPolicies.components.{component}": False})
 

@@ -25,12 +25,12 @@ def rights(story: Story, pool: str) -> tuple[str, list[Object], list[Object]]:
 
 
 def test_its_program_understands_what_it_is_given() -> None:
-    story = POOLS.with_values({"reaper.graceSeconds": 7, "reaper.succeededJobTtlSeconds": 1000000})
+    story = POOLS.with_values({"reaper.graceSeconds": 7, "retention.jobs.succeeded": "2h"})
     parsed = arguments_parser().parse_args(arguments(story))
 
     assert parsed.pools == ["default=flows-default", "etl=flows-etl"]
     assert (parsed.grace, parsed.submission, parsed.silence) == (7, 900, 600)
-    assert parsed.succeeded_job_ttl == 1000000
+    assert parsed.succeeded_job_ttl == 7200
     assert parsed.dry_run is False
 
 

@@ -22,6 +22,9 @@ _OTHER_STRINGS = {
     "digest": f"sha256:{'0' * 64}",
     "revision": "0123456789ab",
     **dict.fromkeys(["cpu", "memory", "size", "tmpSizeLimit"], "7Gi"),
+    **dict.fromkeys(["flowRuns", "unfinishedRuns", "default", "logs", "artifacts"], "89d"),
+    "heartbeat": "6d",
+    "failed": "23h",
 }
 _PEERS: list[dict[str, object]] = [{"podSelector": {}}]
 _PORTS = [{"port": 7}]
@@ -39,6 +42,8 @@ _OTHER_ITEMS = {
     "worker.workQueues": ["urgent"],
     "configuration.secrets": ["another"],
     "configuration.schedule": "0 * * * *",
+    "retention.jobs.succeeded": "25h",
+    "retention.objects.results": "1d",
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "another"}}],
     "global.imagePullSecrets": [{"name": "another"}],
     "jobs.maximum": {"cpu": "7"},
@@ -82,10 +87,14 @@ def another(key: str, value: object) -> object:
             return {"another": "1"}
 
 
+# Read from the same file by others than the charts: docs/operations/retention.md says by whom.
+_READ_ELSEWHERE = {"retention.backups"}
+_CHARTS = ("prefect-server", "prefect-worker")
 _LEAVES = [
     (chart, key, default)
-    for chart in ("prefect-server", "prefect-worker")
+    for chart in _CHARTS
     for key, default in leaves(yaml.safe_load((HELM_CHARTS / chart / "values.yaml").read_text()))
+    if key not in _READ_ELSEWHERE
 ]
 
 
@@ -94,7 +103,9 @@ def test_every_key_of_the_values_is_used(chart: str, key: str, default: object) 
     # Used: it changes what is rendered, or a guard refuses the change with a sentence.
     value = {key: another(key, default)}
     part = key.partition(".")[0]
-    stories = [story for story in STORIES.values() if story.chart == chart and not story.files]
+    # Both charts take the file of retention, each for its part.
+    charts = _CHARTS if part == "retention" else (chart,)
+    stories = [each for each in STORIES.values() if each.chart in charts and not each.files]
     # Those that set something of the same part are the likeliest, and a rendering costs 0.1 s.
     stories.sort(key=lambda story: not any(name.startswith(part) for name in story.values))
     for story in stories:
@@ -119,6 +130,8 @@ def test_every_key_of_the_values_is_used(chart: str, key: str, default: object) 
         ("server", "ingress.", "hosts"),
         ("worker", "jobs.resources.requests.", "gpu"),
         ("worker", "configuration.", "platforms"),
+        ("server", "retention.", "logDays"),
+        ("worker", "retention.jobs.", "ttl"),
         ("worker", "pools.default.", "api"),
         ("worker", "pools.default.worker.", "limits"),
         ("worker", "pools.etl.jobs.resources.requests.", "gpu"),
@@ -286,6 +299,35 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             "the password would cross the network in the clear",
         ),
         ("server", {"publicUrl": "https://example.org/v2"}, "second user interface"),
+        (
+            "server",
+            {"extraEnv": [{"name": "PREFECT_SERVER_EVENTS_RETENTION_PERIOD", "value": "7d"}]},
+            "would not follow: set retention",
+        ),
+        (
+            "server",
+            {
+                "extraEnv": [
+                    {"name": "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "value": "events"}
+                ]
+            },
+            "would not follow: set retention",
+        ),
+        (
+            "worker",
+            {"retention.unfinishedRuns": "24h"},
+            "retention.unfinishedRuns is 24h, but a run of the pool default may take 86400 s",
+        ),
+        (
+            "worker",
+            {"pools.long": {"jobs": {"activeDeadlineSeconds": 8000000}}},
+            "is 90d, but a run of the pool long may take 8000000 s",
+        ),
+        (
+            "worker",
+            {"retention.objects.results": "90d"},
+            "retention.objects.results is 90d since a result is written, but",
+        ),
         ("worker", {"jobs.image.tag": ""}, "jobs.image.tag is empty"),
         ("worker", {"jobs.image.tag": "latest"}, "jobs.image.tag is `latest`"),
         ("worker", {"auth.existingSecret": ""}, "does not run without authentication"),

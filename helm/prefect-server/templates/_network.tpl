@@ -38,7 +38,7 @@
 
 {{/* Every component of this release that speaks with the database, as NetworkPolicyPeer items. */}}
 {{- define "prefect-server.databaseClients" -}}
-{{- range ternary (list "api" "services" "migrations") (list "api" "migrations") (eq .Values.mode "ha") }}
+{{- range ternary (list "api" "services" "migrations" "retention") (list "api" "migrations" "retention") (eq .Values.mode "ha") }}
 - podSelector:
     matchLabels:
       {{- include "prefect-server.selectorLabels" (dict "root" $ "component" .) | nindent 6 }}

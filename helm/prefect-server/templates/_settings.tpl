@@ -52,6 +52,7 @@
   value: {{ div $pool 2 | quote }}
 - name: PREFECT_SERVER_DATABASE_SQLALCHEMY_MAX_OVERFLOW
   value: {{ sub $pool (div $pool 2) | quote }}
+{{ include "prefect-server.retention.env" . }}
 {{- if eq .Values.mode "ha" }}
 {{ include "prefect-server.redis.env" . }}
 {{- end }}

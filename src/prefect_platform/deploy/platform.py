@@ -110,7 +110,7 @@ def _releases(references: dict[str, str]) -> tuple[Release, Release]:
         name="prefect-server",
         namespace="prefect",
         chart=REPOSITORY / "helm" / "prefect-server",
-        values=[_ENVIRONMENT / "server.yaml"],
+        values=[_ENVIRONMENT / "server.yaml", _ENVIRONMENT / "retention.yaml"],
         settings={
             **image("image", "platform"),
             **image("database.embedded.image", "postgres"),
@@ -121,7 +121,7 @@ def _releases(references: dict[str, str]) -> tuple[Release, Release]:
         name="prefect-worker",
         namespace="prefect-workers",
         chart=REPOSITORY / "helm" / "prefect-worker",
-        values=[_ENVIRONMENT / "worker.yaml"],
+        values=[_ENVIRONMENT / "worker.yaml", _ENVIRONMENT / "retention.yaml"],
         settings={**image("image", "platform"), **image("jobs.image", "flows")},
         contents={"configuration.platform": _ENVIRONMENT / "platform.yaml"},
     )

@@ -159,7 +159,7 @@ async def await_migrations(target: Target, revisions: Revisions, *, timeout: flo
     """Return when the database is at this image's revision; raise PlatformError after `timeout`."""
 
     async def check() -> None:
-        async with _connection(target) as connection:
+        async with connected(target) as connection:
             current = await _current_revision(connection, target, revisions)
         if current != revisions.head:
             at = f"at revision {current}" if current else "empty"
@@ -304,7 +304,8 @@ def _no_tls(target: Target, error: Exception) -> PlatformError:
 
 
 @asynccontextmanager
-async def _connection(target: Target) -> AsyncIterator[asyncpg.Connection]:
+async def connected(target: Target) -> AsyncIterator[asyncpg.Connection]:
+    """Yield a connection; raise NotYet or PlatformError when there is none."""
     connection = await _connect(target)
     try:
         yield connection

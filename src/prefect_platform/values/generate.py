@@ -1,4 +1,5 @@
-"""Write values.yaml, its schema and its reference from the models of the charts.
+"""Write values.yaml, its schema and its reference from the models of the charts; and the schema of
+retention.yaml, which both take.
 
 `python -m prefect_platform.values.generate` writes all of them; a test fails when one is stale.
 """
@@ -17,11 +18,13 @@ from prefect_platform.paths import REPOSITORY
 from prefect_platform.values.kubernetes_types import KubernetesObject, Values
 from prefect_platform.values.prefect_server import PrefectServer
 from prefect_platform.values.prefect_worker import PrefectWorker
+from prefect_platform.values.retention import RetentionFile
 
 CHARTS: dict[str, Values] = {
     "prefect-server": PrefectServer(),
     "prefect-worker": PrefectWorker(),
 }
+_RETENTION_SCHEMA = REPOSITORY / "k8s" / "environments" / "retention.schema.json"
 _ORIGIN = "Written from the models in src/prefect_platform/values; edit them, not this file."
 _WIDTH = 100
 
@@ -35,7 +38,7 @@ class _WithoutTitles(GenerateJsonSchema):
 
 def files() -> dict[Path, str]:
     """Return the content of every generated file by its path."""
-    return {
+    charts = {
         REPOSITORY / "helm" / chart / name: write(chart)
         for chart in CHARTS
         for name, write in (
@@ -44,6 +47,7 @@ def files() -> dict[Path, str]:
             ("README.md", reference),
         )
     }
+    return {**charts, _RETENTION_SCHEMA: _json_schema(RetentionFile)}
 
 
 def values_yaml(chart: str) -> str:
@@ -55,7 +59,11 @@ def values_yaml(chart: str) -> str:
 
 def values_schema(chart: str) -> str:
     """Return the JSON schema by which helm checks what users give."""
-    schema = type(CHARTS[chart]).model_json_schema(schema_generator=_WithoutTitles)
+    return _json_schema(type(CHARTS[chart]))
+
+
+def _json_schema(model: type[Values]) -> str:
+    schema = model.model_json_schema(schema_generator=_WithoutTitles)
     document = {"$schema": GenerateJsonSchema.schema_dialect, **_tidy(schema)}
     return json.dumps(document, indent=2) + "\n"
 

@@ -23,6 +23,7 @@ from prefect_platform.values.kubernetes_types import (
     namespaces,
     resources,
 )
+from prefect_platform.values.retention import Retention
 
 
 class Auth(Values):
@@ -127,6 +128,17 @@ class Migrations(Scheduling):
     """Seconds that the Job waits for the database and for another migration."""
     resources: Resources = resources("200m", "256Mi", memory_limit="512Mi")
     """Of the Job's pod."""
+
+
+class RetentionSweep(Scheduling):
+    schedule: NonEmpty = "17 2 * * *"
+    """When it runs, as cron, in the time zone of the cluster's controllers. One sweep at a time."""
+    dry_run: bool = False
+    """Count what would go, and delete nothing. Prefect's own vacuum deletes all the same."""
+    active_deadline_seconds: Positive = 21600
+    """Seconds that one sweep may take; the next goes on where it was ended."""
+    resources: Resources = resources("100m", "64Mi", memory_limit="256Mi")
+    """Of its pod."""
 
 
 class ConnectionUrlSecret(Values):
@@ -281,6 +293,8 @@ class PolicyComponents(Values):
     """One for the background services."""
     migrations: bool = True
     """One for the migration Job."""
+    retention: bool = True
+    """One for the retention sweep."""
     database: bool = True
     """One for the database of this release."""
     redis: bool = True
@@ -372,6 +386,11 @@ class PrefectServer(Values):
     """A way in by a Gateway."""
     migrations: Migrations = Migrations()
     """The Job that brings the database to the release of the image."""
+    retention: Retention = Retention()
+    """How long everything is kept: k8s/environments/NAME/retention.yaml, which both charts take.
+    This one sets the periods of Prefect's database vacuum and of the sweep."""
+    retention_sweep: RetentionSweep = RetentionSweep()
+    """The CronJob that deletes from the database what Prefect's vacuum never does."""
     database: Database = Database()
     """PostgreSQL."""
     redis: Redis = Redis()

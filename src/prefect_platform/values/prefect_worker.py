@@ -23,6 +23,7 @@ from prefect_platform.values.kubernetes_types import (
     resources,
 )
 from prefect_platform.values.overrides import overrides
+from prefect_platform.values.retention import Retention
 
 
 class Api(Values):
@@ -112,9 +113,6 @@ class Jobs(Scheduling):
     active_deadline_seconds: Positive = 86400
     """Seconds after which a run's pod is killed, whatever it does: also one that cannot be
     scheduled or pulled ends by it."""
-    finished_job_ttl_seconds: Count = 86400
-    """Seconds that a finished Job and its logs stay in the cluster, by Kubernetes' own clock. A Job
-    has one such time, whatever its end: reaper.succeededJobTtlSeconds shortens it for success."""
     template: dict[str, Any] = {}
     """Laid over the base job template, {job_configuration, variables}: maps merge, lists replace,
     null removes. For what has no value here, such as one more variable and the field that it
@@ -162,8 +160,8 @@ class Test(Values):
 
 class Reaper(Scheduling):
     enabled: bool = True
-    """Switch it off where releases in different clusters serve the same work pool from namespaces of
-    one name: each would miss the Jobs of the others."""
+    """Switch it off where releases in different clusters serve the same work pool from namespaces
+    of one name: each would miss the Jobs of the others."""
     schedule: NonEmpty = "*/2 * * * *"
     """When a pass starts, in the form of cron."""
     dry_run: bool = False
@@ -177,9 +175,6 @@ class Reaper(Scheduling):
     silence_seconds: Positive = 600
     """Seconds that a run may run without a heartbeat before the log names it: three times
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY, and its start. It is left alone."""
-    succeeded_job_ttl_seconds: Count = 3600
-    """Seconds that a Job that succeeded stays, if jobs.finishedJobTtlSeconds or its deployment do
-    not remove it earlier. Others stay as long as that."""
     resources: Resources = resources("100m", "192Mi", memory_limit="512Mi")
     """Of the reaper's pod."""
 
@@ -252,6 +247,9 @@ class PrefectWorker(PoolDefaults):
     workers wait for it."""
     configuration: Configuration = Configuration()
     """What the server is told: the platform's configuration as code."""
+    retention: Retention = Retention()
+    """How long everything is kept: k8s/environments/NAME/retention.yaml, which both charts take.
+    This one looks at `jobs`, and at what a run that takes as long as it may would outlive."""
     priority_class: PriorityClass = PriorityClass()
     """A PriorityClass by which job pods give way to the platform."""
     test: Test = Test()

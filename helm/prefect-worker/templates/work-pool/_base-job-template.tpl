@@ -166,5 +166,5 @@ variables:
       description: Seconds that the finished Job stays in the cluster.
       type: integer
       minimum: 0
-      default: {{ int64 $jobs.finishedJobTtlSeconds }}
+      default: {{ include "prefect-worker.seconds" .root.Values.retention.jobs.failed }}
 {{- end -}}

@@ -1,0 +1,218 @@
+"""Delete from the server's database what is old and what Prefect's own vacuum never deletes.
+
+The vacuum takes runs of their own that ended, what is left of them, and events. This takes the rest
+that grows without bound; see docs/operations/retention.md. It imports nothing of Prefect, whose
+tables it knows by name: a test holds them against the installed Prefect's.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+import asyncpg  # type: ignore[import-untyped]
+
+from prefect_platform import container
+from prefect_platform.container import NotYet
+from prefect_platform.errors import PlatformError
+from prefect_platform.server import database
+from prefect_platform.server.database import Revisions, Target
+
+# Any constant does: it only has to be the same in each sweep of one database.
+_SWEEP_LOCK = 0x5357454550
+# What one statement looks at. With its states and task runs a row may take a hundred others along.
+_BATCH = 500
+# A batch whose rows somebody else holds is left to the next sweep.
+_LOCK_TIMEOUT = "5s"
+_CONTENTION = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+
+TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+_ENDED = f"state_type IN {TERMINAL}"
+_NOT_ENDED = f"({_ENDED}) IS NOT TRUE"
+# Its flow run takes a task run along, unless that run goes on for longer than the period.
+_LEFT_ALONE = f"""(this.flow_run_id IS NULL OR EXISTS (SELECT FROM flow_run
+    WHERE flow_run.id = this.flow_run_id AND (flow_run.{_ENDED}) IS NOT TRUE))"""
+# A run that lives emits heartbeats, events of its tasks, or logs; its own row need not change.
+_SILENT = """
+    coalesce(this.next_scheduled_start_time, this.expected_start_time, this.state_timestamp) < $2
+    AND NOT EXISTS (SELECT FROM event_resources
+        WHERE resource_id = 'prefect.{kind}-run.' || this.id AND occurred >= $2)
+    AND NOT EXISTS (SELECT FROM log WHERE log.{kind}_run_id = this.id AND log.timestamp >= $2)"""
+
+Age = Literal["flow_runs", "unfinished_runs", "logs", "artifacts"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Rows of one table that go once the column `since` is older than the period of `age`.
+
+    `since` is what the table is walked by, so it has an index, but for tables of a few rows.
+    `condition` is SQL on the row, called `this`; $2 is the time before which it is old.
+    """
+
+    table: str
+    name: str
+    age: Age
+    since: str
+    condition: str = "true"
+
+
+# What refers goes before what it refers to, so that a dry run counts what a sweep deletes.
+KINDS = (
+    # Written when a client sets a state with a cache key; nothing ever deletes it.
+    Kind(
+        "task_run_state_cache",
+        "stale",
+        "flow_runs",
+        "updated",
+        "cache_expiration < now() OR NOT EXISTS "
+        "(SELECT FROM task_run_state WHERE task_run_state.id = this.task_run_state_id)",
+    ),
+    # A run of its own is Prefect's, and so is a subflow once its parent is gone.
+    Kind(
+        "flow_run",
+        "subflows",
+        "flow_runs",
+        "end_time",
+        f"parent_task_run_id IS NOT NULL AND {_ENDED}",
+    ),
+    Kind(
+        "flow_run",
+        "without_end_time",
+        "flow_runs",
+        "state_timestamp",
+        f"end_time IS NULL AND {_ENDED}",
+    ),
+    Kind("task_run", "ended", "flow_runs", "end_time", f"{_ENDED} AND {_LEFT_ALONE}"),
+    Kind(
+        "task_run",
+        "without_end_time",
+        "flow_runs",
+        "state_timestamp",
+        f"end_time IS NULL AND {_ENDED} AND {_LEFT_ALONE}",
+    ),
+    Kind(
+        "task_run",
+        "unfinished",
+        "unfinished_runs",
+        "state_timestamp",
+        f"this.flow_run_id IS NULL AND {_NOT_ENDED} AND {_SILENT.format(kind='task')}",
+    ),
+    Kind(
+        "flow_run",
+        "unfinished",
+        "unfinished_runs",
+        "state_timestamp",
+        f"{_NOT_ENDED} AND {_SILENT.format(kind='flow')}",
+    ),
+    Kind("log", "old", "logs", "timestamp"),
+    Kind("artifact", "old", "artifacts", "updated"),
+    # A worker is called after its pod: each pod leaves one.
+    Kind("worker", "gone", "flow_runs", "last_heartbeat_time"),
+)
+
+
+@dataclass(frozen=True)
+class Periods:
+    """How long rows are kept, by age."""
+
+    flow_runs: timedelta
+    unfinished_runs: timedelta
+    logs: timedelta
+    artifacts: timedelta
+
+    def of(self, age: Age) -> timedelta:
+        period: timedelta = getattr(self, age)
+        return period
+
+
+Counts = dict[str, dict[str, int]]
+
+
+async def sweep(target: Target, periods: Periods, *, dry_run: bool) -> Counts | None:
+    """Delete every kind's old rows, batch by batch; return how many, by table and kind.
+
+    Rows that PostgreSQL deletes with them (states, task runs of a run) are not counted. With
+    `dry_run` nothing is deleted. None while another sweep of this database is at work. Raises
+    PlatformError when the database goes away; what was deleted until then stays deleted.
+    """
+    now = datetime.now(UTC)
+    counts: Counts = {}
+    try:
+        async with database.connected(target) as connection:
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _SWEEP_LOCK):
+                return None
+            for kind in KINDS:
+                before = now - periods.of(kind.age)
+                found = await _sweep(connection, kind, before, dry_run=dry_run)
+                counts.setdefault(kind.table, {})[kind.name] = found
+    except (NotYet, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise PlatformError(
+            f"The sweep of {target} broke off: {error}; done until then: {json.dumps(counts)}",
+            next_step="read the database's log if the next sweep, which goes on, breaks off too",
+        ) from error
+    return counts
+
+
+async def _sweep(
+    connection: asyncpg.Connection, kind: Kind, before: datetime, *, dry_run: bool
+) -> int:
+    """Walk the rows of a kind from the oldest on; return how many of them are its and went."""
+    page = f"""
+        SELECT id, {kind.since} AS since FROM {kind.table}
+        WHERE {kind.since} < $1 AND ({kind.since}, id) > ($2, $3)
+        ORDER BY {kind.since}, id LIMIT {_BATCH}"""  # noqa: S608 - names of this module
+    chosen = f"""
+        SELECT id FROM {kind.table} AS this
+        WHERE id = ANY($1::uuid[]) AND {kind.since} < $2 AND ({kind.condition})"""  # noqa: S608
+    count = f"SELECT count(*) FROM ({chosen}) AS chosen"  # noqa: S608
+    delete = f"""
+        WITH chosen AS ({chosen} FOR UPDATE OF this SKIP LOCKED), gone AS (
+            DELETE FROM {kind.table} WHERE id IN (SELECT id FROM chosen) RETURNING 1)
+        SELECT count(*) FROM gone"""  # noqa: S608
+    since, last, found = datetime.min.replace(tzinfo=UTC), UUID(int=0), 0
+    while rows := await connection.fetch(page, before, since, last):
+        last, since = rows[-1]
+        ids = [row["id"] for row in rows]
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+                found += await connection.fetchval(count if dry_run else delete, ids, before)
+        except _CONTENTION as error:
+            container.say(f"{kind.table}: {len(ids)} rows are left to the next sweep: {error}")
+    return found
+
+
+def main() -> None:
+    """Sweep once, and print what went as one line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m prefect_platform.server.retention")
+    for age in Periods.__annotations__:
+        option = f"--{age.replace('_', '-')}"
+        parser.add_argument(option, type=_period, required=True, metavar="SECONDS")
+    parser.add_argument("--dry-run", action="store_true", help="count, and delete nothing")
+    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
+    arguments = vars(parser.parse_args())
+    dry_run, timeout = arguments.pop("dry_run"), arguments.pop("timeout")
+    asyncio.run(_run(Periods(**arguments), dry_run=dry_run, timeout=timeout))
+
+
+async def _run(periods: Periods, *, dry_run: bool, timeout: float) -> None:
+    target = Target.from_environment(os.environ)
+    await database.await_migrations(target, Revisions.of_installed_prefect(), timeout=timeout)
+    counts = await sweep(target, periods, dry_run=dry_run)
+    if counts is None:
+        container.say("Another sweep is at work; nothing to do")
+    sys.stdout.write(f"{json.dumps({'would_delete' if dry_run else 'deleted': counts or {}})}\n")
+
+
+def _period(seconds: str) -> timedelta:
+    return timedelta(seconds=int(seconds))
+
+
+if __name__ == "__main__":
+    container.run(main)

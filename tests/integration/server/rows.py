@@ -1,0 +1,112 @@
+"""Rows of Prefect's tables as a server leaves them, of any age, written into a real database."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg  # type: ignore[import-untyped]
+
+from prefect_platform.server.database import Target, connected
+
+
+def ago(days: float) -> datetime:
+    return datetime.now(UTC) - timedelta(days=days)
+
+
+class Rows:
+    """Writes rows; ages are in days, and each function returns the new row's id."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+
+    async def insert(self, table: str, **columns: object) -> UUID:
+        row = {"id": uuid4(), **columns}
+        names = ", ".join(f'"{name}"' for name in row)
+        places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+        statement = f"INSERT INTO {table} ({names}) VALUES ({places}) RETURNING id"  # noqa: S608
+        new: UUID = await self.connection.fetchval(statement, *row.values())
+        return new
+
+    async def ids(self, table: str) -> set[UUID]:
+        return {row["id"] for row in await self.connection.fetch(f"SELECT id FROM {table}")}  # noqa: S608
+
+    async def flow_run(self, state: str, age: float, **columns: object) -> UUID:
+        """Write a run whose last change of state, and whose end if it ended, was `age` days ago."""
+        flow = await self.insert("flow", name=str(uuid4()))
+        run = await self.insert("flow_run", **{"flow_id": flow, **_run(state, age), **columns})
+        await self.insert("flow_run_state", flow_run_id=run, type=state, name="State")
+        return run
+
+    async def task_run(
+        self, flow_run: UUID | None, state: str, age: float, **columns: object
+    ) -> UUID:
+        keys = {"flow_run_id": flow_run, "task_key": "task", "dynamic_key": str(uuid4())}
+        run = await self.insert("task_run", **{**keys, **_run(state, age), **columns})
+        await self.insert("task_run_state", task_run_id=run, type=state, name="State")
+        return run
+
+    async def subflow_run(self, parent: UUID, state: str, age: float, **columns: object) -> UUID:
+        task = await self.task_run(parent, "RUNNING", age)
+        return await self.flow_run(state, age, parent_task_run_id=task, **columns)
+
+    async def log(self, age: float, flow_run: UUID | None = None, **columns: object) -> UUID:
+        return await self.insert(
+            "log",
+            **{"flow_run_id": flow_run, "name": "x", "level": 20, "message": "y", **columns},
+            timestamp=ago(age),
+        )
+
+    async def artifact(self, age: float, flow_run: UUID | None = None, key: str = "a") -> UUID:
+        return await self.insert(
+            "artifact", key=key, flow_run_id=flow_run, created=ago(age), updated=ago(age)
+        )
+
+    async def event(self, age: float, name: str, resource: str) -> UUID:
+        """Write an event with its one resource."""
+        happened = {"occurred": ago(age), "resource_id": resource, "resource": json.dumps({})}
+        event = await self.insert(
+            "events",
+            event=name,
+            payload=json.dumps({}),
+            received=ago(age),
+            recorded=ago(age),
+            **happened,
+        )
+        await self.insert("event_resources", event_id=event, resource_role="", **happened)
+        return event
+
+    async def worker(self, age: float) -> UUID:
+        pool = await self.insert("work_pool", name=str(uuid4()), type="kubernetes")
+        return await self.insert(
+            "worker", name="pod", work_pool_id=pool, last_heartbeat_time=ago(age)
+        )
+
+    async def cached(self, age: float, state: UUID, expires: float | None = None) -> UUID:
+        return await self.insert(
+            "task_run_state_cache",
+            cache_key="key",
+            cache_expiration=None if expires is None else ago(expires),
+            task_run_state_id=state,
+            updated=ago(age),
+        )
+
+
+def _run(state: str, age: float) -> dict[str, object]:
+    ended = state in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+    return {
+        "name": "run",
+        "state_type": state,
+        "state_name": state.capitalize(),
+        "state_timestamp": ago(age),
+        "expected_start_time": ago(age),
+        "end_time": ago(age) if ended else None,
+    }
+
+
+@asynccontextmanager
+async def rows(target: Target) -> AsyncIterator[Rows]:
+    """Yield a writer with a connection of its own."""
+    async with connected(target) as connection:
+        yield Rows(connection)

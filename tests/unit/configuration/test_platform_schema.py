@@ -1,0 +1,44 @@
+"""Editors know the files as the command does."""
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from prefect_platform.configuration import platform_schema
+from prefect_platform.configuration.platform_file import Files, load
+from prefect_platform.configuration.source import read
+from prefect_platform.configuration.surroundings import Offline
+from prefect_platform.paths import REPOSITORY
+
+_ENVIRONMENTS = sorted((REPOSITORY / "k8s" / "environments").glob("*/platform.yaml"))
+
+
+def test_the_published_schema_is_the_one_of_this_code() -> None:
+    command = "python -m prefect_platform.configuration.platform_schema"
+    assert platform_schema.FILE.read_text() == platform_schema.written(), f"stale: {command}"
+
+
+@pytest.mark.parametrize("file", _ENVIRONMENTS, ids=lambda file: file.parent.name)
+def test_every_environment_is_valid_by_the_command_and_by_the_schema(file: Path) -> None:
+    load(Files(file, REPOSITORY / "prefect.yaml"), Offline())
+    jsonschema.validate(read(file).data, platform_schema.json_schema())
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"work_pool": {}},
+        {"work_pools": {"default": {"limit": 3}}},
+        {"variables": {"a": {"values": 1}}},
+        {"tag_concurrency_limits": {"database": -1}},
+        {"blocks": {"slack-webhook/ops": {"urls": "x"}}},
+        {"automations": {"a": {"trigger": {"type": "event", "expects": []}, "actions": []}}},
+        {"alerts": {"channels": {"ops": {"type": "pigeon"}}}},
+        {"alerts": {"severities": {"fatal": []}}},
+    ],
+    ids=str,
+)
+def test_the_schema_underlines_a_mistake(mistake: dict[str, object]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(mistake, platform_schema.json_schema())
