@@ -234,7 +234,7 @@ def export(context: typer.Context) -> None:
 
 def _files(environment: str, file: Path | None, deployments: Path) -> Files:
     folder = REPOSITORY / "k8s" / "environments" / environment
-    return Files(file or folder / "platform.yaml", deployments)
+    return Files(file or folder / "platform.yaml", deployments, folder / "retention.yaml")
 
 
 @contextmanager

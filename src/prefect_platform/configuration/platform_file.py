@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from prefect_platform.configuration import (
     alerts,
     automations,
@@ -19,6 +21,7 @@ from prefect_platform.configuration.order import in_order
 from prefect_platform.configuration.resource import Declared, Key, ResourceType
 from prefect_platform.configuration.source import ConfigurationError, Problem, Source, read
 from prefect_platform.configuration.surroundings import Surroundings
+from prefect_platform.values.retention import RetentionFile
 
 TYPES: Sequence[ResourceType] = (
     variables.Variables(),
@@ -46,10 +49,14 @@ _SECTIONS: Mapping[str, _Declare] = {
 
 @dataclass(frozen=True)
 class Files:
-    """What is applied together: the platform's file, and the deployments of the flows."""
+    """What is applied together: the platform's file, and the deployments of the flows.
+
+    `retention` is only checked: the charts take it. None where they have done so.
+    """
 
     platform: Path
     deployments: Path
+    retention: Path | None = None
 
 
 def load(files: Files, surroundings: Surroundings) -> list[Declared]:
@@ -76,9 +83,19 @@ def load(files: Files, surroundings: Surroundings) -> list[Declared]:
         declared += prefect_yaml.declare(read(files.deployments), surroundings)
     except ConfigurationError as error:
         problems += error.problems
+    problems += _wrong_periods(files.retention) if files.retention else []
     if problems := [*problems, *_doubles(declared)]:
         raise ConfigurationError(problems)
     return in_order(declared)
+
+
+def _wrong_periods(path: Path) -> list[Problem]:
+    source = read(path)
+    try:
+        RetentionFile.model_validate(source.data or {})
+    except ValidationError as error:
+        return source.problems(error)
+    return []
 
 
 def _doubles(declared: Sequence[Declared]) -> list[Problem]:

@@ -1,0 +1,287 @@
+"""What goes wrong in a cluster is told to the right people, once, by name, with its cause.
+
+Every cause is a real one: a process killed or frozen in a job pod, memory, an image, a node without
+room, a paused pool. Slack and PagerDuty are reached under their own names, mail by SMTP.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import yaml
+from kubernetes import client as kubernetes_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_platform.paths import REPOSITORY
+from tests.cluster.alert_receivers import MAIL, PAGERDUTY, SLACK, WEBHOOK, Receivers, receivers
+from tests.cluster.deployed import (
+    JOBS,
+    Platform,
+    command,
+    deploy_code,
+    eventually,
+    prefect_of,
+)
+from tests.cluster.ha_server import Server
+
+_AUTHORITY = "/etc/test-authority/ca.crt"
+_FLOW = """
+import os, signal, time
+from prefect import flow
+
+@flow
+def {name}(how: str = "well"):
+    time.sleep(8)  # its first heartbeat is on its way
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "frozen":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if how == "hungry":
+        bytearray(4 << 30)[::4096]
+"""
+_ALERTS = {
+    "channels": {
+        "ops": {"type": "slack", "url": {"secret": {"name": "alerts", "key": "slack-url"}}},
+        "oncall": {
+            "type": "pagerduty",
+            "integration_key": {"secret": {"name": "alerts", "key": "routing-key"}},
+            "api_key": {"secret": {"name": "alerts", "key": "api-key"}},
+        },
+        "mail": {
+            "type": "email",
+            "host": MAIL,
+            "port": 25,
+            "sender": "prefect@example.org",
+            "recipients": ["oncall@example.org"],
+            "ca_file": _AUTHORITY,
+        },
+        "dead": {"type": "webhook", "url": f"https://{WEBHOOK}:9/nobody-listens"},
+    },
+    "severities": {"critical": ["dead", "oncall", "mail"], "warning": ["ops"]},
+    "automations": {"work-pool-not-ready": {"within": 10}},
+}
+_SECRET = {
+    "slack-url": "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
+    "routing-key": "0123456789abcdef0123456789abcdef",
+    "api-key": "fedcba9876543210fedcba9876543210",
+}
+_CHANNELS = {SLACK: "slack", PAGERDUTY: "pagerduty", "mail": "mail"}
+_SMALL = {"cpu_request": "20m", "memory_request": "128Mi"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run and what is told of it: by each channel, a phrase of the message."""
+
+    how: str
+    variables: dict[str, str]
+    told: dict[str, str]
+
+
+_CASES = {
+    "well": Case("well", {}, {}),
+    "killed": Case("killed", {}, {"pagerduty": "crashed", "mail": "crashed"}),
+    "frozen": Case("frozen", {}, {"pagerduty": "No heartbeat for 90 s", "mail": "crashed"}),
+    "hungry": Case(
+        "hungry", {"memory_limit": "400Mi"}, {"pagerduty": "OOMKilled", "mail": "out of memory"}
+    ),
+    "imageless": Case(
+        "well",
+        {"image": "missing.invalid/none:1"},
+        {"pagerduty": "ImagePullError", "mail": "no image"},
+    ),
+    "huge": Case("well", {"cpu_request": "64"}, {"slack": "no node has room"}),
+}
+
+
+class Alerted:
+    """The platform with channels, and the receivers behind them."""
+
+    def __init__(self, platform: Platform, received: Receivers) -> None:
+        self.platform = platform
+        self._received = received
+
+    def messages(self, about: str) -> dict[str, list[dict[str, object]]]:
+        """Return the messages that name a run or a pool, by channel."""
+        found: dict[str, list[dict[str, object]]] = {}
+        for line in self._received.received():
+            if about in json.dumps(line):
+                found.setdefault(_CHANNELS[line["host"]], []).append(line)
+        return found
+
+    def first(self, about: str) -> float:
+        """Return when the first message came, in seconds since the epoch."""
+        return min(
+            float(str(message["at"]))
+            for messages in self.messages(about).values()
+            for message in messages
+        )
+
+
+@pytest.fixture(scope="module")
+def alerted(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerted]:
+    """Give the platform channels that lead to receivers in the cluster, and take them away."""
+    folder = tmp_path_factory.mktemp("alerts")
+    kubectl = platform.kubectl
+    core = kubernetes_client.CoreV1Api(kubectl.api())
+    worker = core.list_namespaced_pod(
+        "prefect-workers", label_selector="app.kubernetes.io/component=worker"
+    ).items[0]
+    reapplied = ("--namespace=prefect-workers", "patch", "cronjob", "prefect-worker-configuration")
+    server = Server(kubectl, _server_values(folder))
+    with receivers(kubectl, worker.spec.containers[0].image) as received:
+        _secret(platform, "prefect", "test-authority", {"ca.crt": received.authority.pem.decode()})
+        _secret(platform, "prefect-workers", "alerts", _SECRET)
+        kubectl(*reapplied, "--patch", '{"spec": {"suspend": true}}')
+        try:
+            server.upgrade()
+            applied = command("apply", "--file", str(_platform_file(folder)))
+            assert applied.returncode == 0, applied.stderr
+            for value in _SECRET.values():
+                assert value not in applied.stdout + applied.stderr
+            yield Alerted(platform, received)
+        finally:
+            restored = command("deploy")
+            restored = command("apply", "--prune")
+            kubectl(*reapplied, "--patch", '{"spec": {"suspend": false}}')
+            assert restored.returncode == 0, restored.stderr
+
+
+def _server_values(folder: Path) -> Path:
+    volume = {"name": "authority", "secret": {"secretName": "test-authority"}}
+    mount = {"name": "authority", "mountPath": str(Path(_AUTHORITY).parent)}
+    values = {
+        "publicUrl": "https://prefect.example.org",
+        "api": {"extraVolumes": [volume], "extraVolumeMounts": [mount]},
+        "extraEnv": [
+            {"name": name, "value": _AUTHORITY} for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+        ],
+    }
+    path = folder / "server.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def _platform_file(folder: Path) -> Path:
+    local = REPOSITORY / "k8s" / "environments" / "local" / "platform.yaml"
+    content = {**yaml.safe_load(local.read_text()), "alerts": _ALERTS}
+    content["work_pools"]["default"]["concurrency_limit"] = 10
+    path = folder / "platform.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _secret(platform: Platform, namespace: str, name: str, content: dict[str, str]) -> None:
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in content.items()}
+    metadata = {"name": name, "namespace": namespace}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+    platform.kubectl.apply(json.dumps(secret))
+
+
+@pytest.fixture(scope="module")
+def runs(alerted: Alerted) -> Iterator[dict[str, FlowRun]]:
+    """Start every case at once, each by a deployment of its own, and end them all."""
+    started: dict[str, FlowRun] = {}
+    deployments: list[UUID] = []
+    with prefect_of(alerted.platform.kubectl) as prefect:
+        for name, case in _CASES.items():
+            deployments.append(deploy_code(prefect, name, _FLOW.format(name=name)))
+            started[name] = prefect.create_flow_run_from_deployment(
+                deployments[-1],
+                parameters={"how": case.how},
+                job_variables={**_SMALL, **case.variables},
+            )
+    yield started
+    with prefect_of(alerted.platform.kubectl) as prefect:
+        for deployment in deployments:
+            prefect.delete_deployment(deployment)
+        for run in started.values():
+            prefect.delete_flow_run(run.id)
+    ids = ",".join(str(run.id) for run in started.values())
+    alerted.platform.kubectl(
+        f"--namespace={JOBS}", "delete", "jobs", f"--selector=prefect.io/flow-run-id in ({ids})"
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, case in _CASES.items() if case.told])
+def test_a_cause_is_told_by_its_channels_with_run_cause_and_link(
+    alerted: Alerted,
+    runs: dict[str, FlowRun],
+    name: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    run, told = runs[name], _CASES[name].told
+
+    eventually(
+        f"{run.name} ({name}) is told by {', '.join(told)}",
+        lambda: _phrases(alerted, run.name, told) == set(told),
+        within=300,
+    )
+    messages = alerted.messages(run.name)
+    assert not messages.keys() - told.keys(), "another channel heard of it"
+    for channel in told:
+        texts = [json.dumps(message) for message in messages[channel]]
+        assert all("https://prefect.example.org" in text for text in texts)
+        assert len(texts) == len(set(texts)), "one message came twice"
+    assert run.created is not None
+    seconds = round(alerted.first(run.name) - run.created.timestamp())
+    record_property(f"{name}: seconds from the run's creation to its alert", seconds)
+
+
+def _phrases(alerted: Alerted, name: str, told: dict[str, str]) -> set[str]:
+    messages = alerted.messages(name)
+    return {
+        channel
+        for channel, phrase in told.items()
+        if any(phrase in json.dumps(message) for message in messages.get(channel, []))
+    }
+
+
+def test_a_pool_that_is_paused_is_told(
+    alerted: Alerted, prefect: SyncPrefectClient, record_property: Callable[[str, object], None]
+) -> None:
+    pool = "paused-pool"
+    prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+    try:
+        prefect.update_work_pool(pool, WorkPoolUpdate(is_paused=True))
+        paused = time.time()
+        eventually(
+            "the paused pool is told by mail and PagerDuty",
+            lambda: alerted.messages(pool).keys() == {"mail", "pagerduty"},
+        )
+        record_property("paused pool: seconds to its alert", round(alerted.first(pool) - paused))
+    finally:
+        prefect.delete_work_pool(pool)
+
+
+def test_a_run_that_ends_well_is_told_nowhere(
+    alerted: Alerted, runs: dict[str, FlowRun], prefect: SyncPrefectClient
+) -> None:
+    # After the other tests of this file: the alerts of all others have come by now.
+    state = prefect.read_flow_run(runs["well"].id).state
+
+    assert state is not None
+    assert state.is_completed()
+    assert alerted.messages(runs["well"].name) == {}
+
+
+def test_the_frozen_run_is_crashed_and_the_waiting_ones_still_wait(
+    runs: dict[str, FlowRun], prefect: SyncPrefectClient
+) -> None:
+    states = {name: prefect.read_flow_run(run.id).state for name, run in runs.items()}
+
+    assert {name: state.type.value for name, state in states.items() if state} == {
+        "well": "COMPLETED",
+        "killed": "CRASHED",
+        "frozen": "CRASHED",
+        "hungry": "CRASHED",
+        "imageless": "PENDING",
+        "huge": "PENDING",
+    }
