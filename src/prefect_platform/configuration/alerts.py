@@ -19,6 +19,7 @@ _BLOCK_TYPES: dict[ChannelType, str] = {
     "email": "email",
     "webhook": "custom-webhook",
 }
+_PAGERDUTY = {"notify_type": "failure"}  # by default it pages somebody with an "info"
 _WEBHOOK = {"json_data": {"subject": "{{subject}}", "body": "{{body}}"}}
 
 
@@ -97,6 +98,8 @@ def _fields(channel_name: str, channel: Channel) -> dict[str, Any]:
     given = dict(channel.model_extra or {})
     if channel.type == "webhook":
         return {"name": channel_name, **_WEBHOOK, **given}
+    if channel.type == "pagerduty":
+        return {**_PAGERDUTY, **given}
     return given
 
 

@@ -192,7 +192,7 @@ def _delivery_failed(_within: int, _threshold: int) -> Automation:
 
 
 _POD = (
-    "The pod of the run " + _RUN + " of {{ deployment.name if deployment else flow.name }}: "
+    "The pod of the run " + _RUN + " of {{ flow.name }}: "
     "{{ event.resource['kubernetes.diagnosis'] }}"
     "{% if event.resource['kubernetes.reason'] %} ({{ event.resource['kubernetes.reason'] }})"
     "{% endif %}."

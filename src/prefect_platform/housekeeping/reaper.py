@@ -116,7 +116,7 @@ class Reaper:
                 )
 
     async def _delete_jobs(self, work_pool: WorkPool, jobs: list[Job]) -> None:
-        """Delete the pool's Jobs whose run was deleted, and succeeded ones that are old enough.
+        """Delete the pool's Jobs whose run was deleted or is dead, and succeeded ones that are old.
 
         The pool's id is on a Job: after a change to another server, or to an emptied one, the Jobs
         of the former are nobody's and left to their own TTL.
@@ -139,6 +139,26 @@ class Reaper:
             elif self._is_over(job, now) and run.state is not None and run.state.is_final():
                 # One whose run is not final stays: its end is the cause that the run is told.
                 await self._delete(job, "job_succeeded", "it has succeeded")
+            elif (
+                job.end is None
+                and self._is_dead(run, now)
+                and await is_unchanged(self._client, run)
+            ):
+                why = f"its run {run.name} is {run.state_name}, and its pod goes on or still waits"
+                await self._delete(job, "job_of_dead_run", why)
+
+    def _is_dead(self, run: FlowRun, now: datetime) -> bool:
+        """Return whether a run was given up for so long that its pod must not start or go on.
+
+        A frozen process or a pod that waits for its image would hold its place on the node, and
+        begin a run that somebody has started anew. One that failed or completed ends by itself.
+        """
+        state = run.state
+        return (
+            state is not None
+            and state.type in (StateType.CRASHED, StateType.CANCELLED)
+            and now - state.timestamp >= self._periods.grace
+        )
 
     def _is_over(self, job: Job, now: datetime) -> bool:
         end = job.end

@@ -51,6 +51,30 @@ def test_a_job_that_failed_or_still_runs_is_left_to_its_ttl(
     assert reaped.jobs() == {"kept"}
 
 
+@pytest.mark.parametrize("state", ["Crashed", "Cancelled"])
+def test_a_job_that_goes_on_after_its_run_was_given_up_goes_after_the_grace(
+    reaped: ReapedPool, state: str
+) -> None:
+    run = reaped.run(state, job="frozen")
+    reaped.job(run, "frozen", seconds_ago=7200)
+
+    assert reaped.reap(grace=60) == {}
+    assert reaped.reap() == {"job_of_dead_run": 1}
+    assert reaped.jobs() == set()
+    assert reaped.reap() == {}
+    assert reaped.states(run) == [state]
+
+
+@pytest.mark.parametrize("end", [BACKOFF, DEADLINE])
+def test_the_ended_job_of_a_crashed_run_stays_to_be_looked_at(
+    reaped: ReapedPool, end: dict[str, str]
+) -> None:
+    reaped.job(reaped.run("Crashed"), "kept", end, seconds_ago=7200)
+
+    assert reaped.reap(succeeded_job=0) == {}
+    assert reaped.jobs() == {"kept"}
+
+
 def test_a_job_that_succeeded_stays_until_its_run_has_been_told(reaped: ReapedPool) -> None:
     run = reaped.run(job="done")
     reaped.job(run, "done", COMPLETE, seconds_ago=7200)
