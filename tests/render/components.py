@@ -25,7 +25,8 @@ class Component:
     """What is expected of the pods with the label app.kubernetes.io/component=`name`.
 
     In mode ha a component with `several` pods has a disruption budget, is spread over nodes and
-    zones, and is rolled out without a gap. One without a chart comes from a folder of manifests.
+    zones, and is rolled out without a gap. A CronJob makes the pod of a `repeated` Job again. One
+    without a chart comes from a folder of manifests.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Component:
     token: bool = False
     keeps_data: bool = False
     several: bool = False
+    repeated: bool = False
 
 
 def _server(pod: str, image: str = "image") -> Chart:
@@ -68,7 +70,7 @@ COMPONENTS = [
     Component("reaper", "CronJob", 1000, _worker("reaper"), token=True),
     Component("flow-run", "Job", 1000, _worker("jobs", "jobs.image")),
     Component("release-test", "Pod", 1000, _worker("worker")),
-    Component("configuration", "Job", 1000, _worker("configuration", "jobs.image")),
+    Component("configuration", "Job", 1000, _worker("configuration", "jobs.image"), repeated=True),
     Component("object-store", "StatefulSet", 1000, keeps_data=True),
     Component("warehouse", "StatefulSet", 999, keeps_data=True),
     Component("publish-flights", "Job", 1000),

@@ -13,7 +13,7 @@ import pytest
 from prefect_platform import toolchain
 from prefect_platform.errors import PlatformError
 from prefect_platform.toolchain import tool, version
-from tests.render.components import pod_owners
+from tests.render.components import LABEL, pod_owners
 from tests.render.kubernetes_schemas import (
     CUSTOM_RESOURCES,
     FILE_NAME,
@@ -57,12 +57,18 @@ def complaints(kubernetes: str, items: Mapping[str, list[Object]], folder: Path)
     ]
 
 
+def is_run(owner: Object) -> bool:
+    """Return whether it is what a worker makes of a flow run."""
+    labels = owner["spec"].get("template", {}).get("metadata", {}).get("labels", {})
+    return bool(owner["kind"] == "Job" and labels.get(LABEL) == "flow-run")
+
+
 def jobs() -> dict[str, list[Object]]:
     """Return the Job of a run in each pool, by the story of its workers."""
     found: dict[str, list[Object]] = {}
     for name, story in STORIES.items():
         if story.chart == "prefect-worker":
-            runs = [copy.deepcopy(each) for each in pod_owners(story) if each["kind"] == "Job"]
+            runs = [copy.deepcopy(each) for each in pod_owners(story) if is_run(each)]
             # The worker insists on these two in the wrong place; the server drops them.
             for job, field in product(runs, ("parallelism", "completions")):
                 assert job["spec"]["template"]["spec"].pop(field) == 1

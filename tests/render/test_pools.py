@@ -98,6 +98,8 @@ def test_maps_merge_lists_replace_and_null_removes() -> None:
     story = WORKER.with_values(
         {
             "pools.etl": own,
+            "retention.unfinishedRuns": "400d",
+            "retention.objects.results": "500d",
             "jobs.env": [{"name": "TEAM", "value": "all"}, {"name": "ZONE", "value": "a"}],
         }
     )

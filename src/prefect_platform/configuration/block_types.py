@@ -9,6 +9,7 @@ from abc import ABC
 from collections.abc import Collection, Mapping
 from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from importlib.resources import files
 from typing import Any, get_args
 
@@ -36,11 +37,19 @@ _CORE = (
 
 
 def installed() -> dict[str, type[Block]]:
-    """Return the class of every block type, by the slug of the type."""
+    """Return the class of every block type of Prefect and its packages, by the slug of the type.
+
+    What else this process has defined, such as the ledger, is nothing to declare.
+    """
     for module in _CORE:
         import_module(module)
     load_prefect_collections()
-    return dict(sorted((get_registry_for_type(Block) or {}).items()))
+    homes = ("prefect", *(each.module for each in entry_points(group="prefect.collections")))
+    return {
+        slug: block_type
+        for slug, block_type in sorted((get_registry_for_type(Block) or {}).items())
+        if any(f"{block_type.__module__}.".startswith(f"{home}.") for home in homes)
+    }
 
 
 @cache

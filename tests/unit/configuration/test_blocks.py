@@ -294,6 +294,7 @@ def test_blocks_that_need_each_other_are_refused_with_the_chain(
     monkeypatch.setitem(dispatch._TYPE_REGISTRIES, Block, {})
 
     class Node(Block):
+        __module__ = "prefect.blocks.node"
         next: Block | None = None
 
     found = refusals(
