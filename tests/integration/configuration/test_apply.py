@@ -389,3 +389,20 @@ def test_a_server_that_is_away_is_named() -> None:
         prefect_api("http://127.0.0.1:9/api", None) as client,
     ):
         client.request("GET", "/admin/version")
+
+
+def test_an_api_that_refuses_us_is_named_with_the_secret_to_use(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """A wrong auth string is one sentence, and the sentence does not repeat it."""
+    home = tmp_path_factory.mktemp("locked")
+    with prefect_server(home, PREFECT_SERVER_API_AUTH_STRING="admin:right") as url:
+        with (
+            pytest.raises(PlatformError, match="refused GET") as refused,
+            prefect_api(url, "admin:wrong") as client,
+        ):
+            client.request("GET", "/admin/version")
+        with prefect_api(url, "admin:right") as client:
+            assert client.request("GET", "/admin/version").json()
+    assert "prefect-auth" in refused.value.next_step
+    assert "admin:wrong" not in str(refused.value)
