@@ -106,6 +106,9 @@ class Jobs(Scheduling):
     """Further volumes of the pods, such as your certificate authority: Kubernetes Volume items."""
     extra_volume_mounts: list[dict[str, Any]] = []
     """Where the run's container mounts them: Kubernetes VolumeMount items."""
+    heartbeat_seconds: Annotated[int, Field(ge=30)] = 30
+    """Seconds between two heartbeats of a run. The automation `zombie` of platform.yaml waits at
+    least three times as long before it takes a run for dead."""
     active_deadline_seconds: Positive = 86400
     """Seconds after which a run's pod is killed, whatever it does: also one that cannot be
     scheduled or pulled ends by it."""
