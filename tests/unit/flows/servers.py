@@ -96,8 +96,11 @@ def object_store(directory: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def prefect_server(directory: Path) -> Iterator[str]:
-    """Start a Prefect server with a database of its own in `directory`; yields its API's URL."""
+def prefect_server(directory: Path, **settings: str) -> Iterator[str]:
+    """Start a Prefect server with a database of its own in `directory`; yields its API's URL.
+
+    `settings` are more variables of its environment.
+    """
     (port,) = free_ports(1)
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen(
@@ -105,7 +108,7 @@ def prefect_server(directory: Path) -> Iterator[str]:
                 *(sys.executable, "-m", "prefect", "server", "start"),
                 *("--host", "127.0.0.1", "--port", str(port)),
             ],
-            env=clean_environment(directory),
+            env=clean_environment(directory, **settings),
             stdout=log,
             stderr=log,
         )
