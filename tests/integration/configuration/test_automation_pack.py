@@ -1,0 +1,350 @@
+"""Each automation of the pack tells of its cause, in one message, and of nothing that is beside it.
+
+That one is silent is shown by a later cause of the same kind: once that is told, the server has
+judged all that came before.
+"""
+
+import asyncio
+import logging
+import signal
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.client.schemas.objects import State, StateType
+from prefect.events.clients import get_events_client
+from prefect.states import (
+    AwaitingRetry,
+    Cancelled,
+    Completed,
+    Crashed,
+    Failed,
+    InfrastructurePending,
+    Paused,
+    Pending,
+    Running,
+    Scheduled,
+    Submitting,
+)
+from prefect.types import DateTime
+from prefect_kubernetes import observer  # type: ignore[import-untyped]
+
+from prefect_platform.polling import poll
+from tests.integration.configuration.packed_server import (
+    BOUND,
+    UI,
+    WITHIN,
+    PackedServer,
+    Run,
+    Told,
+    packed_server,
+)
+
+_WORKERS = (
+    "kubectl get pods --all-namespaces --selector "
+    "app.kubernetes.io/name=prefect-worker,app.kubernetes.io/component=worker"
+)
+_HOUR = timedelta(hours=1)
+Status = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackedServer]:
+    with packed_server(tmp_path_factory.mktemp("packed")) as running:
+        yield running
+
+
+def assert_silent(server: PackedServer, subject: str, *runs: Run) -> None:
+    """Fail if a message with this subject came for one of the runs."""
+    for run in runs:
+        assert server.receiver.about(f"{run.name}{subject}") == []
+
+
+def test_a_killed_process_is_a_crashed_run_and_its_neighbours_stay_as_they_are(
+    server: PackedServer,
+) -> None:
+    """Real processes, and what the engine sends at moments that no test can choose."""
+    quick = server.run_of(server.deployment("quick"))
+    suspended = server.run_of(server.deployment("suspended"))
+    retried = server.run_of(server.deployment("retried"))
+    with server.process(quick), server.process(suspended), server.process(retried):
+        server.await_state(quick, "Completed")
+        server.await_state(suspended, "Suspended")
+        server.await_state(retried, "AwaitingRetry")
+    for run in (quick, suspended, retried):
+        server.heartbeat(run)  # as one does that its own state has overtaken
+
+    subflow = server.run_without_deployment(Running())
+    server.heartbeat(subflow)
+    completed, paused, rescheduled, beating = (server.new_run(Pending(), Running()) for _ in "1234")
+    for run in (completed, paused, rescheduled, beating):
+        server.heartbeat(run)
+    server.take(completed, Completed())
+    server.take(paused, Paused(timeout_seconds=3600))
+    server.take(rescheduled, AwaitingRetry(scheduled_time=DateTime.now(UTC) + _HOUR))
+    for seconds in range(BOUND // 2, 2 * int(WITHIN), BOUND // 2):
+        server.heartbeat(beating, after=timedelta(seconds=seconds))
+
+    killed = server.run_of(server.deployment("endless"))
+    with server.process(killed) as process:
+        heartbeat = "prefect.flow-run.heartbeat"
+        assert not poll(lambda: heartbeat not in server.events(killed), WITHIN)
+        process.send_signal(signal.SIGKILL)
+        assert server.receiver.wait_for(f"{killed.name} crashed") == Told(
+            f"[critical] {killed.name} crashed",
+            f"The run {killed.name} of endless/daily crashed: No heartbeat for {BOUND} s: its "
+            "process died without a word, or nothing of it reached the API.\n" + killed.objects,
+        )
+
+    assert server.state(killed) == "Crashed"
+    alive = {
+        quick: "Completed",
+        suspended: "Suspended",
+        retried: "AwaitingRetry",
+        subflow: "Running",
+        completed: "Completed",
+        paused: "Paused",
+        rescheduled: "AwaitingRetry",
+        beating: "Running",
+    }
+    assert {run: server.state(run) for run in alive} == alive
+    assert_silent(server, " crashed", *alive)
+
+
+def test_a_run_that_does_not_start_gives_its_place_to_the_next(server: PackedServer) -> None:
+    """A pod of it that comes after all does nothing.
+
+    A run on its way, one that is given back and one without a deployment are left alone.
+    """
+    started = server.new_run(Pending(), Submitting(), InfrastructurePending(), Running())
+    given_back = server.new_run(Pending(), Scheduled(scheduled_time=DateTime.now(UTC) + _HOUR))
+    called = server.run_without_deployment(Pending())
+    limited = server.deployment("limited", concurrency_limit=1)
+    stuck, waiting = server.run_of(limited), server.run_of(limited)
+    server.take(stuck, Pending(), Submitting(), InfrastructurePending())
+    server.take(waiting, Pending())
+    assert server.state(waiting) == "AwaitingConcurrencySlot"
+
+    assert server.receiver.wait_for(f"{stuck.name} does") == Told(
+        f"[critical] {stuck.name} does not start",
+        f"The run {stuck.name} of limited/daily has been InfrastructurePending for {BOUND} s and "
+        "is cancelled, so that its place is free.\n" + stuck.objects,
+    )
+
+    server.await_state(stuck, "Cancelled")  # by Prefect, when no worker did it
+    server.take(waiting, Pending())
+    assert server.state(waiting) == "Pending"
+    with server.process(stuck, "prefect", "flow-run", "execute") as pod:  # the worker's default
+        assert pod.wait(WITHIN) == 0
+    assert server.state(stuck) == "Cancelled"
+    alive = {started: "Running", given_back: "Scheduled", called: "Pending"}
+    assert {run: server.state(run) for run in alive} == alive
+    assert_silent(server, " does not start", *alive)
+
+
+def test_a_run_that_no_worker_takes_is_told_and_one_that_is_taken_late_is_not(
+    server: PackedServer,
+) -> None:
+    pool = f"pool-{uuid.uuid4().hex[:8]}"
+    server.client.request("POST", "/work_pools/", json={"name": pool, "type": "process"})
+    deployment = server.deployment("scheduled", work_pool_name=pool)
+    due: State[None] = Scheduled(scheduled_time=DateTime.now(UTC) - timedelta(seconds=60))
+    taken, late = server.run_of(deployment, due), server.run_of(deployment, due)
+    for run in (taken, late):
+        server.await_state(run, "Late")
+    server.take(taken, Pending(), Running())
+
+    found = server.client.request("GET", "/flow_runs/{id}", path_params={"id": late.id}).json()
+    expected = DateTime.fromisoformat(found["expected_start_time"])
+    assert server.receiver.wait_for(f"{late.name} is late") == Told(
+        f"[warning] {late.name} is late",
+        f"The run {late.name} of scheduled/daily was due at {expected} and no worker has taken it: "
+        f"its work pool {pool} is paused, full or without a worker.\n{_WORKERS}\n"
+        f"{UI}/runs/flow-run/{late.id}",
+    )
+    assert_silent(server, " is late", taken)
+
+
+def test_a_crash_is_told_and_another_end_is_not(server: PackedServer) -> None:
+    failed, cancelled, own = (server.new_run(Pending(), Running()) for _ in "123")
+    called = server.run_without_deployment(Running(), Crashed(message="on a laptop"))
+    server.take(failed, Failed(message="of itself"))
+    server.take(cancelled, Cancelled())
+    server.take(own, Crashed(message="Kubernetes job was deleted"))
+
+    assert server.receiver.wait_for(f"{own.name} crashed") == Told(
+        f"[critical] {own.name} crashed",
+        f"The run {own.name} of {own.whose} crashed: Kubernetes job was deleted\n{own.objects}",
+    )
+    assert_silent(server, " crashed", failed, cancelled, called)
+
+
+def pod(phase: str, *, waiting: str = "", terminated: str = "", unscheduled: str = "") -> Status:
+    """Return the status of a pod, as Kubernetes gives it."""
+    status: Status = {"phase": phase}
+    if waiting:
+        state: dict[str, Any] = {"waiting": {"reason": waiting, "message": "of the test"}}
+        status["containerStatuses"] = [{"name": "prefect-job", "restartCount": 0, "state": state}]
+    if terminated:
+        finished = {"reason": terminated, "finishedAt": datetime.now(UTC).isoformat()}
+        state = {"terminated": finished}
+        status["containerStatuses"] = [{"name": "prefect-job", "restartCount": 0, "state": state}]
+    if unscheduled:
+        condition = {"type": "PodScheduled", "reason": "Unschedulable", "message": unscheduled}
+        status["conditions"] = [condition]
+    return status
+
+
+def observe(server: PackedServer, run: Run, *statuses: Status) -> str:
+    """Have the worker's observer see a pod of the run with these statuses; return its name."""
+    name = f"{run.name}-{uuid.uuid4().hex[:5]}"
+    found = server.client.request("GET", "/flow_runs/{id}", path_params={"id": run.id}).json()
+    flow, _, deployment = run.whose.partition("/")
+    labels = {  # as prefect.workers.base gives them
+        "prefect.io/flow-run-id": run.id,
+        "prefect.io/flow-run-name": run.name,
+        "prefect.io/flow-id": found["flow_id"],
+        "prefect.io/flow-name": flow,
+        "prefect.io/deployment-id": found["deployment_id"],
+        "prefect.io/deployment-name": deployment,
+    }
+    created = {"metadata": {"creationTimestamp": datetime.now(UTC).isoformat()}}
+    uid = str(uuid.uuid4())
+
+    async def replicate() -> None:
+        async with get_client() as observer.orchestration_client, get_events_client() as events:
+            observer.events_client = events
+            for status in statuses:
+                await observer._replicate_pod_event(
+                    event={"type": "MODIFIED", "object": created},
+                    uid=uid,
+                    name=name,
+                    namespace="flows-default",
+                    labels=labels,
+                    status=status,
+                    logger=logging.getLogger("observer"),
+                )
+
+    asyncio.run(replicate())
+    return name
+
+
+@pytest.mark.parametrize(
+    ("status", "severity", "subject", "sentence"),
+    [
+        (
+            pod("Pending", waiting="ErrImagePull"),
+            "critical",
+            "no image",
+            "cannot pull its image (ImagePullError)",
+        ),
+        (
+            pod("Failed", terminated="OOMKilled"),
+            "critical",
+            "out of memory",
+            "was killed, because it took more memory than its limit (OOMKilled)",
+        ),
+        (
+            pod("Pending", unscheduled="0/1 nodes are available: 1 Insufficient cpu."),
+            "warning",
+            "no node has room",
+            "waits, because no node has room for it (Unschedulable.InsufficientResources)",
+        ),
+    ],
+    ids=["image-pull", "out-of-memory", "unschedulable"],
+)
+def test_a_pod_with_a_diagnosis_is_told_once_for_its_deployment(
+    server: PackedServer, status: Status, severity: str, subject: str, sentence: str
+) -> None:
+    healthy = server.new_run(Pending())
+    observe(server, healthy, pod("Pending"), pod("Running"), pod("Succeeded"))
+    broken = server.new_run(Pending())
+    observe(server, broken, pod("Failed", terminated="Error"))
+    first, other = server.new_run(Pending()), server.new_run(Pending())
+
+    name = observe(server, first, pod("Pending"), status)
+    assert server.receiver.wait_for(f"{first.name}: {subject}") == Told(
+        f"[{severity}] {first.name}: {subject}",
+        f"A pod of the run {first.name} of {first.whose} {sentence}; its log says more.\n"
+        f"kubectl --namespace flows-default describe pod {name}\n"
+        f"{UI}/runs/flow-run/{first.id}",
+    )
+
+    found = server.client.request("GET", "/flow_runs/{id}", path_params={"id": first.id}).json()
+    same = server.run_of(found["deployment_id"], Pending())
+    observe(server, same, status)
+    observe(server, other, status)
+    server.receiver.wait_for(f"{other.name}: {subject}")
+    assert_silent(server, f": {subject}", healthy, broken, same)
+    assert len(server.receiver.about(f"{first.name}: {subject}")) == 1
+
+
+def test_only_the_deployment_that_keeps_failing_is_told(server: PackedServer) -> None:
+    """A run that exceeded its time failed, too; one that succeeds does not count."""
+    often = server.deployment("often")
+    seldom = server.deployment("seldom")
+    timed_out = State(type=StateType.FAILED, name="TimedOut", message="too slow")
+    rare = [server.run_of(seldom, Pending()) for _ in range(3)]
+    rarely: list[State[None]] = [Failed(), Completed(), Failed()]
+    for run, end in zip(rare, rarely, strict=True):
+        server.take(run, Running(), end)
+    runs = [server.run_of(often, Pending()) for _ in range(3)]
+    ends: list[State[None]] = [Failed(), Crashed(), timed_out]
+    for run, end in zip(runs, ends, strict=True):
+        server.take(run, Running(), end)
+
+    assert server.receiver.wait_for("keeps failing") == Told(
+        "[critical] often/daily keeps failing",
+        "3 runs of often/daily failed within 3600 s, the last is "
+        f"{runs[2].name}: too slow\n{runs[2].objects}",
+    )
+    assert server.receiver.about("seldom/daily keeps failing") == []
+
+
+def test_a_pool_without_a_worker_or_paused_is_told_and_one_that_comes_back_is_not(
+    server: PackedServer,
+) -> None:
+    prefix = f"pool-{uuid.uuid4().hex[:8]}"
+    names = [f"{prefix}-{what}" for what in ("served", "resumed", "paused", "empty")]
+    served, resumed, paused, empty = names
+    for name in names:
+        pool = {"name": name, "type": "kubernetes"}
+        server.client.request("POST", "/work_pools/", json=pool)
+    for name in (served, resumed, paused):
+        server.client.request(
+            "POST",
+            "/work_pools/{work_pool_name}/workers/heartbeat",
+            path_params={"work_pool_name": name},
+            json={"name": "worker", "heartbeat_interval_seconds": 3600},
+        )
+    for name, is_paused in ((resumed, True), (resumed, False), (paused, True)):
+        body = {"is_paused": is_paused}
+        server.client.request("PATCH", "/work_pools/{name}", path_params={"name": name}, json=body)
+
+    for name, what in ((empty, "has had no worker"), (paused, "has been paused")):
+        assert server.receiver.wait_for(f"pool {name} is") == Told(
+            f"[critical] work pool {name} is not ready",
+            f"The work pool {name} {what} for {BOUND} s: its runs wait.\n{_WORKERS}\n"
+            f"{UI}/work-pools/work-pool/{name}",
+        )
+    for name in (served, resumed):
+        assert server.receiver.about(name) == []
+
+
+def test_a_dead_channel_is_told_by_another_once(server: PackedServer) -> None:
+    """Neither its further failures nor those of other actions are told."""
+    subject = "[critical] a notification was not delivered"
+    first = server.new_run(Pending(), Running(), Crashed())
+    server.receiver.wait_for(first.name)
+    told = server.receiver.wait_for(subject)
+    assert told.body.splitlines()[0].startswith("The automation platform: ")
+    assert " could not notify by the block alerts-dead: " in told.body
+
+    late = server.run_of(server.deployment("over"), Completed())
+    server.heartbeat(late)
+    second = server.new_run(Pending(), Running(), Crashed())
+    server.receiver.wait_for(second.name)
+    assert server.receiver.about(subject) == [told]
