@@ -10,6 +10,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
 from prefect_platform.cluster.kind import KindProvider
+from prefect_platform.errors import PlatformError
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.toolchain import tool
 from tests.cluster.deployed import CLUSTER, Platform, command, prefect_of
@@ -99,7 +100,8 @@ def _evidence(kubectl: Kubectl) -> Iterator[tuple[str, str]]:
         "prefect-workers/deployment/prefect-worker-default",
     ):
         namespace, _, workload = name.partition("/")
-        yield (
-            f"logs of {workload}",
-            kubectl(f"--namespace={namespace}", "logs", workload, "--tail=100"),
-        )
+        try:
+            log = kubectl(f"--namespace={namespace}", "logs", workload, "--tail=100")
+        except PlatformError as error:  # its pod has not started, which is evidence, too
+            log = str(error)
+        yield f"logs of {workload}", log

@@ -65,7 +65,7 @@ _ALERTS = {
         "dead": {"type": "webhook", "url": f"https://{WEBHOOK}:9/nobody-listens"},
     },
     "severities": {"critical": ["dead", "oncall", "mail"], "warning": ["ops"]},
-    "automations": {"work-pool-not-ready": {"within": 10}},
+    "automations": {"zombie": {"within": 90}, "work-pool-not-ready": {"within": 10}},
 }
 _SECRET = {
     "slack-url": "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",

@@ -1,6 +1,7 @@
 """The deployed platform is as its files say, stays so, and is swept: by the charts' CronJobs."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
@@ -75,8 +76,15 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
             here = f"--namespace={JOBS}"
             platform.kubectl(here, "delete", "jobs", f"--selector={_RUN}={lost.id}")
             prefect.delete_flow_run(forgotten.id)
-            with job_of(platform, _WORKERS, "prefect-worker-reaper") as log:
-                counts = json.loads(log.splitlines()[-1])["pools"][POOL]["counts"]
+            counts: Counter[str] = Counter()
+
+            def settled() -> bool:
+                with job_of(platform, _WORKERS, "prefect-worker-reaper") as log:
+                    counts.update(json.loads(log.splitlines()[-1])["pools"][POOL]["counts"])
+                return {"job_without_run", "run_without_job"} <= counts.keys()
+
+            # A Job is a minute old before it may be without a run.
+            eventually("run and Job are settled", settled, within=300)
         state = prefect.read_flow_run(lost.id).state
         left = platform.kubectl(
             here, "get", "jobs", f"--selector={_RUN}={forgotten.id}", "--output=name"

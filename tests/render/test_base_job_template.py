@@ -5,6 +5,7 @@ import json
 import pytest
 from prefect_kubernetes.worker import KubernetesWorkerVariables  # type: ignore[import-untyped]
 
+from prefect_platform.configuration.automation_pack import BEATS, PACK
 from tests.render.job_pods import AUTH_STRING, base_job_template, created_job
 from tests.render.rendering import STORIES, Object, find, objects
 
@@ -42,6 +43,24 @@ def test_plain_variables_of_the_values_reach_the_run() -> None:
     )
     assert variables["WAREHOUSE_PORT"]["value"] == "5432"
     assert variables["PREFECT_RESULTS_PERSIST_BY_DEFAULT"]["value"] == "true"
+
+
+def test_a_run_that_waits_for_the_api_is_no_zombie() -> None:
+    """The pack fits the chart: three heartbeats within its bound, and a client gives up sooner.
+
+    A client waits 2, 4, 8, … s between its tries to reach an API that is away.
+    """
+    within = PACK["zombie"].within
+    assert within is not None
+    job = environment(created_job(LOCAL))
+    assert within >= BEATS * int(str(job["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]["value"]))
+    # The worker's settings of Prefect travel on to the job pods.
+    (worker,) = find(objects(LOCAL), "Deployment", "worker")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    settings = {each["name"]: each.get("value") for each in worker["env"]}
+    retries = int(settings["PREFECT_CLIENT_MAX_RETRIES"])
+    assert within > sum(2**attempt for attempt in range(1, retries + 1))
 
 
 def test_a_deployment_overrides_single_fields_and_keeps_the_rest() -> None:

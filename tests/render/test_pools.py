@@ -92,6 +92,7 @@ def test_maps_merge_lists_replace_and_null_removes() -> None:
             "quota": {"pods": None, "requests.cpu": "9"},
             "env": [{"name": "TEAM", "value": "etl"}],
             "activeDeadlineSeconds": 31536000,
+            "heartbeatSeconds": 60,
         },
         "networkPolicies": {"jobsEgress": [rule]},
     }
@@ -118,8 +119,8 @@ def test_maps_merge_lists_replace_and_null_removes() -> None:
     assert quota == {"default": {"pods": "200", **none}, "etl": {"requests.cpu": "9", **none}}
     assert rule in egress["etl"]
     assert rule not in egress["default"]
-    heartbeats = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-    assert environment == {"DO_NOT_TRACK": "1", "TEAM": "etl", **heartbeats}
+    heartbeats = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60"}
+    assert environment == {"DO_NOT_TRACK": "1", "TEAM": "etl"} | heartbeats
     assert created_job(story, "etl")["spec"]["activeDeadlineSeconds"] == 31536000
 
 

@@ -355,6 +355,25 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             "use api.url and auth",
         ),
         ("worker", {"jobs.env": [{"name": "EMPTY"}]}, "neither value nor valueFrom"),
+        (
+            "worker",
+            {"jobs.env": [{"name": "PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "value": "180"}]},
+            "use jobs.heartbeatSeconds",
+        ),
+        (
+            "worker",
+            {"worker.extraEnv": [{"name": "PREFECT_RUNNER_HEARTBEAT_FREQUENCY", "value": "180"}]},
+            "use jobs.heartbeatSeconds",
+        ),
+        (
+            "worker",
+            {
+                "jobs.template.variables.properties.env.default": {
+                    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "180"
+                }
+            },
+            "use jobs.heartbeatSeconds",
+        ),
         ("worker", {"pools.default": None}, "pools is empty"),
         ("worker", {"pools.etl": {"jobs": {"image": {"tag": "latest"}}}}, "tag is `latest`"),
         (

@@ -1,8 +1,9 @@
-"""The automations that every platform has: what they watch, after how long, and what they say.
+"""The automations that every platform has: what they watch, for how long, and what they say.
 
-Each is written as the section `automations` of a platform file would have it. The names of events
-and labels are Prefect's (prefect.server.models.events) and those of its Kubernetes observer
-(prefect_kubernetes.observer, prefect_kubernetes.diagnostics).
+Each is written as the section `automations` of a platform file would have it. How Prefect judges
+triggers is read in prefect.server.events.triggers, the names of events and labels in
+prefect.server.models.events, prefect.flow_engine, prefect_kubernetes.observer and
+prefect_kubernetes.diagnostics; the tests have a server of the pinned version judge them.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,251 +13,353 @@ from typing import Any, Literal
 Severity = Literal["critical", "warning"]
 Automation = dict[str, Any]
 
-_RUN = "{{ flow_run.name or flow_run.id }}"
-_LINK = "{% if flow_run|ui_url %}\n{{ flow_run|ui_url }}{% endif %}"
-_LOGS = "\nmake logs RUN={{ flow_run.name }}"
+BEATS = 3
+"""Heartbeats that the bound of a zombie has to cover, so that two may be lost."""
+
 _RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
+_PODS = {"prefect.resource.id": "prefect.kubernetes.pod.*"}
+_OF_A_DEPLOYMENT = {"prefect.resource.role": "deployment"}
 _EACH = ["prefect.resource.id"]
-# Whatever a run does next: a state of any name, or a heartbeat.
-_ANY_SIGN = "prefect.flow-run.*"
-_OVER = [f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled")]
-_WAITING_AGAIN = [
+_EACH_DEPLOYMENT = ["related:deployment:prefect.resource.id"]
+# Pods of runs without a deployment have their flow in common.
+_EACH_DEPLOYMENT_OR_FLOW = [*_EACH_DEPLOYMENT, "related:flow:prefect.resource.id"]
+_ANY_SIGN = ["prefect.flow-run.*"]
+# What a run is on its way to Running: the worker's, the observer's, and that of refused pods.
+_PENDING = [
     f"prefect.flow-run.{state}"
-    for state in (
-        "Scheduled",
-        "Late",
-        "AwaitingRetry",
-        "AwaitingConcurrencySlot",
-        "Paused",
-        "Suspended",
-        "PodRefused",
-        "Cancelling",
-    )
+    for state in ("Pending", "Submitting", "InfrastructurePending", "PodRefused")
 ]
-# One message for all runs of a deployment that have one cause at the same time.
+# Here, as above, what starts the time is expected, too. Otherwise Prefect would not start it anew
+# while it still remembers that the last time was in order: for a pool that comes and goes.
+_WAITING = ["prefect.work-pool.not-ready", "prefect.work-pool.paused"]
+_NO_HEARTBEAT = "NoHeartbeat"
+# One image that is gone would be a message for each run of a deployment.
 _QUIET_SECONDS = 600
-_PER_DEPLOYMENT = ["related:deployment:prefect.resource.id"]
+_QUIET_CHANNEL_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """`within`: seconds; `threshold`: events within them."""
+
+    within: int
+    threshold: int
+
+
+@dataclass(frozen=True)
+class Message:
+    """What channels are told, as templates of Prefect; the severity comes before the subject."""
+
+    subject: str
+    body: str
 
 
 @dataclass(frozen=True)
 class Member:
-    """An automation of the pack.
+    """What the pack has under one name.
 
-    `within` is its bound in seconds, None where it acts at once; `threshold` is the number of
-    events that it takes, None where one is enough. `make` returns trigger and own actions for
-    both. `subject` and `body` are the message, Jinja templates of Prefect's.
+    `automations` returns them by name, for the bounds that were chosen. `message` goes to the
+    channels of the severity whenever the first of them fires; without one it acts in silence, and
+    what it causes has an alert of its own. `within` and `threshold` are its bounds by default, None
+    where there is nothing to choose.
     """
 
     severity: Severity
-    make: Callable[[int, int], Automation]
-    subject: str
-    body: str
+    automations: Callable[[Bounds], Mapping[str, Automation]]
+    message: Callable[[Bounds], Message] | None = None
     within: int | None = None
     threshold: int | None = None
-    silent: bool = False
-    """It acts and tells nobody: what it causes has an alert of its own."""
-
-
-def _event(**trigger: object) -> Automation:
-    return {"trigger": {"type": "event", **trigger}, "actions": []}
-
-
-def _zombie(within: int, _threshold: int) -> Automation:
-    made = _event(
-        posture="Proactive",
-        match=_RUNS,
-        for_each=_EACH,
-        after=["prefect.flow-run.heartbeat"],
-        expect=[_ANY_SIGN],
-        within=within,
-    )
-    # A run that is over keeps its state: the server refuses Crashed after an end, so the last
-    # heartbeat of a short run, which may arrive after its end, does no harm.
-    made["actions"] = [
-        {
-            "type": "change-flow-run-state",
-            "state": "CRASHED",
-            "message": f"No heartbeat for {within} s: the process of the run died without a word. "
-            "Look at the events and the last log of its pod.",
-        }
-    ]
-    return made
-
-
-def _stuck_pending(within: int, _threshold: int) -> Automation:
-    made = _event(
-        posture="Proactive",
-        match=_RUNS,
-        for_each=_EACH,
-        after=["prefect.flow-run.Pending"],
-        expect=["prefect.flow-run.Running", *_OVER, *_WAITING_AGAIN],
-        within=within,
-    )
-    made["actions"] = [
-        {
-            "type": "change-flow-run-state",
-            "state": "CRASHED",
-            "name": "Crashed",
-            "message": f"Pending for {within} s and not started: its place in the work pool is "
-            "free again. Look at the events of its Job: image, quota, or no node with room.",
-        }
-    ]
-    return made
-
-
-def _late(within: int, _threshold: int) -> Automation:
-    return _event(
-        posture="Proactive",
-        match=_RUNS,
-        for_each=_EACH,
-        after=["prefect.flow-run.Late"],
-        expect=[
-            "prefect.flow-run.Pending",
-            "prefect.flow-run.Running",
-            "prefect.flow-run.AwaitingConcurrencySlot",
-            "prefect.flow-run.Cancelling",
-            "prefect.flow-run.Paused",
-            "prefect.flow-run.Scheduled",
-            *_OVER,
-        ],
-        within=within,
-    )
-
-
-def _crashed(_within: int, _threshold: int) -> Automation:
-    return _event(
-        posture="Reactive",
-        match=_RUNS,
-        for_each=_EACH,
-        expect=["prefect.flow-run.Crashed"],
-    )
-
-
-def _diagnosed(diagnosis: str) -> Callable[[int, int], Automation]:
-    """Return what fires once per deployment when a pod of it has this diagnosis."""
-
-    def make(_within: int, _threshold: int) -> Automation:
-        return _event(
-            posture="Reactive",
-            match={
-                "prefect.resource.id": "prefect.kubernetes.pod.*",
-                "kubernetes.diagnosis": diagnosis,
-            },
-            for_each=_PER_DEPLOYMENT,
-            expect=["prefect.kubernetes.pod.*"],
-            within=_QUIET_SECONDS,
-        )
-
-    return make
-
-
-def _repeated_failure(within: int, threshold: int) -> Automation:
-    return _event(
-        posture="Reactive",
-        match=_RUNS,
-        match_related={
-            "prefect.resource.role": "deployment",
-            "prefect.resource.id": "prefect.deployment.*",
-        },
-        for_each=_PER_DEPLOYMENT,
-        expect=["prefect.flow-run.Failed", "prefect.flow-run.Crashed"],
-        threshold=threshold,
-        within=within,
-    )
-
-
-def _pool_not_ready(within: int, _threshold: int) -> Automation:
-    return _event(
-        posture="Proactive",
-        match={"prefect.resource.id": "prefect.work-pool.*"},
-        for_each=_EACH,
-        after=["prefect.work-pool.not-ready", "prefect.work-pool.paused"],
-        expect=["prefect.work-pool.ready", "prefect.work-pool.deleted"],
-        within=within,
-    )
-
-
-def _delivery_failed(_within: int, _threshold: int) -> Automation:
-    return _event(
-        posture="Reactive",
-        # Not of this one: a dead channel would be told of its own death for ever.
-        match={
-            "prefect.resource.id": "prefect.automation.*",
-            "prefect.resource.name": f"!{name('delivery-failed')}",
-        },
-        match_related={"prefect.resource.role": "block"},
-        for_each=["related:block:prefect.resource.id"],
-        expect=["prefect.automation.action.failed"],
-        within=3600,
-    )
-
-
-_POD = (
-    "The pod of the run " + _RUN + " of {{ flow.name }}: "
-    "{{ event.resource['kubernetes.diagnosis'] }}"
-    "{% if event.resource['kubernetes.reason'] %} ({{ event.resource['kubernetes.reason'] }})"
-    "{% endif %}."
-)
-_POD_NEXT = (
-    "\nkubectl --namespace {{ event.resource['kubernetes.namespace'] }} describe pod "
-    "{{ event.resource['prefect.resource.name'] }}" + _LINK
-)
-
-PACK: Mapping[str, Member] = {
-    "zombie": Member("critical", _zombie, "", "", within=90, silent=True),
-    "stuck-pending": Member("critical", _stuck_pending, "", "", within=1800, silent=True),
-    "crashed": Member(
-        "critical",
-        _crashed,
-        f"{_RUN} crashed",
-        f"The run {_RUN} of {{{{ flow.name }}}} crashed: {{{{ flow_run.state.message }}}}"
-        f"{_LOGS}{_LINK}",
-    ),
-    "late": Member(
-        "warning",
-        _late,
-        f"{_RUN} is late",
-        f"The run {_RUN} of {{{{ flow.name }}}} is due since "
-        "{{ flow_run.expected_start_time }} and no worker has taken it. "
-        "Is its work pool paused or at its limit, is its worker up?"
-        f"\nkubectl --namespace prefect-workers get pods{_LINK}",
-        within=300,
-    ),
-    "image-pull": Member(
-        "critical", _diagnosed("ImagePullError"), f"{_RUN}: no image", f"{_POD}{_POD_NEXT}"
-    ),
-    "out-of-memory": Member(
-        "critical", _diagnosed("OOMKilled"), f"{_RUN}: out of memory", f"{_POD}{_POD_NEXT}"
-    ),
-    "unschedulable": Member(
-        "warning", _diagnosed("Unschedulable*"), f"{_RUN}: no node has room", f"{_POD}{_POD_NEXT}"
-    ),
-    "repeated-failure": Member(
-        "critical",
-        _repeated_failure,
-        "{{ flow.name }}/{{ deployment.name }} fails again and again",
-        f"The last of its failed runs is {_RUN}: {{{{ flow_run.state.message }}}}{_LOGS}{_LINK}",
-        within=3600,
-        threshold=3,
-    ),
-    "work-pool-not-ready": Member(
-        "critical",
-        _pool_not_ready,
-        "work pool {{ work_pool.name }} is not ready",
-        "The work pool {{ work_pool.name }} is {{ work_pool.status }}: no worker polls it, or "
-        "somebody paused it. Its runs wait.\nkubectl --namespace prefect-workers get pods"
-        "{% if work_pool|ui_url %}\n{{ work_pool|ui_url }}{% endif %}",
-        within=120,
-    ),
-    "delivery-failed": Member(
-        "critical",
-        _delivery_failed,
-        "a notification was not delivered",
-        "{{ event.payload.reason }}\nAutomation: {{ event.resource['prefect.resource.name'] }}",
-    ),
-}
 
 
 def name(member: str) -> str:
     """Return what an automation of the pack is called on the server."""
     return f"platform: {member}"
+
+
+def _automation(description: str, trigger: Automation, *actions: Automation) -> Automation:
+    return {
+        "description": description,
+        "trigger": {"type": "event", **trigger},
+        "actions": list(actions),
+    }
+
+
+def _zombie(bounds: Bounds) -> Mapping[str, Automation]:
+    """Return two automations, because an action of Prefect has no condition.
+
+    A first heartbeat goes another way than the states of a run: one that is suspended, retried or
+    over at once is so before its heartbeat arrives, and that heartbeat then seems to be the last.
+    Prefect's server crashes also a run that is suspended or scheduled, but pauses only one that is
+    Running: so a zombie is paused first, and crashes for that.
+    """
+    silent = _automation(
+        f"A run of a deployment is Running and has sent no sign for {bounds.within} s.",
+        {
+            "posture": "Proactive",
+            "match": _RUNS,
+            # A subflow lives in the process of its parent, and is judged with it.
+            "match_related": _OF_A_DEPLOYMENT,
+            "for_each": _EACH,
+            "after": ["prefect.flow-run.heartbeat"],
+            "expect": _ANY_SIGN,
+            "within": bounds.within,
+        },
+        {
+            "type": "change-flow-run-state",
+            "state": "PAUSED",
+            "name": _NO_HEARTBEAT,
+            "message": f"No heartbeat for {bounds.within} s.",
+        },
+    )
+    crash = _automation(
+        f"A run that was found without a heartbeat by the automation {name('zombie')} crashes.",
+        {
+            "posture": "Reactive",
+            "match": _RUNS,
+            "for_each": _EACH,
+            "expect": [f"prefect.flow-run.{_NO_HEARTBEAT}"],
+        },
+        {
+            "type": "change-flow-run-state",
+            "state": "CRASHED",
+            "message": f"No heartbeat for {bounds.within} s: its process died without a word, or "
+            "nothing of it reached the API.",
+        },
+    )
+    return {name("zombie"): silent, name("zombie crashes"): crash}
+
+
+def _stuck_pending(bounds: Bounds) -> Mapping[str, Automation]:
+    # Cancelling, and not Crashed: a pod that comes after all would begin a crashed run, beside the
+    # one that has its place. It leaves a cancelled one alone, and a worker deletes the Job of that.
+    return {
+        name("stuck-pending"): _automation(
+            f"A run has been on its way to Running for {bounds.within} s and got no further.",
+            {
+                "posture": "Proactive",
+                "match": _RUNS,
+                "match_related": _OF_A_DEPLOYMENT,
+                "for_each": _EACH,
+                "after": _PENDING,
+                "expect": _ANY_SIGN,
+                "within": bounds.within,
+            },
+            {
+                "type": "change-flow-run-state",
+                "state": "CANCELLING",
+                "message": f"Pending without any progress for {bounds.within} s.",
+            },
+        )
+    }
+
+
+def _late(bounds: Bounds) -> Mapping[str, Automation]:
+    return {
+        name("late"): _automation(
+            f"A run has been late for {bounds.within} s, and no worker has taken it.",
+            {
+                "posture": "Proactive",
+                "match": _RUNS,
+                "for_each": _EACH,
+                "after": ["prefect.flow-run.Late"],
+                "expect": _ANY_SIGN,
+                "within": bounds.within,
+            },
+        )
+    }
+
+
+def _crashed(_bounds: Bounds) -> Mapping[str, Automation]:
+    return {
+        name("crashed"): _automation(
+            "A run of a deployment crashed.",
+            {
+                "posture": "Reactive",
+                "match": {**_RUNS, "prefect.state-type": "CRASHED"},
+                "match_related": _OF_A_DEPLOYMENT,
+                "for_each": _EACH,
+                "expect": _ANY_SIGN,
+            },
+        )
+    }
+
+
+def _diagnosed(member: str, diagnosis: str) -> Callable[[Bounds], Mapping[str, Automation]]:
+    def automations(_bounds: Bounds) -> Mapping[str, Automation]:
+        return {
+            name(member): _automation(
+                f"A pod of a run has the diagnosis {diagnosis}; told once for a deployment in "
+                f"{_QUIET_SECONDS} s.",
+                {
+                    "posture": "Reactive",
+                    "match": {**_PODS, "kubernetes.diagnosis": diagnosis},
+                    "for_each": _EACH_DEPLOYMENT_OR_FLOW,
+                    "expect": ["prefect.kubernetes.pod.*"],
+                    "within": _QUIET_SECONDS,
+                },
+            )
+        }
+
+    return automations
+
+
+def _repeated_failure(bounds: Bounds) -> Mapping[str, Automation]:
+    return {
+        name("repeated-failure"): _automation(
+            f"{bounds.threshold} runs of a deployment failed or crashed within {bounds.within} s.",
+            {
+                "posture": "Reactive",
+                "match": {**_RUNS, "prefect.state-type": ["FAILED", "CRASHED"]},
+                "match_related": _OF_A_DEPLOYMENT,
+                "for_each": _EACH_DEPLOYMENT,
+                "expect": _ANY_SIGN,
+                "threshold": bounds.threshold,
+                "within": bounds.within,
+            },
+        )
+    }
+
+
+def _work_pool_not_ready(bounds: Bounds) -> Mapping[str, Automation]:
+    return {
+        name("work-pool-not-ready"): _automation(
+            f"A work pool has had no worker for {bounds.within} s, or has been paused for so long.",
+            {
+                "posture": "Proactive",
+                "match": {"prefect.resource.id": "prefect.work-pool.*"},
+                "for_each": _EACH,
+                "after": _WAITING,
+                "expect": [*_WAITING, "prefect.work-pool.ready", "prefect.work-pool.deleted"],
+                "within": bounds.within,
+            },
+        )
+    }
+
+
+def _delivery_failed(_bounds: Bounds) -> Mapping[str, Automation]:
+    return {
+        name("delivery-failed"): _automation(
+            f"A notification was given up; told once for a channel in {_QUIET_CHANNEL_SECONDS} s.",
+            {
+                "posture": "Reactive",
+                # Not its own: a dead channel would be told of its own death for ever.
+                "match": {
+                    "prefect.resource.id": "prefect.automation.*",
+                    "prefect.resource.name": f"!{name('delivery-failed')}",
+                },
+                "match_related": {"prefect.resource.role": "block"},
+                "for_each": ["related:block:prefect.resource.id"],
+                "expect": ["prefect.automation.action.failed"],
+                "within": _QUIET_CHANNEL_SECONDS,
+            },
+        )
+    }
+
+
+_RUN = "{{ flow_run.name or event.resource.name }}"
+_WHOSE = "{{ flow.name }}{% if deployment %}/{{ deployment.name }}{% endif %}"
+_CAUSE = "{{ event.resource['prefect.state-message'] or 'its state says no reason' }}"
+# Only with the value publicUrl the server knows where people see it.
+_LINK = "{% if flow_run|ui_url %}\n{{ flow_run|ui_url }}{% endif %}"
+_OBJECTS = (
+    "kubectl describe jobs,pods --all-namespaces --selector prefect.io/flow-run-id="
+    "{{ flow_run.id }}"
+)
+_POOL_NAME = "{{ event.resource.name }}"
+_WORKERS = (
+    "kubectl get pods --all-namespaces --selector "
+    "app.kubernetes.io/name=prefect-worker,app.kubernetes.io/component=worker"
+)
+
+
+def _pod_message(what: str, subject: str) -> Callable[[Bounds], Message]:
+    body = (
+        f"A pod of the run {_RUN} of {_WHOSE} {what} "
+        "({{ event.resource['kubernetes.diagnosis'] }}); its log says more.\n"
+        "kubectl --namespace {{ event.resource['kubernetes.namespace'] }} describe pod "
+        f"{{{{ event.resource.name }}}}{_LINK}"
+    )
+    return lambda _bounds: Message(f"{_RUN}: {subject}", body)
+
+
+def _crashed_message(_bounds: Bounds) -> Message:
+    return Message(
+        f"{_RUN} crashed",
+        f"The run {_RUN} of {_WHOSE} crashed: {_CAUSE}\n{_OBJECTS}{_LINK}",
+    )
+
+
+def _late_message(_bounds: Bounds) -> Message:
+    return Message(
+        f"{_RUN} is late",
+        f"The run {_RUN} of {_WHOSE} was due at {{{{ flow_run.expected_start_time }}}} and no "
+        "worker has taken it: its work pool{% if work_pool %} {{ work_pool.name }}{% endif %} is "
+        "paused, full or without a "
+        f"worker.\n{_WORKERS}{_LINK}",
+    )
+
+
+def _stuck_message(bounds: Bounds) -> Message:
+    return Message(
+        f"{_RUN} does not start",
+        f"The run {_RUN} of {_WHOSE} has been {{{{ event.resource['prefect.state-name'] }}}} for "
+        f"{bounds.within} s and is cancelled, so that its place is free.\n{_OBJECTS}{_LINK}",
+    )
+
+
+def _repeated_message(bounds: Bounds) -> Message:
+    return Message(
+        f"{_WHOSE} keeps failing",
+        f"{bounds.threshold} runs of {_WHOSE} failed within {bounds.within} s, the last is "
+        f"{_RUN}: {_CAUSE}\n{_OBJECTS}{_LINK}",
+    )
+
+
+def _pool_message(bounds: Bounds) -> Message:
+    paused = "event.event == 'prefect.work-pool.paused'"
+    return Message(
+        f"work pool {_POOL_NAME} is not ready",
+        f"The work pool {_POOL_NAME} {{% if {paused} %}}has been paused{{% else %}}has had no "
+        f"worker{{% endif %}} for {bounds.within} s: its runs wait.\n{_WORKERS}"
+        "{% if work_pool|ui_url %}\n{{ work_pool|ui_url }}{% endif %}",
+    )
+
+
+def _delivery_message(_bounds: Bounds) -> Message:
+    return Message(
+        "a notification was not delivered",
+        "The automation {{ event.resource.name }} could not notify by the block "
+        "{{ event.resource_in_role['block'].name }}: {{ event.payload['reason'] }}\n"
+        "kubectl --namespace prefect logs --tail=-1 --prefix --selector "
+        "'app.kubernetes.io/component in (api, services)'",
+    )
+
+
+PACK: Mapping[str, Member] = {
+    # Longer than runs wait for an API that is away: it would crash them all. See
+    # PREFECT_CLIENT_MAX_RETRIES in the chart prefect-worker.
+    "zombie": Member("critical", _zombie, within=300),
+    "stuck-pending": Member("critical", _stuck_pending, _stuck_message, within=1800),
+    "crashed": Member("critical", _crashed, _crashed_message),
+    "late": Member("warning", _late, _late_message, within=300),
+    "image-pull": Member(
+        "critical",
+        _diagnosed("image-pull", "ImagePullError"),
+        _pod_message("cannot pull its image", "no image"),
+    ),
+    "out-of-memory": Member(
+        "critical",
+        _diagnosed("out-of-memory", "OOMKilled"),
+        _pod_message("was killed, because it took more memory than its limit", "out of memory"),
+    ),
+    "unschedulable": Member(
+        "warning",
+        _diagnosed("unschedulable", "Unschedulable*"),
+        _pod_message("waits, because no node has room for it", "no node has room"),
+    ),
+    "repeated-failure": Member(
+        "critical", _repeated_failure, _repeated_message, within=3600, threshold=3
+    ),
+    "work-pool-not-ready": Member("critical", _work_pool_not_ready, _pool_message, within=300),
+    "delivery-failed": Member("critical", _delivery_failed, _delivery_message),
+}

@@ -71,7 +71,7 @@ def load(files: Files, surroundings: Surroundings) -> list[Declared]:
     declared: list[Declared] = []
     sources = [source]
     try:
-        sources.append(alerts.expand(source, _ALERTS))
+        sources.append(alerts.expand(source, _ALERTS, surroundings))
     except ConfigurationError as error:
         problems += error.problems
     for each, (section, declare) in product(sources, _SECTIONS.items()):

@@ -101,15 +101,15 @@ class Jobs(Scheduling):
     }
     """What all job pods may take together: the hard limits of a ResourceQuota. Runs beyond it stay
     Pending until others end. A key is removed by null."""
-    heartbeat_seconds: Annotated[int, Field(ge=30)] = 30
-    """Seconds between two heartbeats of a run; 30 is Prefect's least. A run without one for three
-    times as long is taken for dead: `alerts.automations.zombie.within` in platform.yaml."""
     tmp_size_limit: Quantity = "1Gi"
     """Size of the pods' only writable directory, /tmp."""
     extra_volumes: list[dict[str, Any]] = []
     """Further volumes of the pods, such as your certificate authority: Kubernetes Volume items."""
     extra_volume_mounts: list[dict[str, Any]] = []
     """Where the run's container mounts them: Kubernetes VolumeMount items."""
+    heartbeat_seconds: Annotated[int, Field(ge=30)] = 30
+    """Seconds between two heartbeats of a run. The automation `zombie` of platform.yaml waits at
+    least three times as long before it takes a run for dead."""
     active_deadline_seconds: Positive = 86400
     """Seconds after which a run's pod is killed, whatever it does: also one that cannot be
     scheduled or pulled ends by it."""

@@ -1,298 +1,354 @@
-"""The pack acts on its causes and leaves their neighbours alone: the real server judges.
+"""Each automation of the pack tells of its cause, in one message, and of nothing that is beside it.
 
-That something stays silent is shown by a later cause of the same kind, which is judged later and
-has acted.
+That one is silent is shown by a later cause of the same kind: once that is told, the server has
+judged all that came before.
 """
 
+import asyncio
+import logging
+import signal
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
-from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import State
+from prefect import get_client
+from prefect.client.schemas.objects import State, StateType
+from prefect.events.clients import get_events_client
 from prefect.states import (
     AwaitingRetry,
+    Cancelled,
     Completed,
+    Crashed,
     Failed,
-    Late,
+    InfrastructurePending,
     Paused,
     Pending,
     Running,
-    Suspended,
+    Scheduled,
+    Submitting,
 )
-from prefect_kubernetes.diagnostics import DiagnosisCategory  # type: ignore[import-untyped]
+from prefect.types import DateTime
+from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
-from prefect_platform.configuration import commands
-from prefect_platform.configuration.automation_pack import PACK, name
-from prefect_platform.configuration.platform_file import Files
-from prefect_platform.configuration.prefect_api import pages, prefect_api
-from prefect_platform.configuration.surroundings import Offline
 from prefect_platform.polling import poll
-from tests.unit.flows.servers import prefect_server
+from tests.integration.configuration.packed_server import (
+    BOUND,
+    UI,
+    WITHIN,
+    PackedServer,
+    Run,
+    Told,
+    packed_server,
+)
 
-_BOUND = 10  # Prefect's least
-_FILE = f"""
-alerts:
-  automations:
-    zombie: {{within: {_BOUND}}}
-    stuck-pending: {{within: {_BOUND}}}
-    late: {{within: {_BOUND}}}
-    work-pool-not-ready: {{within: {_BOUND}}}
-    repeated-failure: {{threshold: 2}}
-"""
-# The server judges what did not happen every five seconds.
-_WITHIN = 90
-
-
-@flow
-def watched() -> None:
-    """Be a name for runs: nobody calls it."""
+_WORKERS = (
+    "kubectl get pods --all-namespaces --selector "
+    "app.kubernetes.io/name=prefect-worker,app.kubernetes.io/component=worker"
+)
+_HOUR = timedelta(hours=1)
+Status = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
-    folder: Path = tmp_path_factory.mktemp("files")
-    (folder / "platform.yaml").write_text(_FILE)
-    (folder / "prefect.yaml").write_text("deployments: []\n")
-    with (
-        prefect_server(tmp_path_factory.mktemp("server")) as url,
-        prefect_api(url, None) as connected,
-    ):
-        files = Files(folder / "platform.yaml", folder / "prefect.yaml")
-        commands.apply(connected, files, Offline(), prune=True)
-        yield connected
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackedServer]:
+    with packed_server(tmp_path_factory.mktemp("packed")) as running:
+        yield running
 
 
-def run(client: SyncPrefectClient, *states: State[Any], **more: Any) -> UUID:  # noqa: ANN401
-    """Return a flow run that went through `states`."""
-    created = client.create_flow_run(watched, state=states[0], **more)
-    for state in states[1:]:
-        client.set_flow_run_state(created.id, state, force=True)
-    return created.id
+def assert_silent(server: PackedServer, subject: str, *runs: Run) -> None:
+    """Fail if a message with this subject came for one of the runs."""
+    for run in runs:
+        assert server.receiver.about(f"{run.name}{subject}") == []
 
 
-def emit(client: SyncPrefectClient, event: str, resource: dict[str, str], *related: UUID) -> None:
-    """Send an event, about a deployment where one is given, as Prefect's own processes do."""
-    client.request(
-        "POST",
-        "/events",
-        json=[
-            {
-                "id": str(uuid.uuid4()),
-                "occurred": datetime.now(UTC).isoformat(),
-                "event": event,
-                "resource": resource,
-                "related": [
-                    {
-                        "prefect.resource.id": f"prefect.deployment.{each}",
-                        "prefect.resource.role": "deployment",
-                    }
-                    for each in related
-                ],
-            }
-        ],
+def test_a_killed_process_is_a_crashed_run_and_its_neighbours_stay_as_they_are(
+    server: PackedServer,
+) -> None:
+    """Real processes, and what the engine sends at moments that no test can choose."""
+    quick = server.run_of(server.deployment("quick"))
+    suspended = server.run_of(server.deployment("suspended"))
+    retried = server.run_of(server.deployment("retried"))
+    with server.process(quick), server.process(suspended), server.process(retried):
+        server.await_state(quick, "Completed")
+        server.await_state(suspended, "Suspended")
+        server.await_state(retried, "AwaitingRetry")
+    for run in (quick, suspended, retried):
+        server.heartbeat(run)  # as one does that its own state has overtaken
+
+    subflow = server.run_without_deployment(Running())
+    server.heartbeat(subflow)
+    completed, paused, rescheduled, beating = (server.new_run(Pending(), Running()) for _ in "1234")
+    for run in (completed, paused, rescheduled, beating):
+        server.heartbeat(run)
+    server.take(completed, Completed())
+    server.take(paused, Paused(timeout_seconds=3600))
+    server.take(rescheduled, AwaitingRetry(scheduled_time=DateTime.now(UTC) + _HOUR))
+    for seconds in range(BOUND // 2, 2 * int(WITHIN), BOUND // 2):
+        server.heartbeat(beating, after=timedelta(seconds=seconds))
+
+    killed = server.run_of(server.deployment("endless"))
+    with server.process(killed) as process:
+        heartbeat = "prefect.flow-run.heartbeat"
+        assert not poll(lambda: heartbeat not in server.events(killed), WITHIN)
+        process.send_signal(signal.SIGKILL)
+        assert server.receiver.wait_for(f"{killed.name} crashed") == Told(
+            f"[critical] {killed.name} crashed",
+            f"The run {killed.name} of endless/daily crashed: No heartbeat for {BOUND} s: its "
+            "process died without a word, or nothing of it reached the API.\n" + killed.objects,
+        )
+
+    assert server.state(killed) == "Crashed"
+    alive = {
+        quick: "Completed",
+        suspended: "Suspended",
+        retried: "AwaitingRetry",
+        subflow: "Running",
+        completed: "Completed",
+        paused: "Paused",
+        rescheduled: "AwaitingRetry",
+        beating: "Running",
+    }
+    assert {run: server.state(run) for run in alive} == alive
+    assert_silent(server, " crashed", *alive)
+
+
+def test_a_run_that_does_not_start_gives_its_place_to_the_next(server: PackedServer) -> None:
+    """A pod of it that comes after all does nothing.
+
+    A run on its way, one that is given back and one without a deployment are left alone.
+    """
+    started = server.new_run(Pending(), Submitting(), InfrastructurePending(), Running())
+    given_back = server.new_run(Pending(), Scheduled(scheduled_time=DateTime.now(UTC) + _HOUR))
+    called = server.run_without_deployment(Pending())
+    limited = server.deployment("limited", concurrency_limit=1)
+    stuck, waiting = server.run_of(limited), server.run_of(limited)
+    server.take(stuck, Pending(), Submitting(), InfrastructurePending())
+    server.take(waiting, Pending())
+    assert server.state(waiting) == "AwaitingConcurrencySlot"
+
+    assert server.receiver.wait_for(f"{stuck.name} does") == Told(
+        f"[critical] {stuck.name} does not start",
+        f"The run {stuck.name} of limited/daily has been InfrastructurePending for {BOUND} s and "
+        "is cancelled, so that its place is free.\n" + stuck.objects,
     )
 
-
-def beat(client: SyncPrefectClient, *runs: UUID) -> None:
-    """Send a heartbeat of each run."""
-    for each in runs:
-        resource = {"prefect.resource.id": f"prefect.flow-run.{each}"}
-        emit(client, "prefect.flow-run.heartbeat", resource)
-
-
-def state_of(client: SyncPrefectClient, flow_run: UUID) -> str:
-    """Return the name of a run's state."""
-    return str(client.read_flow_run(flow_run).state_name)
+    server.await_state(stuck, "Cancelled")  # by Prefect, when no worker did it
+    server.take(waiting, Pending())
+    assert server.state(waiting) == "Pending"
+    with server.process(stuck, "prefect", "flow-run", "execute") as pod:  # the worker's default
+        assert pod.wait(WITHIN) == 0
+    assert server.state(stuck) == "Cancelled"
+    alive = {started: "Running", given_back: "Scheduled", called: "Pending"}
+    assert {run: server.state(run) for run in alive} == alive
+    assert_silent(server, " does not start", *alive)
 
 
-def fired(client: SyncPrefectClient, member: str) -> list[str]:
-    """Return what each firing of an automation was about: the resources that it names."""
-    answer = client.request(
-        "POST",
-        "/events/filter",
-        json={"filter": {"event": {"name": ["prefect.automation.triggered"]}}, "limit": 50},
-    ).json()
-    return [
-        str(event)
-        for event in answer["events"]
-        if event["resource"]["prefect.resource.name"] == name(member)
-    ]
-
-
-def await_firing(client: SyncPrefectClient, member: str, times: int = 1) -> None:
-    """Wait until an automation has fired so often."""
-    missing = poll(lambda: len(fired(client, member)) < times, _WITHIN, every=0.5)
-    assert not missing, f"{name(member)} did not fire {times} times in {_WITHIN} s"
-
-
-def await_state(client: SyncPrefectClient, flow_run: UUID, wanted: str) -> None:
-    """Wait until a run has a state."""
-    missing = poll(lambda: state_of(client, flow_run) != wanted, _WITHIN, every=0.5)
-    assert not missing, f"the run did not become {wanted} in {_WITHIN} s"
-
-
-def test_the_whole_pack_is_on_the_server(client: SyncPrefectClient) -> None:
-    names = {each["name"] for each in pages(client, "/automations/filter")}
-
-    assert names == {name(member) for member in PACK}
-
-
-def test_a_run_whose_heartbeat_stopped_is_crashed_and_no_other(client: SyncPrefectClient) -> None:
-    dead = run(client, Running())
-    finished, failed = run(client, Running()), run(client, Running())
-    paused, suspended = run(client, Running()), run(client, Running())
-    retried, child = run(client, Running()), run(client, Running())
-    short = run(client, Running(), Completed())
-    beat(client, dead, finished, failed, paused, suspended, retried, child)
-    states: list[tuple[UUID, State[Any]]] = [
-        (finished, Completed()),
-        (failed, Failed()),
-        (paused, Paused()),
-        (suspended, Suspended()),
-        (retried, AwaitingRetry()),
-        (child, Completed(name="Called")),
-    ]
-    for each, state in states:
-        client.set_flow_run_state(each, state, force=True)
-    beat(client, short)  # after its end, as the heartbeat of a run of less than a second arrives
-    last = run(client, Running())
-    beat(client, last)
-
-    await_state(client, last, "Crashed")
-
-    assert state_of(client, dead) == "Crashed"
-    assert "No heartbeat for 10 s" in str(client.read_flow_run(dead).state)
-    neighbours = (finished, failed, paused, suspended, retried, child, short)
-    assert [state_of(client, each) for each in neighbours] == [
-        *("Completed", "Failed", "Paused", "Suspended", "AwaitingRetry", "Called", "Completed")
-    ]
-
-
-def test_a_run_that_stays_pending_is_crashed_and_one_that_starts_or_waits_is_not(
-    client: SyncPrefectClient,
+def test_a_run_that_no_worker_takes_is_told_and_one_that_is_taken_late_is_not(
+    server: PackedServer,
 ) -> None:
-    stuck = run(client, Pending())
-    started = run(client, Pending(), Running())
-    again = run(client, Pending(), AwaitingRetry())
-    refused = run(client, Pending(), Pending(name="PodRefused"))
-    last = run(client, Pending())
+    pool = f"pool-{uuid.uuid4().hex[:8]}"
+    server.client.request("POST", "/work_pools/", json={"name": pool, "type": "process"})
+    deployment = server.deployment("scheduled", work_pool_name=pool)
+    due: State[None] = Scheduled(scheduled_time=DateTime.now(UTC) - timedelta(seconds=60))
+    taken, late = server.run_of(deployment, due), server.run_of(deployment, due)
+    for run in (taken, late):
+        server.await_state(run, "Late")
+    server.take(taken, Pending(), Running())
 
-    await_state(client, last, "Crashed")
+    found = server.client.request("GET", "/flow_runs/{id}", path_params={"id": late.id}).json()
+    expected = DateTime.fromisoformat(found["expected_start_time"])
+    assert server.receiver.wait_for(f"{late.name} is late") == Told(
+        f"[warning] {late.name} is late",
+        f"The run {late.name} of scheduled/daily was due at {expected} and no worker has taken it: "
+        f"its work pool {pool} is paused, full or without a worker.\n{_WORKERS}\n"
+        f"{UI}/runs/flow-run/{late.id}",
+    )
+    assert_silent(server, " is late", taken)
 
-    assert state_of(client, stuck) == "Crashed"
-    assert [state_of(client, each) for each in (started, again, refused)] == [
-        *("Running", "AwaitingRetry", "PodRefused")
-    ]
+
+def test_a_crash_is_told_and_another_end_is_not(server: PackedServer) -> None:
+    failed, cancelled, own = (server.new_run(Pending(), Running()) for _ in "123")
+    called = server.run_without_deployment(Running(), Crashed(message="on a laptop"))
+    server.take(failed, Failed(message="of itself"))
+    server.take(cancelled, Cancelled())
+    server.take(own, Crashed(message="Kubernetes job was deleted"))
+
+    assert server.receiver.wait_for(f"{own.name} crashed") == Told(
+        f"[critical] {own.name} crashed",
+        f"The run {own.name} of {own.whose} crashed: Kubernetes job was deleted\n{own.objects}",
+    )
+    assert_silent(server, " crashed", failed, cancelled, called)
 
 
-def test_a_late_run_is_told_unless_a_worker_takes_it(client: SyncPrefectClient) -> None:
-    taken = run(client, Late(), Pending())
-    late = run(client, Late())
+def pod(phase: str, *, waiting: str = "", terminated: str = "", unscheduled: str = "") -> Status:
+    """Return the status of a pod, as Kubernetes gives it."""
+    status: Status = {"phase": phase}
+    if waiting:
+        state: dict[str, Any] = {"waiting": {"reason": waiting, "message": "of the test"}}
+        status["containerStatuses"] = [{"name": "prefect-job", "restartCount": 0, "state": state}]
+    if terminated:
+        finished = {"reason": terminated, "finishedAt": datetime.now(UTC).isoformat()}
+        state = {"terminated": finished}
+        status["containerStatuses"] = [{"name": "prefect-job", "restartCount": 0, "state": state}]
+    if unscheduled:
+        condition = {"type": "PodScheduled", "reason": "Unschedulable", "message": unscheduled}
+        status["conditions"] = [condition]
+    return status
 
-    await_firing(client, "late")
 
-    (firing,) = fired(client, "late")
-    assert str(late) in firing
-    assert str(taken) not in firing
+def observe(server: PackedServer, run: Run, *statuses: Status) -> str:
+    """Have the worker's observer see a pod of the run with these statuses; return its name."""
+    name = f"{run.name}-{uuid.uuid4().hex[:5]}"
+    found = server.client.request("GET", "/flow_runs/{id}", path_params={"id": run.id}).json()
+    flow, _, deployment = run.whose.partition("/")
+    labels = {  # as prefect.workers.base gives them
+        "prefect.io/flow-run-id": run.id,
+        "prefect.io/flow-run-name": run.name,
+        "prefect.io/flow-id": found["flow_id"],
+        "prefect.io/flow-name": flow,
+        "prefect.io/deployment-id": found["deployment_id"],
+        "prefect.io/deployment-name": deployment,
+    }
+    created = {"metadata": {"creationTimestamp": datetime.now(UTC).isoformat()}}
+    uid = str(uuid.uuid4())
+
+    async def replicate() -> None:
+        async with get_client() as observer.orchestration_client, get_events_client() as events:
+            observer.events_client = events
+            for status in statuses:
+                await observer._replicate_pod_event(
+                    event={"type": "MODIFIED", "object": created},
+                    uid=uid,
+                    name=name,
+                    namespace="flows-default",
+                    labels=labels,
+                    status=status,
+                    logger=logging.getLogger("observer"),
+                )
+
+    asyncio.run(replicate())
+    return name
 
 
 @pytest.mark.parametrize(
-    ("member", "diagnosis"),
+    ("status", "severity", "subject", "sentence"),
     [
-        ("image-pull", DiagnosisCategory.IMAGE_PULL_ERROR),
-        ("out-of-memory", DiagnosisCategory.OOM_KILLED),
-        ("unschedulable", DiagnosisCategory.UNSCHEDULABLE_INSUFFICIENT_RESOURCES),
+        (
+            pod("Pending", waiting="ErrImagePull"),
+            "critical",
+            "no image",
+            "cannot pull its image (ImagePullError)",
+        ),
+        (
+            pod("Failed", terminated="OOMKilled"),
+            "critical",
+            "out of memory",
+            "was killed, because it took more memory than its limit (OOMKilled)",
+        ),
+        (
+            pod("Pending", unscheduled="0/1 nodes are available: 1 Insufficient cpu."),
+            "warning",
+            "no node has room",
+            "waits, because no node has room for it (Unschedulable.InsufficientResources)",
+        ),
     ],
+    ids=["image-pull", "out-of-memory", "unschedulable"],
 )
-def test_a_diagnosis_of_a_pod_is_told_once_a_deployment_and_no_other_one_is(
-    client: SyncPrefectClient, member: str, diagnosis: DiagnosisCategory
+def test_a_pod_with_a_diagnosis_is_told_once_for_its_deployment(
+    server: PackedServer, status: Status, severity: str, subject: str, sentence: str
 ) -> None:
-    """The labels are those that Prefect's observer of Kubernetes gives."""
-    deployment, another = uuid.uuid4(), uuid.uuid4()
-    before = {each: len(fired(client, each)) for each in PACK}
+    healthy = server.new_run(Pending())
+    observe(server, healthy, pod("Pending"), pod("Running"), pod("Succeeded"))
+    broken = server.new_run(Pending())
+    observe(server, broken, pod("Failed", terminated="Error"))
+    first, other = server.new_run(Pending()), server.new_run(Pending())
 
-    def pod(diagnosed: DiagnosisCategory | None, of: UUID) -> None:
-        resource = {"prefect.resource.id": f"prefect.kubernetes.pod.{uuid.uuid4()}"}
-        if diagnosed:
-            resource["kubernetes.diagnosis"] = diagnosed.value
-        emit(client, "prefect.kubernetes.pod.pending", resource, of)
+    name = observe(server, first, pod("Pending"), status)
+    assert server.receiver.wait_for(f"{first.name}: {subject}") == Told(
+        f"[{severity}] {first.name}: {subject}",
+        f"A pod of the run {first.name} of {first.whose} {sentence}; its log says more.\n"
+        f"kubectl --namespace flows-default describe pod {name}\n"
+        f"{UI}/runs/flow-run/{first.id}",
+    )
 
-    pod(None, deployment)
-    pod(diagnosis, deployment)
-    pod(diagnosis, deployment)
-    pod(diagnosis, another)
-
-    await_firing(client, member, before[member] + 2)
-
-    assert len(fired(client, member)) == before[member] + 2
-    unmoved = {"image-pull", "out-of-memory", "unschedulable"} - {member}
-    assert {each: len(fired(client, each)) for each in unmoved} == {
-        each: before[each] for each in unmoved
-    }
-
-
-def test_a_deployment_that_fails_again_and_again_is_told_and_another_is_not(
-    client: SyncPrefectClient,
-) -> None:
-    flow_id = client.create_flow(watched)
-    often, once = (client.create_deployment(flow_id, each) for each in ("often", "once"))
-    for deployment in (once, often, often):
-        created = client.create_flow_run_from_deployment(deployment)
-        client.set_flow_run_state(created.id, Failed(), force=True)
-
-    await_firing(client, "repeated-failure")
-
-    (firing,) = fired(client, "repeated-failure")
-    assert str(often) in firing
-    assert str(once) not in firing
+    found = server.client.request("GET", "/flow_runs/{id}", path_params={"id": first.id}).json()
+    same = server.run_of(found["deployment_id"], Pending())
+    observe(server, same, status)
+    observe(server, other, status)
+    server.receiver.wait_for(f"{other.name}: {subject}")
+    assert_silent(server, f": {subject}", healthy, broken, same)
+    assert len(server.receiver.about(f"{first.name}: {subject}")) == 1
 
 
-def test_a_pool_without_a_worker_is_told_and_one_that_is_ready_again_is_not(
-    client: SyncPrefectClient,
-) -> None:
-    ready, waiting = (f"prefect.work-pool.{uuid.uuid4()}" for _ in range(2))
-    for pool in (ready, waiting):
-        emit(client, "prefect.work-pool.not-ready", {"prefect.resource.id": pool})
-    emit(client, "prefect.work-pool.ready", {"prefect.resource.id": ready})
+def test_only_the_deployment_that_keeps_failing_is_told(server: PackedServer) -> None:
+    """A run that exceeded its time failed, too; one that succeeds does not count."""
+    often = server.deployment("often")
+    seldom = server.deployment("seldom")
+    timed_out = State(type=StateType.FAILED, name="TimedOut", message="too slow")
+    rare = [server.run_of(seldom, Pending()) for _ in range(3)]
+    rarely: list[State[None]] = [Failed(), Completed(), Failed()]
+    for run, end in zip(rare, rarely, strict=True):
+        server.take(run, Running(), end)
+    runs = [server.run_of(often, Pending()) for _ in range(3)]
+    ends: list[State[None]] = [Failed(message="no"), Crashed(message="gone"), timed_out]
+    for run, end in zip(runs, ends, strict=True):
+        server.take(run, Running(), end)
 
-    await_firing(client, "work-pool-not-ready")
-
-    (firing,) = fired(client, "work-pool-not-ready")
-    assert waiting in firing
-    assert ready not in firing
-
-
-def test_a_failed_delivery_is_told_but_not_that_of_this_alert(client: SyncPrefectClient) -> None:
-    def failed(automation: str) -> None:
-        block = f"prefect.block-document.{uuid.uuid4()}"
-        client.request(
-            "POST",
-            "/events",
-            json=[
-                {
-                    "id": str(uuid.uuid4()),
-                    "occurred": datetime.now(UTC).isoformat(),
-                    "event": "prefect.automation.action.failed",
-                    "resource": {
-                        "prefect.resource.id": f"prefect.automation.{uuid.uuid4()}",
-                        "prefect.resource.name": automation,
-                    },
-                    "related": [{"prefect.resource.id": block, "prefect.resource.role": "block"}],
-                    "payload": {"reason": automation},
-                }
-            ],
+    # The events of several runs have no order.
+    assert server.receiver.wait_for("keeps failing") in [
+        Told(
+            "[critical] often/daily keeps failing",
+            "3 runs of often/daily failed within 3600 s, the last is "
+            f"{run.name}: {end.message}\n{run.objects}",
         )
+        for run, end in zip(runs, ends, strict=True)
+    ]
+    assert server.receiver.about("seldom/daily keeps failing") == []
 
-    failed(name("delivery-failed"))
-    failed(name("crashed"))
 
-    await_firing(client, "delivery-failed")
+def test_a_pool_without_a_worker_or_paused_is_told_and_one_that_comes_back_is_not(
+    server: PackedServer,
+) -> None:
+    prefix = f"pool-{uuid.uuid4().hex[:8]}"
+    names = [f"{prefix}-{what}" for what in ("served", "resumed", "paused", "empty")]
+    served, resumed, paused, empty = names
+    for name in names:
+        pool = {"name": name, "type": "kubernetes"}
+        server.client.request("POST", "/work_pools/", json=pool)
+    for name in (served, resumed, paused):
+        server.client.request(
+            "POST",
+            "/work_pools/{work_pool_name}/workers/heartbeat",
+            path_params={"work_pool_name": name},
+            json={"name": "worker", "heartbeat_interval_seconds": 3600},
+        )
+    for name, is_paused in ((resumed, True), (resumed, False), (paused, True)):
+        body = {"is_paused": is_paused}
+        server.client.request("PATCH", "/work_pools/{name}", path_params={"name": name}, json=body)
 
-    (firing,) = fired(client, "delivery-failed")
-    assert "platform: crashed" in firing
+    for name, what in ((empty, "has had no worker"), (paused, "has been paused")):
+        assert server.receiver.wait_for(f"pool {name} is") == Told(
+            f"[critical] work pool {name} is not ready",
+            f"The work pool {name} {what} for {BOUND} s: its runs wait.\n{_WORKERS}\n"
+            f"{UI}/work-pools/work-pool/{name}",
+        )
+    for name in (served, resumed):
+        assert server.receiver.about(name) == []
+
+
+def test_a_dead_channel_is_told_by_another_once(server: PackedServer) -> None:
+    """Neither its further failures nor those of other actions are told."""
+    subject = "[critical] a notification was not delivered"
+    first = server.new_run(Pending(), Running(), Crashed())
+    server.receiver.wait_for(first.name)
+    told = server.receiver.wait_for(subject)
+    assert told.body.splitlines()[0].startswith("The automation platform: ")
+    assert " could not notify by the block alerts-dead: " in told.body
+
+    late = server.run_of(server.deployment("over"), Completed())
+    server.heartbeat(late)
+    second = server.new_run(Pending(), Running(), Crashed())
+    server.receiver.wait_for(second.name)
+    assert server.receiver.about(subject) == [told]

@@ -1,133 +1,228 @@
-"""The section `alerts` becomes blocks and automations, or is refused with its lines."""
+"""The section alerts: what becomes of it, and what is wrong with it, by line."""
 
+import json
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
-from prefect.server.events.schemas.automations import AutomationCore
+from prefect.server.events.actions import SendNotification
+from prefect.server.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-from prefect_platform.configuration import alerts, automations, blocks
-from prefect_platform.configuration.automation_pack import PACK, name
-from prefect_platform.configuration.resource import Declared
-from prefect_platform.configuration.source import ConfigurationError, Source, read
-from prefect_platform.configuration.surroundings import Offline
+from prefect_platform.configuration import source
+from prefect_platform.configuration.alerts import expand
+from prefect_platform.configuration.automation_pack import PACK
+from prefect_platform.configuration.source import ConfigurationError, Source
+from prefect_platform.configuration.surroundings import Mounted, Offline
 
+_NAMES = [
+    *("platform: zombie", "platform: zombie crashes", "platform: stuck-pending"),
+    *("platform: crashed", "platform: late", "platform: image-pull", "platform: out-of-memory"),
+    *("platform: unschedulable", "platform: repeated-failure", "platform: work-pool-not-ready"),
+    "platform: delivery-failed",
+]
 _CHANNELS = """
 alerts:
   channels:
-    ops: {type: slack, url: {secret: {name: alerts, key: slack}}}
-    oncall:
-      type: pagerduty
-      integration_key: {secret: {name: alerts, key: routing}}
-      api_key: {secret: {name: alerts, key: api}}
-    mail:
-      type: email
-      host: mail.example.org
-      sender: prefect@example.org
-      recipients: [ops@example.org]
-    hook: {type: webhook, url: "https://example.org/hook"}
-    chat: {type: teams, url: {secret: {name: alerts, key: teams}}}
+    ops: {type: slack, url: {secret: {name: alerts, key: slack-url}}}
+    hook: {type: webhook, url: "https://example.org"}
+    oncall: {type: pagerduty, integration_key: x, api_key: y}
+    form: {type: webhook, url: "https://example.org", name: own, form_data: {text: "{{subject}}"}}
   severities:
-    critical: [oncall, mail, chat]
-    warning: [ops, hook]
+    critical: [ops, hook]
+    warning: [form, oncall]
 """
 
 
-def expand(tmp_path: Path, text: str) -> Source:
-    """Return what the section becomes."""
-    (tmp_path / "platform.yaml").write_text(text)
-    return alerts.expand(read(tmp_path / "platform.yaml"), "alerts")
+def expanded(tmp_path: Path, text: str) -> Source:
+    path = tmp_path / "platform.yaml"
+    path.write_text(text)
+    return expand(source.read(path), "alerts", Offline())
 
 
-def declared(source: Source) -> dict[str, Declared]:
-    """Return the blocks and automations by name, as the other sections read them."""
-    found = [
-        *blocks.declare(source, "blocks", Offline()),
-        *automations.declare(source, "automations", Offline()),
-    ]
-    return {each.key.name: each for each in found}
+def problems(tmp_path: Path, text: str) -> list[tuple[int, str]]:
+    with pytest.raises(ConfigurationError) as refused:
+        expanded(tmp_path, text)
+    return [(each.at.line, f"{each.cause}; {each.fix}") for each in refused.value.problems]
 
 
-def channels_of(automation: Declared) -> list[str]:
-    """Return the blocks that an automation notifies."""
-    return [str(each["block"]) for each in automation.body["actions"] if "block" in each]
+def acting(automations: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the types of the actions of each automation that does something."""
+    types = {key: [each["type"] for each in made["actions"]] for key, made in automations.items()}
+    return {key: found for key, found in types.items() if found != ["do-nothing"]}
 
 
-def test_every_channel_is_a_block_and_hears_of_its_severity(tmp_path: Path) -> None:
-    found = declared(expand(tmp_path, _CHANNELS))
+@pytest.mark.parametrize("text", ["", "alerts:", "alerts: {}", "variables: {}"])
+def test_without_a_channel_the_whole_pack_is_there_and_those_that_act_do(
+    tmp_path: Path, text: str
+) -> None:
+    made = expanded(tmp_path, text).data
+    assert made["blocks"] == {}
+    assert list(made["automations"]) == _NAMES
+    assert acting(made["automations"]) == {
+        "platform: zombie": ["change-flow-run-state"],
+        "platform: zombie crashes": ["change-flow-run-state"],
+        "platform: stuck-pending": ["change-flow-run-state"],
+    }
+
+
+def test_a_channel_is_a_block_of_its_type_with_its_own_fields(tmp_path: Path) -> None:
+    made = expanded(tmp_path, _CHANNELS)
+    assert made.data["blocks"] == {
+        "slack-webhook/alerts-ops": {"url": {"secret": {"name": "alerts", "key": "slack-url"}}},
+        "custom-webhook/alerts-hook": {
+            "name": "hook",
+            "url": "https://example.org",
+            "json_data": {"subject": "{{subject}}", "body": "{{body}}"},
+        },
+        "pager-duty-webhook/alerts-oncall": {
+            "integration_key": "x",
+            "api_key": "y",
+            "notify_type": "failure",
+        },
+        "custom-webhook/alerts-form": {
+            "name": "own",
+            "url": "https://example.org",
+            "form_data": {"text": "{{subject}}"},
+        },
+    }
+    assert made.at("blocks", "slack-webhook/alerts-ops", "url").line == 4
+    assert made.at("blocks", "custom-webhook/alerts-hook").line == 5
+    # So that a problem is found from the outside in, see Source.problems.
+    assert all(steps[:-1] in made.lines for steps in made.lines)
+    assert made.at("automations", "platform: zombie").line == 2
+
+
+def test_each_severity_has_its_channels_and_a_choice_moves_an_automation(tmp_path: Path) -> None:
+    text = _CHANNELS + "  automations: {late: {severity: critical}, zombie: {enabled: false}}\n"
+    made = expanded(tmp_path, text).data["automations"]
+
+    def heard_by(member: str) -> list[tuple[str, str]]:
+        return [
+            (each["block"], each["subject"].partition(" ")[0])
+            for each in made[f"platform: {member}"]["actions"]
+            if each["type"] == "send-notification"
+        ]
+
     critical = [
-        "pager-duty-webhook/alerts-oncall",
-        "email/alerts-mail",
-        "ms-teams-webhook/alerts-chat",
+        ("slack-webhook/alerts-ops", "[critical]"),
+        ("custom-webhook/alerts-hook", "[critical]"),
     ]
-    warning = ["slack-webhook/alerts-ops", "custom-webhook/alerts-hook"]
-    assert {*critical, *warning} <= found.keys()
-    assert channels_of(found[name("crashed")]) == critical
-    assert channels_of(found[name("late")]) == warning
-    assert found["slack-webhook/alerts-ops"].at.line == 4
+    assert heard_by("crashed") == heard_by("late") == heard_by("stuck-pending") == critical
+    assert heard_by("unschedulable") == [
+        ("custom-webhook/alerts-form", "[warning]"),
+        ("pager-duty-webhook/alerts-oncall", "[warning]"),
+    ]
+    assert [name for name in _NAMES if name not in made] == [
+        "platform: zombie",
+        "platform: zombie crashes",
+    ]
 
 
-def test_without_a_channel_the_pack_is_on_and_tells_nobody(tmp_path: Path) -> None:
-    found = declared(expand(tmp_path, "variables: {}\n"))
-    assert found.keys() == {name(member) for member in PACK}
-    assert all(channels_of(each) == [] for each in found.values())
-    (crash,) = found[name("zombie")].body["actions"]
-    assert crash["state"] == "CRASHED"
+def test_the_pack_is_valid_for_prefect_and_bounds_reach_the_triggers(tmp_path: Path) -> None:
+    text = _CHANNELS + "  automations: {repeated-failure: {within: 60, threshold: 7}}\n"
+    for name, automation in expanded(tmp_path, text).data["automations"].items():
+        actions = [
+            {key: value for key, value in each.items() if key != "block"}
+            | ({"block_document_id": uuid4()} if "block" in each else {})
+            for each in automation["actions"]
+        ]
+        valid = AutomationCore.model_validate({"name": name, **automation, "actions": actions})
+        assert isinstance(valid.trigger, EventTrigger)
+        assert any(isinstance(each, SendNotification) for each in valid.actions) or "zombie" in name
+        if valid.trigger.posture is Posture.Proactive:
+            # Only so Prefect starts the time anew, see automation_pack.
+            assert all(valid.trigger.expects(event) for event in valid.trigger.after)
+        member = PACK.get(name.removeprefix("platform: "))
+        if member and member.within and name != "platform: repeated-failure":
+            assert valid.trigger.within.total_seconds() == member.within
+        if name == "platform: repeated-failure":
+            assert (valid.trigger.within.total_seconds(), valid.trigger.threshold) == (60, 7)
+            assert automation["actions"][0]["body"].startswith("7 runs of ")
 
 
-def test_what_acts_tells_nobody_since_the_crash_has_an_alert(tmp_path: Path) -> None:
-    found = declared(expand(tmp_path, _CHANNELS))
-    for member in ("zombie", "stuck-pending"):
-        assert channels_of(found[name(member)]) == []
-
-
-def test_a_bound_a_severity_and_a_switch_can_be_chosen(tmp_path: Path) -> None:
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path) -> None:
     text = """
+alerts:
+  channels:
+    ops: {type: slack, url: x}
+    deaf: {type: slack, url: x}
+  severities:
+    critical: [ops, opps]
+    warning: [ops, ops]
   automations:
-    zombie: {within: 300}
-    late: {severity: critical}
-    unschedulable: {enabled: false}
-    repeated-failure: {threshold: 5, within: 600}
+    zombi: {enabled: false}
+    crashed: {within: 60}
+    late:
+      threshold: 2
+    zombie:
+      severity: warning
+blocks:
+  slack-webhook/alerts-ops: {url: x}
+automations:
+  "platform: late": {}
 """
-    found = declared(expand(tmp_path, _CHANNELS + text))
-    assert found[name("zombie")].body["trigger"]["within"] == 300
-    assert "for 300 s" in found[name("zombie")].body["actions"][0]["message"]
-    assert "email/alerts-mail" in channels_of(found[name("late")])
-    assert name("unschedulable") not in found
-    trigger = found[name("repeated-failure")].body["trigger"]
-    assert (trigger["threshold"], trigger["within"]) == (5, 600)
-
-
-@pytest.mark.parametrize("member", PACK)
-def test_every_message_is_a_template_that_prefect_takes(tmp_path: Path, member: str) -> None:
-    raw = expand(tmp_path, _CHANNELS).data["automations"][name(member)]
-    block = "00000000-0000-0000-0000-000000000000"
-    for action in raw["actions"]:
-        if "block" in action:
-            action["block_document_id"] = block
-    core = AutomationCore.model_validate({"name": member, **raw})
-    assert len(core.actions) == len(raw["actions"])
+    assert problems(tmp_path, text) == [
+        (
+            5,
+            "no severity names the channel deaf: it would hear of nothing; "
+            "name it in severities, or remove it",
+        ),
+        (7, "there is no channel opps; the channels are: ops, deaf"),
+        (8, "warning names the channel ops twice: it would hear all twice; remove one"),
+        (10, f"the pack has no automation zombi; it has: {', '.join(PACK)}"),
+        (11, "crashed has no bound within; remove it"),
+        (13, "late has no bound threshold; remove it"),
+        (
+            15,
+            "zombie tells nobody: the run that it crashes has an alert of its own; "
+            "give the severity to crashed",
+        ),
+        (17, "slack-webhook/alerts-ops is made for the section alerts; choose another name"),
+        (19, "platform: late is made for the section alerts; choose another name"),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "cause"),
+    ("alerts", "cause"),
     [
-        ("alerts:\n  severities: {critical: [ops]}\n", 2, "there is no channel ops"),
-        (
-            "alerts:\n  channels:\n    a: {type: webhook, url: x}\n",
-            3,
-            "no severity names the channel a",
-        ),
-        ("alerts:\n  automations:\n    zombies: {}\n", 3, "no automation zombies"),
-        ("alerts:\n  automations:\n    crashed: {within: 60}\n", 3, "crashed has no within"),
-        ("alerts:\n  automations:\n    late: {within: 5}\n", 3, "within: Input should be"),
-        ("alerts:\n  channel: {}\n", 2, "there is no key channel"),
+        ("{channel: {}}", "there is no key channel here"),
+        ("{channels: {ops: {type: telegram}}}", "type: Input should be 'slack', 'teams'"),
+        ("{channels: {ops: {}}}", "the key type is missing"),
+        ("{severities: {fatal: []}}", "fatal: Input should be 'critical' or 'warning'"),
+        ("{automations: {late: {within: 9}}}", "greater than or equal to 10"),
+        ("{automations: {late: {withing: 60}}}", "there is no key withing here"),
+        ("[crashed]", "alerts: Input should be"),
     ],
 )
-def test_a_mistake_is_refused_with_its_line(
-    tmp_path: Path, text: str, line: int, cause: str
+def test_what_is_not_of_the_shape_is_refused(tmp_path: Path, alerts: str, cause: str) -> None:
+    ((line, problem),) = problems(tmp_path, f"alerts: {alerts}\n")
+    assert line == 1
+    assert cause in problem
+
+
+@pytest.mark.parametrize(
+    ("zombie", "refused"),
+    [("", [4]), ("{within: 539}", [6]), ("{within: 540}", []), ("{enabled: false}", [])],
+)
+def test_a_zombie_waits_for_three_heartbeats_of_each_pool(
+    tmp_path: Path, zombie: str, refused: list[int]
 ) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        expand(tmp_path, text)
-    assert [(each.at.line, cause in each.cause) for each in refused.value.problems] == [
-        (line, True)
-    ]
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    for pool, frequency in (("often", "30"), ("seldom", "180")):
+        environment = {"default": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": frequency}}
+        template = {"variables": {"properties": {"env": environment}}}
+        (templates / f"{pool}.json").write_text(json.dumps(template))
+    text = "work_pools: {often: {}, seldom: {}, of-others: {}}\n\n\nalerts:\n"
+    text += f"  automations:\n    zombie: {zombie}\n" if zombie else "  {}\n"
+    path = tmp_path / "platform.yaml"
+    path.write_text(text)
+    found = []
+    try:
+        expand(source.read(path), "alerts", Mounted(tmp_path / "secrets", templates))
+    except ConfigurationError as error:
+        found = error.problems
+    assert [each.at.line for each in found] == refused
+    assert all("the pool seldom send one each 180 s" in each.cause for each in found)
+    assert all("set zombie.within to 540 or more" in each.fix for each in found)

@@ -7,7 +7,7 @@ Takes (dict "root" $ "pool" POOL); `jobs.template` is not in it yet.
 {{- define "prefect-worker.baseJobTemplate" -}}
 {{- $jobs := .pool.jobs -}}
 {{- $labels := merge (dict "app.kubernetes.io/component" "flow-run") $jobs.labels -}}
-{{- $plain := dict "DO_NOT_TRACK" "1" "PREFECT_FLOWS_HEARTBEAT_FREQUENCY" ($jobs.heartbeatSeconds | int64 | toString) -}}
+{{- $plain := dict "DO_NOT_TRACK" "1" "PREFECT_FLOWS_HEARTBEAT_FREQUENCY" (toString (int64 $jobs.heartbeatSeconds)) -}}
 {{- if eq $jobs.logFormat "json" -}}
 {{- $_ := set $plain "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER" "json" -}}
 {{- end -}}
