@@ -175,7 +175,9 @@ def logs(
         reports.print_logs(f"http://127.0.0.1:{port}/api", auth_string, run)
 
 
-Environment = Annotated[str, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments")]
+Environment = Annotated[
+    str | None, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments")
+]
 PlatformFile = Annotated[
     Path | None, typer.Option("--file", help="another platform.yaml than the environment's")
 ]
@@ -185,18 +187,19 @@ Prune = Annotated[bool, typer.Option("--prune", help="delete what is declared no
 
 @app.command()
 def validate(
-    environment: Environment = "local",
+    context: typer.Context,
+    environment: Environment = None,
     file: PlatformFile = None,
     deployments: Deployments = REPOSITORY / "prefect.yaml",
 ) -> None:
     """Check platform.yaml and prefect.yaml by themselves, without a server."""
-    commands.validate(_files(environment, file, deployments))
+    commands.validate(_files(context.obj, environment, file, deployments))
 
 
 @app.command()
 def plan(
     context: typer.Context,
-    environment: Environment = "local",
+    environment: Environment = None,
     file: PlatformFile = None,
     deployments: Deployments = REPOSITORY / "prefect.yaml",
     *,
@@ -204,7 +207,7 @@ def plan(
 ) -> None:
     """Show what apply would change on the server; exit 2 when it would change something."""
     with _server(context.obj) as (client, surroundings):
-        files = _files(environment, file, deployments)
+        files = _files(context.obj, environment, file, deployments)
         differs = commands.plan(client, files, surroundings, prune=prune)
     if differs:
         raise typer.Exit(_DIFFERS)
@@ -213,7 +216,7 @@ def plan(
 @app.command()
 def apply(
     context: typer.Context,
-    environment: Environment = "local",
+    environment: Environment = None,
     file: PlatformFile = None,
     deployments: Deployments = REPOSITORY / "prefect.yaml",
     *,
@@ -221,7 +224,7 @@ def apply(
 ) -> None:
     """Make the server as platform.yaml and prefect.yaml say; again, it changes nothing."""
     with _server(context.obj) as (client, surroundings):
-        files = _files(environment, file, deployments)
+        files = _files(context.obj, environment, file, deployments)
         commands.apply(client, files, surroundings, prune=prune)
 
 
@@ -232,8 +235,17 @@ def export(context: typer.Context) -> None:
         commands.export(client, surroundings)
 
 
-def _files(environment: str, file: Path | None, deployments: Path) -> Files:
-    folder = REPOSITORY / "k8s" / "environments" / environment
+def _files(
+    chosen: _Options, environment: str | None, file: Path | None, deployments: Path
+) -> Files:
+    """Return the files of an environment: `local` for a kind cluster, and for no other unsaid."""
+    if environment is None and chosen.cluster != "kind":
+        raise PlatformError(
+            f"CLUSTER={chosen.cluster} needs --environment: the files of another one would change "
+            "or delete what that cluster has",
+            next_step="prefect-platform plan --environment production",
+        )
+    folder = REPOSITORY / "k8s" / "environments" / (environment or "local")
     return Files(file or folder / "platform.yaml", deployments, folder / "retention.yaml")
 
 

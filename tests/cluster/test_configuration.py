@@ -49,10 +49,11 @@ def test_a_plan_after_the_deploy_is_empty_and_shows_what_somebody_changed(
     empty = command("plan", "--prune")
     assert (empty.returncode, "Nothing to change" in empty.stdout) == (0, True), empty.stderr
 
-    prefect.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=7))
-    changed = command("plan", "--prune")
-    with job_of(platform, _WORKERS, "prefect-worker-configuration") as log:
-        assert f"update work pool {POOL}" in log
+    with _suspended(platform, "prefect-worker-configuration"):
+        prefect.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=7))
+        changed = command("plan", "--prune")
+        with job_of(platform, _WORKERS, "prefect-worker-configuration") as log:
+            assert f"update work pool {POOL}" in log
 
     assert changed.returncode == 2, changed.stderr
     assert "concurrency_limit: 7 → 2" in changed.stdout
@@ -72,7 +73,7 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
             return all(state is not None and state.is_running() for state in states)
 
         eventually("both runs run", running)
-        with _without_the_observer(platform):
+        with _suspended(platform, "prefect-worker-reaper"), _without_the_observer(platform):
             here = f"--namespace={JOBS}"
             platform.kubectl(here, "delete", "jobs", f"--selector={_RUN}={lost.id}")
             prefect.delete_flow_run(forgotten.id)
@@ -100,11 +101,20 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
 
 
 @contextmanager
+def _suspended(platform: Platform, cronjob: str) -> Iterator[None]:
+    """Keep a CronJob from doing by itself what the test waits for."""
+    patch = (f"--namespace={_WORKERS}", "patch", "cronjob", cronjob, "--patch")
+    platform.kubectl(*patch, '{"spec": {"suspend": true}}')
+    try:
+        yield
+    finally:
+        platform.kubectl(*patch, '{"spec": {"suspend": false}}')
+
+
+@contextmanager
 def _without_the_observer(platform: Platform) -> Iterator[None]:
-    """Stop the worker, which would see a vanished Job by itself, and the reaper's own schedule."""
-    here = f"--namespace={_WORKERS}"
-    worker, reaper = "deployment/prefect-worker-default", "cronjob/prefect-worker-reaper"
-    platform.kubectl(here, "patch", reaper, "--patch", '{"spec": {"suspend": true}}')
+    """Stop the worker, which would see a vanished Job by itself."""
+    here, worker = f"--namespace={_WORKERS}", "deployment/prefect-worker-default"
     platform.kubectl(here, "scale", worker, "--replicas=0")
     try:
         eventually(
@@ -118,9 +128,9 @@ def _without_the_observer(platform: Platform) -> Iterator[None]:
         yield
     finally:
         platform.kubectl(here, "scale", worker, "--replicas=1")
-        platform.kubectl(here, "patch", reaper, "--patch", '{"spec": {"suspend": false}}')
 
 
 def test_the_sweep_runs_in_its_pod_and_says_what_it_deleted(platform: Platform) -> None:
     with job_of(platform, "prefect", "prefect-server-retention") as log:
-        assert json.loads(log.splitlines()[-1])
+        deleted = json.loads(log.splitlines()[-1])["deleted"]
+        assert {"flow_run", "task_run", "log"} <= deleted.keys()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import PrefectException
 
 from prefect_platform.configuration.ledger import Ledger, read_ledger, write_ledger
 from prefect_platform.configuration.lock import Held, exclusive
@@ -18,7 +19,7 @@ from prefect_platform.configuration.resource import (
 )
 from prefect_platform.errors import PlatformError
 
-_ROUNDS = 4  # a priority of a work queue moves others, which the next round puts right
+_ROUNDS = 4
 
 
 def apply(
@@ -33,17 +34,20 @@ def apply(
 
     Holds the server's lock. What is to be created is in the ledger before it is, and what is to be
     deleted after it was: a call that ends half way leaves nothing that the next one does not
-    finish or remove. Raises PlatformError that names the resource when the server refuses one.
+    finish or remove. One that had to wait for another apply prunes nothing: its files may be the
+    older ones. Raises PlatformError that names the resource when the server refuses one.
     """
     done = 0
+    # A priority of a work queue moves others, which the next round puts right.
+    rounds = _ROUNDS + sum(each.key.kind is Kind.WORK_QUEUE for each in declared)
     by_kind = {each.kind: each for each in types}
     with exclusive(client) as held:
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             inventory, ledger = read(client, types), read_ledger(client)
-            plan = make_plan(declared, inventory, ledger, prune=prune)
+            plan = make_plan(declared, inventory, ledger, prune=prune and not held.waited)
             if not plan.changes:
                 return done
-            _record(client, ledger, plan)
+            _record(client, ledger, plan, held)
             for change in plan.changes:
                 held.require()
                 _do(client, by_kind, inventory, change, done)
@@ -58,13 +62,14 @@ def apply(
     )
 
 
-def _record(client: SyncPrefectClient, ledger: Ledger, plan: Plan) -> None:
+def _record(client: SyncPrefectClient, ledger: Ledger, plan: Plan, held: Held) -> None:
     new = [
         change.declared
         for change in plan.changes
         if change.declared and not ledger.knows(change.declared)
     ]
     if new:
+        held.confirm()
         ledger.record(new)
         write_ledger(client, ledger)
 
@@ -74,7 +79,7 @@ def _forget(client: SyncPrefectClient, ledger: Ledger, plan: Plan, held: Held) -
         change.key for change in plan.changes if change.action in (Action.DELETE, Action.FORGET)
     ]
     if gone:
-        held.require()
+        held.confirm()
         for key in gone:
             ledger.forget(key)
         write_ledger(client, ledger)
@@ -98,11 +103,15 @@ def _do(
             case Change(Action.DELETE, key, None, Found() as found):
                 of_kind.delete(client, found)
                 inventory.remove(key)
-    except httpx.HTTPStatusError as error:
+    except (httpx.HTTPStatusError, PrefectException) as error:
+        if isinstance(error, httpx.HTTPStatusError):
+            said = f"the server answered {detail(error.response)}"
+        else:
+            said = f"Prefect says {type(error).__name__}"
         at = f" ({change.declared.at})" if change.declared else ""
         raise PlatformError(
-            f"the {change.key}{at} could not be {_PAST[change.action]}: the server answered "
-            f"{detail(error.response)}; {done} steps were done before",
+            f"the {change.key}{at} could not be {_PAST[change.action]}: "
+            f"{said}; {done} steps were done before",
             next_step="correct it, then apply again: it goes on from here",
         ) from error
 

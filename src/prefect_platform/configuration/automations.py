@@ -30,7 +30,7 @@ def declare(
 
     Raises ConfigurationError with everything that is wrong with them.
     """
-    automations = source.data.get(section)
+    automations = (source.data or {}).get(section)
     if automations is None:
         return []
     if not isinstance(automations, dict):

@@ -33,7 +33,7 @@ def declare(source: Source, section: str, surroundings: Surroundings) -> list[De
 
     Raises ConfigurationError with everything that is wrong with them.
     """
-    named = source.data.get(section)
+    named = (source.data or {}).get(section)
     if named is None:
         return []
     if not isinstance(named, Mapping):

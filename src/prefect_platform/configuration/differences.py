@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prefect_platform.configuration.plan import Action, Change, Plan, compared
 from prefect_platform.configuration.resource import Declared, Found
+from prefect_platform.configuration.secret_values import SecretValue
 from prefect_platform.configuration.source import Step
 
 _SIGNS = {
@@ -29,6 +30,8 @@ class Difference:
 
     def __str__(self) -> str:
         name = ".".join(str(step) for step in self.steps)
+        if isinstance(self.before, SecretValue) or isinstance(self.after, SecretValue):
+            return f"{name}: (secret) → (secret)"
         return f"{name}: {_text(self.before)} → {_text(self.after)}"
 
 
@@ -58,7 +61,7 @@ def lines(change: Change) -> Iterator[str]:
         case Change(Action.ADOPT):
             yield f"{headline}: it is as declared; from now on the files own it"
         case Change(Action.FORGET):
-            yield f"{headline}: it is gone from the server too"
+            yield f"{headline}: the files own it no more"
         case _:
             yield headline
 

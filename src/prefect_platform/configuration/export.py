@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,8 +11,7 @@ from ruamel.yaml import YAML
 from prefect_platform.configuration.concurrency_limits import ConcurrencyLimit
 from prefect_platform.configuration.ledger import Ledger, Secrets
 from prefect_platform.configuration.resource import Found, Inventory, Kind
-from prefect_platform.configuration.secret_values import secret_steps
-from prefect_platform.configuration.source import Step
+from prefect_platform.configuration.secret_values import replaced, secret_steps
 from prefect_platform.configuration.surroundings import Surroundings
 from prefect_platform.configuration.variables import Variable
 from prefect_platform.configuration.work_pools import WorkPool, WorkQueue
@@ -78,27 +78,15 @@ def _block(block: Found, known: Secrets) -> Any:  # noqa: ANN401
     """Return the fields of a block, with a reference in the place of each secret."""
     written: Any = block.body
     for secret in known:
-        written = _replaced(written, tuple(secret["at"]), secret["from"])
+        written = replaced(written, tuple(secret["at"]), partial(_instead, secret["from"]))
     for steps in sorted(secret_steps(written), key=str):
-        written = _replaced(written, steps, {"secret": {"name": UNKNOWN, "key": str(steps[-1])}})
+        unknown = {"secret": {"name": UNKNOWN, "key": str(steps[-1])}}
+        written = replaced(written, steps, partial(_instead, unknown))
     return written
 
 
-def _replaced(value: Any, steps: tuple[Step, ...], by: object) -> Any:  # noqa: ANN401
-    """Return `value` with `by` at the end of `steps`, or unchanged where they lead nowhere."""
-    if not steps:
-        return by
-    first, *rest = steps
-    match value:
-        case Mapping() if first in value:
-            return {**value, first: _replaced(value[first], tuple(rest), by)}
-        case list() if isinstance(first, int) and first < len(value):
-            return [
-                _replaced(each, tuple(rest), by) if index == first else each
-                for index, each in enumerate(value)
-            ]
-        case _:
-            return value
+def _instead(reference: object, _value: object) -> object:
+    return reference
 
 
 def _work_pool(pool: Found, inventory: Inventory, surroundings: Surroundings) -> dict[str, Any]:
@@ -110,6 +98,6 @@ def _work_pool(pool: Found, inventory: Inventory, surroundings: Surroundings) ->
         for each in _of(inventory, Kind.WORK_QUEUE)
         if each.key.name.startswith(f"{pool.key.name}/")
     }
-    if queues.keys() != {"default"} or "concurrency_limit" in queues["default"]:
+    if queues.keys() != {"default"} or queues["default"].keys() - {"priority"}:
         written["queues"] = queues
     return written

@@ -42,10 +42,6 @@ class Ledger:
     secrets: dict[Key, Secrets] = field(default_factory=dict)
     document: UUID | None = None
 
-    def owns(self, key: Key) -> bool:
-        """Return whether a file has declared the resource before."""
-        return key in self.secrets
-
     def knows(self, declared: Declared) -> bool:
         """Return whether the resource is recorded just as it is declared."""
         return self.secrets.get(declared.key) == references(declared)

@@ -25,15 +25,30 @@ from prefect_platform.errors import PlatformError
 LOCK = "prefect_platform_lock"
 _RENEW_SECONDS = 10.0
 _STALE_SECONDS = 60.0
-_WAIT_SECONDS = 600.0
+_WAIT_SECONDS = 240.0
 _POLL_SECONDS = 1.0
 
 
 class Held:
-    """The lock while we have it; `lost` is set when somebody took it."""
+    """The lock while we have it; `lost` is set when somebody took it.
 
-    def __init__(self) -> None:
+    `waited`: another apply had it before, so that what this one has read may be older.
+    """
+
+    def __init__(self, client: SyncPrefectClient, lock_id: str, *, waited: bool) -> None:
         self.lost = threading.Event()
+        self.waited = waited
+        self._client, self._id = client, lock_id
+
+    def confirm(self) -> None:
+        """Ask the server whether the lock is ours; raises PlatformError as `require` does."""
+        try:
+            self._client.request("GET", "/variables/{id}", path_params={"id": self._id})
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+            self.lost.set()
+        self.require()
 
     def require(self) -> None:
         """Raise PlatformError when somebody took the lock: two would now change one server."""
@@ -62,8 +77,8 @@ def exclusive(client: SyncPrefectClient, patience: Patience = Patience()) -> Ite
     Raises PlatformError when another live holder keeps it for longer than `patience.wait`.
     """
     holder = f"{socket.gethostname()}/{os.getpid()}"
-    lock_id = _acquire(client, holder, patience)
-    held, done = Held(), threading.Event()
+    lock_id, waited = _acquire(client, holder, patience)
+    held, done = Held(client, lock_id, waited=waited), threading.Event()
 
     def renew() -> None:
         beat = 0
@@ -93,7 +108,7 @@ def exclusive(client: SyncPrefectClient, patience: Patience = Patience()) -> Ite
         delete(client, "/variables/{id}", id=lock_id)
 
 
-def _acquire(client: SyncPrefectClient, holder: str, patience: Patience) -> str:
+def _acquire(client: SyncPrefectClient, holder: str, patience: Patience) -> tuple[str, bool]:
     started = seen_at = time.monotonic()
     seen: dict[str, Any] = {}
     while True:
@@ -101,7 +116,7 @@ def _acquire(client: SyncPrefectClient, holder: str, patience: Patience) -> str:
             created = client.request(
                 "POST", "/variables/", json={"name": LOCK, "value": _value(holder, 0)}
             )
-            return str(created.json()["id"])
+            return str(created.json()["id"]), bool(seen)
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.CONFLICT:
                 raise

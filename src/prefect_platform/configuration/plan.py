@@ -1,6 +1,7 @@
 """What would have to change on a server so that it is as the files say."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -15,8 +16,10 @@ from prefect_platform.configuration.resource import (
     Found,
     Inventory,
     Key,
+    Kind,
     ResourceType,
 )
+from prefect_platform.configuration.secret_values import conceal, replaced
 from prefect_platform.configuration.source import ConfigurationError, Problem
 
 
@@ -29,7 +32,7 @@ class Action(StrEnum):
     """It is as declared; from now on the ledger says so."""
     DELETE = "delete"
     FORGET = "forget"
-    """It is gone from files and server; the ledger drops it."""
+    """It is gone from the files, and nothing of it is left to delete; the ledger drops it."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,11 @@ def make_plan(
     changes = [
         change
         for each in in_order(declared)
-        if (change := _change(each, inventory.get(each.key), ledger))
+        if (change := _change(each, _concealed(each, inventory, ledger), ledger))
     ]
     removals = [
         Change(Action.DELETE, key, found=found)
-        if (found := inventory.get(key))
+        if (found := inventory.get(key)) and not _goes_with_its_pool(key, undeclared)
         else Change(Action.FORGET, key)
         for key in sorted(undeclared, key=place, reverse=True)
     ]
@@ -90,6 +93,21 @@ def compared(declared: Declared, found: Found) -> Mapping[str, Any]:
     return {name: value for name, value in found.body.items() if name in declared.body}
 
 
+def _concealed(declared: Declared, inventory: Inventory, ledger: Ledger) -> Found | None:
+    """Return what the server has, with every value hidden that the file or the last one refers to.
+
+    Prefect itself calls few fields secret: not the URL of a webhook, which has a token in it.
+    """
+    found = inventory.get(declared.key)
+    if found is None:
+        return None
+    body: Any = found.body
+    known = [tuple(each["at"]) for each in ledger.secrets.get(declared.key, [])]
+    for steps in [*declared.secrets, *known]:
+        body = replaced(body, steps, conceal)
+    return dataclasses.replace(found, body=body)
+
+
 def _change(declared: Declared, found: Found | None, ledger: Ledger) -> Change | None:
     if found is None:
         return Change(Action.CREATE, declared.key, declared)
@@ -98,6 +116,14 @@ def _change(declared: Declared, found: Found | None, ledger: Ledger) -> Change |
     if not ledger.knows(declared):
         return Change(Action.ADOPT, declared.key, declared, found)
     return None
+
+
+def _goes_with_its_pool(key: Key, removed: Collection[Key]) -> bool:
+    """Return whether a queue is deleted with its pool, or, as the pool's default, not at all."""
+    pool, _, queue = key.name.partition("/")
+    return key.kind is Kind.WORK_QUEUE and (
+        queue == "default" or Key(Kind.WORK_POOL, pool) in removed
+    )
 
 
 def _refuse_missing(

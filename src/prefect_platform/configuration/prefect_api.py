@@ -88,6 +88,8 @@ def detail(response: httpx.Response) -> str:
         said = response.text
     if isinstance(said, dict):
         said = said.get("exception_detail") or said.get("detail") or said
+    if isinstance(said, list):  # pydantic's errors, which hold what was sent, secrets included
+        said = "; ".join(f"{each.get('loc')}: {each.get('msg')}" for each in said)
     return f"{response.status_code} {str(said)[:500]}"
 
 

@@ -7,7 +7,7 @@ it, and no password has it.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prefect.utilities.names import obfuscate
@@ -64,6 +64,22 @@ def reveal(value: Value) -> Value:
 def secret_steps(body: Value) -> set[Steps]:
     """Return where in a body secret values stand."""
     return {steps for steps, each in _leaves(body, ()) if isinstance(each, SecretValue)}
+
+
+def replaced(value: Value, steps: Steps, by: Callable[[Value], Value]) -> Value:
+    """Return `value` with the part at the end of `steps` changed by `by`, if they lead anywhere."""
+    if not steps:
+        return by(value)
+    first, rest = steps[0], steps[1:]
+    match value:
+        case Mapping() if first in value:
+            return {**value, first: replaced(value[first], rest, by)}
+        case list() if isinstance(first, int) and first < len(value):
+            changed = list(value)
+            changed[first] = replaced(value[first], rest, by)
+            return changed
+        case _:
+            return value
 
 
 def is_reference(value: Value) -> bool:

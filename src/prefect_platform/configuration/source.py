@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from prefect_platform.errors import PlatformError
@@ -122,8 +122,9 @@ def read(path: Path) -> Source:
         raise ConfigurationError(
             [Problem(at, cause.partition(" with value ")[0], _fix(cause))]
         ) from None
-    except ValueError as error:  # a scalar that looks like a number and is none
-        problem = Problem(Location(path, 1), f"a value cannot be read: {error}", "quote it")
+    except (YAMLError, TypeError, ValueError) as error:
+        # A control character, a key that is a list, a scalar that looks like a number and is none.
+        problem = Problem(Location(path, 1), f"it cannot be read: {error}", "quote the value")
         raise ConfigurationError([problem]) from None
     except _Recursive as error:
         raise ConfigurationError(

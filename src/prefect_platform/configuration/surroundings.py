@@ -34,7 +34,7 @@ class Mounted:
     def secret(self, name: str, key: str) -> str | None:
         """Return the value of a mounted Secret."""
         path = self._secrets / name / key
-        return path.read_text() if path.is_file() else None
+        return path.read_bytes().decode() if path.is_file() else None
 
     def base_job_template(self, pool: str) -> dict[str, Any] | None:
         """Return the template of the mounted ConfigMap."""

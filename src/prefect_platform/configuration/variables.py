@@ -12,7 +12,7 @@ from prefect_platform.configuration.lock import LOCK
 from prefect_platform.configuration.prefect_api import delete, pages
 from prefect_platform.configuration.resource import Body, Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.section import Section, each
-from prefect_platform.configuration.source import Source
+from prefect_platform.configuration.source import ConfigurationError, Problem, Source
 
 
 class Variable(Section):
@@ -30,6 +30,9 @@ def declare(source: Source, section: str) -> list[Declared]:
     def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
         variable = Variable.model_validate(raw)
         VariableCreate(name=name, value=variable.value, tags=variable.tags)
+        if name == LOCK:
+            cause = f"{name} is the lock of `apply` itself"
+            raise ConfigurationError([Problem(source.at(section, name), cause, "rename it")])
         body = variable.model_dump(mode="json")
         return [Declared(Key(Kind.VARIABLE, name), body, source.at(section, name))]
 

@@ -48,7 +48,9 @@ class WorkPool(Section):
     base_job_template: str | dict[str, Any] | None = None
     """A JSON file beside this one, or the template itself. Not given: that of the chart
     prefect-worker, for a pool of type kubernetes."""
-    queues: dict[str, WorkQueue] = Field(default_factory=dict)
+    queues: dict[Annotated[str, Field(pattern=r"^[^/%&<>]+$")], WorkQueue] = Field(
+        default_factory=dict
+    )
     """Further queues by name; `default` is always there."""
 
 
@@ -56,8 +58,9 @@ def declare(source: Source, section: str, surroundings: Surroundings) -> list[De
     """Return the pools that `section` asks for, and their queues; raises ConfigurationError."""
 
     def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
-        pool = WorkPool.model_validate(raw or {})
+        pool = WorkPool.model_validate({} if raw is None else raw)
         body = pool.model_dump(mode="json", exclude={"queues"})
+        _refuse_names(source, section, name, pool)
         template = _template(source, section, name, pool, surroundings)
         WorkPoolCreate(name=name, base_job_template=template)
         body["base_job_template"] = template
@@ -74,6 +77,22 @@ def declare(source: Source, section: str, surroundings: Surroundings) -> list[De
         return [Declared(key, _said(body), source.at(section, name)), *queues]
 
     return each(source, section, one)
+
+
+def _refuse_names(source: Source, section: str, name: str, pool: WorkPool) -> None:
+    """Raise ConfigurationError for what the server takes and then does not do."""
+    if name.lower().startswith("prefect"):
+        cause = f"{name}: Prefect keeps names with `prefect` in front to itself"
+        raise ConfigurationError([Problem(source.at(section, name), cause, "rename the pool")])
+    seen: dict[int, str] = {}
+    for queue_name, queue in pool.queues.items():
+        if queue.priority is None:
+            continue
+        if first := seen.get(queue.priority):
+            cause = f"the queues {first} and {queue_name} have one priority, {queue.priority}"
+            at = source.at(section, name, "queues", queue_name, "priority")
+            raise ConfigurationError([Problem(at, cause, "give each queue its own")])
+        seen[queue.priority] = queue_name
 
 
 def _said(body: dict[str, Any]) -> dict[str, Any]:

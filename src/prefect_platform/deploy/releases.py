@@ -36,6 +36,7 @@ class Release:
 
 def install(kubectl: Kubectl, release: Release) -> bool:
     """Install or upgrade `release`; False when it is installed just so and nothing is missing."""
+    _forget_failed_jobs(kubectl, release)
     status = _status(kubectl, release)
     if status.get("status", "").startswith("pending-"):
         _forget_interrupted(kubectl, release)
@@ -85,6 +86,20 @@ def _is_complete(kubectl: Kubectl, release: Release) -> bool:
     manifest = _helm(kubectl, "get", "manifest", release.name, "--namespace", release.namespace)
     # Helm's own name as manager would count the annotations that it adds as a difference.
     return kubectl.holds(manifest, manager="comparison")
+
+
+def _forget_failed_jobs(kubectl: Kubectl, release: Release) -> None:
+    """Remove Jobs of the release that have failed for good, so that Helm makes them anew.
+
+    Those that a CronJob made are left: the next one is made without us.
+    """
+    here = f"--namespace={release.namespace}"
+    selector = f"--selector=app.kubernetes.io/instance={release.name}"
+    for job in json.loads(kubectl(here, "get", "jobs", selector, "--output=json"))["items"]:
+        conditions = job["status"].get("conditions", [])
+        failed = any(each["type"] == "Failed" and each["status"] == "True" for each in conditions)
+        if failed and not job["metadata"].get("ownerReferences"):
+            kubectl(here, "delete", "job", job["metadata"]["name"])
 
 
 def _forget_interrupted(kubectl: Kubectl, release: Release) -> None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from prefect.blocks.notifications import SlackWebhook
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import SecretStr
 
+from prefect_platform.configuration import apply as apply_module
 from prefect_platform.configuration import commands
 from prefect_platform.configuration.ledger import read_ledger
 from prefect_platform.configuration.lock import LOCK, Patience, exclusive
@@ -36,6 +38,9 @@ work_pools:
       nightly: {priority: 1, concurrency_limit: 1}
       default: {priority: 2}
 blocks:
+  custom-webhook/chat:
+    name: chat
+    url: {secret: {name: alerts, key: slack-url}}
   webhook/hook:
     url: {secret: {name: alerts, key: webhook-url}}
   s3-bucket/results:
@@ -177,7 +182,10 @@ def test_a_rotated_secret_reaches_its_block_and_no_output(
     commands.apply(client, files, around(files), prune=True)
     rotated = f"{_SECRET}-rotated"
     (files.platform.parent / "secrets" / "alerts" / "slack-url").write_text(f"{rotated}\n")
-    assert plan(client, files) == [("update", "block slack-webhook/alerts-ops")]
+    assert plan(client, files) == [
+        ("update", "block custom-webhook/chat"),  # whose URL Prefect does not call secret
+        ("update", "block slack-webhook/alerts-ops"),
+    ]
     assert commands.plan(client, files, around(files), prune=True)
     commands.apply(client, files, around(files), prune=True)
     commands.export(client, around(files))
@@ -289,6 +297,39 @@ def test_what_somebody_paused_stays_paused(
     assert not found["is_paused"]
 
 
+def test_the_default_queue_and_the_queues_of_a_removed_pool_are_no_deletions(
+    client: SyncPrefectClient, write: Callable[[str], Files]
+) -> None:
+    """Prefect refuses to delete a default queue, and deletes the others with their pool."""
+    off = "alerts: {enabled: false}\n"
+    pool = "work_pools: {default: {queues: {default: {concurrency_limit: 3}, nightly: {}}}}\n"
+    files = write(off + pool)
+    commands.apply(client, files, around(files), prune=True)
+    files = write(off + "work_pools: {default: {queues: {nightly: {}}}}\n")
+    assert plan(client, files, prune=True) == [("forget", "work queue default/default")]
+    commands.apply(client, files, around(files), prune=True)
+    files = write(off)
+    commands.apply(client, files, around(files), prune=True)
+    assert plan(client, files, prune=True) == []
+    assert client.read_work_pools() == []
+
+
+def test_what_waited_for_another_apply_prunes_nothing(
+    client: SyncPrefectClient, write: Callable[[str], Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files may be older than those that the other one applied."""
+    monkeypatch.setattr(apply_module, "exclusive", partial(exclusive, patience=Patience(stale=1)))
+    files = write("alerts: {enabled: false}\nvariables: {newer: {value: 1}}\n")
+    commands.apply(client, files, around(files), prune=True)
+    older = write("alerts: {enabled: false}\n")
+    client.request("POST", "/variables/", json={"name": LOCK, "value": '{"holder": "other"}'})
+
+    commands.apply(client, older, around(older), prune=True)
+    assert plan(client, older, prune=True) == [("delete", "variable newer")]
+    commands.apply(client, older, around(older), prune=True)
+    assert plan(client, older, prune=True) == []
+
+
 def test_queues_trade_priorities(client: SyncPrefectClient, write: Callable[[str], Files]) -> None:
     """Prefect moves other queues when one gets a priority; in the end all are as declared."""
     queues = "{a: {priority: %d}, b: {priority: %d}, default: {priority: %d}}"
@@ -365,6 +406,10 @@ def test_the_lock_of_a_dead_holder_is_taken_over_and_of_a_live_one_is_not(
 
 def test_a_holder_that_lost_the_lock_stops(client: SyncPrefectClient) -> None:
     """Somebody took over: the first one may not change anything more."""
+    with exclusive(client, Patience(renew=30)) as held:
+        client.request("DELETE", "/variables/name/{name}", path_params={"name": LOCK})
+        with pytest.raises(PlatformError, match="took over"):
+            held.confirm()
     with exclusive(client, Patience(renew=0.1)) as held:
         client.request("DELETE", "/variables/name/{name}", path_params={"name": LOCK})
         held.lost.wait(10)

@@ -111,7 +111,7 @@ def test_a_difference_names_the_field_and_no_secret() -> None:
     change = Change(Action.UPDATE, declared.key, declared, Found(declared.key, UUID(int=1), before))
     assert list(differences.lines(change)) == [
         "[yellow]~[/] update block x/y",
-        '    url: "(secret)" → "(secret)"',
+        "    url: (secret) → (secret)",
         '    to.1: "b" → "c"',
         '    auth.key: (nothing) → "n"',
     ]
