@@ -75,7 +75,10 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
         eventually("both runs run", running)
         with _suspended(platform, "prefect-worker-reaper"), _without_the_observer(platform):
             here = f"--namespace={JOBS}"
-            platform.kubectl(here, "delete", "jobs", f"--selector={_RUN}={lost.id}")
+            of_lost = f"--selector={_RUN}={lost.id}"
+            # With its node: the process has no time to tell anybody.
+            platform.kubectl(here, "delete", "jobs", of_lost, "--cascade=orphan")
+            platform.kubectl(here, "delete", "pods", of_lost, "--force", "--grace-period=0")
             prefect.delete_flow_run(forgotten.id)
             counts: Counter[str] = Counter()
 

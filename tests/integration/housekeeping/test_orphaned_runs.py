@@ -150,7 +150,7 @@ def test_the_job_of_this_attempt_tells_the_cause_also_before_the_run_has_noticed
 
 
 def test_what_a_run_has_called_ends_after_it_and_with_its_process(reaped: ReapedPool) -> None:
-    outer = reaped.run("Crashed", job="process")
+    outer = reaped.run("Failed", job="process")
     inner = reaped.called_by(outer)
     innermost = reaped.called_by(inner, "Pending")
     reaped.job(outer, "process")
@@ -162,7 +162,7 @@ def test_what_a_run_has_called_ends_after_it_and_with_its_process(reaped: Reaped
     assert reaped.state(inner) == (
         "Crashed",
         f"The run was still Running when the run {name}, in whose process it lived, had ended "
-        "Crashed.",
+        "Failed.",
     )
     assert reaped.state(innermost)[0] == "Crashed"
     assert reaped.reap() == {}
