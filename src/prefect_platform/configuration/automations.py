@@ -2,23 +2,20 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.exceptions import PrefectHTTPStatusError
 from prefect.server.events.schemas.automations import AutomationCore
 
 from prefect_platform.configuration.automation_models import body_of
 from prefect_platform.configuration.automation_reading import Reading
+from prefect_platform.configuration.prefect_api import delete, pages
 from prefect_platform.configuration.references import to_ids
 from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.source import ConfigurationError, Problem, Source
 from prefect_platform.configuration.surroundings import Surroundings
 from prefect_platform.errors import PlatformError
-
-_PAGE = 200  # the most that the API returns at once
 
 
 def declare(
@@ -97,7 +94,7 @@ class Automations:
         made = client.request("POST", "/automations/", json=_payload(declared, inventory)).json()
         for row in list(_rows(client, name=declared.key.name)):
             if row["id"] != made["id"] and _body_of_row(row) == _body_of_row(made):
-                _delete(client, row["id"])
+                delete(client, "/automations/{id}", id=row["id"])
         return UUID(made["id"])
 
     def update(
@@ -113,7 +110,7 @@ class Automations:
 
     def delete(self, client: SyncPrefectClient, found: Found) -> None:
         """Delete the automation, if it is still there."""
-        _delete(client, found.id)
+        delete(client, "/automations/{id}", id=found.id)
 
 
 def _body_of_row(
@@ -129,31 +126,14 @@ def _payload(declared: Declared, inventory: Inventory) -> dict[str, Any]:
 def _rows(client: SyncPrefectClient, name: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield each automation once, newest first, so that one made meanwhile hides no other."""
     seen: set[str] = set()
-    offset = 0
-    while True:
-        page = client.request(
-            "POST",
-            "/automations/filter",
-            json={
-                "sort": "CREATED_DESC",
-                "limit": _PAGE,
-                "offset": offset,
-                "automations": {"name": {"any_": [name]}} if name is not None else None,
-            },
-        ).json()
-        yield from (row for row in page if row["id"] not in seen)
-        seen.update(row["id"] for row in page)
-        offset += len(page)
-        if len(page) < _PAGE:
-            return
-
-
-def _delete(client: SyncPrefectClient, automation: UUID | str) -> None:
-    try:
-        client.request("DELETE", "/automations/{id}", path_params={"id": automation})
-    except PrefectHTTPStatusError as error:
-        if error.response.status_code != HTTPStatus.NOT_FOUND:
-            raise
+    wanted = {
+        "sort": "CREATED_DESC",
+        "automations": {"name": {"any_": [name]}} if name is not None else None,
+    }
+    for row in pages(client, "/automations/filter", wanted):
+        if row["id"] not in seen:
+            yield row
+        seen.add(row["id"])
 
 
 def _belongs_to_deployment(found: Found) -> bool:

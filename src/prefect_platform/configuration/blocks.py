@@ -14,11 +14,11 @@ from uuid import UUID
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import BlockDocumentCreate, BlockDocumentUpdate
-from prefect.exceptions import ObjectNotFound
 
 from prefect_platform.configuration import block_types
 from prefect_platform.configuration.block_reader import BlockReader
 from prefect_platform.configuration.block_types import TYPE, secret_patterns
+from prefect_platform.configuration.prefect_api import delete, pages
 from prefect_platform.configuration.resource import Body, Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.secret_values import Value, reveal
 from prefect_platform.configuration.source import ConfigurationError, Problem, Source
@@ -58,22 +58,10 @@ class Blocks:
 
     def read(self, client: SyncPrefectClient, inventory: Inventory) -> list[Found]:  # noqa: ARG002
         """Return every block that has a name of its own, whether its type is installed or not."""
-        found: list[Found] = []
         types = block_types.installed()
-        while True:
-            # By name alone the order of two pages is not fixed: names repeat between types.
-            page = client.request(
-                "POST",
-                "/block_documents/filter",
-                json={
-                    "include_secrets": True,
-                    "sort": "BLOCK_TYPE_AND_NAME_ASC",
-                    "offset": len(found),
-                },
-            ).json()
-            if not page:
-                return found
-            found += [_found(document, types) for document in page]
+        # By name alone the order of two pages is not fixed: names repeat between types.
+        wanted = {"include_secrets": True, "sort": "BLOCK_TYPE_AND_NAME_ASC"}
+        return [_found(each, types) for each in pages(client, "/block_documents/filter", wanted)]
 
     def create(self, client: SyncPrefectClient, inventory: Inventory, declared: Declared) -> UUID:
         """Save the block under its name."""
@@ -105,8 +93,7 @@ class Blocks:
 
     def delete(self, client: SyncPrefectClient, found: Found) -> None:
         """Delete the block; its type stays."""
-        with suppress(ObjectNotFound):
-            client.delete_block_document(found.id)
+        delete(client, "/block_documents/{id}", id=found.id)
 
 
 def _found(document: Mapping[str, Any], types: Mapping[str, type[Block]]) -> Found:
