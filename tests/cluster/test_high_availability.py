@@ -118,18 +118,18 @@ def test_services_work_again_after_redis_was_away(server: Server) -> None:
 
     def takes_runs() -> bool:
         # kubectl ends its port-forward when the pod resets a connection, so each try has its own.
-        try:
-            with prefect_of(server.kubectl) as client:
+        with prefect_of(server.kubectl) as client:
+            try:
                 deployment = client.read_deployment_by_name(DEPLOYMENT)
                 client.create_flow_run_from_deployment(
                     deployment.id, parameters={"date": "2013-02-03"}
                 )
-        except PrefectHTTPStatusError as error:
-            if error.response.status_code != INTERNAL_SERVER_ERROR:
-                raise
-            return False
-        except httpx.TransportError:
-            return False
+            except PrefectHTTPStatusError as error:
+                if error.response.status_code != INTERNAL_SERVER_ERROR:
+                    raise
+                return False
+            except httpx.TransportError:
+                return False
         return True
 
     eventually("the API takes runs again", takes_runs)

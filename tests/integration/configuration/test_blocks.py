@@ -47,6 +47,13 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "secrets": {"token": Hidden("sesame")},
     },
     "discord-webhook": {"webhook_id": Hidden("123456"), "webhook_token": Hidden("abcdef")},
+    "email": {
+        "host": "smtp.example.org",
+        "username": "alerts",
+        "password": Hidden("sesame"),
+        "sender": "alerts@example.org",
+        "recipients": ["team@example.org"],
+    },
     "k8s-job": {"v1_job": {"kind": "Job", "spec": {"containers": []}}},
     "kubernetes-cluster-config": {"config": {"clusters": []}, "context_name": "c"},
     "kubernetes-credentials": {"cluster_config": {"config": {"a": 1}, "context_name": "c"}},
