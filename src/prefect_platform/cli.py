@@ -21,11 +21,10 @@ from prefect_platform.cluster.kind import KindProvider
 from prefect_platform.cluster.provider import ClusterProvider
 from prefect_platform.configuration import commands
 from prefect_platform.configuration.platform_file import Files
-from prefect_platform.configuration.prefect_api import prefect_api
 from prefect_platform.console import err, out
 from prefect_platform.deploy import platform
+from prefect_platform.deploy.connection import connected, forwarded
 from prefect_platform.deploy.first_run import parse_day
-from prefect_platform.deploy.secrets import read_auth_string
 from prefect_platform.deploy.surroundings import FromCluster
 from prefect_platform.errors import PlatformError
 from prefect_platform.images.build import Image, build
@@ -156,8 +155,8 @@ def ui(
     """Open the way to the user interface; print its address and the place of its password."""
     kubectl: Kubectl = context.obj.kubectl()
     reports.refuse_busy_port(port)
-    with kubectl.port_forward("service/prefect-server", 4200, namespace="prefect", local_port=port):
-        reports.print_ui(kubectl, port)
+    with forwarded(kubectl, port) as url:
+        reports.print_ui(kubectl, url)
         signal.pause()
 
 
@@ -169,10 +168,8 @@ def logs(
     ] = None,
 ) -> None:
     """Show the logs of a flow run, also when its pod is long gone."""
-    kubectl: Kubectl = context.obj.kubectl()
-    auth_string = read_auth_string(kubectl.api())
-    with kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port:
-        reports.print_logs(f"http://127.0.0.1:{port}/api", auth_string, run)
+    with connected(context.obj.kubectl()) as client:
+        reports.print_logs(client, run)
 
 
 Environment = Annotated[
@@ -253,11 +250,7 @@ def _files(
 def _server(chosen: _Options) -> Iterator[tuple[SyncPrefectClient, FromCluster]]:
     """Yield a client of the cluster's server, and where its configuration finds Secrets."""
     kubectl = chosen.kubectl()
-    auth_string = read_auth_string(kubectl.api())
-    with (
-        kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port,
-        prefect_api(f"http://127.0.0.1:{port}/api", auth_string) as client,
-    ):
+    with connected(kubectl) as client:
         yield client, FromCluster(kubectl)
 
 

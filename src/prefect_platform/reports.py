@@ -5,6 +5,7 @@ import shlex
 import socket
 
 from kubernetes import client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterName,
@@ -17,7 +18,6 @@ from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from rich.table import Table
 
 from prefect_platform.cluster.provider import ClusterProvider
-from prefect_platform.configuration.prefect_api import prefect_api
 from prefect_platform.console import out
 from prefect_platform.deploy.platform import NAMESPACES, Outcome
 from prefect_platform.deploy.releases import installed
@@ -100,38 +100,33 @@ def print_status(provider: ClusterProvider) -> None:
     out.print(table)
 
 
-def print_ui(kubectl: Kubectl, port: int) -> None:
+def print_ui(kubectl: Kubectl, url: str) -> None:
     """Print the address of the user interface and where its password is, never the password."""
-    out.print(f"Prefect: http://127.0.0.1:{port} (Ctrl-C closes the way)")
+    out.print(f"Prefect: {url} (Ctrl-C closes the way)")
     out.print("User and password, joined by a colon, are in a Secret:")
     out.print(f"  KUBECONFIG={kubectl.kubeconfig} {_SHOW_LOGIN}", markup=False)
 
 
-def print_logs(url: str, auth_string: str, name: str | None) -> None:
+def print_logs(prefect: SyncPrefectClient, name: str | None) -> None:
     """Print the logs of the newest flow run, or the newest one called `name`."""
     wanted = FlowRunFilter(
         name=FlowRunFilterName(any_=[name]) if name else None,
         start_time=FlowRunFilterStartTime(is_null_=False),
     )
-    with prefect_api(url, auth_string) as prefect:
-        runs = prefect.read_flow_runs(
-            flow_run_filter=wanted, sort=FlowRunSort.START_TIME_DESC, limit=1
+    runs = prefect.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.START_TIME_DESC, limit=1)
+    if not runs:
+        raise PlatformError(
+            f"no flow run called {name} has started" if name else "no flow has run yet",
+            next_step="make ui, to see the flow runs",
         )
-        if not runs:
-            raise PlatformError(
-                f"no flow run called {name} has started" if name else "no flow has run yet",
-                next_step="make ui, to see the flow runs",
-            )
-        run = runs[0]
-        out.print(f"{run.name}: {run.state_name}", markup=False)
-        offset = 0
-        of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
-        while page := prefect.read_logs(
-            of_run, limit=_PAGE, offset=offset, sort=LogSort.TIMESTAMP_ASC
-        ):
-            for line in page:
-                out.print(f"{line.timestamp:%H:%M:%S} {line.message}", markup=False)
-            offset += len(page)
+    run = runs[0]
+    out.print(f"{run.name}: {run.state_name}", markup=False)
+    offset = 0
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+    while page := prefect.read_logs(of_run, limit=_PAGE, offset=offset, sort=LogSort.TIMESTAMP_ASC):
+        for line in page:
+            out.print(f"{line.timestamp:%H:%M:%S} {line.message}", markup=False)
+        offset += len(page)
 
 
 def refuse_busy_port(port: int) -> None:

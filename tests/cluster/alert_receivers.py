@@ -1,8 +1,8 @@
-"""Slack's, PagerDuty's and a mail server's place in the cluster, under their own names.
+"""Slack's, Teams', PagerDuty's and a mail server's place in the cluster, under their own names.
 
-The hosts of Slack and PagerDuty are fixed in Prefect's blocks. So the cluster's DNS leads their
-names to a pod of ours, which has a certificate of an authority that the server's pods trust, and
-writes down what it is sent.
+The hosts of Slack, Teams and PagerDuty are fixed in Prefect's blocks. So the cluster's DNS leads
+their names to a pod of ours, which has a certificate of an authority that the server's pods trust,
+and writes down what it is sent.
 """
 
 import base64
@@ -23,6 +23,8 @@ from tests.integration.server.certificates import Authority
 
 NAMESPACE = "alert-receivers"
 SLACK, PAGERDUTY = "hooks.slack.com", "events.pagerduty.com"
+TEAMS = "prod-1.westeurope.logic.azure.com"
+_FOREIGN = (SLACK, TEAMS, PAGERDUTY)
 MAIL = WEBHOOK = f"receiver.{NAMESPACE}.svc.cluster.local"
 CA_FILE = "/etc/test-authority/ca.crt"
 _RECEIVER = f"receiver.{NAMESPACE}.svc.cluster.local"
@@ -83,7 +85,7 @@ class Receivers:
 def receivers(kubectl: Kubectl, image: str) -> Iterator[Receivers]:
     """Run the receivers with `image`, which has Python, and lead the names to them."""
     authority = Authority("alerts of a test")
-    certificate, key = authority.issue(SLACK, PAGERDUTY, _RECEIVER)
+    certificate, key = authority.issue(*_FOREIGN, _RECEIVER)
     files = {
         "receiver.py": _SCRIPT.encode(),
         "aiosmtpd.zip": _packed("aiosmtpd", "public"),
@@ -126,7 +128,9 @@ def receivers(kubectl: Kubectl, image: str) -> Iterator[Receivers]:
     kubectl.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
     core = kubernetes_client.CoreV1Api(kubectl.api())
     corefile = core.read_namespaced_config_map("coredns", "kube-system").data["Corefile"]
-    rewrites = "".join(f"    rewrite name {name} {_RECEIVER}\n" for name in (SLACK, PAGERDUTY))
+    rewrites = "".join(
+        f"    rewrite name {name} {_RECEIVER}\n" for name in (SLACK, TEAMS, PAGERDUTY)
+    )
     try:
         kubectl(f"--namespace={NAMESPACE}", "wait", "pod/receiver", "--for=condition=Ready")
         _resolve(kubectl, core, corefile.replace(".:53 {\n", f".:53 {{\n{rewrites}"))

@@ -14,9 +14,10 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 
+from prefect_platform.deploy.connection import connected
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
-from tests.cluster.deployed import JOBS, deploy_code, eventually, messages, prefect_of
+from tests.cluster.deployed import JOBS, deploy_code, eventually, messages
 
 _FLOW = """
 import time
@@ -53,12 +54,12 @@ class Outcome:
 
 def burst(kubectl: Kubectl, runs: int, disturb: Callable[[], object]) -> Outcome:
     """Create `runs` runs, call `disturb` once some of them run, and wait for the end of all."""
-    with prefect_of(kubectl) as prefect:
+    with connected(kubectl) as prefect:
         ids = _create(prefect, runs)
         eventually("a run begins", lambda: any(_begun(each) for each in _read(prefect, ids)))
         begun = sum(_begun(each) for each in _read(prefect, ids))
     disturb()
-    with prefect_of(kubectl) as prefect:
+    with connected(kubectl) as prefect:
         poll(
             lambda: not all(_ended(each) for each in _read(prefect, ids)), 300 + 10 * runs, every=2
         )

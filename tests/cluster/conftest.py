@@ -10,10 +10,11 @@ from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
 from prefect_platform.cluster.kind import KindProvider
+from prefect_platform.deploy.connection import connected
 from prefect_platform.errors import PlatformError
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.toolchain import tool
-from tests.cluster.deployed import CLUSTER, Platform, command, prefect_of
+from tests.cluster.deployed import CLUSTER, Platform, command
 from tests.cluster.ha_server import Server, ha_server
 
 _NAMESPACES = ("prefect", "prefect-workers", "flows-default", "data", "kube-system")
@@ -67,7 +68,7 @@ def monkeypatch_session() -> Iterator[pytest.MonkeyPatch]:
 @pytest.fixture
 def prefect(platform: Platform) -> Iterator[SyncPrefectClient]:
     """Return a client of the platform's API."""
-    with prefect_of(platform.kubectl) as client:
+    with connected(platform.kubectl) as client:
         yield client
 
 

@@ -1,10 +1,11 @@
 """The platform that the tests of this folder share, and the command that made it."""
 
+import base64
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,6 @@ from prefect.client.schemas.objects import FlowRun
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from prefect_platform.cluster.engine_detection import recorded_engine
-from prefect_platform.configuration.prefect_api import prefect_api
-from prefect_platform.deploy.secrets import read_auth_string
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
 from prefect_platform.process import run
@@ -64,15 +63,13 @@ def on_node(*command: str) -> str:
     )
 
 
-@contextmanager
-def prefect_of(kubectl: Kubectl) -> Iterator[SyncPrefectClient]:
-    """Yield a client of the API of the platform that `kubectl` sees."""
-    auth_string = read_auth_string(kubectl.api())
-    with (
-        kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port,
-        prefect_api(f"http://127.0.0.1:{port}/api", auth_string) as client,
-    ):
-        yield client
+def put_secret(kubectl: Kubectl, namespace: str, name: str, content: dict[str, str]) -> None:
+    """Create a Secret, or give it this content."""
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in content.items()}
+    metadata = {"name": name, "namespace": namespace}
+    kubectl.apply(
+        json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+    )
 
 
 def run_etl(prefect: SyncPrefectClient, date: str) -> FlowRun:

@@ -4,7 +4,6 @@ Every cause is a real one: a process killed or frozen in a job pod, memory, an i
 room, a paused pool. Slack and PagerDuty are reached under their own names, mail by SMTP.
 """
 
-import base64
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -19,15 +18,25 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import FlowRun
 
+from prefect_platform.deploy.connection import connected
 from prefect_platform.paths import REPOSITORY
-from tests.cluster.alert_receivers import MAIL, PAGERDUTY, SLACK, WEBHOOK, Receivers, receivers
+from tests.cluster.alert_receivers import (
+    MAIL,
+    PAGERDUTY,
+    SLACK,
+    TEAMS,
+    WEBHOOK,
+    Receivers,
+    receivers,
+)
+from tests.cluster.cronjobs import suspended
 from tests.cluster.deployed import (
     JOBS,
     Platform,
     command,
     deploy_code,
     eventually,
-    prefect_of,
+    put_secret,
 )
 from tests.cluster.ha_server import Server
 
@@ -49,6 +58,7 @@ def {name}(how: str = "well"):
 _ALERTS = {
     "channels": {
         "ops": {"type": "slack", "url": {"secret": {"name": "alerts", "key": "slack-url"}}},
+        "team": {"type": "teams", "url": {"secret": {"name": "alerts", "key": "teams-url"}}},
         "oncall": {
             "type": "pagerduty",
             "integration_key": {"secret": {"name": "alerts", "key": "routing-key"}},
@@ -64,15 +74,19 @@ _ALERTS = {
         },
         "dead": {"type": "webhook", "url": f"https://{WEBHOOK}:9/nobody-listens"},
     },
-    "severities": {"critical": ["dead", "oncall", "mail"], "warning": ["ops"]},
+    "severities": {"critical": ["dead", "oncall", "mail"], "warning": ["ops", "team"]},
     "automations": {"zombie": {"within": 90}, "work-pool-not-ready": {"within": 10}},
 }
 _SECRET = {
     "slack-url": "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
+    "teams-url": (
+        f"https://{TEAMS}:443/workflows/0123456789abcdef0123456789abcdef/triggers/manual/paths/invoke"
+        "?api-version=2016-06-01&sp=%2Ftriggers%2Fmanual%2Frun&sv=1.0&sig=c2lnbmF0dXJl"
+    ),
     "routing-key": "0123456789abcdef0123456789abcdef",
     "api-key": "fedcba9876543210fedcba9876543210",
 }
-_CHANNELS = {SLACK: "slack", PAGERDUTY: "pagerduty", "mail": "mail"}
+_CHANNELS = {SLACK: "slack", TEAMS: "teams", PAGERDUTY: "pagerduty", "mail": "mail"}
 _SMALL = {"cpu_request": "20m", "memory_request": "128Mi"}
 
 
@@ -97,7 +111,11 @@ _CASES = {
         {"image": "missing.invalid/none:1"},
         {"pagerduty": "ImagePullError", "mail": "no image"},
     ),
-    "huge": Case("well", {"cpu_request": "64"}, {"slack": "no node has room"}),
+    "huge": Case(
+        "well",
+        {"cpu_request": "64"},
+        {"slack": "no node has room", "teams": "no node has room"},
+    ),
 }
 
 
@@ -134,12 +152,14 @@ def alerted(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
     worker = core.list_namespaced_pod(
         "prefect-workers", label_selector="app.kubernetes.io/component=worker"
     ).items[0]
-    reapplied = ("--namespace=prefect-workers", "patch", "cronjob", "prefect-worker-configuration")
     server = Server(kubectl, _server_values(folder))
-    with receivers(kubectl, worker.spec.containers[0].image) as received:
-        _secret(platform, "prefect", "test-authority", {"ca.crt": received.authority.pem.decode()})
-        _secret(platform, "prefect-workers", "alerts", _SECRET)
-        kubectl(*reapplied, "--patch", '{"spec": {"suspend": true}}')
+    with (
+        receivers(kubectl, worker.spec.containers[0].image) as received,
+        suspended(kubectl, "prefect-workers", "prefect-worker-configuration"),
+    ):
+        authority = {"ca.crt": received.authority.pem.decode()}
+        put_secret(kubectl, "prefect", "test-authority", authority)
+        put_secret(kubectl, "prefect-workers", "alerts", _SECRET)
         try:
             server.upgrade()
             applied = command("apply", "--file", str(_platform_file(folder)))
@@ -148,10 +168,8 @@ def alerted(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 assert value not in applied.stdout + applied.stderr
             yield Alerted(platform, received)
         finally:
-            restored = command("deploy")
-            restored = command("apply", "--prune")
-            kubectl(*reapplied, "--patch", '{"spec": {"suspend": false}}')
-            assert restored.returncode == 0, restored.stderr
+            restored = [command("deploy"), command("apply", "--prune")]
+            assert [each.stderr for each in restored if each.returncode] == []
 
 
 def _server_values(folder: Path) -> Path:
@@ -178,19 +196,12 @@ def _platform_file(folder: Path) -> Path:
     return path
 
 
-def _secret(platform: Platform, namespace: str, name: str, content: dict[str, str]) -> None:
-    data = {key: base64.b64encode(value.encode()).decode() for key, value in content.items()}
-    metadata = {"name": name, "namespace": namespace}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
-    platform.kubectl.apply(json.dumps(secret))
-
-
 @pytest.fixture(scope="module")
 def runs(alerted: Alerted) -> Iterator[dict[str, FlowRun]]:
     """Start every case at once, each by a deployment of its own, and end them all."""
     started: dict[str, FlowRun] = {}
     deployments: list[UUID] = []
-    with prefect_of(alerted.platform.kubectl) as prefect:
+    with connected(alerted.platform.kubectl) as prefect:
         for name, case in _CASES.items():
             deployments.append(deploy_code(prefect, name, _FLOW.format(name=name)))
             started[name] = prefect.create_flow_run_from_deployment(
@@ -199,7 +210,7 @@ def runs(alerted: Alerted) -> Iterator[dict[str, FlowRun]]:
                 job_variables={**_SMALL, **case.variables},
             )
     yield started
-    with prefect_of(alerted.platform.kubectl) as prefect:
+    with connected(alerted.platform.kubectl) as prefect:
         for deployment in deployments:
             prefect.delete_deployment(deployment)
         for run in started.values():

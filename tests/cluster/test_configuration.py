@@ -1,15 +1,22 @@
-"""The deployed platform is as its files say, stays so, and is swept: by the charts' CronJobs."""
+"""The deployed platform is as its files say and stays so, by the CronJobs of the worker's chart."""
 
 import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from uuid import uuid4
+from pathlib import Path
 
+import pytest
+import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Running
 
+from prefect_platform.paths import REPOSITORY
+from prefect_platform.process import run
+from prefect_platform.toolchain import tool
+from tests.cluster.cronjobs import run_now, suspended
 from tests.cluster.deployed import (
     JOBS,
     POOL,
@@ -17,9 +24,11 @@ from tests.cluster.deployed import (
     command,
     deploy_code,
     eventually,
+    put_secret,
 )
 
 _WORKERS = "prefect-workers"
+_CONFIGURATION, _REAPER = "prefect-worker-configuration", "prefect-worker-reaper"
 _RUN = "prefect.io/flow-run-id"
 _SLEEPER = """
 import time
@@ -31,34 +40,70 @@ def sleeper():
 """
 
 
-@contextmanager
-def job_of(platform: Platform, namespace: str, cronjob: str) -> Iterator[str]:
-    """Run a CronJob once, now, and yield its log when it has completed."""
-    name = f"{cronjob}-{uuid4().hex[:6]}"
-    here = f"--namespace={namespace}"
-    platform.kubectl(here, "create", "job", name, f"--from=cronjob/{cronjob}")
-    try:
-        platform.kubectl(here, "wait", f"job/{name}", "--for=condition=Complete", "--timeout=300s")
-        yield platform.kubectl(here, "logs", f"job/{name}")
-    finally:
-        platform.kubectl(here, "delete", "job", name)
-
-
 def test_a_plan_after_the_deploy_is_empty_and_shows_what_somebody_changed(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     empty = command("plan", "--prune")
     assert (empty.returncode, "Nothing to change" in empty.stdout) == (0, True), empty.stderr
 
-    with _suspended(platform, "prefect-worker-configuration"):
+    with suspended(platform.kubectl, _WORKERS, _CONFIGURATION):
         prefect.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=7))
         changed = command("plan", "--prune")
-        with job_of(platform, _WORKERS, "prefect-worker-configuration") as log:
-            assert f"update work pool {POOL}" in log
+        log = run_now(platform.kubectl, _WORKERS, _CONFIGURATION)
+        assert f"update work pool {POOL}" in log
 
     assert changed.returncode == 2, changed.stderr
     assert "concurrency_limit: 7 → 2" in changed.stdout
     assert prefect.read_work_pool(POOL).concurrency_limit == 2
+
+
+def test_a_secret_that_is_rotated_in_kubernetes_arrives_without_a_hand(
+    platform: Platform, prefect: SyncPrefectClient, tmp_path: Path
+) -> None:
+    def value() -> object:
+        return prefect.read_block_document_by_name("vendor", "secret").data["value"]
+
+    try:
+        put_secret(platform.kubectl, _WORKERS, "vendor", {"token": "the first"})
+        _upgrade_worker(platform, _with_a_secret(tmp_path))
+        assert value() == "the first"
+
+        with suspended(platform.kubectl, _WORKERS, _CONFIGURATION):
+            put_secret(platform.kubectl, _WORKERS, "vendor", {"token": "the second"})
+            log = run_now(platform.kubectl, _WORKERS, _CONFIGURATION)
+        assert "update block secret/vendor" in log
+        assert "the second" not in log
+        assert value() == "the second"
+    finally:
+        restored = command("deploy")
+        assert restored.returncode == 0, restored.stderr
+    with pytest.raises(ObjectNotFound):
+        value()
+
+
+def _with_a_secret(folder: Path) -> Path:
+    """Return the platform.yaml of the platform with a block more, whose value is in a Secret."""
+    local = REPOSITORY / "k8s" / "environments" / "local" / "platform.yaml"
+    content = yaml.safe_load(local.read_text())
+    content["blocks"]["secret/vendor"] = {"value": {"secret": {"name": "vendor", "key": "token"}}}
+    path = folder / "platform.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _upgrade_worker(platform: Platform, platform_file: Path) -> None:
+    run(
+        [
+            *(tool("helm"), "--kubeconfig", platform.kubectl.kubeconfig),
+            *("upgrade", "prefect-worker", str(REPOSITORY / "helm" / "prefect-worker")),
+            *("--namespace", _WORKERS, "--reset-then-reuse-values"),
+            *("--set-file", f"configuration.platform={platform_file}"),
+            *("--set", "configuration.secrets={vendor}"),
+            *("--wait", "--wait-for-jobs", "--timeout", "5m"),
+        ],
+        failure="helm upgrade failed",
+        next_step="look at the events of the report",
+    )
 
 
 def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
@@ -74,7 +119,7 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
             return state is not None and state.is_running()
 
         eventually("the run runs", running)
-        with _suspended(platform, "prefect-worker-reaper"), _without_the_observer(platform):
+        with suspended(platform.kubectl, _WORKERS, _REAPER), _without_the_observer(platform):
             prefect.delete_flow_run(forgotten.id)
             # As a node leaves it behind that is lost with its pod and its Job.
             lost = prefect.create_flow_run_from_deployment(deployment)
@@ -83,8 +128,8 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
             counts: Counter[str] = Counter()
 
             def settled() -> bool:
-                with job_of(platform, _WORKERS, "prefect-worker-reaper") as log:
-                    counts.update(json.loads(log.splitlines()[-1])["pools"][POOL]["counts"])
+                log = run_now(platform.kubectl, _WORKERS, _REAPER)
+                counts.update(json.loads(log.splitlines()[-1])["pools"][POOL]["counts"])
                 return {"job_without_run", "run_without_job"} <= counts.keys()
 
             # A Job is a minute old before it may be without a run.
@@ -104,17 +149,6 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
 
 
 @contextmanager
-def _suspended(platform: Platform, cronjob: str) -> Iterator[None]:
-    """Keep a CronJob from doing by itself what the test waits for."""
-    patch = (f"--namespace={_WORKERS}", "patch", "cronjob", cronjob, "--patch")
-    platform.kubectl(*patch, '{"spec": {"suspend": true}}')
-    try:
-        yield
-    finally:
-        platform.kubectl(*patch, '{"spec": {"suspend": false}}')
-
-
-@contextmanager
 def _without_the_observer(platform: Platform) -> Iterator[None]:
     """Stop the worker, which would see a vanished Job by itself."""
     here, worker = f"--namespace={_WORKERS}", "deployment/prefect-worker-default"
@@ -131,9 +165,3 @@ def _without_the_observer(platform: Platform) -> Iterator[None]:
         yield
     finally:
         platform.kubectl(here, "scale", worker, "--replicas=1")
-
-
-def test_the_sweep_runs_in_its_pod_and_says_what_it_deleted(platform: Platform) -> None:
-    with job_of(platform, "prefect", "prefect-server-retention") as log:
-        deleted = json.loads(log.splitlines()[-1])["deleted"]
-        assert {"flow_run", "task_run", "log"} <= deleted.keys()

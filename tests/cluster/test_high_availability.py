@@ -8,7 +8,8 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import PrefectHTTPStatusError
 
-from tests.cluster.deployed import DEPLOYMENT, eventually, prefect_of, restricted_pod, run_etl
+from prefect_platform.deploy.connection import connected
+from tests.cluster.deployed import DEPLOYMENT, eventually, restricted_pod, run_etl
 from tests.cluster.ha_server import END_LOOP, Server
 
 SERVICES = "app.kubernetes.io/component=services"
@@ -118,7 +119,7 @@ def test_services_work_again_after_redis_was_away(server: Server) -> None:
 
     def takes_runs() -> bool:
         # kubectl ends its port-forward when the pod resets a connection, so each try has its own.
-        with prefect_of(server.kubectl) as client:
+        with connected(server.kubectl) as client:
             try:
                 deployment = client.read_deployment_by_name(DEPLOYMENT)
                 client.create_flow_run_from_deployment(
@@ -133,7 +134,7 @@ def test_services_work_again_after_redis_was_away(server: Server) -> None:
         return True
 
     eventually("the API takes runs again", takes_runs)
-    with prefect_of(server.kubectl) as client:
+    with connected(server.kubectl) as client:
         ended = run_etl(client, "2013-02-02")
 
         assert ended.state is not None

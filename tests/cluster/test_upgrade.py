@@ -15,9 +15,10 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 
+from prefect_platform.deploy.connection import connected
 from prefect_platform.errors import PlatformError
 from prefect_platform.workloads import unready_pods
-from tests.cluster.deployed import deploy_code, eventually, final, messages, prefect_of, run_etl
+from tests.cluster.deployed import deploy_code, eventually, final, messages, run_etl
 from tests.cluster.ha_server import NAMESPACE, Server
 from tests.cluster.older_prefect import REVISION, VERSION, load_older
 
@@ -93,14 +94,14 @@ def shows_log(server: Server) -> bool:
 
 
 def version(server: Server) -> str:
-    with prefect_of(server.kubectl) as client:
+    with connected(server.kubectl) as client:
         answer: str = client.request("GET", "/admin/version").json()
         return answer
 
 
 def begin_long_run(server: Server) -> UUID:
     """Return a run that has done its first step and has many before it."""
-    with prefect_of(server.kubectl) as client:
+    with connected(server.kubectl) as client:
         deployment = deploy_code(client, "long_run", _LONG)
         run_id = client.create_flow_run_from_deployment(deployment).id
         eventually("the long run has begun", lambda: bool(steps_done(client, run_id)))
@@ -118,7 +119,7 @@ def tasks(client: SyncPrefectClient, run_id: UUID) -> Counter[str]:
 
 def assert_ran_once(server: Server, run_id: UUID) -> None:
     """Fail unless the long run has completed, each step once, in its first attempt."""
-    with prefect_of(server.kubectl) as client:
+    with connected(server.kubectl) as client:
         ended: FlowRun = final(client, client.read_flow_run(run_id))
         assert ended.state is not None
         assert ended.state.is_completed(), ended.state
@@ -134,7 +135,7 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
 ) -> None:
     image = server("get", "deployment", "prefect-server", "-o=jsonpath={..containers[0].image}")
     older = load_older(image, tmp_path)
-    with prefect_of(server.kubectl) as client:
+    with connected(server.kubectl) as client:
         assert run_etl(client, "2013-05-01").state_name == "Completed"
         Secret(value="kept through it all").save("upgrade-test", overwrite=True)
     assert version(server) == pinned.__version__
@@ -159,7 +160,7 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
     )
     assert lost(before, after) == {}
 
-    with prefect_of(server.kubectl) as client:
+    with connected(server.kubectl) as client:
         assert run_etl(client, "2013-05-02").state_name == "Completed"
     before, run_id = kept(server), begin_long_run(server)
     server.upgrade(f"--set-string=image.tag={newest},migrations.revision=")
@@ -172,6 +173,6 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
     )
     record_property("steps of the run under way in each, of which each ran once", _STEPS)
     assert lost(before, after) == {}
-    with prefect_of(server.kubectl) as client:
+    with connected(server.kubectl) as client:
         block = client.read_block_document_by_name("upgrade-test", "secret", include_secrets=True)
     assert block.data == {"value": "kept through it all"}

@@ -10,6 +10,7 @@ from prefect.server.events.jinja_filters import ui_resource_events_url, ui_url
 from prefect.server.events.schemas.events import Resource
 from prefect.settings import PREFECT_UI_URL, temporary_settings
 
+from prefect_platform.deploy.connection import path_prefix
 from tests.render.rendering import STORIES, Object, Story, find, objects
 
 _RUN = UUID(int=7)
@@ -75,6 +76,7 @@ def test_below_a_prefix_server_and_probes_are_too() -> None:
     assert found["PREFECT_SERVER_UI_SERVE_BASE"] == "/prefect"
     assert found["PREFECT_SERVER_UI_API_URL"] == "/prefect/api"
     assert probes(PREFIXED) == {"/prefect/api/health", "/prefect/api/ready"}
+    assert path_prefix(find(objects(PREFIXED), "Deployment", "api")) == "/prefect"
 
 
 def test_below_a_prefix_the_user_interface_has_a_directory_to_write_its_files_to() -> None:
@@ -98,6 +100,7 @@ def test_without_a_prefix_nothing_moves(story: Story) -> None:
         "PREFECT_SERVER_UI_STATIC_DIRECTORY",  # the image has the files for "/"
     } & set(found)
     assert probes(story) == {"/api/health", "/api/ready"}
+    assert path_prefix(find(objects(story), "Deployment", "api")) == ""
 
 
 @pytest.mark.parametrize("component", ["api", "services"])

@@ -9,11 +9,11 @@ from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform import manifests
 from prefect_platform.cluster.provider import ClusterProvider
-from prefect_platform.configuration.prefect_api import prefect_api
 from prefect_platform.console import step
 from prefect_platform.deploy import first_run
+from prefect_platform.deploy.connection import connected
 from prefect_platform.deploy.releases import Release, install
-from prefect_platform.deploy.secrets import bootstrap_secrets, read_auth_string
+from prefect_platform.deploy.secrets import bootstrap_secrets
 from prefect_platform.images.build import Image
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY
@@ -60,13 +60,10 @@ def deploy(provider: ClusterProvider, images: Sequence[Image], day: dt.date) -> 
     with step("Wait for the configuration, prefect-worker and the data of the flows"):
         wait_until_ready(api, worker.namespace, _selector(worker), within=_READY_WITHIN)
         wait_until_ready(api, "data", _DATA, within=_READY_WITHIN)
-    auth_string = read_auth_string(api)
-    with kubectl.port_forward("service/prefect-server", 4200, namespace="prefect") as port:
-        url = f"http://127.0.0.1:{port}/api"
-        with prefect_api(url, auth_string) as prefect:
-            run, is_new = first_run.find_or_start(prefect, day)
-            with step(f"Run {first_run.DEPLOYMENT} for {day} as {run.name}"):
-                run = first_run.wait_for(prefect, run)
+    with connected(kubectl) as prefect:
+        run, is_new = first_run.find_or_start(prefect, day)
+        with step(f"Run {first_run.DEPLOYMENT} for {day} as {run.name}"):
+            run = first_run.wait_for(prefect, run)
     return Outcome(run, _count_rows(kubectl, day), changed or is_new)
 
 

@@ -1,7 +1,7 @@
 """Rows of Prefect's tables as a server leaves them, of any age, written into a real database."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -20,6 +20,7 @@ class Rows:
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self.connection = connection
+        self.written: list[tuple[str, UUID]] = []
 
     async def insert(self, table: str, **columns: object) -> UUID:
         row = {"id": uuid4(), **columns}
@@ -27,10 +28,16 @@ class Rows:
         places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
         statement = f"INSERT INTO {table} ({names}) VALUES ({places}) RETURNING id"  # noqa: S608
         new: UUID = await self.connection.fetchval(statement, *row.values())
+        self.written.append((table, new))
         return new
 
     async def ids(self, table: str) -> set[UUID]:
         return {row["id"] for row in await self.connection.fetch(f"SELECT id FROM {table}")}  # noqa: S608
+
+    async def delete(self, written: Iterable[tuple[str, UUID]]) -> None:
+        """Delete rows; one that is gone is no error."""
+        for table, row in written:
+            await self.connection.execute(f"DELETE FROM {table} WHERE id = $1", row)  # noqa: S608
 
     async def flow_run(self, state: str, age: float, **columns: object) -> UUID:
         """Write a run whose last change of state, and whose end if it ended, was `age` days ago."""
@@ -82,6 +89,25 @@ class Rows:
         return await self.insert(
             "worker", name="pod", work_pool_id=pool, last_heartbeat_time=ago(age)
         )
+
+    async def of_kind(self, table: str, kind: str, age: float) -> UUID:
+        """Write a row of a kind of the sweep, of `age` by what that kind counts from."""
+        alive = await self.flow_run("RUNNING", 1)
+        writes = {
+            ("flow_run", "subflows"): lambda: self.subflow_run(alive, "FAILED", age),
+            ("flow_run", "without_end_time"): lambda: self.flow_run("CRASHED", age, end_time=None),
+            ("flow_run", "unfinished"): lambda: self.flow_run("RUNNING", age),
+            ("task_run", "ended"): lambda: self.task_run(alive, "COMPLETED", age),
+            ("task_run", "without_end_time"): lambda: self.task_run(
+                None, "CANCELLED", age, end_time=None
+            ),
+            ("task_run", "unfinished"): lambda: self.task_run(None, "PENDING", age),
+            ("log", "old"): lambda: self.log(age),
+            ("artifact", "old"): lambda: self.artifact(age),
+            ("task_run_state_cache", "stale"): lambda: self.cached(age, state=alive),
+            ("worker", "gone"): lambda: self.worker(age),
+        }
+        return await writes[table, kind]()
 
     async def cached(self, age: float, state: UUID, expires: float | None = None) -> UUID:
         return await self.insert(

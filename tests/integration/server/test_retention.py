@@ -18,7 +18,7 @@ from prefect_platform.paths import REPOSITORY
 from prefect_platform.server import retention
 from prefect_platform.server.database import Target
 from prefect_platform.server.retention import KINDS, TERMINAL, Counts, Periods, sweep
-from tests.integration.server.rows import Rows, ago, rows
+from tests.integration.server.rows import ago, rows
 from tests.render.test_retention import vacuum as vacuum_settings
 from tests.unit.flows.servers import clean_environment
 from tests.unit.postgres import execute, postgres
@@ -82,26 +82,6 @@ def counts(**expected: int) -> Counts:
     return found
 
 
-async def write_kind(new: Rows, table: str, name: str, age: float) -> UUID:
-    """Write a row of a kind that is `age` days old, by what the kind counts from."""
-    alive = await new.flow_run("RUNNING", 1)
-    writes = {
-        ("flow_run", "subflows"): lambda: new.subflow_run(alive, "FAILED", age),
-        ("flow_run", "without_end_time"): lambda: new.flow_run("CRASHED", age, end_time=None),
-        ("flow_run", "unfinished"): lambda: new.flow_run("RUNNING", age),
-        ("task_run", "ended"): lambda: new.task_run(alive, "COMPLETED", age),
-        ("task_run", "without_end_time"): lambda: new.task_run(
-            None, "CANCELLED", age, end_time=None
-        ),
-        ("task_run", "unfinished"): lambda: new.task_run(None, "PENDING", age),
-        ("log", "old"): lambda: new.log(age),
-        ("artifact", "old"): lambda: new.artifact(age),
-        ("task_run_state_cache", "stale"): lambda: new.cached(age, state=alive),
-        ("worker", "gone"): lambda: new.worker(age),
-    }
-    return await writes[table, name]()
-
-
 def test_of_every_kind_the_old_go_the_young_stay_and_the_counts_are_exact(target: Target) -> None:
     async def run() -> None:
         old: dict[str, set[UUID]] = {}
@@ -110,8 +90,8 @@ def test_of_every_kind_the_old_go_the_young_stay_and_the_counts_are_exact(target
             for number, kind in enumerate(KINDS, start=1):
                 limit = AGES[kind.age]
                 for index in range(number):
-                    gone = await write_kind(new, kind.table, kind.name, limit + 0.1 + index)
-                    await write_kind(new, kind.table, kind.name, limit - 0.1 - index)
+                    gone = await new.of_kind(kind.table, kind.name, limit + 0.1 + index)
+                    await new.of_kind(kind.table, kind.name, limit - 0.1 - index)
                     old.setdefault(kind.table, set()).add(gone)
                 expected[f"{kind.table}__{kind.name}"] = number
             before = {table: await new.ids(table) for table in old}

@@ -1,0 +1,30 @@
+"""The charts' CronJobs, run when a test says so."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+from prefect_platform.kubectl import Kubectl
+
+
+@contextmanager
+def suspended(kubectl: Kubectl, namespace: str, cronjob: str) -> Iterator[None]:
+    """Keep a CronJob from doing by itself what the test waits for."""
+    patch = (f"--namespace={namespace}", "patch", "cronjob", cronjob, "--patch")
+    kubectl(*patch, '{"spec": {"suspend": true}}')
+    try:
+        yield
+    finally:
+        kubectl(*patch, '{"spec": {"suspend": false}}')
+
+
+def run_now(kubectl: Kubectl, namespace: str, cronjob: str) -> str:
+    """Run a CronJob's Job to its completion and return its log."""
+    name = f"{cronjob}-{uuid4().hex[:6]}"
+    here = f"--namespace={namespace}"
+    kubectl(here, "create", "job", name, f"--from=cronjob/{cronjob}")
+    try:
+        kubectl(here, "wait", f"job/{name}", "--for=condition=Complete", "--timeout=300s")
+        return kubectl(here, "logs", f"job/{name}")
+    finally:
+        kubectl(here, "delete", "job", name)
