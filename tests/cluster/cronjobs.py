@@ -5,14 +5,17 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 from prefect_platform.kubectl import Kubectl
+from tests.cluster.deployed import eventually
 
 
 @contextmanager
 def suspended(kubectl: Kubectl, namespace: str, cronjob: str) -> Iterator[None]:
     """Keep a CronJob from doing by itself what the test waits for."""
     patch = (f"--namespace={namespace}", "patch", "cronjob", cronjob, "--patch")
+    active = (f"--namespace={namespace}", "get", "cronjob", cronjob, "-o=jsonpath={.status.active}")
     kubectl(*patch, '{"spec": {"suspend": true}}')
     try:
+        eventually(f"no Job of {cronjob} is at work", lambda: not kubectl(*active))
         yield
     finally:
         kubectl(*patch, '{"spec": {"suspend": false}}')

@@ -1,25 +1,31 @@
-"""Of every kind the deployed server forgets what is old and keeps what is young, to the row."""
+"""Of every kind the platform forgets what is old and keeps what is young, to the row."""
 
 import asyncio
 import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from kubernetes import client as kubernetes_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import WorkPool
 
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.server.database import Target
 from prefect_platform.server.retention import KINDS
 from tests.cluster.cronjobs import run_now, suspended
-from tests.cluster.deployed import Platform, eventually
+from tests.cluster.deployed import JOBS, POOL, Platform, eventually
 from tests.integration.server.rows import Rows, rows
 
 # What k8s/environments/local/retention.yaml says, in days.
 _DAYS, _HEARTBEAT_DAYS = 90, 7
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _NAMESPACE, _SERVER, _SWEEP = "prefect", "deployment/prefect-server", "prefect-server-retention"
+_REAPER = ("prefect-workers", "prefect-worker-reaper")
+_FINISHED = "example.org/finished=long-ago"
 
 
 @contextmanager
@@ -110,3 +116,75 @@ def _one_of_each() -> dict[str, dict[str, int]]:
     for kind in KINDS:
         expected.setdefault(kind.table, {})[kind.name] = 1
     return expected
+
+
+def test_finished_jobs_go_an_hour_after_success_and_a_day_after_failure(
+    platform: Platform, prefect: SyncPrefectClient
+) -> None:
+    ended = {
+        "succeeded-old": ("COMPLETED", "Complete", 1.1),
+        "succeeded-young": ("COMPLETED", "Complete", 0.9),
+        "failed-old": ("FAILED", "Failed", 24.1),
+        "failed-young": ("FAILED", "Failed", 23.9),
+    }
+    pool = prefect.read_work_pool(POOL)
+    flow = prefect.create_flow_from_name("retained")
+    batch = kubernetes_client.BatchV1Api(platform.kubectl.api())
+    made = f"--selector={_FINISHED}"
+
+    def jobs() -> set[str]:
+        found = platform.kubectl(f"--namespace={JOBS}", "get", "jobs", made, "--output=name")
+        return {name.removeprefix("job.batch/") for name in found.split()}
+
+    with suspended(platform.kubectl, *_REAPER):
+        try:
+            for name, (state, condition, hours) in ended.items():
+                run = {
+                    "flow_id": str(flow),
+                    "work_pool_name": POOL,
+                    "state": {"type": state, "name": state.capitalize()},
+                }
+                run_id = prefect.request("POST", "/flow_runs/", json=run).json()["id"]
+                batch.create_namespaced_job(JOBS, _job(pool, name, run_id))
+                batch.patch_namespaced_job_status(name, JOBS, _ended(condition, hours))
+            eventually("the Job that failed a day ago is gone", lambda: "failed-old" not in jobs())
+            log = run_now(platform.kubectl, *_REAPER)
+
+            counts = json.loads(log.splitlines()[-1])["pools"][POOL]["counts"]
+            assert counts == {"job_succeeded": 1}
+            assert jobs() == {"succeeded-young", "failed-young"}
+        finally:
+            platform.kubectl(f"--namespace={JOBS}", "delete", "jobs", made)
+            prefect.delete_flow(flow)
+
+
+def _job(pool: WorkPool, name: str, flow_run_id: str) -> dict[str, Any]:
+    """Return a Job of a run as the pool makes it, which Kubernetes leaves to us to end."""
+    spec = pool.base_job_template["job_configuration"]["job_manifest"]["spec"]
+    container = {"name": "none", "image": "none"}
+    return {
+        "metadata": {
+            "name": name,
+            "labels": {
+                "prefect.io/flow-run-id": flow_run_id,
+                "prefect.io/work-pool-id": str(pool.id),
+                **dict([_FINISHED.split("=")]),
+            },
+        },
+        "spec": {
+            "managedBy": "example.org/test",
+            "ttlSecondsAfterFinished": spec["ttlSecondsAfterFinished"],
+            "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
+        },
+    }
+
+
+def _ended(condition: str, hours: float) -> dict[str, Any]:
+    """Return the status of a Job that ended so long ago."""
+    at = (datetime.now(UTC) - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    before = {"Complete": "SuccessCriteriaMet", "Failed": "FailureTarget"}[condition]
+    completed = {"completionTime": at} if condition == "Complete" else {}
+    conditions = [
+        {"type": each, "status": "True", "lastTransitionTime": at} for each in (before, condition)
+    ]
+    return {"status": {"startTime": at, **completed, "conditions": conditions}}
