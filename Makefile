@@ -5,6 +5,11 @@ PLATFORM := .venv/bin/prefect-platform
 PYTEST := .venv/bin/pytest
 SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
 
+# Tests that need processes of their own and nothing else; a cluster, an engine and builds have the
+# machine to themselves.
+BESIDE_OTHERS := tests/unit tests/render \
+	tests/integration/configuration tests/integration/housekeeping tests/integration/server
+
 .PHONY: help deploy-cluster destroy-cluster status ui image logs test test-fast \
 	lint lint-format lint-style lint-types lint-shell lint-dockerfile
 
@@ -30,7 +35,10 @@ logs: .venv/ready ## show the logs of the newest flow run, or of RUN=name
 	$(PLATFORM) logs
 
 test: .venv/ready ## run all tests, on a cluster of their own
-	$(PYTEST)
+	@status=0; \
+	$(PYTEST) --numprocesses auto --dist loadfile $(BESIDE_OTHERS) || status=1; \
+	$(PYTEST) $(BESIDE_OTHERS:%=--ignore=%) || status=1; \
+	exit $$status
 
 test-fast: .venv/ready ## run the tests that need neither cluster nor root
 	$(PYTEST) --numprocesses auto tests/unit tests/render
