@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--deployments", type=Path, required=True, help="prefect.yaml")
     parser.add_argument("--secrets", type=Path, required=True, help="folder of mounted Secrets")
     parser.add_argument("--templates", type=Path, required=True, help="base job templates")
+    parser.add_argument("--release", required=True, metavar="NAMESPACE/NAME", help="in its name")
     parser.add_argument("--prune", action="store_true", help="delete what is declared no more")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     arguments = parser.parse_args()
@@ -50,7 +51,7 @@ def main() -> None:
         commands.apply(
             client,
             Files(arguments.file, arguments.deployments),
-            Mounted(arguments.secrets, arguments.templates),
+            Mounted(arguments.secrets, arguments.templates, arguments.release),
             prune=arguments.prune,
         )
 

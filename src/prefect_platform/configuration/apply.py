@@ -27,6 +27,7 @@ def apply(
     types: Sequence[ResourceType],
     declared: Sequence[Declared],
     *,
+    release: str,
     prune: bool,
     report: Callable[[Change], None],
 ) -> int:
@@ -35,7 +36,8 @@ def apply(
     Holds the server's lock. What is to be created is in the ledger before it is, and what is to be
     deleted after it was: a call that ends half way leaves nothing that the next one does not
     finish or remove. One that had to wait for another apply prunes nothing: its files may be the
-    older ones. Raises PlatformError that names the resource when the server refuses one.
+    older ones. Raises PlatformError that names the resource when the server refuses one, or the
+    release that configures this server when it is not `release`.
     """
     done = 0
     # A priority of a work queue moves others, which the next round puts right.
@@ -44,6 +46,7 @@ def apply(
     with exclusive(client) as held:
         for _ in range(rounds):
             inventory, ledger = read(client, types), read_ledger(client)
+            ledger.claim(release)
             plan = make_plan(declared, inventory, ledger, prune=prune and not held.waited)
             if not plan.changes:
                 return done

@@ -25,7 +25,9 @@ def plan(
     """Print what `apply` would do; return whether it would do anything."""
     declared = load(files, surroundings)
     require_same_version(client)
-    found = make_plan(declared, read(client, TYPES), read_ledger(client), prune=prune)
+    ledger = read_ledger(client)
+    ledger.claim(surroundings.release)
+    found = make_plan(declared, read(client, TYPES), ledger, prune=prune)
     for change in found.changes:
         _print(change)
     out.print(differences.summary(found))
@@ -38,7 +40,9 @@ def apply(
     """Make the server as the files say, printing each step; return whether anything was done."""
     declared = load(files, surroundings)
     require_same_version(client)
-    steps = apply_all(client, TYPES, declared, prune=prune, report=_print)
+    steps = apply_all(
+        client, TYPES, declared, release=surroundings.release, prune=prune, report=_print
+    )
     out.print(f"{steps} steps done" if steps else "Nothing to change: the server is as declared")
     return steps > 0
 

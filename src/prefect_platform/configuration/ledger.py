@@ -15,6 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from pydantic import Field
 
 from prefect_platform.configuration.resource import Declared, Key, Kind
+from prefect_platform.errors import PlatformError
 
 Secrets = list[dict[str, Any]]
 
@@ -25,6 +26,10 @@ class ConfigurationLedger(Block):
     _block_type_name = "Configuration ledger"
     _block_type_slug = "configuration-ledger"
 
+    release: str = Field(
+        default="",
+        description="The release of prefect-worker whose files they are, NAMESPACE/NAME.",
+    )
     entries: dict[str, dict[str, Secrets]] = Field(
         default_factory=dict,
         description="By kind and name, where each secret value of the resource comes from.",
@@ -37,10 +42,22 @@ KEY = Key(Kind.BLOCK, f"{ConfigurationLedger._block_type_slug}/{DOCUMENT}")
 
 @dataclass
 class Ledger:
-    """The owned resources, each with the references of its secret values."""
+    """The resources that `release` owns, each with the references of its secret values."""
 
+    release: str = ""
     secrets: dict[Key, Secrets] = field(default_factory=dict)
     document: UUID | None = None
+
+    def claim(self, release: str) -> None:
+        """Keep the ledger for `release`; raises PlatformError when it is another release's."""
+        if self.release not in ("", release):
+            raise PlatformError(
+                f"the release {self.release} configures this server, and {release} would delete "
+                "what that declares",
+                next_step="take the value configuration.platform from one of them; to hand over, "
+                f"delete the {KEY} of the server: all else stays, and the next apply adopts it",
+            )
+        self.release = release
 
     def knows(self, declared: Declared) -> bool:
         """Return whether the resource is recorded just as it is declared."""
@@ -78,7 +95,8 @@ def read_ledger(client: SyncPrefectClient) -> Ledger:
         if error.response.status_code == httpx.codes.NOT_FOUND:
             return Ledger()
         raise
-    return Ledger(_secrets(document["data"]["entries"]), UUID(document["id"]))
+    data = document["data"]
+    return Ledger(data["release"], _secrets(data["entries"]), UUID(document["id"]))
 
 
 def write_ledger(client: SyncPrefectClient, ledger: Ledger) -> None:
@@ -87,14 +105,19 @@ def write_ledger(client: SyncPrefectClient, ledger: Ledger) -> None:
     for key, secrets in sorted(ledger.secrets.items()):
         entries.setdefault(key.kind.value, {})[key.name] = secrets
     if ledger.document is None:
-        saved = ConfigurationLedger(entries=entries).save(DOCUMENT, overwrite=True)
+        saved = ConfigurationLedger(release=ledger.release, entries=entries).save(
+            DOCUMENT, overwrite=True
+        )
         ledger.document = UUID(str(saved))
         return
     client.request(
         "PATCH",
         "/block_documents/{id}",
         path_params={"id": ledger.document},
-        json={"data": {"entries": entries}, "merge_existing_data": False},
+        json={
+            "data": {"release": ledger.release, "entries": entries},
+            "merge_existing_data": False,
+        },
     )
 
 

@@ -14,6 +14,10 @@ class Placeholder(str):
 class Surroundings(Protocol):
     """Where the configuration is applied from: a pod, a laptop, or nowhere."""
 
+    @property
+    def release(self) -> str:
+        """Return the release of prefect-worker in whose name it is applied, NAMESPACE/NAME."""
+
     def secret(self, name: str, key: str) -> str | None:
         """Return the value of a key of a Kubernetes Secret, None when it is not there."""
 
@@ -27,9 +31,10 @@ class Surroundings(Protocol):
 class Mounted:
     """A pod's: each Secret is a folder of `secrets`, each template a file of `templates`."""
 
-    def __init__(self, secrets: Path, templates: Path) -> None:
+    def __init__(self, secrets: Path, templates: Path, release: str) -> None:
         self._secrets = secrets
         self._templates = templates
+        self.release = release
 
     def secret(self, name: str, key: str) -> str | None:
         """Return the value of a mounted Secret."""
@@ -51,6 +56,8 @@ class Mounted:
 
 class Offline:
     """Nobody's: every Secret is there and every pool has a template, to check a file by itself."""
+
+    release = ""
 
     def secret(self, name: str, key: str) -> str | None:
         """Return a text that says which value would stand here."""

@@ -9,11 +9,14 @@ from kubernetes import client
 from prefect_platform.kubectl import Kubectl
 
 _NAMESPACE = "prefect-workers"
-_TEMPLATES = "prefect-worker-base-job-template"
+_RELEASE = "prefect-worker"
+_TEMPLATES = f"{_RELEASE}-base-job-template"
 
 
 class FromCluster:
     """The Secrets beside prefect-worker, and the base job templates of its chart."""
+
+    release = f"{_NAMESPACE}/{_RELEASE}"
 
     def __init__(self, kubectl: Kubectl) -> None:
         self._core = client.CoreV1Api(kubectl.api())

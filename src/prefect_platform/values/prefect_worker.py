@@ -124,7 +124,7 @@ class Configuration(Scheduling):
     """Content of a platform.yaml, given by `--set-file`: pools, blocks, automations and what else
     Prefect is told. A Job applies it after each install and upgrade, with the deployments of the
     image of the flows. Empty: this release configures nothing, and its pools are made elsewhere.
-    One release a server gives it: two would delete each other's resources."""
+    One release a server gives it; another one is refused."""
     secrets: list[NonEmpty] = []
     """Secrets in the release's namespace that platform.yaml refers to; they are mounted, not read
     through the Kubernetes API."""

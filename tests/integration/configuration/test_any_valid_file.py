@@ -113,7 +113,7 @@ def test_it_applies_over_the_one_before_and_then_plans_empty(
     client: SyncPrefectClient, folder: Path, file: dict[str, Any]
 ) -> None:
     files = Files(folder / "platform.yaml", folder / "prefect.yaml")
-    around = Mounted(folder / "secrets", folder / "templates")
+    around = Mounted(folder / "secrets", folder / "templates", "a/a")
     files.platform.write_text(json.dumps(file))
 
     commands.apply(client, files, around, prune=True)

@@ -120,7 +120,8 @@ def write(tmp_path: Path) -> Callable[[str], Files]:
 
 def around(files: Files) -> Mounted:
     """Return the surroundings beside the files."""
-    return Mounted(files.platform.parent / "secrets", files.platform.parent / "templates")
+    folder = files.platform.parent
+    return Mounted(folder / "secrets", folder / "templates", "prefect-workers/prefect-worker")
 
 
 def plan(client: SyncPrefectClient, files: Files, *, prune: bool = False) -> list[tuple[str, str]]:
@@ -328,6 +329,26 @@ def test_what_waited_for_another_apply_prunes_nothing(
     assert plan(client, older, prune=True) == [("delete", "variable newer")]
     commands.apply(client, older, around(older), prune=True)
     assert plan(client, older, prune=True) == []
+
+
+def test_two_releases_do_not_configure_one_server(
+    client: SyncPrefectClient, write: Callable[[str], Files]
+) -> None:
+    files = write(_FILE)
+    commands.apply(client, files, around(files), prune=True)
+    other = Mounted(files.platform.parent / "secrets", files.platform.parent / "templates", "b/b")
+    smaller = write("{}\n")
+
+    for command in (commands.plan, commands.apply):
+        with pytest.raises(PlatformError, match="the release prefect-workers/prefect-worker"):
+            command(client, smaller, other, prune=True)
+    assert plan(client, write(_FILE), prune=True) == []
+
+    document = read_ledger(client).document
+    delete(client, "/block_documents/{id}", id=document)
+    commands.apply(client, smaller, other, prune=True)
+    assert ("delete", "work pool default") not in plan(client, smaller, prune=True)
+    assert read_ledger(client).release == "b/b"
 
 
 def test_queues_trade_priorities(client: SyncPrefectClient, write: Callable[[str], Files]) -> None:

@@ -37,7 +37,7 @@ class Section:
             (held / key).write_text(value + "\n")
         path = directory / "platform.yaml"
         path.write_text(json.dumps({"blocks": self.blocks}, ensure_ascii=False))
-        return read(path), Mounted(directory / "secrets", directory)
+        return read(path), Mounted(directory / "secrets", directory, "")
 
 
 @st.composite

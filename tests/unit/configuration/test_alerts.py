@@ -220,7 +220,7 @@ def test_a_zombie_waits_for_three_heartbeats_of_each_pool(
     path.write_text(text)
     found = []
     try:
-        expand(source.read(path), "alerts", Mounted(tmp_path / "secrets", templates))
+        expand(source.read(path), "alerts", Mounted(tmp_path / "secrets", templates, ""))
     except ConfigurationError as error:
         found = error.problems
     assert [each.at.line for each in found] == refused

@@ -47,7 +47,9 @@ def declared(
 ) -> dict[str, Declared]:
     path = directory / "platform.yaml"
     path.write_text(f"blocks:\n{blocks}")
-    found = declare(read(path), "blocks", surroundings or Mounted(directory / "secrets", directory))
+    found = declare(
+        read(path), "blocks", surroundings or Mounted(directory / "secrets", directory, "")
+    )
     return {each.key.name: each for each in found}
 
 

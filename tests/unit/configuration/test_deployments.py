@@ -182,7 +182,7 @@ def test_job_variables_are_those_of_the_pools_template(directory: Path, tmp_path
     file.write_text(yaml.safe_dump({"pull": [], "deployments": [{**entry, "work_pool": pool}]}))
 
     with pytest.raises(ConfigurationError) as caught:
-        prefect_yaml.declare(read(file), Mounted(tmp_path, tmp_path))
+        prefect_yaml.declare(read(file), Mounted(tmp_path, tmp_path, ""))
 
     assert {each.cause for each in caught.value.problems} == {
         "the base job template of the work pool jobs has no variable imgae",

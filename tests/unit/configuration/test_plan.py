@@ -34,7 +34,7 @@ def plan(
         Found(key, UUID(int=number), body)
         for number, (key, body) in enumerate((found or {}).items())
     )
-    ledger = Ledger({key: [] for key in owned or []})
+    ledger = Ledger(secrets={key: [] for key in owned or []})
     return make_plan(declared, inventory, ledger, prune=prune)
 
 

@@ -24,6 +24,7 @@ containers:
       - --deployments=/opt/prefect/prefect.yaml
       - --secrets=/etc/prefect-platform/secrets
       - --templates=/etc/prefect-platform/base-job-templates
+      - --release={{ .Release.Namespace }}/{{ .Release.Name }}
       - --timeout={{ int64 $configuration.timeoutSeconds }}
       {{- if $configuration.prune }}
       - --prune
