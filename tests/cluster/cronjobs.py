@@ -18,7 +18,8 @@ def suspended(kubectl: Kubectl, namespace: str, cronjob: str) -> Iterator[None]:
         eventually(f"no Job of {cronjob} is at work", lambda: not kubectl(*active))
         yield
     finally:
-        kubectl(*patch, '{"spec": {"suspend": false}}')
+        # Nobody's field again: an upgrade of the release may set it.
+        kubectl(*patch, '{"spec": {"suspend": null}}')
 
 
 def run_now(kubectl: Kubectl, namespace: str, cronjob: str) -> str:

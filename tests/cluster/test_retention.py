@@ -160,7 +160,7 @@ def test_finished_jobs_go_an_hour_after_success_and_a_day_after_failure(
 
 def _job(pool: WorkPool, name: str, flow_run_id: str) -> dict[str, Any]:
     """Return a Job of a run as the pool makes it, which Kubernetes leaves to us to end."""
-    spec = pool.base_job_template["job_configuration"]["job_manifest"]["spec"]
+    ttl = pool.base_job_template["variables"]["properties"]["finished_job_ttl"]["default"]
     container = {"name": "none", "image": "none"}
     return {
         "metadata": {
@@ -173,7 +173,7 @@ def _job(pool: WorkPool, name: str, flow_run_id: str) -> dict[str, Any]:
         },
         "spec": {
             "managedBy": "example.org/test",
-            "ttlSecondsAfterFinished": spec["ttlSecondsAfterFinished"],
+            "ttlSecondsAfterFinished": ttl,
             "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
         },
     }
