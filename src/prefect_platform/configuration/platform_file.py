@@ -112,7 +112,7 @@ def _doubles(declared: Sequence[Declared]) -> list[Problem]:
 
 def _strangers(source: Source) -> list[Problem]:
     if not isinstance(source.data, dict | None):
-        return [Problem(source.at(), "the file is not a mapping", "write `SECTION:` lines")]
+        return [source.no_mapping()]
     return [
         Problem(
             source.at(name),

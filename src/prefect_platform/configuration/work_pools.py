@@ -58,7 +58,7 @@ def declare(source: Source, section: str, surroundings: Surroundings) -> list[De
     """Return the pools that `section` asks for, and their queues; raises ConfigurationError."""
 
     def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
-        pool = WorkPool.model_validate({} if raw is None else raw)
+        pool = WorkPool.model_validate(raw)
         body = pool.model_dump(mode="json", exclude={"queues"})
         _refuse_names(source, section, name, pool)
         template = _template(source, section, name, pool, surroundings)

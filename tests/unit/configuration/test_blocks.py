@@ -178,12 +178,10 @@ def test_fields_of_an_inner_block_tell_its_type(
 @pytest.mark.parametrize(
     ("blocks", "expected"),
     [
-        ("  - secret/a\n", ["1: blocks has to be a mapping; write TYPE/NAME:"]),
         ("  secret: {}\n", ["2: secret is no name of a block; write TYPE/NAME, as "]),
         ("  secret/Up: {}\n", ["2: secret/Up: Block document name must only contain lowercase"]),
         ("  s3-buckt/a: {}\n", ["2: there is no block type s3-buckt installed; did you mean s3-b"]),
         ("  gcs-bucket/a: {}\n", ["2: there is no block type gcs-bucket installed; prefect-gcp "]),
-        ("  secret/a: text\n", ["2: secret/a has to be a mapping; write its fields"]),
         ("  s3-bucket/a:\n", ["2: the key bucket_name is missing; add it"]),
         (
             "  aws-credentials/a:\n    regionname: x\n    profile_name: 1\n",
