@@ -28,8 +28,8 @@ from prefect_platform.configuration.automation_traps import Trap, automation_tra
 from prefect_platform.configuration.references import (
     ID_FIELDS,
     REFERABLE,
-    is_reference,
     key_named,
+    names_resource,
     word_of_resource_id,
 )
 from prefect_platform.configuration.resource import Key, Kind
@@ -163,7 +163,7 @@ class Reading:
 
     def _label(self, value: object, *steps: Step) -> str:
         """Return the value of a label, with the id of what it names."""
-        if is_reference(value) and isinstance(value, dict):
+        if names_resource(value) and isinstance(value, dict):
             ((word, name),) = value.items()
             return f"{REFERABLE[word].resource}.{self._id(word, name, *steps)}"
         if not isinstance(value, str):
