@@ -14,7 +14,7 @@ class Placeholder(str):
 class Surroundings(Protocol):
     """Where the configuration is applied from: a pod, a laptop, or nowhere."""
 
-    def secret(self, name: str, key: str) -> str | None:
+    def secret(self, name: str, key: str) -> bytes | Placeholder | None:
         """Return the value of a key of a Kubernetes Secret, None when it is not there."""
 
     def base_job_template(self, pool: str) -> dict[str, Any] | None:
@@ -31,10 +31,10 @@ class Mounted:
         self._secrets = secrets
         self._templates = templates
 
-    def secret(self, name: str, key: str) -> str | None:
+    def secret(self, name: str, key: str) -> bytes | None:
         """Return the value of a mounted Secret."""
         path = self._secrets / name / key
-        return path.read_bytes().decode() if path.is_file() else None
+        return path.read_bytes() if path.is_file() else None
 
     def base_job_template(self, pool: str) -> dict[str, Any] | None:
         """Return the template of the mounted ConfigMap."""
@@ -52,7 +52,7 @@ class Mounted:
 class Offline:
     """Nobody's: every Secret is there and every pool has a template, to check a file by itself."""
 
-    def secret(self, name: str, key: str) -> str | None:
+    def secret(self, name: str, key: str) -> Placeholder:
         """Return a text that says which value would stand here."""
         return Placeholder(f"<{key} of the Secret {name}>")
 

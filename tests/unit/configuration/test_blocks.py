@@ -39,6 +39,7 @@ def directory(tmp_path: Path) -> Path:
         "port": "5433",
     }.items():
         (held / key).write_bytes(value.encode())
+    (held / "binary").write_bytes(b"\xff" + SESAME.encode())
     return tmp_path
 
 
@@ -236,6 +237,17 @@ def test_what_cannot_be_used_is_refused_with_its_line(
         ("{secret: {name: held, key: no}}", 3, "the Secret held is not there, or has no key no; c"),
         ("{secret: {name: none, key: k}}", 3, "the Secret none is not there, or has no key k; c"),
         ("{secret: {name: held, key: obfuscated}}", 3, "the value is what Prefect shows in the p"),
+        (
+            "{secret: {name: held, key: binary}}",
+            3,
+            "the key binary of the Secret held is not UTF-8 text, and a block holds nothing else; "
+            "put text there, of binary data its base64, which the flow decodes",
+        ),
+        (
+            "{file: secrets/held/binary}",
+            3,
+            "the file secrets/held/binary cannot be read: it is not",
+        ),
         ("{file: nothing}", 3, "the file nothing cannot be read: No such file or directory; pat"),
         ("{file: 5}", 3, "file: the path of a file is a text; write {file: PATH}"),
         (f"[{PASSWORD}, {SESAME}]", 3, "1 is secret and its value stands in the file; name wh"),
