@@ -92,7 +92,7 @@ def load(files: Files, surroundings: Surroundings) -> list[Declared]:
 def _wrong_periods(path: Path) -> list[Problem]:
     source = read(path)
     try:
-        RetentionFile.model_validate(source.data or {})
+        RetentionFile.model_validate({} if source.data is None else source.data)
     except ValidationError as error:
         return source.problems(error)
     return []

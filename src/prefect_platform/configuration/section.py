@@ -10,9 +10,14 @@ from prefect_platform.configuration.source import ConfigurationError, Problem, S
 
 
 class Section(BaseModel):
-    """A mapping in a platform file: unknown keys are refused, docstrings describe the known."""
+    """A mapping in a platform file: unknown keys are refused, docstrings describe the known.
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    A number that JSON does not have is refused, too: it could not be sent.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False
+    )
 
 
 def entries(source: Source, section: str) -> dict[Any, Any]:
@@ -40,8 +45,7 @@ def each(
     problems: list[Problem] = []
     for name, value in entries(source, section).items():
         if not isinstance(name, str) or not name:
-            at = source.at(section, str(name))
-            problems.append(Problem(at, f"`{name}` is no name", "write a text, in quotes"))
+            problems.append(source.no_name(section, name))
             continue
         try:
             declared += declare(name, {} if value is None else value)

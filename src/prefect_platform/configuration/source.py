@@ -80,6 +80,11 @@ class Source:
         cause = f"{steps[-1] if steps else 'the file'} is not a mapping"
         return Problem(self.at(*steps), cause, "write `KEY: VALUE` lines")
 
+    def no_name(self, *steps: Step) -> Problem:
+        """Return the refusal of a name or key that is not text, or empty."""
+        at = self.at(*steps[:-1], str(steps[-1]))
+        return Problem(at, f"`{steps[-1]}` is no name", "write a text, in quotes")
+
     def unknown_key(self, *steps: Step, known: Iterable[str] = ()) -> Problem:
         """Return the refusal of a key that is none of those that are `known`."""
         similar = difflib.get_close_matches(str(steps[-1]), known, 1)
@@ -91,6 +96,8 @@ class Source:
         match kind:
             case "extra_forbidden":
                 return self.unknown_key(*steps)
+            case "string_type" if steps[-1] == "[key]":
+                return self.no_name(*known, steps[-2])
             case "model_type" | "dict_type":
                 return self.no_mapping(*known)
             case "missing":

@@ -8,7 +8,7 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.orchestration.routes import ServerRoutes
 from prefect.client.schemas.actions import WorkPoolCreate
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from prefect_platform.configuration.prefect_api import delete, pages
 from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
@@ -45,7 +45,7 @@ class WorkPool(Section):
     with the API, choose as many as fit beside it."""
     paused: bool | None = None
     """Whether its runs wait. Not given: left as it is on the server."""
-    base_job_template: str | dict[str, Any] | None = None
+    base_job_template: str | dict[str, JsonValue] | None = None
     """A JSON file beside this one, or the template itself. Not given: that of the chart
     prefect-worker, for a pool of type kubernetes."""
     queues: dict[Annotated[str, Field(pattern=r"^[^/%&<>]+$")], WorkQueue] = Field(

@@ -31,7 +31,7 @@ class FromCluster:
         found = self._core.list_namespaced_config_map(
             _NAMESPACE, field_selector=f"metadata.name={_TEMPLATES}"
         ).items
-        written = found[0].data.get(f"{pool}.json") if found else None
+        written = (found[0].data or {}).get(f"{pool}.json") if found else None
         return json.loads(written) if written else None
 
     def how_to_provide(self, secret: str) -> str:

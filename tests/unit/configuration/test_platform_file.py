@@ -55,6 +55,20 @@ def test_an_empty_file_declares_the_pack_alone(tmp_path: Path, text: str) -> Non
         ("work_pools: {a: {type: docker}}\n", 1, "has no base_job_template"),
         ("concurrency_limits: {'tag:a': {limit: 1}}\n", 1, "the server uses names"),
         ("tag_concurrency_limits: {a: many}\n", 1, "should be a valid integer"),
+        ("tag_concurrency_limits: {a/b: 1}\n", 1, "should match pattern"),
+        ("variables: {a: {value: {b: [.inf]}}}\n", 1, "should be a finite number"),
+        ("variables: {a: {value: 2020-01-01}}\n", 1, "not a valid JSON value"),
+        (
+            "concurrency_limits: {a: {limit: 1, slot_decay_per_second: .inf}}\n",
+            1,
+            "should be a finite number",
+        ),
+        (
+            "work_pools:\n  a:\n    type: docker\n    base_job_template:\n      b: 2020-01-01\n",
+            5,
+            "not a valid JSON value",
+        ),
+        ("alerts:\n  channels:\n    5: {type: slack}\n", 3, "`5` is no name"),
         ("automations: {'platform: crashed': {trigger: {}, actions: []}}\n", 1, "alerts"),
     ],
 )
