@@ -17,7 +17,7 @@ from prefect_platform.configuration.automation_pack import (
     Severity,
     name,
 )
-from prefect_platform.configuration.section import Section
+from prefect_platform.configuration.section import Section, entries
 from prefect_platform.configuration.source import ConfigurationError, Problem, Source, Step
 from prefect_platform.configuration.surroundings import Surroundings
 
@@ -77,7 +77,7 @@ def expand(source: Source, section: str, surroundings: Surroundings) -> Source:
     Raises ConfigurationError.
     """
     try:
-        alerts = Alerts.model_validate((source.data or {}).get(section) or {})
+        alerts = Alerts.model_validate(entries(source, section))
     except ValidationError as error:
         raise ConfigurationError(source.problems(error, section)) from None
     blocks = {

@@ -6,10 +6,10 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import PrefectException
 
+from prefect_platform.api_failures import detail
 from prefect_platform.configuration.ledger import Ledger, read_ledger, write_ledger
 from prefect_platform.configuration.lock import Held, exclusive
 from prefect_platform.configuration.plan import Action, Change, Plan, make_plan, read
-from prefect_platform.configuration.prefect_api import detail
 from prefect_platform.configuration.resource import (
     Declared,
     Found,

@@ -4,6 +4,7 @@ They ignore what they do not know, so unknown keys are looked for here.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -27,12 +28,12 @@ from prefect_platform.configuration.automation_traps import Trap, automation_tra
 from prefect_platform.configuration.references import (
     ID_FIELDS,
     REFERABLE,
-    is_reference,
     key_named,
+    names_resource,
     word_of_resource_id,
 )
 from prefect_platform.configuration.resource import Key, Kind
-from prefect_platform.configuration.source import Problem, Source, Step
+from prefect_platform.configuration.source import ConfigurationError, Problem, Source, Step
 
 _DURATION = TypeAdapter(timedelta)
 _JSON = TypeAdapter(dict[str, JsonValue], config=ConfigDict(allow_inf_nan=False))
@@ -47,18 +48,14 @@ class Reading:
     """
 
     def __init__(self, source: Source) -> None:
-        self.problems: list[Problem] = []
         self.keys: dict[UUID, Key] = {}
+        self._problems: list[Problem] = []
         self._source = source
 
-    def automation(self, name: object, data: object, *steps: Step) -> dict[str, Any] | None:
-        """Return the body, None when there are problems."""
-        if not isinstance(name, str) or not name:
-            self._problem("the name of an automation is no text", "write it in quotes", *steps)
-            return None
+    def automation(self, name: str, data: object, *steps: Step) -> dict[str, Any]:
+        """Return the body; raises ConfigurationError with all that is wrong with it."""
         if not isinstance(data, dict):
-            self._problem(f"{name} is no automation", "give it a trigger and actions", *steps)
-            return None
+            raise ConfigurationError([self._source.no_mapping(*steps)])
         form = {**self._known(AutomationCore, data, *steps), "name": name}
         if "trigger" in data:
             form["trigger"] = self._trigger(data["trigger"], *steps, "trigger")
@@ -68,20 +65,21 @@ class Reading:
                     self._action(each, *steps, key, index) for index, each in enumerate(data[key])
                 ]
         core = self._validated(AutomationCore, form, *steps)
-        if core is None:
-            return None
-        self._traps(automation_traps(core), *steps)
+        if core is not None:
+            self._traps(automation_traps(core), *steps)
+        if core is None or self._problems:
+            raise ConfigurationError(self._problems)
         body = body_of(core, self.keys.get)
         if "enabled" not in data:
             del body["enabled"]
-        return body if not self.problems else None
+        return body
 
     def _trigger(self, data: object, *steps: Step) -> dict[str, Any]:
         """Return the trigger with ids; after a problem one that stands for any trigger."""
         stand_in = {"type": "event", "posture": "Reactive"}
-        before = len(self.problems)
+        before = len(self._problems)
         if not isinstance(data, dict):
-            self._problem("this is no trigger", "write its type, and what it expects", *steps)
+            self._problems.append(self._source.no_mapping(*steps))
             return stand_in
         kind = str(trigger_discriminator(data))
         model = self._model(TRIGGERS, "trigger", kind, *steps)
@@ -101,12 +99,12 @@ class Reading:
         trigger = self._validated(model, form, *steps)
         if trigger is not None:
             self._traps(trigger_traps(trigger), *steps)
-        return form if len(self.problems) == before else stand_in
+        return form if len(self._problems) == before else stand_in
 
     def _action(self, data: object, *steps: Step) -> dict[str, Any]:
         """Return the action with ids; after a problem one that stands for any action."""
         stand_in = {"type": "do-nothing"}
-        before = len(self.problems)
+        before = len(self._problems)
         if not isinstance(data, dict) or "type" not in data:
             self._problem("an action has no type", "write type: and one of Prefect's", *steps)
             return stand_in
@@ -124,7 +122,7 @@ class Reading:
         for value in _variables(form.get("parameters")):
             self._stand_in(Key(Kind.VARIABLE, value))
         self._validated(model, form, *steps)
-        return form if len(self.problems) == before else stand_in
+        return form if len(self._problems) == before else stand_in
 
     def _needs_id(
         self,
@@ -154,7 +152,7 @@ class Reading:
         if isinstance(data, list):
             return [self._match(each, *steps, index) for index, each in enumerate(data)]
         if not isinstance(data, dict):
-            self._problem(f"{steps[-1]} is no map of labels", "write label: value", *steps)
+            self._problems.append(self._source.no_mapping(*steps))
             return {}
         return {
             label: [self._label(each, *steps, label, index) for index, each in enumerate(value)]
@@ -165,7 +163,7 @@ class Reading:
 
     def _label(self, value: object, *steps: Step) -> str:
         """Return the value of a label, with the id of what it names."""
-        if is_reference(value) and isinstance(value, dict):
+        if names_resource(value) and isinstance(value, dict):
             ((word, name),) = value.items()
             return f"{REFERABLE[word].resource}.{self._id(word, name, *steps)}"
         if not isinstance(value, str):
@@ -204,13 +202,13 @@ class Reading:
         known: dict[str, Any] = {}
         for key, value in data.items():
             if key not in fields:
-                word = ID_FIELDS.get(key)
-                fix = (
-                    f"write {word}: {REFERABLE[word].shape}, because ids differ between servers"
-                    if word
-                    else "remove it, or correct it"
-                )
-                self._problem(f"there is no key {key} here", fix, *steps, str(key))
+                problem = self._source.unknown_key(*steps, str(key), known=fields)
+                if word := ID_FIELDS.get(key):
+                    named = f"{word}: {REFERABLE[word].shape}"
+                    problem = replace(
+                        problem, fix=f"write {named}, because ids differ between servers"
+                    )
+                self._problems.append(problem)
             elif value is not None and is_duration(fields[key]):
                 known |= self._duration(key, value, *steps)
             elif value is not None and key in FREE_FORM:
@@ -237,7 +235,7 @@ class Reading:
         try:
             return {key: _JSON.validate_python(value)}
         except ValidationError as error:
-            self.problems += self._source.problems(error, *steps, key)
+            self._problems += self._source.problems(error, *steps, key)
             return {}
 
     def _model(
@@ -256,7 +254,7 @@ class Reading:
         try:
             return model.model_validate(form)
         except ValidationError as error:
-            self.problems += self._source.problems(error, *steps)
+            self._problems += self._source.problems(error, *steps)
             return None
 
     def _traps(self, traps: Iterator[Trap], *steps: Step) -> None:
@@ -264,7 +262,7 @@ class Reading:
             self._problem(trap.cause, trap.fix, *steps, *trap.steps)
 
     def _problem(self, cause: str, fix: str, *steps: Step) -> None:
-        self.problems.append(Problem(self._source.at(*steps), cause, fix))
+        self._problems.append(Problem(self._source.at(*steps), cause, fix))
 
 
 def _variables(value: object) -> Iterator[str]:

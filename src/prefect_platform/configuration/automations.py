@@ -13,7 +13,8 @@ from prefect_platform.configuration.automation_reading import Reading
 from prefect_platform.configuration.prefect_api import delete, pages
 from prefect_platform.configuration.references import to_ids
 from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.source import ConfigurationError, Problem, Source
+from prefect_platform.configuration.section import each
+from prefect_platform.configuration.source import Source
 from prefect_platform.configuration.surroundings import Surroundings
 from prefect_platform.errors import PlatformError
 
@@ -23,41 +24,15 @@ def declare(
     section: str,
     surroundings: Surroundings,  # noqa: ARG001 - every kind is declared by the same call
 ) -> list[Declared]:
-    """Return the automations of a section, a map from name to automation.
+    """Return the automations that `section` asks for; raises ConfigurationError."""
 
-    Raises ConfigurationError with everything that is wrong with them.
-    """
-    automations = (source.data or {}).get(section)
-    if automations is None:
-        return []
-    if not isinstance(automations, dict):
-        raise ConfigurationError(
-            [
-                Problem(
-                    source.at(section),
-                    f"{section} is no map from names to automations",
-                    "write each automation below its name",
-                )
-            ]
-        )
-    declared = []
-    problems: list[Problem] = []
-    for name, automation in automations.items():
+    def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
         reading = Reading(source)
-        body = reading.automation(name, automation, section, str(name))
-        problems += reading.problems
-        if body is not None:
-            declared.append(
-                Declared(
-                    Key(Kind.AUTOMATION, name),
-                    body,
-                    source.at(section, name),
-                    needs=frozenset(reading.keys.values()),
-                )
-            )
-    if problems:
-        raise ConfigurationError(problems)
-    return declared
+        body = reading.automation(name, raw, section, name)
+        key, at = Key(Kind.AUTOMATION, name), source.at(section, name)
+        return [Declared(key, body, at, needs=frozenset(reading.keys.values()))]
+
+    return each(source, section, one)
 
 
 class Automations:
@@ -146,8 +121,8 @@ def _belongs_to_deployment(found: Found) -> bool:
 
 def _refuse_doubles(found: Sequence[Found]) -> None:
     ids: dict[str, list[str]] = {}
-    for each in found:
-        ids.setdefault(each.key.name, []).append(str(each.id))
+    for one in found:
+        ids.setdefault(one.key.name, []).append(str(one.id))
     doubles = {name: same for name, same in ids.items() if len(same) > 1}
     if doubles:
         listed = "; ".join(

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from prefect_platform.configuration.secret_values import (
     literal,
     resolve,
 )
-from prefect_platform.configuration.source import Problem, Source
+from prefect_platform.configuration.source import ConfigurationError, Problem, Source
 from prefect_platform.configuration.surroundings import Placeholder, Surroundings
 
 _NAME = TypeAdapter[str](BlockDocumentName)
@@ -51,8 +51,8 @@ class BlockReader:
         named: Mapping[str, Any],
         surroundings: Surroundings,
     ) -> None:
-        self.problems: list[Problem] = []
-        self.declared: list[Declared] = []
+        self._problems: list[Problem] = []
+        self._declared: list[Declared] = []
         self._source = source
         self._section = section
         self._named = named
@@ -61,25 +61,37 @@ class BlockReader:
         self._blocks: dict[str, Block | None] = {}
         self._chain: list[str] = []
 
-    def block(self, name: str) -> Block | None:
+    def declared(self, name: str, _fields: object) -> list[Declared]:
+        """Return the block and those that it refers to, without what another call returned.
+
+        Raises ConfigurationError with all that is wrong with them.
+        """
+        self._block(name)
+        declared, self._declared = self._declared, []
+        problems, self._problems = self._problems, []
+        if problems:
+            raise ConfigurationError(problems)
+        return declared
+
+    def _block(self, name: str) -> Block | None:
         """Read a block of the file once, after those that it refers to; None when it is wrong."""
         if name not in self._blocks:
             self._chain.append(name)
-            before = len(self.problems)
+            before = len(self._problems)
             block = self._read(name)
-            self._blocks[name] = block if len(self.problems) == before else None
+            self._blocks[name] = block if len(self._problems) == before else None
             self._chain.pop()
         return self._blocks[name]
 
     def _read(self, name: str) -> Block | None:
-        steps: Steps = (self._section, str(name))
+        steps: Steps = (self._section, name)
         at = self._source.at(*steps)
         block_type = self._type_of(name, steps)
         if block_type is None:
             return None
         written = {} if self._named[name] is None else self._named[name]
         if not isinstance(written, Mapping):
-            self.problems.append(Problem(at, f"{name} has to be a mapping", "write its fields"))
+            self._problems.append(self._source.no_mapping(*steps))
             return None
         draft = _Draft()
         annotations = block_types.fields(block_type)
@@ -95,10 +107,10 @@ class BlockReader:
             )
             for key, value in written.items()
         }
-        before = len(self.problems)
+        before = len(self._problems)
         block, problems = self._build(block_type, resolved, steps, draft, top=True)
-        self.problems += problems
-        if len(self.problems) > before:
+        self._problems += problems
+        if len(self._problems) > before:
             return None
         try:
             # Checked as it was written: pydantic turns what JSON does not have into null.
@@ -106,13 +118,13 @@ class BlockReader:
             json.dumps(plain, allow_nan=False)
         except (TypeError, ValueError):
             cause = f"{name} has a value that JSON does not have"
-            self.problems.append(Problem(at, cause, "correct it"))
+            self._problems.append(Problem(at, cause, "correct it"))
             return None
         body = plain if block is None else block_types.saved(block, draft.references)
         body |= {key: {"block": target} for key, target in draft.references.items()}
         secrets = {place[len(steps) :]: each for place, each in draft.secrets.items()}
         by_reference = {tuple(str(step) for step in place) for place in secrets}
-        self.declared.append(
+        self._declared.append(
             Declared(
                 key=Key(Kind.BLOCK, name),
                 body=block_types.concealed(body, patterns | by_reference),
@@ -125,20 +137,17 @@ class BlockReader:
 
     def _type_of(self, name: str, steps: Steps) -> type[Block] | None:
         """Return the type that the name of a block begins with, None when the name is wrong."""
-        type_slug, slash, own_name = str(name).partition("/")
+        type_slug, slash, own_name = name.partition("/")
         if not slash:
-            self.problems.append(self._no_name(name, steps))
+            self._problems.append(self._no_name(name, steps))
             return None
         if type_slug not in self._types:
-            self.problems.append(self._unknown_type(steps, type_slug))
+            self._problems.append(self._unknown_type(steps, type_slug))
             return None
         try:
             _NAME.validate_python(own_name)
         except ValidationError as error:
-            cause = error.errors()[0]["msg"].removeprefix("Value error, ")
-            self.problems.append(
-                Problem(self._source.at(*steps), f"{name}: {cause}", "rename the block")
-            )
+            self._problems += self._source.problems(error, *steps)
             return None
         return self._types[type_slug]
 
@@ -174,7 +183,7 @@ class BlockReader:
                 for index, each in enumerate(value)
             ]
         if secret and value is not None:
-            self.problems.append(literal(self._source, steps))
+            self._problems.append(literal(self._source, steps))
             draft.placeholders.add(steps)
         return value
 
@@ -187,7 +196,7 @@ class BlockReader:
         if as_mapping and not isinstance(text, Problem | Placeholder):
             value = self._mapping(text, steps)
         if isinstance(value, Problem):
-            self.problems.append(value)
+            self._problems.append(value)
         if isinstance(value, Problem | Placeholder):
             draft.placeholders.add(steps)
             return {} if as_mapping else ""
@@ -223,7 +232,7 @@ class BlockReader:
             if key == TYPE and not top:
                 continue
             if key not in annotations:
-                problems.append(self._unknown_key((*steps, key), annotations))
+                problems.append(self._source.unknown_key(*steps, key, known=annotations))
                 continue
             choices = block_types.nested(annotations[key])
             if choices:
@@ -249,7 +258,7 @@ class BlockReader:
             return None, [*problems, Problem(self._source.at(*steps), cause, fix)]
         kept = block_types.saved(block)
         problems += [
-            self._unknown_key(place, known)
+            self._source.unknown_key(*place, known=known)
             for key in values
             if not block_types.nested(annotations[key])
             for place, known in _lost(values[key], kept[key], (*steps, key))
@@ -339,7 +348,7 @@ class BlockReader:
         if target in self._chain:
             chain = " needs ".join([*self._chain[self._chain.index(target) :], target])
             return None, [Problem(at, f"blocks need each other: {chain}", "take one of them out")]
-        block = self.block(target) if target in self._named else None
+        block = self._block(target) if target in self._named else None
         if block is None:
             draft.complete = False
             block = block_type.model_construct()
@@ -371,11 +380,6 @@ class BlockReader:
         return self._source.problems(
             ValidationError.from_exception_data(error.title, errors), *steps
         )
-
-    def _unknown_key(self, steps: Steps, known: Iterable[str]) -> Problem:
-        similar = difflib.get_close_matches(str(steps[-1]), known, 1)
-        fix = f"did you mean {similar[0]}?" if similar else "remove it, or correct it"
-        return Problem(self._source.at(*steps), f"there is no key {steps[-1]} here", fix)
 
     def _unknown_type(self, steps: Steps, type_slug: str) -> Problem:
         package = block_types.package_of(type_slug)

@@ -21,7 +21,8 @@ from prefect_platform.configuration.block_types import TYPE, secret_patterns
 from prefect_platform.configuration.prefect_api import delete, pages
 from prefect_platform.configuration.resource import Body, Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.secret_values import Value, reveal
-from prefect_platform.configuration.source import ConfigurationError, Problem, Source
+from prefect_platform.configuration.section import each, entries
+from prefect_platform.configuration.source import Source
 from prefect_platform.configuration.surroundings import Surroundings
 
 # What Prefect writes into a block inside a block when that had been loaded from the server.
@@ -29,22 +30,9 @@ _LOADED = ("_block_document_id", "_block_document_name", "_is_anonymous")
 
 
 def declare(source: Source, section: str, surroundings: Surroundings) -> list[Declared]:
-    """Return the blocks of a section of a file.
-
-    Raises ConfigurationError with everything that is wrong with them.
-    """
-    named = (source.data or {}).get(section)
-    if named is None:
-        return []
-    if not isinstance(named, Mapping):
-        problem = Problem(source.at(section), f"{section} has to be a mapping", "write TYPE/NAME:")
-        raise ConfigurationError([problem])
-    reader = BlockReader(source, section, named, surroundings)
-    for name in named:
-        reader.block(name)
-    if reader.problems:
-        raise ConfigurationError(reader.problems)
-    return reader.declared
+    """Return the blocks that `section` asks for; raises ConfigurationError."""
+    reader = BlockReader(source, section, entries(source, section), surroundings)
+    return each(source, section, reader.declared)
 
 
 class Blocks:

@@ -58,6 +58,7 @@ def declare_by_tag(source: Source, section: str) -> list[Declared]:
 
     def one(tag: str, raw: Any) -> list[Declared]:  # noqa: ANN401
         limit = TypeAdapter(Slots).validate_python(raw, strict=True)
+        GlobalConcurrencyLimitCreate(name=f"{_TAG}{tag}", limit=limit)
         key = Key(Kind.TAG_CONCURRENCY_LIMIT, tag)
         return [Declared(key, {"limit": limit}, source.at(section, tag))]
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from rich.markup import escape
+
 from prefect_platform.configuration.plan import Action, Change, Plan, compared
 from prefect_platform.configuration.resource import Declared, Found
 from prefect_platform.configuration.secret_values import SecretValue
@@ -52,12 +54,12 @@ def differences(before: object, after: object, *steps: Step) -> Iterator[Differe
 
 def lines(change: Change) -> Iterator[str]:
     """Yield a change as lines of rich markup; a secret value is shown as (secret)."""
-    headline = f"{_SIGNS[change.action]} {change.action} {_plain(str(change.key))}"
+    headline = f"{_SIGNS[change.action]} {change.action} {escape(str(change.key))}"
     match change:
         case Change(Action.UPDATE, _, Declared() as declared, Found() as found):
             yield headline
             for difference in differences(compared(declared, found), declared.body):
-                yield f"    {_plain(str(difference))}"
+                yield f"    {escape(str(difference))}"
         case Change(Action.ADOPT):
             yield f"{headline}: it is as declared; from now on the files own it"
         case Change(Action.FORGET):
@@ -80,7 +82,7 @@ def summary(plan: Plan) -> str:
     if plan.unpruned:
         names = ", ".join(str(key) for key in plan.unpruned)
         said += f"; declared no more, removed by --prune: {names}"
-    return _plain(said)
+    return escape(said)
 
 
 def _text(value: object) -> str:
@@ -88,7 +90,3 @@ def _text(value: object) -> str:
         return "(nothing)"
     written = json.dumps(value, ensure_ascii=False, sort_keys=True, default=repr)
     return written if len(written) <= _LONGEST else f"{written[:_LONGEST]}…"
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")

@@ -92,7 +92,7 @@ def load(files: Files, surroundings: Surroundings) -> list[Declared]:
 def _wrong_periods(path: Path) -> list[Problem]:
     source = read(path)
     try:
-        RetentionFile.model_validate(source.data or {})
+        RetentionFile.model_validate({} if source.data is None else source.data)
     except ValidationError as error:
         return source.problems(error)
     return []
@@ -112,7 +112,7 @@ def _doubles(declared: Sequence[Declared]) -> list[Problem]:
 
 def _strangers(source: Source) -> list[Problem]:
     if not isinstance(source.data, dict | None):
-        return [Problem(source.at(), "the file is not a mapping", "write `SECTION:` lines")]
+        return [source.no_mapping()]
     return [
         Problem(
             source.at(name),

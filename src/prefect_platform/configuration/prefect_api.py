@@ -16,9 +16,16 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from prefect_platform.api_failures import NextSteps, told_in_a_sentence
 from prefect_platform.errors import PlatformError
 
 _PAGE = 200  # the server's limit for one request
+_NEXT_STEPS = NextSteps(
+    away="make status; when the API is back, run the same command again: it goes on where this "
+    "one stopped",
+    refused="set PREFECT_API_AUTH_STRING to the value in the Secret prefect-auth",
+    failed="look at the logs of the API, then run the same command again",
+)
 
 
 @contextmanager
@@ -33,7 +40,7 @@ def prefect_api(url: str, auth_string: str | None) -> Iterator[SyncPrefectClient
             {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: auth_string, PREFECT_HOME: home}
         ),
         SyncPrefectClient(url, auth_string=auth_string) as client,
-        _explained(url),
+        told_in_a_sentence(url, _NEXT_STEPS),
     ):
         yield client
 
@@ -78,42 +85,3 @@ def delete(client: SyncPrefectClient, route: ServerRoutes, **path_params: object
     except httpx.HTTPStatusError as error:
         if error.response.status_code != httpx.codes.NOT_FOUND:
             raise
-
-
-def detail(response: httpx.Response) -> str:
-    """Return what the server says about a refused request, in one line."""
-    try:
-        said = response.json()
-    except ValueError:
-        said = response.text
-    if isinstance(said, dict):
-        said = said.get("exception_detail") or said.get("detail") or said
-    if isinstance(said, list):  # pydantic's errors, which hold what was sent, secrets included
-        said = "; ".join(f"{each.get('loc')}: {each.get('msg')}" for each in said)
-    return f"{response.status_code} {str(said)[:500]}"
-
-
-@contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """Turn what ends a request into a sentence."""
-    try:
-        yield
-    except httpx.HTTPStatusError as error:
-        status = error.response.status_code
-        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise PlatformError(
-                f"{url} refused {error.request.method} {error.request.url.path}: "
-                f"{detail(error.response)}",
-                next_step="set PREFECT_API_AUTH_STRING to the value in the Secret prefect-auth",
-            ) from error
-        raise PlatformError(
-            f"{url} answered {error.request.method} {error.request.url.path} with "
-            f"{detail(error.response)}",
-            next_step="look at the logs of the API, then run the same command again",
-        ) from error
-    except httpx.TransportError as error:
-        raise PlatformError(
-            f"{url} does not answer: {type(error).__name__} {error}".rstrip(),
-            next_step="make status; when the API is back, run the same command again: it goes on "
-            "where this one stopped",
-        ) from error

@@ -62,7 +62,7 @@ def key_named(word: str, name: object) -> Key:
     return Key(referable.kind, name)
 
 
-def is_reference(value: object) -> bool:
+def names_resource(value: object) -> bool:
     """Return whether a value of `match` names a resource."""
     return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in REFERABLE
 
@@ -77,7 +77,7 @@ def to_ids(automation: Mapping[str, Any], id_of: Callable[[Key], UUID]) -> dict[
     """Return the automation with Prefect's ids for the names of a valid body."""
 
     def value(named: Any) -> Any:  # noqa: ANN401 - JSON
-        if not is_reference(named):
+        if not names_resource(named):
             return named
         ((word, name),) = named.items()
         return f"{REFERABLE[word].resource}.{id_of(key_named(word, name))}"

@@ -160,7 +160,15 @@ def _secret(
             f"the Secret {named['name']} is not there, or has no key {named['key']}",
             surroundings.how_to_provide(named["name"]),
         )
-    return value
+    try:
+        return value if isinstance(value, Placeholder) else value.decode()
+    except UnicodeDecodeError:
+        return Problem(
+            at,
+            f"the key {named['key']} of the Secret {named['name']} is not UTF-8 text, and a block "
+            "holds nothing else",
+            "put text there, of binary data its base64, which the flow decodes",
+        )
 
 
 def _leaves(value: Value, steps: Steps) -> Iterator[tuple[Steps, Any]]:

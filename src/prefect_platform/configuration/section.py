@@ -10,35 +10,45 @@ from prefect_platform.configuration.source import ConfigurationError, Problem, S
 
 
 class Section(BaseModel):
-    """A mapping in a platform file: unknown keys are refused, docstrings describe the known."""
+    """A mapping in a platform file: unknown keys are refused, docstrings describe the known.
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    A number that JSON does not have is refused, too: it could not be sent.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False
+    )
+
+
+def entries(source: Source, section: str) -> dict[Any, Any]:
+    """Return the mapping that a section is, an empty one when the file does not have it.
+
+    Raises ConfigurationError when it is something else.
+    """
+    found = (source.data or {}).get(section)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigurationError([source.no_mapping(section)])
+    return found
 
 
 def each(
     source: Source, section: str, declare: Callable[[str, Any], Sequence[Declared]]
 ) -> list[Declared]:
-    """Return what `declare` makes of each name of a section and its value.
+    """Return what `declare` makes of each name of a section and its value, {} without a value.
 
-    Raises ConfigurationError with all that is wrong: what pydantic refuses, and what `declare`
-    raises itself.
+    Raises ConfigurationError with all that is wrong: names, what pydantic refuses, and what
+    `declare` raises itself.
     """
-    entries = (source.data or {}).get(section)
-    if entries is None:
-        return []
-    if not isinstance(entries, dict):
-        raise ConfigurationError(
-            [Problem(source.at(section), f"{section} is not a mapping", "write `NAME: ...` lines")]
-        )
     declared: list[Declared] = []
-    problems = [
-        Problem(source.at(section), f"the name {name} is not text", "quote it")
-        for name in entries
-        if not isinstance(name, str)
-    ]
-    for name, value in entries.items():
+    problems: list[Problem] = []
+    for name, value in entries(source, section).items():
+        if not isinstance(name, str) or not name:
+            problems.append(source.no_name(section, name))
+            continue
         try:
-            declared += declare(name, value)
+            declared += declare(name, {} if value is None else value)
         except ValidationError as error:
             problems += source.problems(error, section, name)
         except ConfigurationError as error:

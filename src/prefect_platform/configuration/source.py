@@ -1,6 +1,7 @@
 """Files that people write, read with the line of everything in them."""
 
-from collections.abc import Hashable, Iterator, Sequence
+import difflib
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,20 +70,40 @@ class Source:
 
         `within` is where in the file the validated part stands.
         """
-        found = []
-        for each in error.errors(include_url=False):
-            steps = tuple(step for step in (*within, *each["loc"]))
-            known = self._known(steps)
-            if each["type"] == "extra_forbidden":
-                cause, fix = f"there is no key {each['loc'][-1]} here", "remove it, or correct it"
-            elif each["type"] == "missing":
-                cause, fix = f"the key {each['loc'][-1]} is missing", "add it"
-            else:
-                message = each["msg"].removeprefix("Value error, ")
-                cause = f"{known[-1] if known else 'the file'}: {message}"
-                fix = "correct it"
-            found.append(Problem(self.at(*known), cause, fix))
-        return found
+        return [
+            self._refusal(each["type"], each["msg"], (*within, *each["loc"]))
+            for each in error.errors(include_url=False)
+        ]
+
+    def no_mapping(self, *steps: Step) -> Problem:
+        """Return the refusal of what should be a mapping and is none."""
+        cause = f"{steps[-1] if steps else 'the file'} is not a mapping"
+        return Problem(self.at(*steps), cause, "write `KEY: VALUE` lines")
+
+    def no_name(self, *steps: Step) -> Problem:
+        """Return the refusal of a name or key that is not text, or empty."""
+        at = self.at(*steps[:-1], str(steps[-1]))
+        return Problem(at, f"`{steps[-1]}` is no name", "write a text, in quotes")
+
+    def unknown_key(self, *steps: Step, known: Iterable[str] = ()) -> Problem:
+        """Return the refusal of a key that is none of those that are `known`."""
+        similar = difflib.get_close_matches(str(steps[-1]), known, 1)
+        fix = f"did you mean {similar[0]}?" if similar else "remove it, or correct it"
+        return Problem(self.at(*self._known(steps)), f"there is no key {steps[-1]} here", fix)
+
+    def _refusal(self, kind: str, message: str, steps: tuple[Step, ...]) -> Problem:
+        known = self._known(steps)
+        match kind:
+            case "extra_forbidden":
+                return self.unknown_key(*steps)
+            case "string_type" if steps[-1] == "[key]":
+                return self.no_name(*known, steps[-2])
+            case "model_type" | "dict_type":
+                return self.no_mapping(*known)
+            case "missing":
+                return Problem(self.at(*known), f"the key {steps[-1]} is missing", "add it")
+        cause = f"{known[-1] if known else 'the file'}: {message.removeprefix('Value error, ')}"
+        return Problem(self.at(*known), cause, "correct it")
 
     def _known(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         """Return `steps` without those that only pydantic's unions know."""

@@ -18,7 +18,7 @@ class Surroundings(Protocol):
     def release(self) -> str:
         """Return the release of prefect-worker in whose name it is applied, NAMESPACE/NAME."""
 
-    def secret(self, name: str, key: str) -> str | None:
+    def secret(self, name: str, key: str) -> bytes | Placeholder | None:
         """Return the value of a key of a Kubernetes Secret, None when it is not there."""
 
     def base_job_template(self, pool: str) -> dict[str, Any] | None:
@@ -36,10 +36,10 @@ class Mounted:
         self._templates = templates
         self.release = release
 
-    def secret(self, name: str, key: str) -> str | None:
+    def secret(self, name: str, key: str) -> bytes | None:
         """Return the value of a mounted Secret."""
         path = self._secrets / name / key
-        return path.read_bytes().decode() if path.is_file() else None
+        return path.read_bytes() if path.is_file() else None
 
     def base_job_template(self, pool: str) -> dict[str, Any] | None:
         """Return the template of the mounted ConfigMap."""
@@ -59,7 +59,7 @@ class Offline:
 
     release = ""
 
-    def secret(self, name: str, key: str) -> str | None:
+    def secret(self, name: str, key: str) -> Placeholder:
         """Return a text that says which value would stand here."""
         return Placeholder(f"<{key} of the Secret {name}>")
 

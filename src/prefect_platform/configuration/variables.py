@@ -5,8 +5,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
-from prefect.types import StrictVariableValue
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from prefect_platform.configuration.lock import LOCK
 from prefect_platform.configuration.prefect_api import delete, pages
@@ -18,7 +17,7 @@ from prefect_platform.configuration.source import ConfigurationError, Problem, S
 class Variable(Section):
     """A value that flows read by `Variable.get`."""
 
-    value: StrictVariableValue
+    value: JsonValue
     """Any JSON value of less than 5,000 characters, never a secret: every run can read it."""
     tags: list[str] = Field(default_factory=list)
     """Labels to find it by."""

@@ -8,7 +8,7 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.orchestration.routes import ServerRoutes
 from prefect.client.schemas.actions import WorkPoolCreate
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from prefect_platform.configuration.prefect_api import delete, pages
 from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
@@ -45,7 +45,7 @@ class WorkPool(Section):
     with the API, choose as many as fit beside it."""
     paused: bool | None = None
     """Whether its runs wait. Not given: left as it is on the server."""
-    base_job_template: str | dict[str, Any] | None = None
+    base_job_template: str | dict[str, JsonValue] | None = None
     """A JSON file beside this one, or the template itself. Not given: that of the chart
     prefect-worker, for a pool of type kubernetes."""
     queues: dict[Annotated[str, Field(pattern=r"^[^/%&<>]+$")], WorkQueue] = Field(
@@ -58,7 +58,7 @@ def declare(source: Source, section: str, surroundings: Surroundings) -> list[De
     """Return the pools that `section` asks for, and their queues; raises ConfigurationError."""
 
     def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
-        pool = WorkPool.model_validate({} if raw is None else raw)
+        pool = WorkPool.model_validate(raw)
         body = pool.model_dump(mode="json", exclude={"queues"})
         _refuse_names(source, section, name, pool)
         template = _template(source, section, name, pool, surroundings)

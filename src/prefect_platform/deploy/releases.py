@@ -36,7 +36,7 @@ class Release:
 
 def install(kubectl: Kubectl, release: Release) -> bool:
     """Install or upgrade `release`; False when it is installed just so and nothing is missing."""
-    _forget_failed_jobs(kubectl, release)
+    forget_failed_jobs(kubectl, release)
     status = _status(kubectl, release)
     if status.get("status", "").startswith("pending-"):
         _forget_interrupted(kubectl, release)
@@ -88,7 +88,7 @@ def _is_complete(kubectl: Kubectl, release: Release) -> bool:
     return kubectl.holds(manifest, manager="comparison")
 
 
-def _forget_failed_jobs(kubectl: Kubectl, release: Release) -> None:
+def forget_failed_jobs(kubectl: Kubectl, release: Release) -> None:
     """Remove Jobs of the release that have failed for good, so that Helm makes them anew.
 
     Those that a CronJob made are left: the next one is made without us.

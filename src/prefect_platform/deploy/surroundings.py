@@ -21,20 +21,20 @@ class FromCluster:
     def __init__(self, kubectl: Kubectl) -> None:
         self._core = client.CoreV1Api(kubectl.api())
 
-    def secret(self, name: str, key: str) -> str | None:
+    def secret(self, name: str, key: str) -> bytes | None:
         """Return the value of a Secret of the namespace prefect-workers."""
         found = self._core.list_namespaced_secret(
             _NAMESPACE, field_selector=f"metadata.name={name}"
         ).items
         value = (found[0].data or {}).get(key) if found else None
-        return base64.b64decode(value).decode() if value is not None else None
+        return base64.b64decode(value) if value is not None else None
 
     def base_job_template(self, pool: str) -> dict[str, Any] | None:
         """Return the template that the installed chart has for a pool."""
         found = self._core.list_namespaced_config_map(
             _NAMESPACE, field_selector=f"metadata.name={_TEMPLATES}"
         ).items
-        written = found[0].data.get(f"{pool}.json") if found else None
+        written = (found[0].data or {}).get(f"{pool}.json") if found else None
         return json.loads(written) if written else None
 
     def how_to_provide(self, secret: str) -> str:

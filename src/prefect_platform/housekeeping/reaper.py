@@ -22,7 +22,7 @@ from prefect.client.schemas.objects import FlowRun, StateType, WorkPool
 from prefect.exceptions import ObjectNotFound
 
 from prefect_platform import container
-from prefect_platform.api_failures import told_in_a_sentence
+from prefect_platform.api_failures import IN_A_POD, MISSING_POOL, told_in_a_sentence
 from prefect_platform.errors import PlatformError
 from prefect_platform.housekeeping.account import Account, say_summary
 from prefect_platform.housekeeping.flow_runs import (
@@ -69,7 +69,7 @@ class Reaper:
             raise PlatformError(
                 f"The API does not know the work pool {self._account.pool}, so that its Jobs in "
                 f"{self._jobs.namespace} are left alone",
-                next_step="create it as `helm get notes` of this release says",
+                next_step=MISSING_POOL,
             ) from error
         # Runs before Jobs: a Job that a run had when it was read is there, or gone for good. The
         # other way round, one that was made between the two would be missed.
@@ -242,7 +242,7 @@ async def _look_after(
 ) -> str | None:
     """Make a pass over one work pool; return its name when it failed, which has been said then."""
     try:
-        with told_in_a_sentence(os.environ["PREFECT_API_URL"]):
+        with told_in_a_sentence(os.environ["PREFECT_API_URL"], IN_A_POD):
             async with get_client() as client:
                 jobs = FlowRunJobs(kubernetes, namespace)
                 await Reaper(client, jobs, periods, account).run()

@@ -17,7 +17,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
 from prefect_platform import container
-from prefect_platform.api_failures import told_in_a_sentence
+from prefect_platform.api_failures import IN_A_POD, MISSING_POOL, told_in_a_sentence
 from prefect_platform.container import NotYet, wait_for
 from prefect_platform.errors import PlatformError
 from prefect_platform.worker.test_flow import platform_test
@@ -81,8 +81,7 @@ async def _expect_to_work(client: PrefectClient, name: str) -> None:
     except ObjectNotFound as error:
         raise PlatformError(
             f"The API does not know the work pool {name}",
-            next_step="create it from the ConfigMap with its base job template, as the chart's "
-            "notes say: helm get notes",
+            next_step=MISSING_POOL,
         ) from error
     if pool.is_paused:
         raise PlatformError(
@@ -111,7 +110,7 @@ async def _logs(client: PrefectClient, run: FlowRun) -> list[Log]:
 
 async def _run(arguments: argparse.Namespace) -> None:
     worker_namespace, _, worker = arguments.worker.partition("/")
-    with told_in_a_sentence(os.environ["PREFECT_API_URL"]):
+    with told_in_a_sentence(os.environ["PREFECT_API_URL"], IN_A_POD):
         async with get_client() as client:
             run = await run_through(
                 client,

@@ -11,6 +11,7 @@ import os
 import httpx
 
 from prefect_platform import container
+from prefect_platform.api_failures import MISSING_POOL
 from prefect_platform.container import NotYet, wait_for
 from prefect_platform.errors import PlatformError
 
@@ -49,8 +50,7 @@ async def await_work_pool(
             f"the work pool {name}",
             check,
             timeout=timeout,
-            next_step="create it as `helm get notes` of this release says; make deploy-cluster "
-            "creates the work pool default",
+            next_step=MISSING_POOL,
         )
     container.say(f"The work pool {name} is there")
 

@@ -64,6 +64,8 @@ def test_a_pool_that_fails_does_not_keep_the_others_from_their_pass(reaped: Reap
 
     assert ended.returncode == 1
     assert "missing: The API does not know the work pool missing, so that its Jobs" in ended.stderr
+    assert "configuration.platform" in ended.stderr
+    assert "`helm get notes`" in ended.stderr
     assert "1 of 2 work pools could not be looked after: missing\nNext: " in ended.stderr
     assert '"failed": ["missing"]' in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -1,7 +1,7 @@
 """A fake Kubernetes API: real HTTP on loopback, made-up objects.
 
-It lists, streams and breaks off as an API server does, as far as the worker, its observer and the
-reaper ask for it. What a real one answers is checked by the tests in tests/cluster.
+It lists, streams and breaks off as an API server does, as far as the worker, its observer, the
+reaper and the commands ask for it. What a real one answers is checked in tests/cluster.
 """
 
 import json
@@ -22,11 +22,14 @@ NAMESPACE = "default"  # where the worker puts a Job if nothing else is said
 _KINDS = {
     "pods": ("/api/v1", "Pod"),
     "events": ("/api/v1", "Event"),
+    "secrets": ("/api/v1", "Secret"),
     "jobs": ("/apis/batch/v1", "Job"),
 }
 _COLLECTIONS = {
     f"{group}/namespaces/{NAMESPACE}/{plural}": plural for plural, (group, _) in _KINDS.items()
 }
+
+_QUERY = ("labelSelector", "continue", "fieldSelector")
 
 
 def _resource(plural: str, kind: str, *, namespaced: bool = True) -> dict[str, Any]:
@@ -41,9 +44,12 @@ def _resource(plural: str, kind: str, *, namespaced: bool = True) -> dict[str, A
 
 def _discovery(group: str, *more: dict[str, Any]) -> dict[str, Any]:
     served = [_resource(plural, kind) for plural, (of, kind) in _KINDS.items() if of == group]
-    return {"kind": "APIResourceList", "resources": [*served, *more]}
+    version = group.removeprefix("/apis/").removeprefix("/api/")
+    resources = [*served, *more]
+    return {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
 
 
+_BATCH = {"groupVersion": "batch/v1", "version": "v1"}
 _DISCOVERY = {
     "/api": {"versions": ["v1"]},
     "/api/v1": _discovery("/api/v1", _resource("namespaces", "Namespace", namespaced=False)),
@@ -51,8 +57,8 @@ _DISCOVERY = {
         "groups": [
             {
                 "name": "batch",
-                "versions": [{"version": "v1"}],
-                "preferredVersion": {"version": "v1"},
+                "versions": [_BATCH],
+                "preferredVersion": _BATCH,
             }
         ]
     },
@@ -130,16 +136,22 @@ class KubernetesApi:
                 stream.put({"type": "DELETED", "object": item})
         return HTTPStatus.OK
 
-    def listing(self, plural: str, selector: str = "", token: str = "") -> dict[str, Any]:
+    def listing(
+        self, plural: str, selector: str = "", token: str = "", fields: str = ""
+    ) -> dict[str, Any]:
         """Return a page of `plural` as the API shows it: the first, or the one behind `token`.
 
-        All pages show the moment of the first. `selector` is a label, or a label and its value.
+        All pages show the moment of the first. `selector` is a label, or a label and its value;
+        `fields` is metadata.name=NAME.
         """
         label, _, value = selector.partition("=")
+        name = fields.removeprefix("metadata.name=")
 
         def selected(item: dict[str, Any]) -> bool:
             found = item["metadata"].get("labels", {}).get(label)
-            return not label or (found == value if value else found is not None)
+            return name in ("", item["metadata"]["name"]) and (
+                not label or (found == value if value else found is not None)
+            )
 
         with self._lock:
             items = (
@@ -187,8 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._stream(plural)
             else:
                 query = {key: value[0] for key, value in parse_qs(url.query).items()}
-                selector, token = query.get("labelSelector", ""), query.get("continue", "")
-                self._answer(HTTPStatus.OK, self.api.listing(plural, selector, token))
+                wanted = (query.get(key, "") for key in _QUERY)
+                self._answer(HTTPStatus.OK, self.api.listing(plural, *wanted))
         elif name in (items := self.api.objects.get(_COLLECTIONS.get(collection, ""), {})):
             self._answer(HTTPStatus.OK, items[name])
         else:
@@ -208,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         options = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.api.deletions.append(options)
         collection, _, name = urlsplit(self.path).path.rpartition("/")
-        status = self.api.delete(_COLLECTIONS[collection], name, options["preconditions"])
+        status = self.api.delete(_COLLECTIONS[collection], name, options.get("preconditions", {}))
         if status == HTTPStatus.OK:
             self._answer(status, {"kind": "Status", "status": "Success"})
         else:

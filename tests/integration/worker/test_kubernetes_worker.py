@@ -25,14 +25,13 @@ from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fa
 from tests.integration.worker.worker_program import (
     IMPATIENT,
     POOL,
+    WATCHED,
     WITHIN,
     Worker,
     prefect_server,
     starting_worker,
     watching_worker,
 )
-
-WATCHED = ("events", "jobs", "pods")
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from prefect.workers.process import ProcessWorker
 
+from prefect_platform.api_failures import MISSING_POOL
 from tests.unit.flows.servers import clean_environment, free_ports, prefect_server
 
 _FAILING = """
@@ -153,7 +154,9 @@ def test_a_pool_in_which_nothing_can_start_is_told_before_a_run_is_made(
         "The work pool paused is paused, so that none of its runs starts\n"
         "Next: prefect work-pool resume paused\n"
     )
-    assert missing.stderr.startswith("The API does not know the work pool missing\nNext: create it")
+    assert missing.stderr == (
+        f"The API does not know the work pool missing\nNext: {MISSING_POOL}\n"
+    )
     assert runs_of(api, "paused") == []
 
 

@@ -14,6 +14,7 @@ from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
 from tests.unit.flows import servers
 
 POOL = "default"
+WATCHED = ("events", "jobs", "pods")
 # Kubernetes and Prefect answer at once here, but the machine may be busy.
 WITHIN = 60.0
 
@@ -92,7 +93,7 @@ def watching_worker(
     api_url: str, kubernetes: KubernetesApi, directory: Path, name: str, *program: str
 ) -> Iterator[Worker]:
     """Start the worker `name` and yield it when it watches all it has to."""
-    before = {plural: kubernetes.watches(plural) for plural in kubernetes.objects}
+    before = {plural: kubernetes.watches(plural) for plural in WATCHED}
 
     def blind() -> bool:
         return any(kubernetes.watches(plural) <= open_ for plural, open_ in before.items())

@@ -192,7 +192,8 @@ automations:
         ("{severities: {fatal: []}}", "fatal: Input should be 'critical' or 'warning'"),
         ("{automations: {late: {within: 9}}}", "greater than or equal to 10"),
         ("{automations: {late: {withing: 60}}}", "there is no key withing here"),
-        ("[crashed]", "alerts: Input should be"),
+        ("[crashed]", "alerts is not a mapping"),
+        ("false", "alerts is not a mapping"),
     ],
 )
 def test_what_is_not_of_the_shape_is_refused(tmp_path: Path, alerts: str, cause: str) -> None:

@@ -39,6 +39,7 @@ def directory(tmp_path: Path) -> Path:
         "port": "5433",
     }.items():
         (held / key).write_bytes(value.encode())
+    (held / "binary").write_bytes(b"\xff" + SESAME.encode())
     return tmp_path
 
 
@@ -180,12 +181,10 @@ def test_fields_of_an_inner_block_tell_its_type(
 @pytest.mark.parametrize(
     ("blocks", "expected"),
     [
-        ("  - secret/a\n", ["1: blocks has to be a mapping; write TYPE/NAME:"]),
         ("  secret: {}\n", ["2: secret is no name of a block; write TYPE/NAME, as "]),
         ("  secret/Up: {}\n", ["2: secret/Up: Block document name must only contain lowercase"]),
         ("  s3-buckt/a: {}\n", ["2: there is no block type s3-buckt installed; did you mean s3-b"]),
         ("  gcs-bucket/a: {}\n", ["2: there is no block type gcs-bucket installed; prefect-gcp "]),
-        ("  secret/a: text\n", ["2: secret/a has to be a mapping; write its fields"]),
         ("  s3-bucket/a:\n", ["2: the key bucket_name is missing; add it"]),
         (
             "  aws-credentials/a:\n    regionname: x\n    profile_name: 1\n",
@@ -240,6 +239,17 @@ def test_what_cannot_be_used_is_refused_with_its_line(
         ("{secret: {name: held, key: no}}", 3, "the Secret held is not there, or has no key no; c"),
         ("{secret: {name: none, key: k}}", 3, "the Secret none is not there, or has no key k; c"),
         ("{secret: {name: held, key: obfuscated}}", 3, "the value is what Prefect shows in the p"),
+        (
+            "{secret: {name: held, key: binary}}",
+            3,
+            "the key binary of the Secret held is not UTF-8 text, and a block holds nothing else; "
+            "put text there, of binary data its base64, which the flow decodes",
+        ),
+        (
+            "{file: secrets/held/binary}",
+            3,
+            "the file secrets/held/binary cannot be read: it is not",
+        ),
         ("{file: nothing}", 3, "the file nothing cannot be read: No such file or directory; pat"),
         ("{file: 5}", 3, "file: the path of a file is a text; write {file: PATH}"),
         (f"[{PASSWORD}, {SESAME}]", 3, "1 is secret and its value stands in the file; name wh"),

@@ -8,6 +8,16 @@ from prefect_platform.configuration.platform_file import Files, load
 from prefect_platform.configuration.source import ConfigurationError
 from prefect_platform.configuration.surroundings import Offline
 
+NAMES = {
+    "variables": "a",
+    "concurrency_limits": "a",
+    "tag_concurrency_limits": "a",
+    "work_pools": "a",
+    "blocks": "secret/a",
+    "automations": "a",
+}
+"""A name of each section that is a good one."""
+
 
 def declared(folder: Path, text: str) -> list[str]:
     """Return what a platform file declares, without the pack."""
@@ -15,6 +25,13 @@ def declared(folder: Path, text: str) -> list[str]:
     (folder / "prefect.yaml").write_text("deployments: []\n")
     files = Files(folder / "platform.yaml", folder / "prefect.yaml")
     return [str(each.key) for each in load(files, Offline()) if "platform: " not in each.key.name]
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    """Return what is wrong with a platform file, without the path."""
+    with pytest.raises(ConfigurationError) as refused:
+        declared(folder, text)
+    return [str(each).removeprefix(f"{folder}/platform.yaml:") for each in refused.value.problems]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "blocks:\nautomations:\nalerts:\n"])
@@ -27,10 +44,8 @@ def test_an_empty_file_declares_the_pack_alone(tmp_path: Path, text: str) -> Non
     [
         ("[]\n", 1, "the file is not a mapping"),
         ("work_pool: {}\n", 1, "there is no section work_pool"),
-        ("variables: [a]\n", 1, "variables is not a mapping"),
         ("variables: {prefect_platform_lock: {value: 1}}\n", 1, "is the lock of `apply` itself"),
         ("work_pools: {prefect-etl: {}}\n", 1, "Prefect keeps names"),
-        ("work_pools: {a: 0}\n", 1, "Input should be a valid dictionary"),
         ("work_pools: {a: {queues: {x/y: {}}}}\n", 1, "should match pattern"),
         (
             "work_pools:\n  a:\n    queues:\n      x: {priority: 1}\n      y: {priority: 1}\n",
@@ -40,6 +55,20 @@ def test_an_empty_file_declares_the_pack_alone(tmp_path: Path, text: str) -> Non
         ("work_pools: {a: {type: docker}}\n", 1, "has no base_job_template"),
         ("concurrency_limits: {'tag:a': {limit: 1}}\n", 1, "the server uses names"),
         ("tag_concurrency_limits: {a: many}\n", 1, "should be a valid integer"),
+        ("tag_concurrency_limits: {a/b: 1}\n", 1, "should match pattern"),
+        ("variables: {a: {value: {b: [.inf]}}}\n", 1, "should be a finite number"),
+        ("variables: {a: {value: 2020-01-01}}\n", 1, "not a valid JSON value"),
+        (
+            "concurrency_limits: {a: {limit: 1, slot_decay_per_second: .inf}}\n",
+            1,
+            "should be a finite number",
+        ),
+        (
+            "work_pools:\n  a:\n    type: docker\n    base_job_template:\n      b: 2020-01-01\n",
+            5,
+            "not a valid JSON value",
+        ),
+        ("alerts:\n  channels:\n    5: {type: slack}\n", 3, "`5` is no name"),
         ("automations: {'platform: crashed': {trigger: {}, actions: []}}\n", 1, "alerts"),
     ],
 )
@@ -51,6 +80,42 @@ def test_a_mistake_is_refused_with_its_line(
     assert any(each.at.line == line and cause in each.cause for each in refused.value.problems), (
         refused.value
     )
+
+
+@pytest.mark.parametrize("section", NAMES)
+def test_the_same_mistake_has_the_same_words_in_every_section(tmp_path: Path, section: str) -> None:
+    name = NAMES[section]
+    assert problems(tmp_path, f"{section}: [a]\n") == [
+        f"1: {section} is not a mapping; write `KEY: VALUE` lines"
+    ]
+    assert problems(tmp_path, f"{section}:\n  5: {{}}\n  '': {{}}\n") == [
+        "2: `5` is no name; write a text, in quotes",
+        "3: `` is no name; write a text, in quotes",
+    ]
+    if section == "tag_concurrency_limits":
+        return
+    assert problems(tmp_path, f"{section}:\n  {name}: text\n") == [
+        f"2: {name} is not a mapping; write `KEY: VALUE` lines"
+    ]
+    assert "3: there is no key nobody here; remove it, or correct it" in problems(
+        tmp_path, f"{section}:\n  {name}:\n    nobody: 1\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("variables", "value"),
+        ("concurrency_limits", "limit"),
+        ("blocks", "value"),
+        ("automations", "trigger"),
+    ],
+)
+def test_a_name_with_nothing_below_it_lacks_what_the_resource_needs(
+    tmp_path: Path, section: str, key: str
+) -> None:
+    found = problems(tmp_path, f"{section}:\n  {NAMES[section]}:\n")
+    assert f"2: the key {key} is missing; add it" in found
 
 
 def test_mistakes_of_all_sections_come_at_once(tmp_path: Path) -> None:

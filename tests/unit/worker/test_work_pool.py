@@ -55,6 +55,13 @@ def test_the_wait_ends_and_says_why(status: int, reason: str) -> None:
         wait(url, timeout=0)
 
 
+def test_a_pool_that_does_not_come_is_told_with_both_ways_to_make_it() -> None:
+    with api(404) as (url, _), pytest.raises(PlatformError) as refused:
+        wait(url, timeout=0)
+    for way in ("configuration.platform", "docs/operations/configuration.md", "`helm get notes`"):
+        assert way in refused.value.next_step
+
+
 def test_an_api_that_is_away_is_named() -> None:
     with pytest.raises(PlatformError, match=r"http://127\.0\.0\.1:1/api does not answer"):
         wait("http://127.0.0.1:1/api", timeout=0)

@@ -1,0 +1,59 @@
+"""What a configuration refers to, read by a command from an API over HTTP."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.configuration.secret_values import resolve
+from prefect_platform.configuration.source import Problem, read
+from prefect_platform.deploy import surroundings
+from prefect_platform.deploy.surroundings import FromCluster
+from prefect_platform.kubectl import Kubectl
+from tests.integration.worker.kubernetes_api import NAMESPACE, fake_kubernetes
+
+VALUES = {"token": b"open-sesame\n", "keystore": b"\xff\xfe\x00"}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FromCluster]:
+    """Yield a cluster with one Secret, `held`."""
+    monkeypatch.setattr(surroundings, "_NAMESPACE", NAMESPACE)
+    with fake_kubernetes(tmp_path / "kubeconfig") as api:
+        data = {key: base64.b64encode(value).decode() for key, value in VALUES.items()}
+        api.put("secrets", {"metadata": {"name": "held"}, "data": data})
+        api.put("secrets", {"metadata": {"name": "other"}, "data": {"nothing": "eA=="}})
+        yield FromCluster(Kubectl(api.kubeconfig))
+
+
+def resolved(tmp_path: Path, cluster: FromCluster, key: str) -> str | Problem:
+    """Return what becomes of a reference to a key of the Secret `held`, in line 2 of a file."""
+    path = tmp_path / "platform.yaml"
+    path.write_text(f"blocks:\n  secret/a: {{secret: {{name: held, key: {key}}}}}\n")
+    source = read(path)
+    steps = ("blocks", "secret/a")
+    return resolve(source.data["blocks"]["secret/a"], source, steps, cluster)
+
+
+def test_a_secret_is_the_text_of_its_key(tmp_path: Path, cluster: FromCluster) -> None:
+    assert resolved(tmp_path, cluster, "token") == "open-sesame"
+
+
+def test_a_secret_that_is_not_there_is_told_with_the_command_that_makes_it(
+    tmp_path: Path, cluster: FromCluster
+) -> None:
+    assert str(resolved(tmp_path, cluster, "nothing")) == (
+        f"{tmp_path}/platform.yaml:2: the Secret held is not there, or has no key nothing; "
+        f"kubectl --namespace {NAMESPACE} create secret generic held --from-file=KEY"
+    )
+
+
+def test_a_secret_that_is_no_text_is_a_problem_with_its_line(
+    tmp_path: Path, cluster: FromCluster
+) -> None:
+    said = str(resolved(tmp_path, cluster, "keystore"))
+    assert said.startswith(
+        f"{tmp_path}/platform.yaml:2: the key keystore of the Secret held is not UTF-8 text"
+    )
+    assert "base64" in said
