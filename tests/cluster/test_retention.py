@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -148,9 +149,15 @@ def test_finished_jobs_go_an_hour_after_success_and_a_day_after_failure(
                 batch.create_namespaced_job(JOBS, _job(pool, name, run_id))
                 batch.patch_namespaced_job_status(name, JOBS, _ended(condition, hours))
             eventually("the Job that failed a day ago is gone", lambda: "failed-old" not in jobs())
-            log = run_now(platform.kubectl, *_REAPER)
+            counts: Counter[str] = Counter()
 
-            counts = json.loads(log.splitlines()[-1])["pools"][POOL]["counts"]
+            def reaped() -> bool:
+                log = run_now(platform.kubectl, *_REAPER)
+                counts.update(json.loads(log.splitlines()[-1])["pools"][POOL]["counts"])
+                return bool(counts)
+
+            # A Job is a minute old before it may be reaped.
+            eventually("the Job that succeeded an hour ago is reaped", reaped)
             assert counts == {"job_succeeded": 1}
             assert jobs() == {"succeeded-young", "failed-young"}
         finally:
