@@ -1,5 +1,6 @@
 """The charts' CronJobs, run when a test says so."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
@@ -10,16 +11,28 @@ from tests.cluster.deployed import eventually
 
 @contextmanager
 def suspended(kubectl: Kubectl, namespace: str, cronjob: str) -> Iterator[None]:
-    """Keep a CronJob from doing by itself what the test waits for."""
-    patch = (f"--namespace={namespace}", "patch", "cronjob", cronjob, "--patch")
+    """Keep a CronJob from doing by itself what the test waits for.
+
+    The field is applied, not patched: when it is given up, it is nobody's and no later upgrade of
+    the release is in conflict with it.
+    """
+
+    def apply(spec: dict[str, bool]) -> None:
+        metadata = {"name": cronjob, "namespace": namespace}
+        kubectl(
+            *("apply", "--server-side", "--field-manager=suspended", "--filename=-"),
+            stdin=json.dumps(
+                {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec}
+            ),
+        )
+
     active = (f"--namespace={namespace}", "get", "cronjob", cronjob, "-o=jsonpath={.status.active}")
-    kubectl(*patch, '{"spec": {"suspend": true}}')
+    apply({"suspend": True})
     try:
         eventually(f"no Job of {cronjob} is at work", lambda: not kubectl(*active))
         yield
     finally:
-        # Nobody's field again: an upgrade of the release may set it.
-        kubectl(*patch, '{"spec": {"suspend": null}}')
+        apply({})
 
 
 def run_now(kubectl: Kubectl, namespace: str, cronjob: str) -> str:
