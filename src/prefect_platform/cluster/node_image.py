@@ -55,7 +55,9 @@ _NODE_PROGRAMS = [
     "kubelet",
     "runc",
 ]
-_TOOLS_PACKAGES = ["busybox", "iproute2", "nftables"]
+# netbase: without /etc/protocols nft lists a protocol as a number, and kube-proxy takes each of its
+# own entries for a stale one when it starts again, and every hour.
+_TOOLS_PACKAGES = ["busybox", "iproute2", "netbase", "nftables"]
 _COMMANDS = ("cat", "httpd", "mkdir", "nslookup", "rm", "sh", "sleep", "wget")
 _SHELL = {f"bin/{name}": "busybox" for name in _COMMANDS}
 # What a machine has and a node has not: consoles, kernel modules, and settings of the kernel,

@@ -1,0 +1,50 @@
+"""Services of a cluster of our own node image outlive the process that leads to them."""
+
+import json
+
+import pytest
+
+from prefect_platform.cluster.engine_detection import choose_node_image
+from tests.cluster.deployed import Platform, eventually, on_node
+
+_SYSTEM = "--namespace=kube-system"
+_NEW = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "after-restart", "namespace": "kube-system"},
+    "spec": {"selector": {"k8s-app": "kube-dns"}, "ports": [{"port": 53, "protocol": "TCP"}]},
+}
+
+
+@pytest.mark.skipif(choose_node_image(None).source != "build", reason="kind's own node image")
+def test_services_answer_when_kube_proxy_has_started_again(platform: Platform) -> None:
+    # What one process has written, the next one must know for its own. Twice, because what the
+    # second one loses the third one finds missing, and writes again.
+    for _ in range(2):
+        platform.kubectl("delete", "pods", _SYSTEM, "--selector=k8s-app=kube-proxy")
+        platform.kubectl("rollout", "status", _SYSTEM, "daemonset/kube-proxy", "--timeout=60s")
+        _wait_for_its_rules(platform)
+
+        api = _address(platform, "--namespace=default", "kubernetes")
+        kubeconfig = "--kubeconfig=/etc/kubernetes/admin.conf"
+        answer = on_node("kubectl", kubeconfig, f"--server=https://{api}", "get", "--raw=/version")
+        assert "gitVersion" in answer
+
+
+def _wait_for_its_rules(platform: Platform) -> None:
+    """Wait until the new process has written rules: those of a Service that it alone has seen."""
+    platform.kubectl("create", "--filename=-", stdin=json.dumps(_NEW))
+    try:
+        new = _address(platform, _SYSTEM, "after-restart")
+        eventually(
+            "the new process has written its first rules",
+            lambda: new in on_node("nft", "list", "map", "ip", "kube-proxy", "service-ips"),
+        )
+    finally:
+        platform.kubectl("delete", _SYSTEM, "service", "after-restart")
+
+
+def _address(platform: Platform, namespace: str, service: str) -> str:
+    return platform.kubectl(
+        "get", namespace, f"service/{service}", "--output=jsonpath={.spec.clusterIP}"
+    )
