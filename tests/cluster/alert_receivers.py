@@ -128,9 +128,7 @@ def receivers(kubectl: Kubectl, image: str) -> Iterator[Receivers]:
     kubectl.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
     core = kubernetes_client.CoreV1Api(kubectl.api())
     corefile = core.read_namespaced_config_map("coredns", "kube-system").data["Corefile"]
-    rewrites = "".join(
-        f"    rewrite name {name} {_RECEIVER}\n" for name in (SLACK, TEAMS, PAGERDUTY)
-    )
+    rewrites = "".join(f"    rewrite name {name} {_RECEIVER}\n" for name in _FOREIGN)
     try:
         kubectl(f"--namespace={NAMESPACE}", "wait", "pod/receiver", "--for=condition=Ready")
         _resolve(kubectl, core, corefile.replace(".:53 {\n", f".:53 {{\n{rewrites}"))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 from prefect_platform.kubectl import Kubectl
@@ -45,3 +46,9 @@ def run_now(kubectl: Kubectl, namespace: str, cronjob: str) -> str:
         return kubectl(here, "logs", f"job/{name}")
     finally:
         kubectl(here, "delete", "job", name)
+
+
+def summary_of_run(kubectl: Kubectl, namespace: str, cronjob: str) -> dict[str, Any]:
+    """Run a CronJob as `run_now` does and return what the last line of its log says, as JSON."""
+    summary: dict[str, Any] = json.loads(run_now(kubectl, namespace, cronjob).splitlines()[-1])
+    return summary

@@ -25,6 +25,7 @@ from prefect_platform.cluster.engine_detection import recorded_engine
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
 from prefect_platform.process import run
+from prefect_platform.toolchain import tool
 
 CLUSTER = "platform-test"
 POOL, JOBS = "default", "flows-default"
@@ -60,6 +61,19 @@ def on_node(*command: str) -> str:
         failure=f"{command[0]} failed in the node",
         next_step="look at the events of the report",
         env=engine.environment(),
+    )
+
+
+def helm(kubectl: Kubectl, namespace: str, *arguments: str, wait: bool = True) -> str:
+    """Run helm in a namespace; it waits for pods and Jobs unless told otherwise."""
+    waiting = ("--wait", "--wait-for-jobs", "--timeout", "5m") if wait else ()
+    return run(
+        [
+            *(tool("helm"), "--kubeconfig", kubectl.kubeconfig),
+            *(*arguments, "--namespace", namespace, *waiting),
+        ],
+        failure=f"helm {arguments[0]} failed",
+        next_step="look at the events of the report",
     )
 
 

@@ -11,9 +11,7 @@ from kubernetes import client as kubernetes_client
 
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY
-from prefect_platform.process import run
-from prefect_platform.toolchain import tool
-from tests.cluster.deployed import command
+from tests.cluster.deployed import command, helm
 
 NAMESPACE = "prefect"
 _SMALL = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
@@ -76,16 +74,7 @@ class Server:
 
     def helm(self, *arguments: str, wait: bool = True) -> str:
         """Run helm in the release's namespace."""
-        waiting = ("--wait", "--wait-for-jobs", "--timeout", "5m") if wait else ()
-        namespace = ("--namespace", NAMESPACE)
-        return run(
-            [
-                *(tool("helm"), "--kubeconfig", self.kubectl.kubeconfig),
-                *(*arguments, *namespace, *waiting),
-            ],
-            failure=f"helm {arguments[0]} failed",
-            next_step="look at the events of the report",
-        )
+        return helm(self.kubectl, NAMESPACE, *arguments, wait=wait)
 
     def pods(self, selector: str = "app.kubernetes.io/instance=prefect-server") -> dict[str, int]:
         """Return restarts by the name of each pod that is not going."""

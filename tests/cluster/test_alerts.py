@@ -1,7 +1,7 @@
 """What goes wrong in a cluster is told to the right people, once, by name, with its cause.
 
 Every cause is a real one: a process killed or frozen in a job pod, memory, an image, a node without
-room, a paused pool. Slack and PagerDuty are reached under their own names, mail by SMTP.
+room, a paused pool. Slack, Teams and PagerDuty are reached under their own names, mail by SMTP.
 """
 
 import json

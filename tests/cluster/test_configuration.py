@@ -1,6 +1,5 @@
 """The deployed platform is as its files say and stays so, by the CronJobs of the worker's chart."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Running
 
 from prefect_platform.paths import REPOSITORY
-from prefect_platform.process import run
-from prefect_platform.toolchain import tool
-from tests.cluster.cronjobs import run_now, suspended
+from tests.cluster.cronjobs import run_now, summary_of_run, suspended
 from tests.cluster.deployed import (
     JOBS,
     POOL,
@@ -24,6 +21,7 @@ from tests.cluster.deployed import (
     command,
     deploy_code,
     eventually,
+    helm,
     put_secret,
 )
 
@@ -92,17 +90,13 @@ def _with_a_secret(folder: Path) -> Path:
 
 
 def _upgrade_worker(platform: Platform, platform_file: Path) -> None:
-    run(
-        [
-            *(tool("helm"), "--kubeconfig", platform.kubectl.kubeconfig),
-            *("upgrade", "prefect-worker", str(REPOSITORY / "helm" / "prefect-worker")),
-            *("--namespace", _WORKERS, "--reset-then-reuse-values"),
-            *("--set-file", f"configuration.platform={platform_file}"),
-            *("--set", "configuration.secrets={vendor}"),
-            *("--wait", "--wait-for-jobs", "--timeout", "5m"),
-        ],
-        failure="helm upgrade failed",
-        next_step="look at the events of the report",
+    helm(
+        platform.kubectl,
+        _WORKERS,
+        *("upgrade", "prefect-worker", str(REPOSITORY / "helm" / "prefect-worker")),
+        "--reset-then-reuse-values",
+        f"--set-file=configuration.platform={platform_file}",
+        "--set=configuration.secrets={vendor}",
     )
 
 
@@ -128,8 +122,8 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
             counts: Counter[str] = Counter()
 
             def settled() -> bool:
-                log = run_now(platform.kubectl, _WORKERS, _REAPER)
-                counts.update(json.loads(log.splitlines()[-1])["pools"][POOL]["counts"])
+                found = summary_of_run(platform.kubectl, _WORKERS, _REAPER)
+                counts.update(found["pools"][POOL]["counts"])
                 return {"job_without_run", "run_without_job"} <= counts.keys()
 
             # A Job is a minute old before it may be without a run.

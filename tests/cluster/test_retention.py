@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from prefect.client.schemas.objects import WorkPool
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.server.database import Target
 from prefect_platform.server.retention import KINDS
-from tests.cluster.cronjobs import run_now, suspended
+from tests.cluster.cronjobs import summary_of_run, suspended
 from tests.cluster.deployed import JOBS, POOL, Platform, eventually
 from tests.integration.server.rows import Rows, rows
 
@@ -93,7 +92,7 @@ def test_what_is_old_goes_and_what_is_young_stays(
         kept = Kept(target)
         try:
             assert kept.left() == kept.old | kept.young
-            swept = json.loads(run_now(kubectl, _NAMESPACE, _SWEEP).splitlines()[-1])["deleted"]
+            swept = summary_of_run(kubectl, _NAMESPACE, _SWEEP)["deleted"]
             assert swept == _one_of_each()
             after_sweep = kept.left()
 
@@ -103,7 +102,7 @@ def test_what_is_old_goes_and_what_is_young_stays(
             eventually("only young rows are left", lambda: kept.left() <= kept.young)
 
             assert kept.left() == kept.young
-            again = json.loads(run_now(kubectl, _NAMESPACE, _SWEEP).splitlines()[-1])["deleted"]
+            again = summary_of_run(kubectl, _NAMESPACE, _SWEEP)["deleted"]
             assert {number for kinds in again.values() for number in kinds.values()} == {0}
         finally:
             kept.remove()
@@ -152,8 +151,8 @@ def test_finished_jobs_go_an_hour_after_success_and_a_day_after_failure(
             counts: Counter[str] = Counter()
 
             def reaped() -> bool:
-                log = run_now(platform.kubectl, *_REAPER)
-                counts.update(json.loads(log.splitlines()[-1])["pools"][POOL]["counts"])
+                found = summary_of_run(platform.kubectl, *_REAPER)
+                counts.update(found["pools"][POOL]["counts"])
                 return bool(counts)
 
             # A Job is a minute old before it may be reaped.

@@ -118,10 +118,10 @@ def write(tmp_path: Path) -> Callable[[str], Files]:
     return to
 
 
-def around(files: Files) -> Mounted:
+def around(files: Files, release: str = "prefect-workers/prefect-worker") -> Mounted:
     """Return the surroundings beside the files."""
     folder = files.platform.parent
-    return Mounted(folder / "secrets", folder / "templates", "prefect-workers/prefect-worker")
+    return Mounted(folder / "secrets", folder / "templates", release)
 
 
 def plan(client: SyncPrefectClient, files: Files, *, prune: bool = False) -> list[tuple[str, str]]:
@@ -336,8 +336,8 @@ def test_two_releases_do_not_configure_one_server(
 ) -> None:
     files = write(_FILE)
     commands.apply(client, files, around(files), prune=True)
-    other = Mounted(files.platform.parent / "secrets", files.platform.parent / "templates", "b/b")
     smaller = write("{}\n")
+    other = around(smaller, "b/b")
 
     for command in (commands.plan, commands.apply):
         with pytest.raises(PlatformError, match="the release prefect-workers/prefect-worker"):
