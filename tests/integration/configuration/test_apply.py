@@ -418,7 +418,8 @@ def test_the_lock_of_a_dead_holder_is_taken_over_and_of_a_live_one_is_not(
     with exclusive(client, Patience(renew=0.2, stale=1, poll=0.1)) as held:
         with (
             pytest.raises(PlatformError, match="another apply has held the server"),
-            exclusive(client, Patience(stale=2, wait=4, poll=0.1)),
+            # Many beats, as the default has: one takes seconds on a machine that is busy.
+            exclusive(client, Patience(stale=10, wait=12, poll=0.1)),
         ):
             pass
         held.require()
