@@ -69,7 +69,3 @@ def _end(failure: threading.ExceptHookArgs) -> None:
     """End the agent with any of its threads: the kubelet starts it again."""
     traceback.print_exception(failure.exc_value)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()
