@@ -9,27 +9,10 @@ import pytest
 from kubernetes import client as kubernetes_client
 
 from prefect_platform.kubectl import Kubectl
-from tests.cluster.deployed import Platform, eventually, restricted_pod
+from tests.cluster.deployed import Platform, eventually
+from tests.cluster.policed_pods import PORTS, SERVE, Pods, policed_pods
 
-_NAMESPACE = "policies"
 _AGENT = ("--namespace=kube-system", "daemonset/network-policy")
-_PORTS = (8080, 8081, 8085)
-_SERVE = f"""
-import http.server, threading
-for port in {_PORTS}:
-    server = http.server.ThreadingHTTPServer(("", port), http.server.SimpleHTTPRequestHandler)
-    threading.Thread(target=server.serve_forever).start()
-"""
-_TRY = """
-import json, socket, sys
-def answers(port):
-    try:
-        socket.create_connection((sys.argv[1], port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-print(json.dumps([port for port in json.loads(sys.argv[2]) if answers(port)]), flush=True)
-"""
 # From its first moment on, for some seconds: what became of each try.
 _TRY_AT_ONCE = """
 import socket, sys, time
@@ -44,91 +27,15 @@ while time.monotonic() < end:
 """
 
 
-class Pods:
-    """The namespace's pods: `server` serves, `client` and `other` ask it."""
-
-    def __init__(self, kubectl: Kubectl, image: str) -> None:
-        self.kubectl = kubectl
-        self._image = image
-        self._core = kubernetes_client.CoreV1Api(kubectl.api())
-
-    def run(self, name: str, *command: str, **container: object) -> None:
-        """Start a pod that runs `command`, labelled with its name."""
-        pod = restricted_pod(
-            name,
-            _NAMESPACE,
-            {"image": self._image, "command": ["python3", *command], **container},
-        )
-        pod["metadata"]["labels"] = {"app": name}
-        pod["spec"]["automountServiceAccountToken"] = False
-        pod["spec"]["terminationGracePeriodSeconds"] = 0
-        self.kubectl("apply", "--filename=-", stdin=json.dumps(pod))
-
-    def address(self, name: str) -> str:
-        """Return a pod's address."""
-        return str(self._core.read_namespaced_pod(name, _NAMESPACE).status.pod_ip)
-
-    def wait(self, name: str, condition: str) -> None:
-        """Wait until a pod is so, such as jsonpath={.status.phase}=Succeeded."""
-        waiting = ("wait", f"pod/{name}", f"--for={condition}", "--timeout=120s")
-        self.kubectl(f"--namespace={_NAMESPACE}", *waiting)
-
-    def log(self, name: str) -> list[str]:
-        """Return what a pod has printed."""
-        return self.kubectl(f"--namespace={_NAMESPACE}", "logs", name).split()
-
-    def reached(self, *names: str) -> dict[str, list[int]]:
-        """Return the ports of `server` that answer each of the pods `names`."""
-        ask = ["python3", "-c", _TRY, self.address("server"), json.dumps(_PORTS)]
-        return {
-            name: json.loads(self.kubectl(f"--namespace={_NAMESPACE}", "exec", name, "--", *ask))
-            for name in names
-        }
-
-    @contextmanager
-    def policy(self, pod: str, **spec: object) -> Iterator[None]:
-        """Have a policy for the pod, until the end of the block."""
-        metadata = {"name": f"tried-{pod}", "namespace": _NAMESPACE}
-        selector = {"matchLabels": {"app": pod}}
-        policy = {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": metadata,
-            "spec": {"podSelector": selector, **spec},
-        }
-        self.kubectl("create", "--filename=-", stdin=json.dumps(policy))
-        try:
-            yield
-        finally:
-            where = f"--namespace={_NAMESPACE}"
-            self.kubectl(where, "delete", "networkpolicy", metadata["name"])
-
-
 @pytest.fixture(scope="module")
 def pods(platform: Platform) -> Iterator[Pods]:
-    """Run the three pods in a namespace of their own."""
-    kubectl = platform.kubectl
-    core = kubernetes_client.CoreV1Api(kubectl.api())
+    """Run the pods with the worker's image, which every cluster has."""
+    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
     worker = core.list_namespaced_pod(
         "prefect-workers", label_selector="app.kubernetes.io/component=worker"
     ).items[0]
-    made = Pods(kubectl, worker.spec.containers[0].image)
-    kubectl("create", "namespace", _NAMESPACE)
-    try:
-        kubectl(
-            *(f"--namespace={_NAMESPACE}", "wait", "serviceaccount/default"),
-            *("--for=create", "--timeout=60s"),
-        )
-        made.run("server", "-c", _SERVE, ports=[{"name": "web", "containerPort": 8081}])
-        for name in ("client", "other"):
-            made.run(name, "-c", "import signal; signal.pause()")
-        for name in ("server", "client", "other"):
-            made.wait(name, "condition=Ready")
-        both = {"client": list(_PORTS), "other": list(_PORTS)}
-        eventually("the server serves", lambda: made.reached("client", "other") == both)
+    with policed_pods(platform.kubectl, worker.spec.containers[0].image) as made:
         yield made
-    finally:
-        kubectl("delete", "namespace", _NAMESPACE)
 
 
 @contextmanager
@@ -157,7 +64,7 @@ def _without_agent(kubectl: Kubectl) -> Iterator[None]:
     ("allowed", "client", "other"),
     [
         ([], [], []),
-        ([{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}], list(_PORTS), []),
+        ([{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}], list(PORTS), []),
         ([{"ports": [{"port": "web"}]}], [8081], [8081]),
         ([{"ports": [{"port": 8081, "endPort": 8090}]}], [8081, 8085], [8081, 8085]),
     ],
@@ -179,7 +86,7 @@ def test_a_block_lets_in_all_but_its_exception(pods: Pods) -> None:
     with pods.policy("server", ingress=[{"from": [{"ipBlock": block}]}]):
         eventually(
             "the policy is in force",
-            lambda: pods.reached("client", "other") == {"client": list(_PORTS), "other": []},
+            lambda: pods.reached("client", "other") == {"client": list(PORTS), "other": []},
         )
 
 
@@ -206,16 +113,16 @@ def test_without_the_agent_policies_stay_and_new_pods_are_closed_until_it_is_bac
     if not pods.kubectl(*_AGENT[:1], "get", "daemonsets", "--output=name").count(_AGENT[1]):
         pytest.skip("kind's own node image has kindnet")
     client_alone = [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}]
-    expected = {"client": list(_PORTS), "other": []}
+    expected = {"client": list(PORTS), "other": []}
     with pods.policy("server", ingress=client_alone):
         eventually("the policy is in force", lambda: pods.reached("client", "other") == expected)
         with _without_agent(pods.kubectl):
             assert pods.reached("client", "other") == expected
             probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
-            pods.run("orphan", "-c", _SERVE, readinessProbe=probe)
+            pods.run("orphan", "-c", SERVE, readinessProbe=probe)
             pods.wait("orphan", "condition=Ready")  # its node reaches it
             assert pods.reached("orphan") == {"orphan": []}
     eventually(
         "the agent is back, and has opened the pod",
-        lambda: pods.reached("orphan", "other") == {"orphan": list(_PORTS), "other": list(_PORTS)},
+        lambda: pods.reached("orphan", "other") == {"orphan": list(PORTS), "other": list(PORTS)},
     )
