@@ -12,7 +12,7 @@ from prefect_platform.kubectl import Kubectl
 from tests.cluster.deployed import Platform, eventually
 from tests.cluster.policed_pods import PORTS, SERVE, Pods, policed_pods
 
-_AGENT = ("--namespace=kube-system", "daemonset/network-policy")
+_SYSTEM, _AGENT = "--namespace=kube-system", "daemonset.apps/network-policy"
 # From its first moment on, for some seconds: what became of each try.
 _TRY_AT_ONCE = """
 import socket, sys, time
@@ -49,7 +49,7 @@ def _without_agent(kubectl: Kubectl) -> Iterator[None]:
 
     def select(value: str | None) -> None:
         patch = {"spec": {"template": {"spec": {"nodeSelector": {"no-such-label": value}}}}}
-        kubectl(_AGENT[0], "patch", _AGENT[1], f"--patch={json.dumps(patch)}")
+        kubectl(_SYSTEM, "patch", _AGENT, f"--patch={json.dumps(patch)}")
 
     select("")
     try:
@@ -57,7 +57,7 @@ def _without_agent(kubectl: Kubectl) -> Iterator[None]:
         yield
     finally:
         select(None)
-        kubectl(_AGENT[0], "rollout", "status", _AGENT[1], "--timeout=120s")
+        kubectl(_SYSTEM, "rollout", "status", _AGENT, "--timeout=120s")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_new_pod_without_policies_is_open_from_its_first_moment(pods: Pods) ->
 def test_without_the_agent_policies_stay_and_new_pods_are_closed_until_it_is_back(
     pods: Pods,
 ) -> None:
-    if not pods.kubectl(*_AGENT[:1], "get", "daemonsets", "--output=name").count(_AGENT[1]):
+    if _AGENT not in pods.kubectl(_SYSTEM, "get", "daemonsets", "--output=name"):
         pytest.skip("kind's own node image has kindnet")
     client_alone = [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}]
     expected = {"client": list(PORTS), "other": []}
