@@ -73,6 +73,7 @@ def main() -> None:
 def _enforcement(pods: Pods, rounds: int) -> tuple[list[float], list[float]]:
     """Return the seconds that each new policy, and each deleted one, took to matter."""
     pods.run("observer", "-c", _OBSERVE, pods.address("server"))
+    pods.wait("observer", "condition=Ready")
     network = kubernetes_client.NetworkingV1Api(pods.kubectl.api())
     policy = {
         "metadata": {"name": "observed"},
