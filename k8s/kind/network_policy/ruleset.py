@@ -11,8 +11,8 @@ from importlib.resources import files
 from ipaddress import IPv4Network, collapse_addresses
 from typing import Any
 
+from network_policy.label_selectors import matches
 from network_policy.model import Cluster, Direction, Pod, Policy
-from network_policy.selectors import matches
 
 TABLE = "inet network-policy"
 _BASE = files(__package__).joinpath("base.nft")

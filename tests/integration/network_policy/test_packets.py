@@ -61,6 +61,7 @@ _INGRESS: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
         [{"ports": [{"port": 80, "protocol": "UDP"}]}],
         {f"{each} udp/80" for each in _EVERYWHERE},
     ),
+    "a port of SCTP": ([{"ports": [{"port": 80, "protocol": "SCTP"}]}], set()),
     "a protocol": (
         [{"from": [_named("client")], "ports": [{"protocol": "UDP"}]}],
         {"client udp/80", "client udp/81"},

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from network_policy.selectors import matches
+from network_policy.label_selectors import matches
 
 _KEYS = st.sampled_from(["app", "tier"])
 _VALUES = st.sampled_from(["a", "b", "c"])
