@@ -16,7 +16,7 @@ from network_policy.model import Cluster, Direction, Pod, Policy
 
 TABLE = "inet network-policy"
 _BASE = files(__package__).joinpath("base.nft")
-_LONGEST_NAME = 120  # characters; the kernel takes 255, nft's messages less
+_LONGEST_NAME = 120  # characters, well below what nftables takes
 _PEER: dict[Direction, str] = {"egress": "ip daddr", "ingress": "ip saddr"}
 
 
