@@ -82,6 +82,8 @@ TOOLS = {
     "local-path-provisioner": Tool(
         "local-path-provisioner", "github.com/rancher/local-path-provisioner"
     ),
+    "cyclonus": Tool("cyclonus", "github.com/mattfenwick/cyclonus/cmd/cyclonus"),
+    "agnhost": Tool("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
 }
 
 

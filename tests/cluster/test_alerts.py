@@ -22,6 +22,7 @@ from prefect_platform.deploy.connection import connected
 from prefect_platform.paths import REPOSITORY
 from tests.cluster.alert_receivers import (
     MAIL,
+    NAMESPACE,
     PAGERDUTY,
     SLACK,
     TEAMS,
@@ -175,8 +176,11 @@ def alerted(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def _server_values(folder: Path) -> Path:
     volume = {"name": "authority", "secret": {"secretName": "test-authority"}}
     mount = {"name": "authority", "mountPath": str(Path(_AUTHORITY).parent)}
+    to = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}
     values = {
         "publicUrl": "https://prefect.example.org",
+        # The receivers' own ports: a policy does not see those of their Service.
+        "networkPolicies": {"apiEgress": [{"to": [to], "ports": [{"port": 8443}, {"port": 8025}]}]},
         "api": {"extraVolumes": [volume], "extraVolumeMounts": [mount]},
         "extraEnv": [
             {"name": name, "value": _AUTHORITY} for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")

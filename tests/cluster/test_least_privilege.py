@@ -21,9 +21,11 @@ for what in ("secrets", "pods", "jobs"):
     url = f"https://kubernetes.default.svc/{group}/namespaces/flows-default/{what}"
     try:
         context = ssl._create_unverified_context()
-        tries[what] = urllib.request.urlopen(url, context=context, timeout=20).status
+        tries[what] = urllib.request.urlopen(url, context=context, timeout=5).status
     except urllib.error.HTTPError as error:
         tries[what] = error.code
+    except OSError:
+        tries[what] = "no answer"
 print("found", json.dumps(tries), flush=True)
 os.execvp("prefect", ["prefect", "flow-run", "execute"])
 """
@@ -49,7 +51,7 @@ def test_a_pod_that_asks_for_privilege_is_refused_where_flows_run(
         platform.kubectl("create", "--filename=-", stdin=json.dumps(pod))
 
 
-def test_a_flow_reads_no_secrets_and_lists_no_pods(
+def test_a_flow_has_no_token_and_gets_no_answer_from_the_kubernetes_api(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     program = base64.b64encode(_CURIOUS.encode()).decode()
@@ -71,9 +73,9 @@ def test_a_flow_reads_no_secrets_and_lists_no_pods(
     assert state.is_completed(), state.message
     assert json.loads(found.removeprefix("found ")) == {
         "token": False,
-        "secrets": 403,
-        "pods": 403,
-        "jobs": 403,
+        "secrets": "no answer",
+        "pods": "no answer",
+        "jobs": "no answer",
     }
 
 

@@ -176,6 +176,8 @@ class KindProvider:
         with step("Wait for every node to be Ready"):
             kubectl = Kubectl(self.kubeconfig())
             manifests = ["metrics-server.yaml"]
+            if image:
+                manifests.append("node-image/network-policy.yaml")
             if image and count > 1:
                 manifests.append("node-image/pod-routes.yaml")
             for manifest in manifests:

@@ -7,6 +7,7 @@ Kubernetes' own components at hand, so that nothing is pulled.
 
 import hashlib
 import tempfile
+import zipapp
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from prefect_platform.process import run
 from prefect_platform.toolchain import MODULES, TOOLS, tool, version
 
 _SOURCE = REPOSITORY / "k8s" / "kind" / "node-image"
+_NETWORK_POLICY = REPOSITORY / "k8s" / "kind" / "network_policy"
 _SUITE = "bookworm"  # later systemd has dropped cgroup v1, which some machines still have
 
 _NODE_PACKAGES = [
@@ -41,6 +43,7 @@ _NODE_PACKAGES = [
     "nftables",
     "openssl",
     "procps",
+    "python3",  # the CNI plugin of the NetworkPolicies
     "socat",
     "systemd",
     "systemd-sysv",
@@ -57,7 +60,7 @@ _NODE_PROGRAMS = [
 ]
 # netbase: without /etc/protocols nft lists a protocol as a number, and kube-proxy takes each of its
 # own entries for a stale one when it starts again, and every hour.
-_TOOLS_PACKAGES = ["busybox", "iproute2", "netbase", "nftables"]
+_TOOLS_PACKAGES = ["busybox", "iproute2", "netbase", "nftables", "python3"]
 _COMMANDS = ("cat", "httpd", "mkdir", "nslookup", "rm", "sh", "sleep", "wget")
 _SHELL = {f"bin/{name}": "busybox" for name in _COMMANDS}
 # What a machine has and a node has not: consoles, kernel modules, and settings of the kernel,
@@ -109,6 +112,7 @@ _COMPONENTS = [
     _Component("registry.k8s.io/metrics-server/metrics-server:v0.9.0", "metrics-server"),
     _Component("docker.io/rancher/local-path-provisioner:v0.0.30", "local-path-provisioner"),
     _Component("prefect-platform.local/node-tools:v1", "", with_tools=True),
+    _Component("prefect-platform.local/network-policy:v1", "network-policy", with_tools=True),
 ]
 
 
@@ -139,7 +143,8 @@ def _fingerprint() -> str:
     code = [Path(__file__), Path(image_archive.__file__)]
     modules = {MODULES / TOOLS[name].module for name in _programs()}
     pins = [module / name for module in modules for name in ("go.mod", "go.sum")]
-    sources = [path for path in _SOURCE.rglob("*") if path.is_file()]
+    contents = (*_SOURCE.rglob("*"), *_NETWORK_POLICY.glob("*"))
+    sources = [path for path in contents if path.is_file()]
     digest = hashlib.sha256()
     for path in sorted([*code, *pins, *sources]):
         executable = path.stat().st_mode & 0o100
@@ -151,6 +156,7 @@ def _fingerprint() -> str:
 def _assemble(folder: Path, reference: str, programs: dict[str, Path]) -> Path:
     """Write the node image's archive below `folder` and return its path."""
     programs["pause"] = _compile_pause(folder / "pause")
+    programs["network-policy"] = _pack_agent(folder / "network-policy")
     tools = _debian(folder / "tools.tar", _TOOLS_PACKAGES, variant="extract")
     files: dict[str, Path | str] = {
         f"usr/local/bin/{name}": programs[name] for name in _NODE_PROGRAMS
@@ -158,6 +164,8 @@ def _assemble(folder: Path, reference: str, programs: dict[str, Path]) -> Path:
     for path in (_SOURCE / "rootfs").rglob("*"):
         if path.is_file():
             files[str(path.relative_to(_SOURCE / "rootfs"))] = path
+    files["etc/network-policy/base.nft"] = _NETWORK_POLICY / "base.nft"
+    files["usr/lib/cni/network-policy"] = _NETWORK_POLICY / "cni_plugin.py"
     for component in _COMPONENTS:
         name = component.program or "node-tools"
         files[f"kind/images/{name}.tar"] = _component(folder, component, programs, tools)
@@ -212,6 +220,18 @@ def _compile_pause(binary: Path) -> Path:
         next_step="check that gcc and libc6-dev are installed",
     )
     return binary
+
+
+def _pack_agent(program: Path) -> Path:
+    """Write the agent of the NetworkPolicies, with its rules, as one program of Python."""
+    zipapp.create_archive(
+        _NETWORK_POLICY.parent,
+        program,
+        interpreter="/usr/bin/python3",
+        main="network_policy.agent:main",
+        filter=lambda path: path.parent.name == _NETWORK_POLICY.name,
+    )
+    return program
 
 
 def _debian(path: Path, packages: Sequence[str], *, variant: str) -> Path:

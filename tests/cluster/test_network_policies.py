@@ -1,0 +1,128 @@
+"""NetworkPolicies hold between real pods, from a pod's first packet on, agent or no agent."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from kubernetes import client as kubernetes_client
+
+from prefect_platform.kubectl import Kubectl
+from tests.cluster.deployed import Platform, eventually
+from tests.cluster.policed_pods import PORTS, SERVE, Pods, policed_pods
+
+_AGENT = ("--namespace=kube-system", "daemonset/network-policy")
+# From its first moment on, for some seconds: what became of each try.
+_TRY_AT_ONCE = """
+import socket, sys, time
+end = time.monotonic() + 6
+while time.monotonic() < end:
+    try:
+        socket.create_connection((sys.argv[1], 8080), timeout=0.3).close()
+        print("open", flush=True)
+        time.sleep(0.1)
+    except OSError:
+        print("closed", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def pods(platform: Platform) -> Iterator[Pods]:
+    """Run the pods with the worker's image, which every cluster has."""
+    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
+    worker = core.list_namespaced_pod(
+        "prefect-workers", label_selector="app.kubernetes.io/component=worker"
+    ).items[0]
+    with policed_pods(platform.kubectl, worker.spec.containers[0].image) as made:
+        yield made
+
+
+@contextmanager
+def _without_agent(kubectl: Kubectl) -> Iterator[None]:
+    """Take the agent from every node, and bring it back."""
+    core = kubernetes_client.CoreV1Api(kubectl.api())
+
+    def agents() -> list[Any]:
+        label = "app.kubernetes.io/name=network-policy"
+        return list(core.list_namespaced_pod("kube-system", label_selector=label).items)
+
+    def select(value: str | None) -> None:
+        patch = {"spec": {"template": {"spec": {"nodeSelector": {"no-such-label": value}}}}}
+        kubectl(_AGENT[0], "patch", _AGENT[1], f"--patch={json.dumps(patch)}")
+
+    select("")
+    try:
+        eventually("the agents are gone", lambda: not agents())
+        yield
+    finally:
+        select(None)
+        kubectl(_AGENT[0], "rollout", "status", _AGENT[1], "--timeout=120s")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "client", "other"),
+    [
+        ([], [], []),
+        ([{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}], list(PORTS), []),
+        ([{"ports": [{"port": "web"}]}], [8081], [8081]),
+        ([{"ports": [{"port": 8081, "endPort": 8090}]}], [8081, 8085], [8081, 8085]),
+    ],
+    ids=["nothing", "a pod by label", "a port by name", "a range of ports"],
+)
+def test_a_pod_is_reached_by_what_a_new_policy_allows(
+    pods: Pods, allowed: list[dict[str, Any]], client: list[int], other: list[int]
+) -> None:
+    with pods.policy("server", ingress=allowed):
+        eventually(
+            "the policy is in force",
+            lambda: pods.reached("client", "other") == {"client": client, "other": other},
+        )
+
+
+def test_a_block_lets_in_all_but_its_exception(pods: Pods) -> None:
+    block = {"cidr": "0.0.0.0/0", "except": [f"{pods.address('other')}/32"]}
+
+    with pods.policy("server", ingress=[{"from": [{"ipBlock": block}]}]):
+        eventually(
+            "the policy is in force",
+            lambda: pods.reached("client", "other") == {"client": list(PORTS), "other": []},
+        )
+
+
+def test_a_new_pod_is_closed_from_its_first_moment_by_a_policy_that_waits_for_it(
+    pods: Pods,
+) -> None:
+    with pods.policy("newcomer", policyTypes=["Egress"]):
+        pods.run("newcomer", "-c", _TRY_AT_ONCE, pods.address("server"))
+        pods.wait("newcomer", "jsonpath={.status.phase}=Succeeded")
+
+    assert set(pods.log("newcomer")) == {"closed"}
+
+
+def test_a_new_pod_without_policies_is_open_from_its_first_moment(pods: Pods) -> None:
+    pods.run("free", "-c", _TRY_AT_ONCE, pods.address("server"))
+    pods.wait("free", "jsonpath={.status.phase}=Succeeded")
+
+    assert set(pods.log("free")) == {"open"}
+
+
+def test_without_the_agent_policies_stay_and_new_pods_are_closed_until_it_is_back(
+    pods: Pods,
+) -> None:
+    if not pods.kubectl(*_AGENT[:1], "get", "daemonsets", "--output=name").count(_AGENT[1]):
+        pytest.skip("kind's own node image has kindnet")
+    client_alone = [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}]
+    expected = {"client": list(PORTS), "other": []}
+    with pods.policy("server", ingress=client_alone):
+        eventually("the policy is in force", lambda: pods.reached("client", "other") == expected)
+        with _without_agent(pods.kubectl):
+            assert pods.reached("client", "other") == expected
+            probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+            pods.run("orphan", "-c", SERVE, readinessProbe=probe)
+            pods.wait("orphan", "condition=Ready")  # its node reaches it
+            assert pods.reached("orphan") == {"orphan": []}
+    eventually(
+        "the agent is back, and has opened the pod",
+        lambda: pods.reached("orphan", "other") == {"orphan": list(PORTS), "other": list(PORTS)},
+    )
