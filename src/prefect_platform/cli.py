@@ -21,11 +21,13 @@ from prefect_platform.cluster.kind import KindProvider
 from prefect_platform.cluster.provider import ClusterProvider
 from prefect_platform.configuration import commands
 from prefect_platform.configuration.platform_file import Files
-from prefect_platform.console import err, out
+from prefect_platform.console import err, out, step
 from prefect_platform.deploy import platform
 from prefect_platform.deploy.connection import connected, forwarded
 from prefect_platform.deploy.first_run import parse_day
 from prefect_platform.deploy.surroundings import FromCluster
+from prefect_platform.doctor.isolation import parse_address, refuse_wrong
+from prefect_platform.doctor.isolation_probe import look
 from prefect_platform.errors import PlatformError
 from prefect_platform.images.build import Image, build
 from prefect_platform.kubectl import Kubectl
@@ -41,6 +43,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+doctor = typer.Typer(help="Look whether the platform is as it should be.", no_args_is_help=True)
+app.add_typer(doctor, name="doctor")
 
 
 @dataclass(frozen=True)
@@ -112,13 +117,26 @@ def deploy(
     date: Annotated[
         str, typer.Option(envvar="DATE", help="the day of the first run, in 2013")
     ] = "2013-01-01",
+    unenforced_policies: Annotated[
+        str | None,
+        typer.Option(
+            envvar="UNENFORCED_POLICIES",
+            help="accept: go on where the network keeps no NetworkPolicies",
+        ),
+    ] = None,
 ) -> None:
     """Bring cluster and platform up and run the daily ETL once; again, it changes nothing."""
     chosen: _Options = context.obj
     day = parse_day(date)
+    if unenforced_policies not in {None, "accept"}:
+        raise PlatformError(
+            f"UNENFORCED_POLICIES={unenforced_policies} is not known; there is accept",
+            next_step="leave it out, or make deploy-cluster UNENFORCED_POLICIES=accept",
+        )
     provider = chosen.provider()
     changed = provider.create()
-    outcome = platform.deploy(provider, chosen.images(), day)
+    accepted = unenforced_policies is not None
+    outcome = platform.deploy(provider, chosen.images(), day, accept_unenforced=accepted)
     reports.print_deployed(provider, outcome, day, changed=changed or outcome.changed)
 
 
@@ -230,6 +248,20 @@ def export(context: typer.Context) -> None:
     """Print the server's configuration as a platform.yaml; secrets stay references."""
     with _server(context.obj) as (client, surroundings):
         commands.export(client, surroundings)
+
+
+@doctor.command()
+def isolation(
+    context: typer.Context,
+    world: Annotated[
+        str, typer.Option(help="an address and port outside that answers a connection")
+    ] = "1.1.1.1:443",
+) -> None:
+    """Try from pods who reaches whom; exit 1 when it is not as declared."""
+    with step("Try every way between the parts of the platform"):
+        cells = look(context.obj.kubectl(), parse_address(world))
+    reports.print_isolation(cells)
+    refuse_wrong(cells)
 
 
 def _files(

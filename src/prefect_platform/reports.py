@@ -3,6 +3,8 @@
 import datetime as dt
 import shlex
 import socket
+from collections.abc import Sequence
+from itertools import groupby
 
 from kubernetes import client
 from prefect.client.orchestration import SyncPrefectClient
@@ -21,6 +23,7 @@ from prefect_platform.cluster.provider import ClusterProvider
 from prefect_platform.console import out
 from prefect_platform.deploy.platform import NAMESPACES, Outcome
 from prefect_platform.deploy.releases import installed
+from prefect_platform.doctor.isolation import Cell
 from prefect_platform.errors import PlatformError
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.workloads import unready_pods
@@ -129,6 +132,20 @@ def print_logs(prefect: SyncPrefectClient, name: str | None) -> None:
         offset += len(page)
 
 
+def print_isolation(cells: Sequence[Cell]) -> None:
+    """Print who reaches whom, a row for each source; what is not as declared is marked."""
+    table = Table(title="Who reaches whom", title_justify="left")
+    table.add_column("from")
+    for target in dict.fromkeys(str(cell.place) for cell in cells):
+        table.add_column(target)
+    reasons = list(dict.fromkeys(cell.unproven for cell in cells if cell.unproven))
+    for source, row in groupby(cells, key=lambda cell: cell.source):
+        table.add_row(source, *(_cell(cell, reasons) for cell in row))
+    out.print(table)
+    for number, reason in enumerate(reasons, 1):
+        out.print(f"({number}) not probed: {reason}", markup=False)
+
+
 def refuse_busy_port(port: int) -> None:
     """Raise PlatformError when something on this machine listens on `port` already."""
     with socket.socket() as probe:
@@ -140,6 +157,13 @@ def refuse_busy_port(port: int) -> None:
                 f"the port {port} of 127.0.0.1 cannot be used: {error.strerror}",
                 next_step=f"make ui PORT={port + 1}",
             ) from error
+
+
+def _cell(cell: Cell, reasons: Sequence[str]) -> str:
+    if cell.unproven:
+        return f"[dim]({reasons.index(cell.unproven) + 1})[/]"
+    seen = "allowed" if cell.reached else "denied"
+    return f"[bold red]✗ {seen}[/]" if cell.wrong else seen
 
 
 def _pod_of(core: client.CoreV1Api, run: FlowRun) -> str:

@@ -1,14 +1,18 @@
 """deploy-cluster: its end, its second call, and what it refuses."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
 from prefect_platform.deploy.releases import installed
-from tests.cluster.deployed import CLUSTER, DEPLOYMENT, Platform, command, restricted_pod
+from prefect_platform.kubectl import Kubectl
+from tests.cluster.deployed import CLUSTER, DEPLOYMENT, Platform, command, on_node, restricted_pod
 
+_AGENT = ("--namespace=kube-system", "daemonset/network-policy")
 _WORKER = "prefect-worker-default"
 _BROKEN = restricted_pod(
     "broken", "data", {"image": "missing.invalid/none:1", "imagePullPolicy": "Never"}
@@ -113,3 +117,34 @@ def test_a_mistake_is_one_sentence_with_the_next_step(
     assert cause in refused.stderr
     assert advice in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_network_that_keeps_no_policies_is_refused_and_can_be_accepted(
+    platform: Platform,
+) -> None:
+    with unenforced(platform.kubectl):
+        refused = command("deploy")
+        accepted = command("deploy", UNENFORCED_POLICIES="accept")
+
+    assert refused.returncode == 1
+    assert "the cluster's network keeps no NetworkPolicies" in refused.stderr
+    assert "UNENFORCED_POLICIES=accept" in refused.stderr
+    assert "Install the object store" not in refused.stderr
+    assert accepted.returncode == 0, accepted.stderr
+    assert "the cluster's network keeps no NetworkPolicies" in accepted.stderr
+
+
+@contextmanager
+def unenforced(kubectl: Kubectl) -> Iterator[None]:
+    """Take the rules of the node's agent away, and the agent, which would write them again."""
+    nowhere = {"spec": {"template": {"spec": {"nodeSelector": {"nowhere": "true"}}}}}
+    here = {"spec": {"template": {"spec": {"nodeSelector": None}}}}
+    try:
+        kubectl(_AGENT[0], "patch", _AGENT[1], "--patch", json.dumps(nowhere))
+        kubectl(_AGENT[0], "rollout", "status", _AGENT[1], "--timeout=120s")
+        for chain in ("leaving", "arriving"):
+            on_node("nft", "flush", "chain", "inet", "network-policy", chain)
+        yield
+    finally:
+        kubectl(_AGENT[0], "patch", _AGENT[1], "--patch", json.dumps(here))
+        kubectl(_AGENT[0], "rollout", "status", _AGENT[1], "--timeout=120s")

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from prefect_platform.cli import app
+from prefect_platform.doctor.isolation import Source, Target, allowed
 from prefect_platform.paths import REPOSITORY
 
 README = REPOSITORY / "README.md"
@@ -301,3 +302,13 @@ def test_imports_go_down_the_list_of_the_decision() -> None:
 def _is_ours(listed: str) -> bool:
     path = PACKAGE.joinpath(*listed.split("."))
     return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def test_the_page_on_isolation_has_the_table_that_is_declared() -> None:
+    page = REPOSITORY / "docs" / "operations" / "isolation.md"
+
+    assert f"| from | {' | '.join(Target)} |" in page.read_text()
+    assert tables(page, "from") == [
+        [source, *("yes" if allowed(source, target) else "" for target in Target)]
+        for source in Source
+    ]

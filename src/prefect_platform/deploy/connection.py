@@ -46,6 +46,20 @@ def path_prefix(deployment: Mapping[str, Any]) -> str:
     return next((str(each["value"]) for each in container["env"] if each["name"] == _PATH), "")
 
 
+def kubernetes_api_addresses(api: client.ApiClient) -> list[str]:
+    """Return the IPv4 addresses of the Kubernetes API, as pods reach it, in their order."""
+    slices = client.DiscoveryV1Api(api).list_namespaced_endpoint_slice(
+        "default", label_selector="kubernetes.io/service-name=kubernetes"
+    )
+    return sorted(
+        address
+        for found in slices.items
+        if found.address_type == "IPv4"
+        for endpoint in found.endpoints
+        for address in endpoint.addresses
+    )
+
+
 def _path_prefix(kubectl: Kubectl) -> str:
     api = kubectl.api()
     found = client.AppsV1Api(api).list_namespaced_deployment("prefect", label_selector=_API).items

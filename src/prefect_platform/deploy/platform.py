@@ -11,9 +11,10 @@ from prefect_platform import manifests
 from prefect_platform.cluster.provider import ClusterProvider
 from prefect_platform.console import step
 from prefect_platform.deploy import first_run
-from prefect_platform.deploy.connection import connected
+from prefect_platform.deploy.connection import connected, kubernetes_api_addresses
 from prefect_platform.deploy.releases import Release, install
 from prefect_platform.deploy.secrets import bootstrap_secrets
+from prefect_platform.doctor.enforcement import keeps_policies, refuse_unenforced
 from prefect_platform.images.build import Image
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY
@@ -36,9 +37,12 @@ class Outcome:
     changed: bool
 
 
-def deploy(provider: ClusterProvider, images: Sequence[Image], day: dt.date) -> Outcome:
+def deploy(
+    provider: ClusterProvider, images: Sequence[Image], day: dt.date, *, accept_unenforced: bool
+) -> Outcome:
     """Bring the platform of k8s/environments/local up on a running cluster and run the ETL.
 
+    A network that keeps no NetworkPolicies is refused, unless `accept_unenforced`.
     Every step leaves what is already right as it is. Raises PlatformError for the first step
     that fails; the next call goes on from there.
     """
@@ -49,7 +53,10 @@ def deploy(provider: ClusterProvider, images: Sequence[Image], day: dt.date) -> 
     with step("Create namespaces and secrets"):
         changed |= kubectl.apply((_ENVIRONMENT / "namespaces.yaml").read_text())
         changed |= bool(bootstrap_secrets(api))
-    server, worker = _releases(references)
+    with step("Try whether the network keeps NetworkPolicies") as current:
+        if not keeps_policies(kubectl, "prefect", references["platform"]):
+            current.detail = refuse_unenforced(accept=accept_unenforced)
+    server, worker = _releases(references, kubernetes_api_addresses(api))
     with step("Install the object store, the warehouse and prefect-server"):
         changed |= _apply_data(kubectl, references)
         changed |= install(kubectl, server)
@@ -93,7 +100,7 @@ def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
     return changed
 
 
-def _releases(references: dict[str, str]) -> tuple[Release, Release]:
+def _releases(references: dict[str, str], kubernetes_api: Sequence[str]) -> tuple[Release, Release]:
     def image(prefix: str, name: str) -> dict[str, str]:
         repository, _, tag = references[name].rpartition(":")
         registry, _, short = repository.rpartition("/")
@@ -119,7 +126,14 @@ def _releases(references: dict[str, str]) -> tuple[Release, Release]:
         namespace="prefect-workers",
         chart=REPOSITORY / "helm" / "prefect-worker",
         values=[_ENVIRONMENT / "worker.yaml", _ENVIRONMENT / "retention.yaml"],
-        settings={**image("image", "platform"), **image("jobs.image", "flows")},
+        settings={
+            **image("image", "platform"),
+            **image("jobs.image", "flows"),
+            **{
+                f"networkPolicies.kubernetesApi.to[{index}].ipBlock.cidr": f"{address}/32"
+                for index, address in enumerate(kubernetes_api)
+            },
+        },
         contents={"configuration.platform": _ENVIRONMENT / "platform.yaml"},
     )
     return server, worker

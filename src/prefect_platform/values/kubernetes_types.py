@@ -93,6 +93,24 @@ class Peer(KubernetesObject):
     """Addresses outside the cluster, as `cidr` and `except`."""
 
 
+# Addresses that no private network, node, pod or cloud's metadata has (RFC 1918, 6598, 3927, 4193).
+PUBLIC = [
+    Peer(
+        ip_block={
+            "cidr": "0.0.0.0/0",
+            "except": [
+                "10.0.0.0/8",
+                "100.64.0.0/10",
+                "169.254.0.0/16",
+                "172.16.0.0/12",
+                "192.168.0.0/16",
+            ],
+        }
+    ),
+    Peer(ip_block={"cidr": "::/0", "except": ["fc00::/7", "fe80::/10"]}),
+]
+
+
 class EgressRule(KubernetesObject):
     to: list[Peer] | SkipJsonSchema[None] = None
     """Whom pods may reach; everybody when left out."""

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from prefect_platform.values.kubernetes_types import (
+    PUBLIC,
     Count,
     EgressRule,
     EnvVar,
@@ -315,9 +316,10 @@ class NetworkPolicies(Values):
     """Who brings requests from outside, as NetworkPolicyPeer items: the pods of the ingress
     controller or the gateway; for a NodePort or LoadBalancer the addresses that reach the nodes.
     Needed by each of these ways in."""
-    api_egress: list[EgressRule] = [EgressRule(ports=[PolicyPort(port=443)])]
+    api_egress: list[EgressRule] = [EgressRule(to=PUBLIC, ports=[PolicyPort(port=443)])]
     """What API and background services reach besides DNS, database and Redis: notifications go to
-    webhooks outside. Emails need the port of the SMTP server too."""
+    webhooks at public addresses. A webhook of your own network, and the SMTP server of emails, need
+    a rule of their own; the list replaces this one."""
     external_database: EgressRule = EgressRule(ports=[PolicyPort(port=5432)])
     """Where the external database is."""
     external_redis: EgressRule = EgressRule(ports=[PolicyPort(port=6379)])

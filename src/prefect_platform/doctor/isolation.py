@@ -1,0 +1,170 @@
+"""Who may reach whom: declared once, compared with the charts, and judged by what pods reach."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from prefect_platform.errors import PlatformError
+
+REACHED = "reached"  # what an attempt says when it got through; else the system's own words
+
+_PORTS = 65536
+
+
+class Source(StrEnum):
+    """Whose pod tries."""
+
+    JOB = "job pod"
+    WORKER = "worker"
+    API = "API"
+    SERVICES = "background services"
+    STRANGER = "stranger"
+
+
+class Target(StrEnum):
+    """What it tries to reach."""
+
+    API = "API"
+    DATABASE = "PostgreSQL"
+    REDIS = "Redis"
+    OBJECT_STORE = "object store"
+    WAREHOUSE = "warehouse"
+    KUBERNETES = "Kubernetes API"
+    METADATA = "cloud metadata"
+    DNS = "DNS"
+    JOB = "job pod"
+    WORLD = "world"
+
+
+# What is not named is denied; a job pod is any other one, of the same pool or another. Webhooks of
+# notifications are in the world, at port 443. No policy of ours binds a stranger, which is the
+# witness that what nobody else may reach is alive.
+ALLOWED: Mapping[Source, frozenset[Target]] = {
+    Source.JOB: frozenset({Target.API, Target.OBJECT_STORE, Target.WAREHOUSE, Target.DNS}),
+    Source.WORKER: frozenset({Target.API, Target.KUBERNETES, Target.DNS}),
+    Source.API: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
+    Source.SERVICES: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
+    Source.STRANGER: frozenset({Target.KUBERNETES, Target.METADATA, Target.DNS, Target.WORLD}),
+}
+# What need not be there: where nobody reaches it, that is no fault of the platform.
+_ELSEWHERE = frozenset({Target.METADATA, Target.WORLD})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a target is: `host` and TCP `port` (0: the name is looked up, and that is all).
+
+    `missing` says why there is nothing to try. `pool` is the work pool of a job pod, and `serves`
+    whether the kubelet reached it, which no policy prevents. What is `external` guards itself.
+    """
+
+    target: Target
+    pool: str = ""
+    host: str = ""
+    port: int = 0
+    missing: str = ""
+    serves: bool = False
+    external: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.target} of {self.pool}" if self.pool else self.target
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One source against one target: what is declared, and what was seen.
+
+    `unproven` says why nothing was; then `reached` means nothing.
+    """
+
+    source: str
+    place: Place
+    allowed: bool
+    reached: bool = False
+    unproven: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something else was seen than is declared."""
+        return not self.unproven and self.reached != self.allowed
+
+    def __str__(self) -> str:
+        """Say what is wrong, and what decides it."""
+        where = f"{self.place} ({self.place.host}:{self.place.port})"
+        if self.allowed:
+            return f"{self.source} cannot reach {where}, which it needs: {_needed_in(self)}"
+        return f"{self.source} reaches {where}, which is denied: {_denied_in(self)}"
+
+
+def allowed(source: Source, target: Target) -> bool:
+    """Return whether the table lets `source` reach `target`."""
+    return target in ALLOWED[source]
+
+
+def judge(
+    sources: Mapping[str, Source],
+    places: Collection[Place],
+    attempts: Mapping[str, Mapping[str, str]],
+    absent: Mapping[str, str],
+) -> list[Cell]:
+    """Return every cell of the table, row by row.
+
+    `attempts` has by source and place what an attempt said; `absent` why a source has none. A
+    denial counts only where somebody reaches the target: what is dead denies everybody.
+    """
+    alive = {str(place): place.serves for place in places}
+    for tried in attempts.values():
+        alive |= {place: True for place, said in tried.items() if said == REACHED}
+    cells = []
+    for title, source in sources.items():
+        for place in places:
+            is_allowed = allowed(source, place.target)
+            said = attempts.get(title, {}).get(str(place), "")
+            if title in absent:
+                unproven = absent[title]
+            elif place.missing:
+                unproven = place.missing
+            elif place.external and source == Source.STRANGER:
+                unproven = "it is outside of the cluster and guards itself"
+            elif alive[str(place)] or (is_allowed and place.target not in _ELSEWHERE):
+                unproven = ""
+            else:
+                unproven = f"nobody reaches {place.host}:{place.port}, so a denial proves nothing"
+            cells.append(Cell(title, place, is_allowed, said == REACHED, unproven))
+    return cells
+
+
+def refuse_wrong(cells: Collection[Cell]) -> None:
+    """Raise PlatformError with a sentence for each cell that is not as declared."""
+    if wrong := [str(cell) for cell in cells if cell.wrong]:
+        raise PlatformError(
+            "the parts of the platform are not isolated as declared:\n" + "\n".join(wrong),
+            next_step="docs/operations/isolation.md says what decides each way",
+        )
+
+
+def parse_address(written: str) -> tuple[str, int]:
+    """Return host and port of HOST:PORT; raises PlatformError when it is none."""
+    host, _, port = written.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < _PORTS:
+        raise PlatformError(
+            f"{written} is not an address and a port, such as 1.1.1.1:443",
+            next_step="prefect-platform doctor isolation --world 1.1.1.1:443",
+        )
+    return host, int(port)
+
+
+def _needed_in(cell: Cell) -> str:
+    """Return where an allowed way is opened."""
+    if cell.place.target in {Target.OBJECT_STORE, Target.WAREHOUSE}:
+        return "name it in networkPolicies.jobsEgress of prefect-worker, if it runs"
+    if cell.place.target == Target.API:
+        return "name its namespace in networkPolicies.apiClients of prefect-server"
+    return "look for a NetworkPolicy of somebody else in its namespace"
+
+
+def _denied_in(cell: Cell) -> str:
+    """Return what leaves a denied way open."""
+    if cell.source.startswith(Source.WORKER) and cell.place.target == Target.WORLD:
+        return "give networkPolicies.kubernetesApi.to of prefect-worker the address of the API"
+    return "a policy is missing, another one opens it, or the network enforces none"

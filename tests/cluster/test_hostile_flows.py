@@ -1,0 +1,230 @@
+"""A hostile flow gets nothing but its own pod, and its neighbour does not notice."""
+
+import base64
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from kubernetes import client as kubernetes_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import VariableCreate, VariableUpdate
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_platform.deploy.connection import connected
+from tests.cluster import hostile
+from tests.cluster.deployed import JOBS, Platform, deploy_code, eventually, final
+
+# What the runs of the local environment are given, each for its purpose: the API's login, the keys
+# of the object store, the password of the warehouse.
+_GIVEN = {
+    "PREFECT_API_AUTH_STRING",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "WAREHOUSE_PASSWORD",
+}
+
+
+_SECRET = 12  # characters, in base64
+
+
+class Neighbour:
+    """A flow run beside the hostile ones."""
+
+    def __init__(self, prefect: SyncPrefectClient, run: FlowRun) -> None:
+        self._prefect, self.run = prefect, run
+
+    def count(self) -> int:
+        """Return how far it has come."""
+        found = self._prefect.read_variable_by_name("neighbour_count")
+        return int(str(found.value)) if found else 0
+
+    def goes_on(self) -> None:
+        """Fail unless it runs and comes further."""
+        before = self.count()
+        eventually("the neighbour goes on", lambda: self.count() > before + 2, within=60)
+        state = self._prefect.read_flow_run(self.run.id).state
+        assert state is not None
+        assert state.is_running(), state
+
+
+@pytest.fixture(scope="module")
+def deployments(platform: Platform) -> Iterator[dict[str, UUID]]:
+    """Deploy the flows of `hostile`, until the module ends."""
+    code = inspect.getsource(hostile)
+    with connected(platform.kubectl) as prefect:
+        made = {name: deploy_code(prefect, name, code) for name in ("hostile", "neighbour")}
+        try:
+            yield made
+        finally:
+            for each in made.values():
+                prefect.delete_deployment(each)
+
+
+@pytest.fixture(scope="module")
+def neighbour(platform: Platform, deployments: dict[str, UUID]) -> Iterator[Neighbour]:
+    """Run the neighbour for the whole module; it must end well."""
+    with connected(platform.kubectl) as prefect:
+        set_variable(prefect, "neighbour", "go on")
+        run = prefect.create_flow_run_from_deployment(deployments["neighbour"])
+        found = Neighbour(prefect, run)
+        eventually("the neighbour runs", lambda: found.count() > 0)
+        yield found
+        set_variable(prefect, "neighbour", "stop")
+        ended = final(prefect, run).state
+        assert ended is not None
+        assert ended.is_completed(), ended
+
+
+def test_a_flow_is_no_more_than_an_ordinary_process_of_its_pod(
+    platform: Platform,
+    prefect: SyncPrefectClient,
+    deployments: dict[str, UUID],
+    neighbour: Neighbour,
+) -> None:
+    run = attack(prefect, deployments, "look_around")
+    found = printed(platform, run)
+    environment = found.pop("environment")
+
+    assert found == {
+        "status": {
+            **dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), "0" * 16),
+            "NoNewPrivs": "1",
+            "Seccomp": "2",
+        },
+        "token": False,
+        "setuid programs": [],
+        "setuid": "EPERM",
+        "user namespace": "EPERM",
+        "device": "EPERM",
+        "root": "EROFS",
+        "processes of others": False,
+        "interfaces": ["eth0", "lo"],
+        "block devices": [],
+        "kubelet": "TimeoutError",
+    }
+    assert {name for name, digest in environment.items() if digest in secrets(platform)} == _GIVEN
+    neighbour.goes_on()
+
+
+def test_a_fork_bomb_stops_at_the_bound_of_its_pod(
+    platform: Platform,
+    prefect: SyncPrefectClient,
+    deployments: dict[str, UUID],
+    neighbour: Neighbour,
+) -> None:
+    run = attack(prefect, deployments, "fork")
+    found = printed(platform, run)
+
+    assert found["refused"] == "EAGAIN"
+    assert 500 < found["processes"] < 1024
+    assert node_is_ready(platform)
+    neighbour.goes_on()
+
+
+def test_a_flow_that_takes_too_much_memory_is_killed_alone(
+    platform: Platform,
+    prefect: SyncPrefectClient,
+    deployments: dict[str, UUID],
+    neighbour: Neighbour,
+) -> None:
+    run = attack(prefect, deployments, "eat_memory")
+
+    assert run.state is not None
+    assert run.state.is_crashed(), run.state
+    eventually(
+        "its pod was killed for memory",
+        lambda: "OOMKilled" in ends(platform, run),
+    )
+    assert node_is_ready(platform)
+    neighbour.goes_on()
+
+
+def test_a_flow_that_fills_the_disk_is_evicted_alone(
+    platform: Platform,
+    prefect: SyncPrefectClient,
+    deployments: dict[str, UUID],
+    neighbour: Neighbour,
+) -> None:
+    run = begin(prefect, deployments, "fill_disk")
+    try:
+        eventually(
+            "its pod is evicted for its disk",
+            lambda: any(
+                "exceeds the limit" in str(pod.status.message) for pod in pods(platform, run)
+            ),
+        )
+    finally:  # Prefect starts a run again whose pod was evicted
+        prefect.delete_flow_run(run.id)
+    assert node_is_ready(platform)
+    neighbour.goes_on()
+
+
+def begin(prefect: SyncPrefectClient, deployments: dict[str, UUID], name: str) -> FlowRun:
+    """Start the hostile flow."""
+    return prefect.create_flow_run_from_deployment(
+        deployments["hostile"], parameters={"attack": name}
+    )
+
+
+def attack(prefect: SyncPrefectClient, deployments: dict[str, UUID], name: str) -> FlowRun:
+    """Run the hostile flow and return it at its end."""
+    return final(prefect, begin(prefect, deployments, name))
+
+
+def pods(platform: Platform, run: FlowRun) -> list[kubernetes_client.V1Pod]:
+    """Return the pods of a run, the ended ones too."""
+    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
+    found: list[kubernetes_client.V1Pod] = core.list_namespaced_pod(
+        JOBS, label_selector=f"prefect.io/flow-run-id={run.id}"
+    ).items
+    return found
+
+
+def ends(platform: Platform, run: FlowRun) -> set[str]:
+    """Return why containers of a run's pods ended."""
+    return {
+        status.state.terminated.reason
+        for pod in pods(platform, run)
+        for status in pod.status.container_statuses or []
+        if status.state.terminated
+    }
+
+
+def printed(platform: Platform, run: FlowRun) -> dict[str, Any]:
+    """Return what the hostile flow found."""
+    assert run.state is not None
+    assert run.state.is_completed(), run.state
+    log = platform.kubectl(
+        f"--namespace={JOBS}", "logs", f"--selector=prefect.io/flow-run-id={run.id}", "--tail=-1"
+    )
+    line = next(line for line in log.splitlines() if line.startswith("found "))
+    found: dict[str, Any] = json.loads(line.removeprefix("found "))
+    return found
+
+
+def secrets(platform: Platform) -> set[str]:
+    """Return a digest of every value of every Secret of the cluster."""
+    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
+    return {
+        hashlib.sha256(base64.b64decode(value)).hexdigest()
+        for secret in core.list_secret_for_all_namespaces().items
+        for value in (secret.data or {}).values()
+        if len(value) > _SECRET  # Helm's own records hold words such as "true"
+    }
+
+
+def node_is_ready(platform: Platform) -> bool:
+    (node,) = kubernetes_client.CoreV1Api(platform.kubectl.api()).list_node().items
+    return any(each.type == "Ready" and each.status == "True" for each in node.status.conditions)
+
+
+def set_variable(prefect: SyncPrefectClient, name: str, value: str) -> None:
+    """Create a variable of Prefect, or give it this value."""
+    if prefect.read_variable_by_name(name):
+        prefect.update_variable(VariableUpdate(name=name, value=value))
+    else:
+        prefect.create_variable(VariableCreate(name=name, value=value))

@@ -1,0 +1,181 @@
+"""The charts' NetworkPolicies let through what the table of isolation allows, and nothing else."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+
+from prefect_platform.doctor.isolation import Source, Target, allowed
+from tests.render.reachability import End, Network
+from tests.render.rendering import STORIES, Object, all_objects, containers, objects, pod_of
+
+_STRANGER = End("default", {"app.kubernetes.io/name": "stranger"})
+_DNS = End("kube-system", {"k8s-app": "kube-dns"})
+_KUBERNETES = "10.96.0.1"  # where the policies of these stories say it is
+_WORKER = {
+    "networkPolicies.kubernetesApi.to": [{"ipBlock": {"cidr": f"{_KUBERNETES}/32"}}],
+}
+_JOBS = {"app.kubernetes.io/component": "flow-run"}
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Stories that somebody installs together."""
+
+    server: str
+    worker: str
+    clients: tuple[str, ...] = ()  # namespaces that the server is told of beside its default
+    local: bool = False
+
+
+INSTALLATIONS = {
+    "local": Installation("server-local", "worker-local", local=True),
+    "ha": Installation("server-ha", "worker-pools", ("flows-etl",)),
+    "staging": Installation("server-staging", "worker-staging"),
+    "production": Installation("server-production", "worker-production"),
+}
+
+
+@cache
+def installed(name: str) -> tuple[Network, tuple[Object, ...]]:
+    """Return the network of an installation, and all of its objects."""
+    chosen = INSTALLATIONS[name]
+    clients = [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+        for namespace in ("prefect-workers", "flows-default", *chosen.clients)
+    ]
+    server = {"networkPolicies.apiClients": clients} if chosen.clients else {}
+    found = objects(STORIES[chosen.server].with_values(server))
+    found += objects(STORIES[chosen.worker].with_values(_WORKER))
+    if chosen.local:
+        found += all_objects()["data-local"]
+    namespaces = {
+        item["metadata"]["name"]: item["metadata"]["labels"]
+        for item in [*found, *all_objects()["namespaces-local"]]
+        if item["kind"] == "Namespace"
+    }
+    policies = [item for item in found if item["kind"] == "NetworkPolicy"]
+    return Network(policies, namespaces), tuple(found)
+
+
+def ends(name: str, component: str) -> Iterator[End]:
+    """Yield the pods of a component as they are in an installation."""
+    for item in installed(name)[1]:
+        pod = pod_of(item)
+        if pod and pod["metadata"]["labels"].get("app.kubernetes.io/component") == component:
+            ports = {
+                port["name"]: port["containerPort"]
+                for container in containers(pod["spec"])
+                for port in container.get("ports", [])
+            }
+            yield End(item["metadata"]["namespace"], pod["metadata"]["labels"], ports)
+
+
+def job_pods(name: str) -> list[End]:
+    accounts = [item for item in installed(name)[1] if item["kind"] == "ServiceAccount"]
+    return [
+        End(item["metadata"]["namespace"], _JOBS)
+        for item in accounts
+        if item["metadata"]["labels"]["app.kubernetes.io/component"] == "flow-run"
+    ]
+
+
+def sources(name: str) -> dict[Source, list[End]]:
+    return {
+        Source.JOB: job_pods(name),
+        Source.WORKER: list(ends(name, "worker")),
+        Source.API: list(ends(name, "api")),
+        Source.SERVICES: list(ends(name, "services")),
+        Source.STRANGER: [_STRANGER],
+    }
+
+
+def targets(name: str) -> dict[Target, list[tuple[End, int]]]:
+    """Return where each target is that the installation has, and at which port."""
+    return {
+        Target.API: [(end, 4200) for end in ends(name, "api")],
+        Target.DATABASE: [(end, 5432) for end in ends(name, "database")],
+        Target.REDIS: [(end, 6379) for end in ends(name, "redis")],
+        Target.OBJECT_STORE: [(end, 8333) for end in ends(name, "object-store")],
+        Target.WAREHOUSE: [(end, 5432) for end in ends(name, "warehouse")],
+        Target.KUBERNETES: [(End(address=_KUBERNETES), 443)],
+        Target.METADATA: [(End(address="169.254.169.254"), 80)],
+        Target.DNS: [(_DNS, 53)],
+        Target.JOB: [(end, 8080) for end in job_pods(name)],
+        Target.WORLD: [(End(address="203.0.113.7"), 443)],
+    }
+
+
+def wrong(name: str, network: Network) -> list[str]:
+    """Return each cell of the table that the network does not keep."""
+    return [
+        f"{source} in {start.namespace} to {target} at {port}"
+        for source, pods in sources(name).items()
+        for start in pods
+        for target, places in targets(name).items()
+        for place, port in places
+        if network.lets(start, place, port) != allowed(source, target)
+    ]
+
+
+@pytest.mark.parametrize("name", INSTALLATIONS)
+def test_the_policies_let_through_what_the_table_allows_and_nothing_else(name: str) -> None:
+    assert wrong(name, installed(name)[0]) == []
+
+
+@pytest.mark.parametrize(
+    "component",
+    ["api", "services", "database", "redis", "worker", "flow-run", "object-store", "warehouse"],
+)
+def test_the_table_is_not_kept_without_the_policy_of_a_part(component: str) -> None:
+    name = "ha" if component in {"services", "redis"} else "local"
+    left = [
+        item
+        for item in installed(name)[1]
+        if item["kind"] == "NetworkPolicy"
+        and component
+        not in {
+            item["metadata"]["labels"].get("app.kubernetes.io/component"),
+            item["metadata"]["name"],
+        }
+    ]
+
+    assert wrong(name, Network(left, installed(name)[0].namespaces))
+
+
+@pytest.mark.parametrize("name", INSTALLATIONS)
+def test_an_installation_has_what_the_table_names(name: str) -> None:
+    has = {target for target, places in targets(name).items() if places}
+    lacks = {
+        "local": {Target.REDIS},
+        "ha": {Target.OBJECT_STORE, Target.WAREHOUSE},
+        "staging": {Target.OBJECT_STORE, Target.WAREHOUSE},
+        "production": {
+            Target.DATABASE,
+            Target.REDIS,
+            Target.OBJECT_STORE,
+            Target.WAREHOUSE,
+        },
+    }
+
+    assert set(Target) - has == lacks[name]
+    assert {source for source, pods in sources(name).items() if not pods} == (
+        {Source.SERVICES} if name == "local" else set()
+    )
+
+
+@pytest.mark.parametrize("port", [80, 8080, 6443])
+def test_the_server_reaches_the_world_at_one_port_alone(port: int) -> None:
+    network = installed("ha")[0]
+
+    for component in ("api", "services"):
+        (pod,) = ends("ha", component)
+        assert not network.lets(pod, End(address="203.0.113.7"), port)
+
+
+def test_a_worker_that_is_not_told_where_the_kubernetes_api_is_reaches_the_world() -> None:
+    policies = [item for item in objects(STORIES["worker"]) if item["kind"] == "NetworkPolicy"]
+    (worker,) = ends("staging", "worker")
+
+    assert Network(policies, {}).lets(worker, End(address="203.0.113.7"), 443)
