@@ -67,6 +67,7 @@ def object_store(directory: Path) -> Iterator[dict[str, str]]:
                 f"-s3.config={identities}",
                 "-s3.iam=false",
                 "-s3.autoCreateBucket=false",
+                "-s3.allowDeleteBucketNotEmpty=false",
                 "-s3.port.iceberg=0",
                 "-s3.port.lance=0",
                 f"-s3.localSocket={directory}/s3.sock",
