@@ -373,6 +373,190 @@ _BUCKETS = {
 }
 
 
+# Secrets
+
+
+def _write_secret(client: Client, wanted: Values, prior: Values | None) -> Values:
+    manager = client("secretsmanager")
+    with _doing(f"writing Secrets Manager Secret ({wanted['name']})"):
+        if prior:
+            manager.update_secret(SecretId=prior["arn"], Description=wanted["description"])
+            return {}
+        made = manager.create_secret(Name=wanted["name"], Description=wanted["description"])
+    return {"arn": made["ARN"]}
+
+
+def _read_secret(client: Client, state: Values) -> Values | None:
+    found = _found(
+        client("secretsmanager").describe_secret,
+        "ResourceNotFoundException",
+        SecretId=state["arn"],
+    )
+    if found is None or "DeletedDate" in found:
+        return None
+    return {"name": found["Name"], "description": found["Description"]}
+
+
+def _delete_secret(client: Client, state: Values) -> None:
+    days = int(state["recovery_window_in_days"])
+    how = {"RecoveryWindowInDays": days} if days else {"ForceDeleteWithoutRecovery": True}
+    with _doing(f"deleting Secrets Manager Secret ({state['name']})"):
+        client("secretsmanager").delete_secret(SecretId=state["arn"], **how)
+
+
+def _write_secret_version(client: Client, wanted: Values, _: Values | None) -> Values:
+    with _doing(f"putting Secrets Manager Secret Value ({wanted['secret_id']})"):
+        client("secretsmanager").put_secret_value(
+            SecretId=wanted["secret_id"], SecretString=wanted["secret_string_wo"]
+        )
+    return {}
+
+
+def _read_secret_version(client: Client, state: Values) -> Values | None:
+    found = _found(
+        client("secretsmanager").describe_secret,
+        "ResourceNotFoundException",
+        SecretId=state["secret_id"],
+    )
+    return {} if found and found.get("VersionIdsToStages") else None
+
+
+def _keep(_: Client, __: Values) -> None:
+    """Leave the version: the current one goes with its secret."""
+
+
+def _generate_password(client: Client, config: Values) -> Values:
+    with _doing("generating a password"):
+        made = client("secretsmanager").get_random_password(
+            PasswordLength=int(config["password_length"]),
+            ExcludePunctuation=config["exclude_punctuation"],
+        )
+    return {"random_password": made["RandomPassword"]}
+
+
+_SECRETS = {
+    "aws_secretsmanager_secret": Resource(
+        Block(
+            {
+                "name": _FIXED,
+                "description": _OPTIONAL,
+                "recovery_window_in_days": _COUNT,
+                "arn": _COMPUTED,
+            }
+        ),
+        _write_secret,
+        _read_secret,
+        _delete_secret,
+    ),
+    "aws_secretsmanager_secret_version": Resource(
+        Block(
+            {
+                "secret_id": _FIXED,
+                "secret_string_wo": Attribute(write_only=True, sensitive=True),
+                "secret_string_wo_version": _COUNT,
+            }
+        ),
+        _write_secret_version,
+        _read_secret_version,
+        _keep,
+    ),
+}
+
+
+# Identities
+
+
+def _write_role(client: Client, wanted: Values, prior: Values | None) -> Values:
+    iam = client("iam")
+    with _doing(f"writing IAM Role ({wanted['name']})"):
+        if prior:
+            iam.update_role(RoleName=wanted["name"], Description=wanted["description"])
+            iam.update_assume_role_policy(
+                RoleName=wanted["name"], PolicyDocument=wanted["assume_role_policy"]
+            )
+            return {}
+        made = iam.create_role(
+            RoleName=wanted["name"],
+            Description=wanted["description"],
+            AssumeRolePolicyDocument=wanted["assume_role_policy"],
+        )
+    return {"arn": made["Role"]["Arn"]}
+
+
+def _read_role(client: Client, state: Values) -> Values | None:
+    found = _found(client("iam").get_role, "NoSuchEntity", RoleName=state["name"])
+    if found is None:
+        return None
+    trust = json.dumps(found["Role"]["AssumeRolePolicyDocument"])
+    return {
+        "description": found["Role"]["Description"],
+        "assume_role_policy": _same_json(state["assume_role_policy"], trust),
+    }
+
+
+def _delete_role(client: Client, state: Values) -> None:
+    with _doing(f"deleting IAM Role ({state['name']})"):
+        client("iam").delete_role(RoleName=state["name"])
+
+
+def _write_role_policy(client: Client, wanted: Values, _: Values | None) -> Values:
+    with _doing(f"putting IAM Role Policy ({wanted['role']}:{wanted['name']})"):
+        client("iam").put_role_policy(
+            RoleName=wanted["role"], PolicyName=wanted["name"], PolicyDocument=wanted["policy"]
+        )
+    return {}
+
+
+def _read_role_policy(client: Client, state: Values) -> Values | None:
+    found = _found(
+        client("iam").get_role_policy,
+        "NoSuchEntity",
+        RoleName=state["role"],
+        PolicyName=state["name"],
+    )
+    if found is None:
+        return None
+    return {"policy": _same_json(state["policy"], json.dumps(found["PolicyDocument"]))}
+
+
+def _delete_role_policy(client: Client, state: Values) -> None:
+    with _doing(f"deleting IAM Role Policy ({state['role']}:{state['name']})"):
+        client("iam").delete_role_policy(RoleName=state["role"], PolicyName=state["name"])
+
+
+def _look_up_issuer(client: Client, config: Values) -> Values:
+    host = config["url"].removeprefix("https://")
+    with _doing("listing IAM OpenID Connect Providers"):
+        listed = client("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"]
+    for each in listed:
+        if each["Arn"].endswith(f":oidc-provider/{host}"):
+            return {"arn": each["Arn"]}
+    raise RefusalError(f"finding IAM OIDC Provider by url ({config['url']})", "not found")
+
+
+_IDENTITIES = {
+    "aws_iam_role": Resource(
+        Block(
+            {
+                "name": _FIXED,
+                "description": _OPTIONAL,
+                "assume_role_policy": _REQUIRED,
+                "arn": _COMPUTED,
+            }
+        ),
+        _write_role,
+        _read_role,
+        _delete_role,
+    ),
+    "aws_iam_role_policy": Resource(
+        Block({"name": _FIXED, "role": _FIXED, "policy": _REQUIRED}),
+        _write_role_policy,
+        _read_role_policy,
+        _delete_role_policy,
+    ),
+}
+
+
 AWS = Provider(
     Block(
         {
@@ -386,7 +570,23 @@ AWS = Provider(
         },
     ),
     _connect,
-    resources=_BUCKETS,
-    data_sources={"aws_canonical_user_id": Source(Block({"id": _COMPUTED}), _look_up_owner)},
-    ephemeral_resources={},
+    resources={**_BUCKETS, **_SECRETS, **_IDENTITIES},
+    data_sources={
+        "aws_canonical_user_id": Source(Block({"id": _COMPUTED}), _look_up_owner),
+        "aws_iam_openid_connect_provider": Source(
+            Block({"url": _REQUIRED, "arn": _COMPUTED}), _look_up_issuer
+        ),
+    },
+    ephemeral_resources={
+        "aws_secretsmanager_random_password": Source(
+            Block(
+                {
+                    "password_length": _COUNT,
+                    "exclude_punctuation": _YES_OR_NO,
+                    "random_password": _COMPUTED,
+                }
+            ),
+            _generate_password,
+        )
+    },
 )

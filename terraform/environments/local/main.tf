@@ -22,6 +22,30 @@ module "storage" {
   source              = "../../modules/storage/s3"
   buckets             = { results = "results", artifacts = "artifacts", backups = "backups" }
   retention_days      = module.retention.days
+  encryption          = false
   public_access_block = false
   tls_only            = false
+}
+
+module "secrets" {
+  source        = "../../modules/secrets"
+  prefix        = "prefect/local"
+  versions      = var.secret_versions
+  database      = { host = "prefect-server-database" }
+  alerts        = var.alerts
+  recovery_days = 0
+}
+
+module "identity" {
+  source      = "../../modules/identity"
+  name        = "prefect-local"
+  oidc_issuer = var.oidc_issuer
+  buckets     = module.storage.arns
+  pools = {
+    default = {
+      namespace = "flows-default"
+      worker    = "prefect-worker-default"
+      artifacts = ["etl-daily/"]
+    }
+  }
 }

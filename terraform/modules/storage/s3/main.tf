@@ -29,7 +29,7 @@ resource "aws_s3_bucket_versioning" "this" {
 }
 
 resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
-  for_each = aws_s3_bucket.this
+  for_each = var.encryption ? aws_s3_bucket.this : {}
   bucket   = each.value.bucket
 
   rule {

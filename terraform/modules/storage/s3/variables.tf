@@ -35,6 +35,12 @@ variable "retention_days" {
   })
 }
 
+variable "encryption" {
+  description = "Whether buckets encrypt by default; false for a server without a key, which would then refuse every object."
+  type        = bool
+  default     = true
+}
+
 variable "public_access_block" {
   description = "Whether the server has S3's public access block; some S3-compatible ones do not."
   type        = bool

@@ -56,14 +56,15 @@ run "every_bucket_is_encrypted_and_private" {
   }
 }
 
-run "a_server_without_tls_and_access_block_gets_neither" {
+run "a_server_without_keys_tls_and_access_block_gets_none" {
   command = plan
   variables {
+    encryption          = false
     public_access_block = false
     tls_only            = false
   }
   assert {
-    condition     = length(aws_s3_bucket_public_access_block.this) + length(aws_s3_bucket_policy.this) == 0
+    condition     = alltrue([for each in [aws_s3_bucket_public_access_block.this, aws_s3_bucket_server_side_encryption_configuration.this, aws_s3_bucket_policy.this] : length(each) == 0])
     error_message = "it is sent a call that it does not know"
   }
 }
