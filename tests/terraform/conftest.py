@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from prefect_platform.paths import REPOSITORY
 from prefect_platform.toolchain import tool
 from tests.terraform import root_module
+from tests.terraform.clients import client
 from tests.terraform.root_module import RootModule
 from tests.unit.flows import servers
 
@@ -45,7 +47,7 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def emulator_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start moto's server and yield its URL."""
     (port,) = servers.free_ports(1)
     log = tmp_path_factory.mktemp("moto") / "log"
@@ -67,11 +69,44 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+def emulator(emulator_server: str) -> str:
+    """Return the URL of moto's server, with nothing in it."""
+    httpx.post(f"{emulator_server}/moto-api/reset").raise_for_status()
+    return emulator_server
+
+
+@pytest.fixture
 def object_store(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Start an empty SeaweedFS and yield the variables of an S3 client."""
     (tmp_path / "seaweedfs").mkdir()
     with servers.object_store(tmp_path / "seaweedfs") as variables:
         yield variables
+
+
+@pytest.fixture
+def issuer(emulator: str) -> str:
+    """Make a cluster's identity provider in the emulator; return the URL of its issuer."""
+    url = "https://oidc.example.org/id/EXAMPLE"
+    client("iam", emulator).create_open_id_connect_provider(Url=url, ThumbprintList=["0" * 40])
+    return url
+
+
+@pytest.fixture
+def local(
+    initialised: Callable[..., RootModule],
+    object_store: dict[str, str],
+    emulator: str,
+    issuer: str,
+) -> RootModule:
+    """Return the local environment, ready to be applied to servers of the test's own."""
+    return initialised(
+        "environments/local",
+        TF_VAR_object_store=object_store["AWS_ENDPOINT_URL_S3"],
+        TF_VAR_emulator=emulator,
+        TF_VAR_oidc_issuer=issuer,
+        AWS_ACCESS_KEY_ID=object_store["AWS_ACCESS_KEY_ID"],
+        AWS_SECRET_ACCESS_KEY=object_store["AWS_SECRET_ACCESS_KEY"],
+    )
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from prefect_platform.paths import REPOSITORY
 from prefect_platform.toolchain import tool
@@ -44,15 +45,18 @@ class RootModule:
             if each["change"]["actions"] != ["no-op"]
         }
 
-    def resources(self) -> list[str]:
+    def objects(self) -> list[str]:
         """Return the addresses of the objects in the state."""
         listed = self.run("state", "list").splitlines()
         return [each for each in listed if ".data." not in f".{each}"]
 
-    def output(self, name: str) -> object:
+    def output(self, name: str) -> Any:  # noqa: ANN401 - JSON
         """Return the value of an output."""
-        found: object = json.loads(self.run("output", "-json", name))
-        return found
+        return json.loads(self.run("output", "-json", name))
+
+    def seeing(self, name: str, value: str) -> "RootModule":
+        """Return the same module with another variable of its environment."""
+        return replace(self, environment={**self.environment, name: value})
 
     def _run(
         self, arguments: tuple[str, ...], variables: Mapping[str, str]

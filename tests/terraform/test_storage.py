@@ -1,44 +1,21 @@
 """Buckets as the local environment makes them, on a real S3 server."""
 
-from collections.abc import Callable
-from typing import Any
-
-import boto3
 import pytest
 
+from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule
-
-S3 = Any  # boto3 makes the classes of its clients at run time
+from tests.unit.flows import servers
 
 
 @pytest.fixture
-def s3(object_store: dict[str, str]) -> S3:
+def s3(object_store: dict[str, str]) -> Client:
     """Return a client of SeaweedFS."""
-    return boto3.client(
-        "s3",
-        endpoint_url=object_store["AWS_ENDPOINT_URL_S3"],
-        region_name=object_store["AWS_REGION"],
-        aws_access_key_id=object_store["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=object_store["AWS_SECRET_ACCESS_KEY"],
-    )
-
-
-@pytest.fixture
-def local(
-    initialised: Callable[..., RootModule], object_store: dict[str, str], emulator: str
-) -> RootModule:
-    """Return the local environment, ready to be applied to servers of the test's own."""
-    return initialised(
-        "environments/local",
-        TF_VAR_object_store=object_store["AWS_ENDPOINT_URL_S3"],
-        TF_VAR_emulator=emulator,
-        AWS_ACCESS_KEY_ID=object_store["AWS_ACCESS_KEY_ID"],
-        AWS_SECRET_ACCESS_KEY=object_store["AWS_SECRET_ACCESS_KEY"],
-    )
+    url = object_store["AWS_ENDPOINT_URL_S3"]
+    return client("s3", url, (servers.ACCESS_KEY, servers.SECRET_KEY))
 
 
 def test_a_second_plan_is_empty_and_buckets_keep_objects_as_long_as_the_file_says(
-    local: RootModule, s3: S3
+    local: RootModule, s3: Client
 ) -> None:
     local.apply()
 
@@ -54,7 +31,7 @@ def test_a_second_plan_is_empty_and_buckets_keep_objects_as_long_as_the_file_say
     assert s3.get_bucket_versioning(Bucket="backups")["Status"] == "Enabled"
 
 
-def test_what_somebody_changed_by_hand_is_planned_back(local: RootModule, s3: S3) -> None:
+def test_what_somebody_changed_by_hand_is_planned_back(local: RootModule, s3: Client) -> None:
     local.apply()
     s3.put_bucket_versioning(Bucket="backups", VersioningConfiguration={"Status": "Suspended"})
     s3.delete_bucket_lifecycle(Bucket="results")
@@ -66,16 +43,42 @@ def test_what_somebody_changed_by_hand_is_planned_back(local: RootModule, s3: S3
 
 
 def test_destroying_takes_empty_buckets_and_refuses_one_with_data(
-    local: RootModule, s3: S3
+    local: RootModule, s3: Client
 ) -> None:
     local.apply()
-    s3.put_object(Bucket="artifacts", Key="etl-daily/2013-01-01.parquet", Body=b"rows")
+    s3.put_object(Bucket="results", Key="default/results/cached", Body=b"content")
 
     told = local.refusal("destroy", "-auto-approve")
 
-    assert "deleting S3 Bucket (artifacts)" in told
+    assert "deleting S3 Bucket (results)" in told
     assert "BucketNotEmpty" in told
-    assert local.resources() == ['module.storage.aws_s3_bucket.this["artifacts"]']
-    assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["artifacts"]
-    (kept,) = s3.list_objects_v2(Bucket="artifacts")["Contents"]
-    assert kept["Key"] == "etl-daily/2013-01-01.parquet"
+    assert 'module.storage.aws_s3_bucket.this["results"]' in local.objects()
+    assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["results"]
+    (kept,) = s3.list_objects_v2(Bucket="results")["Contents"]
+    assert kept["Key"] == "default/results/cached"
+
+
+def test_without_a_credential_nothing_is_planned(local: RootModule) -> None:
+    told = local.seeing("AWS_ACCESS_KEY_ID", "").seeing("AWS_SECRET_ACCESS_KEY", "").refusal("plan")
+
+    assert "No valid credential sources found" in told
+
+
+def test_a_wrong_credential_is_refused_while_nothing_is_done(local: RootModule, s3: Client) -> None:
+    told = local.seeing("AWS_SECRET_ACCESS_KEY", "wrong").refusal("apply", "-auto-approve")
+
+    assert "listing S3 Buckets" in told
+    assert "SignatureDoesNotMatch" in told
+    assert s3.list_buckets()["Buckets"] == []
+
+
+def test_a_server_that_does_not_answer_is_refused_while_nothing_is_done(
+    local: RootModule, s3: Client
+) -> None:
+    nowhere = f"http://127.0.0.1:{servers.free_ports(1)[0]}"
+
+    told = local.refusal("apply", "-auto-approve", object_store=nowhere)
+
+    assert "listing S3 Buckets" in told
+    assert nowhere in told
+    assert s3.list_buckets()["Buckets"] == []
