@@ -21,7 +21,7 @@ module "retention" {
 module "storage" {
   source              = "../../modules/storage/s3"
   buckets             = { results = "results", artifacts = "artifacts", backups = "backups" }
-  retention_days      = module.retention.days
+  retention           = module.retention.objects
   encryption          = false
   public_access_block = false
   tls_only            = false

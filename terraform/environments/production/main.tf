@@ -10,8 +10,8 @@ module "retention" {
 }
 
 module "storage" {
-  source         = "../../modules/storage/s3"
-  retention_days = module.retention.days
+  source    = "../../modules/storage/s3"
+  retention = module.retention.objects
   buckets = {
     results   = "example-prefect-results"
     artifacts = "example-prefect-artifacts"

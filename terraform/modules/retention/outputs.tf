@@ -1,8 +1,11 @@
-output "days" {
-  description = "Whole days that objects are kept, by purpose."
+output "objects" {
+  description = "Days that objects are kept, by purpose: in days, null for ever; and as a version that was replaced or deleted in version_days, null where there are no versions."
   value = {
-    results = local.days["objects.results"]
-    backups = local.days["backups"]
+    # A cached result is written again rather than restored: it has no versions.
+    results = { days = local.days["objects.results"], version_days = null }
+    # Artifacts are data: they go when somebody deletes them, and come back as long as a backup does.
+    artifacts = { days = null, version_days = local.days["backups"] }
+    backups   = { days = local.days["backups"], version_days = local.days["backups"] }
   }
 
   precondition {

@@ -6,7 +6,11 @@ run "reads_production" {
     file = "../../../k8s/environments/production/retention.yaml"
   }
   assert {
-    condition     = output.days == { results = 97, backups = 30 }
+    condition = output.objects == {
+      results   = { days = 97, version_days = null }
+      artifacts = { days = null, version_days = 30 }
+      backups   = { days = 30, version_days = 30 }
+    }
     error_message = "the days are not those of production's file"
   }
 }
@@ -16,7 +20,7 @@ run "refuses_results_that_go_before_their_runs" {
   variables {
     file = "tests/short-results.yaml"
   }
-  expect_failures = [output.days]
+  expect_failures = [output.objects]
 }
 
 run "refuses_parts_of_a_day" {
@@ -24,7 +28,7 @@ run "refuses_parts_of_a_day" {
   variables {
     file = "tests/hours.yaml"
   }
-  expect_failures = [output.days]
+  expect_failures = [output.objects]
 }
 
 run "refuses_a_missing_period" {
@@ -32,5 +36,5 @@ run "refuses_a_missing_period" {
   variables {
     file = "tests/missing.yaml"
   }
-  expect_failures = [output.days]
+  expect_failures = [output.objects]
 }

@@ -7,6 +7,25 @@ variables {
   database = { host = "database.example.org" }
 }
 
+run "every_value_is_written_at_its_version_and_kept_out_of_the_plan" {
+  command = plan
+  variables {
+    versions = { auth = 3 }
+  }
+  assert {
+    condition     = { for name, each in aws_secretsmanager_secret_version.this : name => each.secret_string_wo_version } == { auth = 3, database = 1, encryption = 1 }
+    error_message = "a value is not written when its version rises"
+  }
+  assert {
+    condition     = alltrue([for each in aws_secretsmanager_secret_version.this : each.secret_string_wo == null])
+    error_message = "a value is in the plan"
+  }
+  assert {
+    condition     = aws_secretsmanager_secret.this["encryption"].name == "prefect/example/encryption"
+    error_message = "a name does not begin with the prefix"
+  }
+}
+
 run "refuses_a_name_that_secrets_manager_refuses" {
   command = plan
   variables {

@@ -4,23 +4,13 @@
 # A plan that only creates asks the server nothing: this read makes it fail while nothing is done.
 data "aws_canonical_user_id" "reachable" {}
 
-locals {
-  lifecycle = {
-    # A cached result is written again rather than restored, so one version is enough.
-    results   = { versioned = false, current_days = var.retention_days.results, noncurrent_days = null }
-    artifacts = { versioned = true, current_days = null, noncurrent_days = var.retention_days.backups }
-    backups   = { versioned = true, current_days = var.retention_days.backups, noncurrent_days = var.retention_days.backups }
-  }
-  versioned = { for purpose, each in local.lifecycle : purpose => each if each.versioned }
-}
-
 resource "aws_s3_bucket" "this" {
   for_each = var.buckets
   bucket   = each.value
 }
 
 resource "aws_s3_bucket_versioning" "this" {
-  for_each = local.versioned
+  for_each = { for purpose, each in var.retention : purpose => each if each.version_days != null }
   bucket   = aws_s3_bucket.this[each.key].bucket
 
   versioning_configuration {
@@ -70,7 +60,7 @@ resource "aws_s3_bucket_policy" "this" {
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
-  for_each = local.lifecycle
+  for_each = var.retention
   bucket   = aws_s3_bucket.this[each.key].bucket
 
   rule {
@@ -79,14 +69,14 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     filter {}
 
     dynamic "expiration" {
-      for_each = each.value.current_days[*]
+      for_each = each.value.days[*]
       content {
         days = expiration.value
       }
     }
 
     dynamic "noncurrent_version_expiration" {
-      for_each = each.value.noncurrent_days[*]
+      for_each = each.value.version_days[*]
       content {
         noncurrent_days = noncurrent_version_expiration.value
       }

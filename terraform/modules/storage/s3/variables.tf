@@ -27,12 +27,12 @@ variable "buckets" {
   }
 }
 
-variable "retention_days" {
-  description = "Whole days that objects are kept, by purpose; the output of the module retention."
-  type = object({
-    results = number
-    backups = number
-  })
+variable "retention" {
+  description = "Days that objects are kept, by purpose; the output objects of the module retention."
+  type = map(object({
+    days         = number
+    version_days = number
+  }))
 }
 
 variable "encryption" {

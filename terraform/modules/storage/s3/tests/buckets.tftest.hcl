@@ -8,9 +8,10 @@ variables {
     artifacts = "example-artifacts"
     backups   = "example-backups"
   }
-  retention_days = {
-    results = 97
-    backups = 30
+  retention = {
+    results   = { days = 97, version_days = null }
+    artifacts = { days = null, version_days = 30 }
+    backups   = { days = 30, version_days = 30 }
   }
 }
 
