@@ -4,12 +4,15 @@ import json
 from collections.abc import Callable
 
 import pytest
+import yaml
 from botocore.exceptions import ClientError
 
+from prefect_platform.paths import REPOSITORY
 from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule
 from tests.unit.flows.servers import free_ports
 
+VALUES = REPOSITORY / "k8s/environments/production"
 STATE = "example-prefect-terraform"
 
 
@@ -163,3 +166,30 @@ def test_a_period_below_the_servers_own_is_refused_while_nothing_is_done(
 
     assert "retention.objects.results is 13d, but the server keeps runs for 14d" in told
     assert buckets(emulator) == [STATE]
+
+
+def test_the_values_of_production_name_the_roles_and_the_prefixes_that_are_made(
+    environment: Callable[[str], RootModule],
+) -> None:
+    production = environment("production")
+    production.apply()
+    values = yaml.safe_load((VALUES / "worker.yaml").read_text())
+    pools = {
+        name: {**values["jobs"], **(pool or {}).get("jobs", {})}
+        for name, pool in values["pools"].items()
+    }
+    blocks = yaml.safe_load((VALUES / "platform.yaml").read_text())["blocks"]
+
+    annotated = {
+        name: jobs["serviceAccountAnnotations"]["eks.amazonaws.com/role-arn"]
+        for name, jobs in pools.items()
+    }
+    assert annotated == production.output("roles")["jobs"]
+    for name, jobs in pools.items():
+        (block,) = [
+            blocks[variable["value"]]
+            for variable in jobs["env"]
+            if variable["name"] == "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK"
+        ]
+        assert block["bucket_name"] == production.output("buckets")["results"]
+        assert block["bucket_folder"].startswith(f"{name}/")

@@ -9,6 +9,7 @@ import pytest
 
 from prefect_platform.paths import REPOSITORY
 from prefect_platform.toolchain import tool
+from tests.terraform import reference
 from tests.terraform.root_module import RootModule
 from tests.unit.flows import servers
 
@@ -34,6 +35,13 @@ def test_it_is_valid_and_its_own_tests_pass(
     module.run("validate")
     if (module.path / "tests").exists():
         module.run("test")
+
+
+@pytest.mark.parametrize("module", reference.MODULES, ids=lambda module: module.name)
+def test_its_reference_says_what_its_variables_and_outputs_say(module: Path) -> None:
+    checked = reference.terraform_docs(module, "--output-check")
+
+    assert checked.returncode == 0, f"{checked.stderr}{reference.COMMAND} writes it anew"
 
 
 def test_every_file_has_the_one_format() -> None:
