@@ -53,8 +53,14 @@ def environment(
     """Return a function that initialises an environment with that account."""
 
     def initialise(name: str) -> RootModule:
-        # An emulator has no name for each bucket.
-        return initialised(f"environments/{name}", "-backend-config=use_path_style=true", **account)
+        module = initialised(
+            f"environments/{name}", "-backend-config=use_path_style=true", **account
+        )
+        # An emulator has no host of its own for each bucket.
+        (module.path / "emulator_override.tf").write_text(
+            'provider "aws" {\n  s3_use_path_style = true\n}\n'
+        )
+        return module
 
     return initialise
 
