@@ -8,7 +8,8 @@ SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/loca
 # Tests that need processes of their own and nothing else; a cluster, an engine and builds have the
 # machine to themselves.
 BESIDE_OTHERS := tests/unit tests/render \
-	tests/integration/configuration tests/integration/housekeeping tests/integration/server
+	tests/integration/configuration tests/integration/housekeeping tests/integration/server \
+	tests/terraform
 
 .PHONY: help deploy-cluster destroy-cluster status ui image logs test test-fast \
 	lint lint-format lint-style lint-types lint-shell lint-dockerfile

@@ -1,4 +1,4 @@
-"""Kubernetes and its tools, built from pinned Go modules and kept by version and checksum.
+"""Programs of the cluster and OpenTofu, built from pinned Go modules, kept by version and checksum.
 
 Each folder of k8s/kind/tools is a Go module without code: its go.mod pins what is built, its
 go.sum holds the checksums of every source, so the same programs come out on any machine. Go's
@@ -84,6 +84,12 @@ TOOLS = {
     ),
     "cyclonus": Tool("cyclonus", "github.com/mattfenwick/cyclonus/cmd/cyclonus"),
     "agnhost": Tool("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
+    "tofu": Tool(
+        "opentofu",
+        "github.com/opentofu/opentofu/cmd/tofu",
+        ldflags=f"{_STRIPPED} -X github.com/opentofu/opentofu/version.dev=no",
+    ),
+    "terraform-docs": Tool("terraform-docs", "github.com/terraform-docs/terraform-docs"),
 }
 
 

@@ -177,8 +177,8 @@ def test_accounts_have_the_annotations_of_their_pool() -> None:
     }
 
     assert {pool: next(iter(role.values())).rpartition("/")[2] for pool, role in roles.items()} == {
-        "default": "prefect-flows",
-        "heavy": "prefect-heavy-flows",
+        "default": "prefect-production-default-jobs",
+        "heavy": "prefect-production-heavy-jobs",
     }
     for pool in ("default", "heavy"):
         account = find(rendered, "ServiceAccount", "worker", pool=pool)

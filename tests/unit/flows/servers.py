@@ -1,5 +1,6 @@
 """Real servers on loopback, in an environment that nothing of the developer leaks into."""
 
+import json
 import os
 import socket
 import subprocess
@@ -13,10 +14,9 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 ACCESS_KEY = "tests"
 SECRET_KEY = "of-the-flows"
 
-_IDENTITIES = """
-{"identities": [{"name": "tests", "actions": ["Admin", "Read", "Write", "List"],
-                 "credentials": [{"accessKey": "tests", "secretKey": "of-the-flows"}]}]}
-"""
+_CREDENTIALS = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+_EVERYTHING = ["Admin", "Read", "Write", "List"]
+_OWNER = {"name": "tests", "actions": _EVERYTHING, "credentials": [_CREDENTIALS]}
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
@@ -46,10 +46,23 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def object_store(directory: Path) -> Iterator[dict[str, str]]:
-    """Start SeaweedFS with data in `directory`; yields the variables of a client."""
+def object_store(directory: Path, **policies: str) -> Iterator[dict[str, str]]:
+    """Start SeaweedFS with data in `directory`; yields the variables of a client.
+
+    For each of `policies`, a document of IAM, there is a user of its name, which is both keys too,
+    with the rights that it grants.
+    """
     identities = directory / "s3.json"
-    identities.write_text(_IDENTITIES)
+    users = [
+        {
+            "name": name,
+            "policyNames": [name],
+            "credentials": [{"accessKey": name, "secretKey": name}],
+        }
+        for name in policies
+    ]
+    documents = [{"name": name, "content": policy} for name, policy in policies.items()]
+    identities.write_text(json.dumps({"identities": [_OWNER, *users], "policies": documents}))
     parts = ("master.port", "volume.port", "filer.port", "s3.port")
     names = [name for part in parts for name in (part, f"{part}.grpc")]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -67,6 +80,7 @@ def object_store(directory: Path) -> Iterator[dict[str, str]]:
                 f"-s3.config={identities}",
                 "-s3.iam=false",
                 "-s3.autoCreateBucket=false",
+                "-s3.allowDeleteBucketNotEmpty=false",
                 "-s3.port.iceberg=0",
                 "-s3.port.lance=0",
                 f"-s3.localSocket={directory}/s3.sock",

@@ -1,0 +1,46 @@
+# Production on AWS. Names of buckets, the account's issuer and the database are examples.
+
+provider "aws" {
+  region = "eu-central-1"
+}
+
+module "retention" {
+  source = "../../modules/retention"
+  file   = "${path.module}/../../../k8s/environments/production/retention.yaml"
+}
+
+module "storage" {
+  source    = "../../modules/storage/s3"
+  retention = module.retention.objects
+  buckets = {
+    results   = "example-prefect-results"
+    artifacts = "example-prefect-artifacts"
+    backups   = "example-prefect-backups"
+  }
+}
+
+module "secrets" {
+  source   = "../../modules/secrets"
+  prefix   = "prefect/production"
+  versions = { database = 1, auth = 1, encryption = 1, alerts = 0 }
+  database = { host = "prefect-production.cluster-example.eu-central-1.rds.amazonaws.com" }
+  alerts   = var.alerts
+}
+
+module "identity" {
+  source      = "../../modules/identity"
+  name        = "prefect-production"
+  oidc_issuer = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE1"
+  buckets     = module.storage.arns
+  pools = {
+    default = {
+      namespace = "flows-default"
+      worker    = "prefect-worker-default"
+      artifacts = ["etl-daily/"]
+    }
+    heavy = {
+      namespace = "flows-heavy"
+      worker    = "prefect-worker-heavy"
+    }
+  }
+}

@@ -1,0 +1,44 @@
+# Staging, production's modules to rehearse on, on AWS. Names of buckets, the account's issuer and the database are examples.
+
+provider "aws" {
+  region = "eu-central-1"
+}
+
+module "retention" {
+  source = "../../modules/retention"
+  file   = "${path.module}/../../../k8s/environments/staging/retention.yaml"
+}
+
+module "storage" {
+  source    = "../../modules/storage/s3"
+  retention = module.retention.objects
+  buckets = {
+    results   = "example-prefect-staging-results"
+    artifacts = "example-prefect-staging-artifacts"
+    backups   = "example-prefect-staging-backups"
+  }
+}
+
+module "secrets" {
+  source   = "../../modules/secrets"
+  prefix   = "prefect/staging"
+  versions = { database = 1, auth = 1, encryption = 1, alerts = 0 }
+  database = { host = "prefect-staging.cluster-example.eu-central-1.rds.amazonaws.com" }
+  alerts   = var.alerts
+  # A rehearsal is made and taken away again under the same names.
+  recovery_days = 0
+}
+
+module "identity" {
+  source      = "../../modules/identity"
+  name        = "prefect-staging"
+  oidc_issuer = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE2"
+  buckets     = module.storage.arns
+  pools = {
+    default = {
+      namespace = "flows-default"
+      worker    = "prefect-worker-default"
+      artifacts = ["etl-daily/"]
+    }
+  }
+}

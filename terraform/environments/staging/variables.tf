@@ -1,0 +1,7 @@
+variable "alerts" {
+  description = "Webhook URLs and keys of the alert channels; once the version of alerts is not 0."
+  type        = map(string)
+  default     = {}
+  sensitive   = true
+  ephemeral   = true
+}

@@ -1,0 +1,9 @@
+output "jobs" {
+  description = "ARN of the role of each pool's job pods, for jobs.serviceAccountAnnotations."
+  value       = { for name in keys(var.pools) : name => aws_iam_role.this["${name}-jobs"].arn }
+}
+
+output "workers" {
+  description = "ARN of the role of each pool's worker, for worker.serviceAccountAnnotations."
+  value       = { for name in keys(var.pools) : name => aws_iam_role.this["${name}-worker"].arn }
+}

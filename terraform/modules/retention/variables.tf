@@ -1,0 +1,4 @@
+variable "file" {
+  description = "Path of the environment's retention.yaml."
+  type        = string
+}

@@ -1,0 +1,44 @@
+# Secrets of the platform in AWS Secrets Manager, under the keys that the charts read. Values are
+# ephemeral: they are generated, or given, and written, and are in no plan and no state.
+
+# Opened by every plan and apply, so a server that is away is refused at plan. What it generates is
+# written only where a version rises.
+ephemeral "aws_secretsmanager_random_password" "this" {
+  for_each            = toset(["database", "auth", "encryption"])
+  password_length     = 32
+  exclude_punctuation = true # parts of URLs, and of the API's user:password
+}
+
+locals {
+  password = { for name, each in ephemeral.aws_secretsmanager_random_password.this : name => each.random_password }
+  value = {
+    database = {
+      password       = local.password.database
+      connection-url = "postgresql+asyncpg://${var.database.user}:${local.password.database}@${var.database.host}:${var.database.port}/${var.database.name}"
+    }
+    auth = { auth-string = "admin:${local.password.auth}" }
+    # Fernet takes the URL-safe base64 of 32 bytes, which 32 letters and digits are.
+    encryption = { key = replace(replace(base64encode(local.password.encryption), "+", "-"), "/", "_") }
+    alerts     = var.alerts
+  }
+  purposes = {
+    database   = "Password of Prefect's database, and its URL"
+    auth       = "User and password of Prefect's API"
+    encryption = "Key of Prefect's encrypted blocks; without it they cannot be read"
+    alerts     = "Webhook URLs and keys of the alert channels"
+  }
+}
+
+resource "aws_secretsmanager_secret" "this" {
+  for_each                = { for name, purpose in local.purposes : name => purpose if var.versions[name] > 0 }
+  name                    = "${var.prefix}/${each.key}"
+  description             = each.value
+  recovery_window_in_days = var.recovery_days
+}
+
+resource "aws_secretsmanager_secret_version" "this" {
+  for_each                 = aws_secretsmanager_secret.this
+  secret_id                = each.value.arn
+  secret_string_wo         = jsonencode(local.value[each.key])
+  secret_string_wo_version = var.versions[each.key]
+}

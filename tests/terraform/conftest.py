@@ -1,0 +1,135 @@
+"""OpenTofu with the AWS provider, and real servers: SeaweedFS, and moto's emulator of AWS.
+
+TERRAFORM_PLUGINS names a folder with the real provider, laid out as `tofu providers mirror` does;
+without it the stand-in of `tests/terraform/plugin.py` takes its place.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from prefect_platform.paths import REPOSITORY
+from prefect_platform.toolchain import tool
+from tests.terraform import root_module
+from tests.terraform.clients import client
+from tests.terraform.root_module import RootModule
+from tests.unit.flows import servers
+
+STAND_IN = "6.25.0"  # the version whose names it has
+
+
+@pytest.fixture(scope="session")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of providers that `tofu init` takes."""
+    real = os.environ.get("TERRAFORM_PLUGINS")
+    if real:
+        return Path(real)
+    folder = tmp_path_factory.mktemp("plugins")
+    told = subprocess.check_output(
+        [tool("tofu"), "version", "-json"], env=servers.clean_environment(folder)
+    )
+    platform = json.loads(told)["platform"]
+    program = folder / f"registry.opentofu.org/hashicorp/aws/{STAND_IN}/{platform}"
+    program.mkdir(parents=True)
+    program /= "terraform-provider-aws"
+    program.write_text(
+        f"#!/bin/sh\nPYTHONPATH='{REPOSITORY}' exec '{sys.executable}' -m tests.terraform.plugin\n"
+    )
+    program.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def emulator_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start moto's server and yield its URL."""
+    (port,) = servers.free_ports(1)
+    log = tmp_path_factory.mktemp("moto") / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [
+                Path(sys.executable).with_name("moto_server"),
+                *("--host", "127.0.0.1", "--port", str(port)),
+            ],
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        servers.wait_for(server, partial(servers.listening, port), log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def emulator(emulator_server: str) -> str:
+    """Return the URL of moto's server, with nothing in it."""
+    httpx.post(f"{emulator_server}/moto-api/reset").raise_for_status()
+    return emulator_server
+
+
+@pytest.fixture
+def object_store(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Start an empty SeaweedFS and yield the variables of an S3 client."""
+    (tmp_path / "seaweedfs").mkdir()
+    with servers.object_store(tmp_path / "seaweedfs") as variables:
+        yield variables
+
+
+@pytest.fixture
+def issuer(emulator: str) -> str:
+    """Make a cluster's identity provider in the emulator; return the URL of its issuer."""
+    url = "https://oidc.example.org/id/EXAMPLE"
+    client("iam", emulator).create_open_id_connect_provider(Url=url, ThumbprintList=["0" * 40])
+    return url
+
+
+@pytest.fixture
+def local(
+    initialised: Callable[..., RootModule],
+    object_store: dict[str, str],
+    emulator: str,
+    issuer: str,
+) -> RootModule:
+    """Return the local environment, ready to be applied to servers of the test's own."""
+    return initialised(
+        "environments/local",
+        TF_VAR_object_store=object_store["AWS_ENDPOINT_URL_S3"],
+        TF_VAR_emulator=emulator,
+        TF_VAR_oidc_issuer=issuer,
+        AWS_ACCESS_KEY_ID=object_store["AWS_ACCESS_KEY_ID"],
+        AWS_SECRET_ACCESS_KEY=object_store["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+@pytest.fixture
+def initialised(tmp_path: Path, plugins: Path) -> Callable[..., RootModule]:
+    """Return a function that copies terraform/ and initialises the folder of it that it is given.
+
+    Further variables of OpenTofu's environment are given by name.
+    """
+
+    def initialise(folder: str, *options: str, **environment: str) -> RootModule:
+        (tmp_path / "home").mkdir()
+        module = RootModule(
+            root_module.copy(tmp_path) / folder,
+            {
+                **servers.clean_environment(tmp_path / "home"),
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "TF_CLI_ARGS": "-no-color",
+                "TF_DISABLE_PLUGIN_TLS": "true",  # the stand-in speaks plain gRPC on its socket
+                "TF_INPUT": "false",
+                **environment,
+            },
+        )
+        module.run("init", f"-plugin-dir={plugins}", *options)
+        return module
+
+    return initialise

@@ -1,0 +1,201 @@
+"""Staging and production with the account of an emulator: state in a bucket, locks, refusals."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import yaml
+from botocore.exceptions import ClientError
+
+from prefect_platform.paths import REPOSITORY
+from tests.terraform.clients import Client, client
+from tests.terraform.root_module import RootModule
+from tests.unit.flows.servers import free_ports
+
+VALUES = REPOSITORY / "k8s/environments/production"
+STATE = "example-prefect-terraform"
+
+
+@pytest.fixture
+def account(emulator: str) -> dict[str, str]:
+    """Return the variables that lead to an account with the state's bucket and both clusters."""
+    iam = on_account("iam", emulator)
+    for cluster in ("EXAMPLE1", "EXAMPLE2"):
+        url = f"https://oidc.eks.eu-central-1.amazonaws.com/id/{cluster}"
+        iam.create_open_id_connect_provider(Url=url, ThumbprintList=["0" * 40])
+    on_account("s3", emulator).create_bucket(
+        Bucket=STATE, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    return {
+        **{
+            f"AWS_ENDPOINT_URL_{service}": emulator
+            for service in ("S3", "IAM", "STS", "SECRETS_MANAGER")
+        },
+        "AWS_ACCESS_KEY_ID": "tests",
+        "AWS_SECRET_ACCESS_KEY": "tests",
+    }
+
+
+def on_account(service: str, emulator: str) -> Client:
+    """Return a client in the environments' region."""
+    return client(service, emulator, region="eu-central-1")
+
+
+def buckets(emulator: str) -> list[str]:
+    """Return the names of all buckets of the account."""
+    return [each["Name"] for each in on_account("s3", emulator).list_buckets()["Buckets"]]
+
+
+@pytest.fixture
+def environment(
+    initialised: Callable[..., RootModule], account: dict[str, str]
+) -> Callable[[str], RootModule]:
+    """Return a function that initialises an environment with that account."""
+
+    def initialise(name: str) -> RootModule:
+        module = initialised(
+            f"environments/{name}", "-backend-config=use_path_style=true", **account
+        )
+        # An emulator has no host of its own for each bucket.
+        (module.path / "emulator_override.tf").write_text(
+            'provider "aws" {\n  s3_use_path_style = true\n}\n'
+        )
+        return module
+
+    return initialise
+
+
+@pytest.mark.parametrize("name", ["staging", "production"])
+def test_applied_twice_it_changes_nothing_and_destroyed_it_leaves_its_state_alone(
+    environment: Callable[[str], RootModule], emulator: str, name: str
+) -> None:
+    module = environment(name)
+    module.apply()
+    assert module.changes() == {}
+    made = module.output("buckets")
+    s3 = on_account("s3", emulator)
+    assert s3.get_public_access_block(Bucket=made["backups"])[
+        "PublicAccessBlockConfiguration"
+    ] == dict.fromkeys(
+        ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
+    )
+    with pytest.raises(ClientError, match="Forbidden"):  # the emulator has no TLS
+        s3.put_object(Bucket=made["results"], Key="default/results/cached", Body=b"content")
+
+    module.run("destroy", "-auto-approve")
+
+    assert buckets(emulator) == [STATE]
+    assert [item["Key"] for item in s3.list_objects_v2(Bucket=STATE)["Contents"]] == [
+        f"{name}/terraform.tfstate"
+    ]
+    assert on_account("iam", emulator).list_roles()["Roles"] == []
+
+
+def test_a_deleted_secret_of_production_can_be_brought_back(
+    environment: Callable[[str], RootModule], emulator: str
+) -> None:
+    production = environment("production")
+    production.apply()
+    manager = on_account("secretsmanager", emulator)
+    before = manager.get_secret_value(SecretId="prefect/production/encryption")["SecretString"]
+
+    production.run("destroy", "-auto-approve")
+
+    assert manager.list_secrets()["SecretList"] == []
+    manager.restore_secret(SecretId="prefect/production/encryption")
+    after = manager.get_secret_value(SecretId="prefect/production/encryption")["SecretString"]
+    assert after == before
+
+
+def test_a_versioned_bucket_with_a_deleted_object_is_not_destroyed(
+    environment: Callable[[str], RootModule], emulator: str
+) -> None:
+    staging = environment("staging")
+    staging.apply()
+    s3 = on_account("s3", emulator)
+    dump = {"Bucket": "example-prefect-staging-backups", "Key": "dump"}
+    s3.delete_bucket_policy(Bucket=dump["Bucket"])  # it wants TLS, which the emulator has not
+    s3.put_object(**dump, Body=b"rows")
+    s3.delete_object(**dump)
+
+    told = staging.refusal("destroy", "-auto-approve")
+
+    assert "deleting S3 Bucket (example-prefect-staging-backups)" in told
+    (version,) = s3.list_object_versions(Bucket=dump["Bucket"])["Versions"]
+    assert s3.get_object(**dump, VersionId=version["VersionId"])["Body"].read() == b"rows"
+
+
+def test_a_second_run_waits_for_the_lock_of_the_first(
+    environment: Callable[[str], RootModule], emulator: str
+) -> None:
+    staging = environment("staging")
+    held = {"ID": "first", "Who": "somebody@elsewhere", "Operation": "OperationTypeApply"}
+    on_account("s3", emulator).put_object(
+        Bucket=STATE, Key="staging/terraform.tfstate.tflock", Body=json.dumps(held)
+    )
+
+    told = staging.refusal("apply", "-auto-approve")
+
+    assert "Error acquiring the state lock" in told
+    assert "somebody@elsewhere" in told
+
+
+@pytest.mark.parametrize(
+    ("service", "doing"),
+    [
+        ("IAM", "listing IAM OpenID Connect Providers"),
+        ("SECRETS_MANAGER", "generating a password"),
+        ("STS", "validating provider credentials"),
+    ],
+)
+def test_a_service_that_does_not_answer_is_refused_while_nothing_is_done(
+    environment: Callable[[str], RootModule], emulator: str, service: str, doing: str
+) -> None:
+    staging = environment("staging")
+    nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
+
+    told = staging.seeing(f"AWS_ENDPOINT_URL_{service}", nowhere).refusal("apply", "-auto-approve")
+
+    assert doing in told
+    assert nowhere in told
+    assert buckets(emulator) == [STATE]
+
+
+def test_a_period_below_the_servers_own_is_refused_while_nothing_is_done(
+    environment: Callable[[str], RootModule], emulator: str
+) -> None:
+    staging = environment("staging")
+    file = staging.path.parents[2] / "k8s/environments/staging/retention.yaml"
+    file.write_text(file.read_text().replace("results: 21d", "results: 13d"))
+
+    told = staging.refusal("apply", "-auto-approve")
+
+    assert "retention.objects.results is 13d, but the server keeps runs for 14d" in told
+    assert buckets(emulator) == [STATE]
+
+
+def test_the_values_of_production_name_the_roles_and_the_prefixes_that_are_made(
+    environment: Callable[[str], RootModule],
+) -> None:
+    production = environment("production")
+    production.apply()
+    values = yaml.safe_load((VALUES / "worker.yaml").read_text())
+    pools = {
+        name: {**values["jobs"], **(pool or {}).get("jobs", {})}
+        for name, pool in values["pools"].items()
+    }
+    blocks = yaml.safe_load((VALUES / "platform.yaml").read_text())["blocks"]
+
+    annotated = {
+        name: jobs["serviceAccountAnnotations"]["eks.amazonaws.com/role-arn"]
+        for name, jobs in pools.items()
+    }
+    assert annotated == production.output("roles")["jobs"]
+    for name, jobs in pools.items():
+        (block,) = [
+            blocks[variable["value"]]
+            for variable in jobs["env"]
+            if variable["name"] == "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK"
+        ]
+        assert block["bucket_name"] == production.output("buckets")["results"]
+        assert block["bucket_folder"].startswith(f"{name}/")

@@ -1,0 +1,57 @@
+"""What each module's own tests promise, the form of its files, and its reference."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.paths import REPOSITORY
+from prefect_platform.toolchain import tool
+from tests.terraform import reference
+from tests.terraform.root_module import RootModule
+from tests.unit.flows import servers
+
+MODULES = sorted(
+    str(path.parent.relative_to(REPOSITORY / "terraform"))
+    for path in (REPOSITORY / "terraform").rglob("main.tf")
+)
+
+
+@pytest.mark.parametrize("folder", MODULES)
+def test_it_is_valid_and_its_own_tests_pass(
+    folder: str, plugins: Path, initialised: Callable[..., RootModule]
+) -> None:
+    needed = re.findall(
+        r'source += "(hashicorp/\w+)"',
+        (REPOSITORY / "terraform" / folder / "versions.tf").read_text(),
+    )
+    for provider in needed:
+        if not list(plugins.glob(f"*/{provider}")):
+            pytest.skip(f"needs the provider {provider}, which has no stand-in")
+    module = initialised(folder, "-backend=false")
+
+    module.run("validate")
+    if (module.path / "tests").exists():
+        module.run("test")
+
+
+@pytest.mark.parametrize("module", reference.MODULES, ids=lambda module: module.name)
+def test_its_reference_says_what_its_variables_and_outputs_say(module: Path) -> None:
+    checked = reference.terraform_docs(module, "--output-check")
+
+    assert checked.returncode == 0, f"{checked.stderr}{reference.COMMAND} writes it anew"
+
+
+def test_every_file_has_the_one_format() -> None:
+    unformatted = subprocess.run(
+        [tool("tofu"), "fmt", "-check", "-recursive"],
+        cwd=REPOSITORY / "terraform",
+        env=servers.clean_environment(REPOSITORY),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (unformatted.returncode, unformatted.stdout) == (0, "")

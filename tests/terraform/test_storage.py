@@ -1,0 +1,84 @@
+"""Buckets as the local environment makes them, on a real S3 server."""
+
+import pytest
+
+from tests.terraform.clients import Client, client
+from tests.terraform.root_module import RootModule
+from tests.unit.flows import servers
+
+
+@pytest.fixture
+def s3(object_store: dict[str, str]) -> Client:
+    """Return a client of SeaweedFS."""
+    url = object_store["AWS_ENDPOINT_URL_S3"]
+    return client("s3", url, (servers.ACCESS_KEY, servers.SECRET_KEY))
+
+
+def test_a_second_plan_is_empty_and_buckets_keep_objects_as_long_as_the_file_says(
+    local: RootModule, s3: Client
+) -> None:
+    local.apply()
+
+    assert local.changes() == {}
+    kept = {
+        bucket: s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"][0]
+        for bucket in ("results", "artifacts", "backups")
+    }
+    assert kept["results"]["Expiration"] == {"Days": 97}
+    assert "Expiration" not in kept["artifacts"]
+    assert kept["backups"]["Expiration"] == {"Days": 30}
+    assert kept["backups"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
+    assert s3.get_bucket_versioning(Bucket="backups")["Status"] == "Enabled"
+
+
+def test_what_somebody_changed_by_hand_is_planned_back(local: RootModule, s3: Client) -> None:
+    local.apply()
+    s3.put_bucket_versioning(Bucket="backups", VersioningConfiguration={"Status": "Suspended"})
+    s3.delete_bucket_lifecycle(Bucket="results")
+
+    assert local.changes() == {
+        'module.storage.aws_s3_bucket_versioning.this["backups"]': ["update"],
+        'module.storage.aws_s3_bucket_lifecycle_configuration.this["results"]': ["create"],
+    }
+
+
+def test_destroying_takes_empty_buckets_and_refuses_one_with_data(
+    local: RootModule, s3: Client
+) -> None:
+    local.apply()
+    s3.put_object(Bucket="results", Key="default/results/cached", Body=b"content")
+
+    told = local.refusal("destroy", "-auto-approve")
+
+    assert "deleting S3 Bucket (results)" in told
+    assert "BucketNotEmpty" in told
+    assert 'module.storage.aws_s3_bucket.this["results"]' in local.objects()
+    assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["results"]
+    (kept,) = s3.list_objects_v2(Bucket="results")["Contents"]
+    assert kept["Key"] == "default/results/cached"
+
+
+def test_without_a_credential_nothing_is_planned(local: RootModule) -> None:
+    told = local.seeing("AWS_ACCESS_KEY_ID", "").seeing("AWS_SECRET_ACCESS_KEY", "").refusal("plan")
+
+    assert "No valid credential sources found" in told
+
+
+def test_a_wrong_credential_is_refused_while_nothing_is_done(local: RootModule, s3: Client) -> None:
+    told = local.seeing("AWS_SECRET_ACCESS_KEY", "wrong").refusal("apply", "-auto-approve")
+
+    assert "listing S3 Buckets" in told
+    assert "SignatureDoesNotMatch" in told
+    assert s3.list_buckets()["Buckets"] == []
+
+
+def test_a_server_that_does_not_answer_is_refused_while_nothing_is_done(
+    local: RootModule, s3: Client
+) -> None:
+    nowhere = f"http://127.0.0.1:{servers.free_ports(1)[0]}"
+
+    told = local.refusal("apply", "-auto-approve", object_store=nowhere)
+
+    assert "listing S3 Buckets" in told
+    assert nowhere in told
+    assert s3.list_buckets()["Buckets"] == []
