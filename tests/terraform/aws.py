@@ -7,6 +7,7 @@ says how they were compared.
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import boto3
@@ -72,6 +73,7 @@ def _connect(config: Values) -> Client:
         s3=style, connect_timeout=5, retries={"total_max_attempts": 2}
     )
 
+    @cache
     def client(service: str) -> Service:
         return session.client(service, endpoint_url=endpoints.get(service), config=settings)
 

@@ -18,7 +18,7 @@ import pytest
 from prefect_platform.paths import REPOSITORY
 from prefect_platform.toolchain import tool
 from tests.terraform import root_module
-from tests.terraform.clients import client
+from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule
 from tests.unit.flows import servers
 
@@ -75,12 +75,22 @@ def emulator(emulator_server: str) -> str:
     return emulator_server
 
 
+@pytest.fixture(scope="session")
+def object_store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start SeaweedFS and yield the URL of its S3 interface."""
+    with servers.object_store(tmp_path_factory.mktemp("seaweedfs")) as variables:
+        yield variables["AWS_ENDPOINT_URL_S3"]
+
+
 @pytest.fixture
-def object_store(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Start an empty SeaweedFS and yield the variables of an S3 client."""
-    (tmp_path / "seaweedfs").mkdir()
-    with servers.object_store(tmp_path / "seaweedfs") as variables:
-        yield variables
+def s3(object_store_server: str) -> Client:
+    """Return a client of SeaweedFS, with nothing in it."""
+    found = client("s3", object_store_server, (servers.ACCESS_KEY, servers.SECRET_KEY))
+    for bucket in found.list_buckets()["Buckets"]:
+        for item in found.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
+            found.delete_object(Bucket=bucket["Name"], Key=item["Key"])
+        found.delete_bucket(Bucket=bucket["Name"])
+    return found
 
 
 @pytest.fixture
@@ -94,18 +104,18 @@ def issuer(emulator: str) -> str:
 @pytest.fixture
 def local(
     initialised: Callable[..., RootModule],
-    object_store: dict[str, str],
+    s3: Client,
     emulator: str,
     issuer: str,
 ) -> RootModule:
     """Return the local environment, ready to be applied to servers of the test's own."""
     return initialised(
         "environments/local",
-        TF_VAR_object_store=object_store["AWS_ENDPOINT_URL_S3"],
+        TF_VAR_object_store=s3.meta.endpoint_url,
         TF_VAR_emulator=emulator,
         TF_VAR_oidc_issuer=issuer,
-        AWS_ACCESS_KEY_ID=object_store["AWS_ACCESS_KEY_ID"],
-        AWS_SECRET_ACCESS_KEY=object_store["AWS_SECRET_ACCESS_KEY"],
+        AWS_ACCESS_KEY_ID=servers.ACCESS_KEY,
+        AWS_SECRET_ACCESS_KEY=servers.SECRET_KEY,
     )
 
 

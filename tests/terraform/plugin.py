@@ -90,35 +90,27 @@ class _Calls:
         self._connection: Any = None
         self.shut_down = _handler(messages.Nothing, messages.Nothing, lambda _: stop())
 
-    def handlers(self) -> dict[str, Any]:
+    def handlers(self) -> dict[str, Message]:
         """Return the handlers by the protocol's name of the call."""
-        asked, answers = messages, messages
-        return {
-            "GetProviderSchema": _handler(asked.Nothing, answers.Schemas, self._get_schemas),
-            "ValidateProviderConfig": _handler(
-                asked.ProviderToValidate, answers.Diagnostics, _accept
-            ),
-            "ConfigureProvider": _handler(
-                asked.ProviderToConfigure, answers.Diagnostics, self._configure
-            ),
-            "ValidateResourceConfig": _handler(asked.Configuration, answers.Diagnostics, _accept),
-            "ValidateDataResourceConfig": _handler(
-                asked.Configuration, answers.Diagnostics, _accept
-            ),
-            "ValidateEphemeralResourceConfig": _handler(
-                asked.Configuration, answers.Diagnostics, _accept
-            ),
-            "UpgradeResourceState": _handler(
-                asked.StoredState, answers.UpgradedState, self._upgrade
-            ),
-            "ReadResource": _handler(asked.StateToRead, answers.ReadState, self._read),
-            "PlanResourceChange": _handler(asked.Change, answers.Planned, self._plan),
-            "ApplyResourceChange": _handler(asked.Change, answers.Applied, self._apply),
-            "ReadDataSource": _handler(asked.Configuration, answers.ReadState, self._look_up),
-            "OpenEphemeralResource": _handler(asked.Configuration, answers.Opened, self._open),
-            "CloseEphemeralResource": _handler(asked.Nothing, answers.Diagnostics, _accept),
-            "StopProvider": self.shut_down,
+        calls = {
+            "GetProviderSchema": ("Nothing", "Schemas", self._get_schemas),
+            "ValidateProviderConfig": ("Nothing", "Diagnostics", _accept),
+            "ConfigureProvider": ("ProviderToConfigure", "Diagnostics", self._configure),
+            "ValidateResourceConfig": ("Nothing", "Diagnostics", _accept),
+            "ValidateDataResourceConfig": ("Nothing", "Diagnostics", _accept),
+            "ValidateEphemeralResourceConfig": ("Nothing", "Diagnostics", _accept),
+            "UpgradeResourceState": ("StoredState", "UpgradedState", self._upgrade),
+            "ReadResource": ("StateToRead", "ReadState", self._read),
+            "PlanResourceChange": ("Change", "Planned", self._plan),
+            "ApplyResourceChange": ("Change", "Applied", self._apply),
+            "ReadDataSource": ("Configuration", "ReadState", self._look_up),
+            "OpenEphemeralResource": ("Configuration", "Opened", self._open),
+            "CloseEphemeralResource": ("Nothing", "Diagnostics", _accept),
         }
+        return {
+            name: _handler(getattr(messages, asked), getattr(messages, answer), call)
+            for name, (asked, answer, call) in calls.items()
+        } | {"StopProvider": self.shut_down}
 
     def _get_schemas(self, _: Message) -> Message:
         return messages.Schemas(
@@ -219,7 +211,8 @@ def serve(provider: Provider) -> None:
         sys.exit("This is a plugin of Terraform's tests: OpenTofu starts it.")
     asked_to_stop = threading.Event()
     calls = _Calls(provider, asked_to_stop.set)
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
+    # One call at a time: boto3's clients are not made by two threads at once.
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
     server.add_generic_rpc_handlers(
         (
             grpc.method_handlers_generic_handler("tfplugin6.Provider", calls.handlers()),

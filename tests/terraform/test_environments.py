@@ -198,4 +198,4 @@ def test_the_values_of_production_name_the_roles_and_the_prefixes_that_are_made(
             if variable["name"] == "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK"
         ]
         assert block["bucket_name"] == production.output("buckets")["results"]
-        assert block["bucket_folder"].startswith(f"{name}/")
+        assert f"{block['bucket_folder']}/".startswith(f"{name}/")

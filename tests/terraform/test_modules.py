@@ -24,7 +24,7 @@ def test_it_is_valid_and_its_own_tests_pass(
     folder: str, plugins: Path, initialised: Callable[..., RootModule]
 ) -> None:
     needed = re.findall(
-        r'source += "(hashicorp/\w+)"',
+        r'source\s+= "(hashicorp/\w+)"',
         (REPOSITORY / "terraform" / folder / "versions.tf").read_text(),
     )
     for provider in needed:

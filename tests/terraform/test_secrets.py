@@ -1,6 +1,7 @@
 """Secrets as the local environment makes them, in an emulator of Secrets Manager."""
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,9 +32,12 @@ def values(manager: Client) -> dict[str, dict[str, str]]:
 
 
 def files(folder: Path) -> Iterator[bytes]:
-    """Yield what is in all files below `folder`, hidden ones included."""
+    """Yield what is in all files below `folder`, hidden ones and the parts of a plan included."""
     for path in folder.rglob("*"):
-        if path.is_file():
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as parts:
+                yield from (parts.read(name) for name in parts.namelist())
+        elif path.is_file():
             yield path.read_bytes()
 
 

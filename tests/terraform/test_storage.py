@@ -1,17 +1,8 @@
 """Buckets as the local environment makes them, on a real S3 server."""
 
-import pytest
-
-from tests.terraform.clients import Client, client
+from tests.terraform.clients import Client
 from tests.terraform.root_module import RootModule
 from tests.unit.flows import servers
-
-
-@pytest.fixture
-def s3(object_store: dict[str, str]) -> Client:
-    """Return a client of SeaweedFS."""
-    url = object_store["AWS_ENDPOINT_URL_S3"]
-    return client("s3", url, (servers.ACCESS_KEY, servers.SECRET_KEY))
 
 
 def test_a_second_plan_is_empty_and_buckets_keep_objects_as_long_as_the_file_says(
@@ -29,6 +20,18 @@ def test_a_second_plan_is_empty_and_buckets_keep_objects_as_long_as_the_file_say
     assert kept["backups"]["Expiration"] == {"Days": 30}
     assert kept["backups"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
     assert s3.get_bucket_versioning(Bucket="backups")["Status"] == "Enabled"
+
+
+def test_what_a_run_left_half_made_is_finished_by_the_next(local: RootModule, s3: Client) -> None:
+    s3.create_bucket(Bucket="artifacts")
+    told = local.refusal("apply", "-auto-approve")
+    assert "creating S3 Bucket (artifacts)" in told
+    s3.delete_bucket(Bucket="artifacts")
+
+    local.apply()
+
+    assert local.changes() == {}
+    assert s3.get_bucket_versioning(Bucket="artifacts")["Status"] == "Enabled"
 
 
 def test_what_somebody_changed_by_hand_is_planned_back(local: RootModule, s3: Client) -> None:
