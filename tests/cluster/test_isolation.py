@@ -27,6 +27,13 @@ _OPEN = {
     "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]},
 }
 
+_FULL = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "full", "namespace": JOBS},
+    "spec": {"hard": {"pods": "0"}},
+}
+
 
 @pytest.fixture(scope="module")
 def two_pools(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -88,6 +95,18 @@ def test_what_answers_nobody_is_told_as_not_probed() -> None:
 
     assert looked.returncode == 0, looked.stderr
     assert "not probed: nobody reaches 198.19.255.2:443" in looked.stdout
+
+
+def test_a_part_that_no_pod_can_stand_in_for_is_told_with_the_reason(two_pools: Server) -> None:
+    two_pools.kubectl.apply(json.dumps(_FULL))
+    try:
+        looked = command("doctor", "isolation", "--world", "198.19.255.2:443")
+    finally:
+        two_pools.kubectl("delete", "--filename=-", stdin=json.dumps(_FULL))
+
+    assert looked.returncode == 0, looked.stderr
+    assert f"not probed: a pod in {JOBS} is refused: " in looked.stdout
+    assert "exceeded quota: full" in looked.stdout
 
 
 def test_probe_pods_serve_nobody_and_are_gone_when_it_is_interrupted(two_pools: Server) -> None:
