@@ -88,7 +88,7 @@ def look_around() -> dict[str, object]:
 
 def fork() -> dict[str, object]:
     """Start processes until that is refused, keep them a while, and end them."""
-    children = []
+    children: list[subprocess.Popen[bytes]] = []
     refused = ""
     while not refused and len(children) < 2000:  # where nothing bounds it, the machine lives on
         try:
