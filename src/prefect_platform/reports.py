@@ -4,7 +4,6 @@ import datetime as dt
 import shlex
 import socket
 from collections.abc import Sequence
-from itertools import groupby
 
 from kubernetes import client
 from prefect.client.orchestration import SyncPrefectClient
@@ -17,6 +16,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from prefect_platform.cluster.provider import ClusterProvider
@@ -133,14 +133,21 @@ def print_logs(prefect: SyncPrefectClient, name: str | None) -> None:
 
 
 def print_isolation(cells: Sequence[Cell]) -> None:
-    """Print who reaches whom, a row for each source; what is not as declared is marked."""
-    table = Table(title="Who reaches whom", title_justify="left")
-    table.add_column("from")
-    for target in dict.fromkeys(str(cell.place) for cell in cells):
-        table.add_column(target)
+    """Print who reaches whom, a column for each source; what is not as declared is marked."""
+    table = Table(
+        title="Who reaches whom",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("to \\ from", no_wrap=True)
+    for source in dict.fromkeys(cell.source for cell in cells):
+        table.add_column(source, overflow="fold")
     reasons = list(dict.fromkeys(cell.unproven for cell in cells if cell.unproven))
-    for source, row in groupby(cells, key=lambda cell: cell.source):
-        table.add_row(source, *(_cell(cell, reasons) for cell in row))
+    for target in dict.fromkeys(str(cell.place) for cell in cells):
+        row = [cell for cell in cells if str(cell.place) == target]
+        table.add_row(target, *(_cell(cell, reasons) for cell in row))
     out.print(table)
     for number, reason in enumerate(reasons, 1):
         out.print(f"({number}) not probed: {reason}", markup=False)

@@ -88,9 +88,9 @@ def look_around() -> dict[str, object]:
 
 def fork() -> dict[str, object]:
     """Start processes until that is refused, keep them a while, and end them."""
-    children = []
+    children: list[subprocess.Popen[bytes]] = []
     refused = ""
-    while not refused:
+    while not refused and len(children) < 2000:  # where nothing bounds it, the machine lives on
         try:
             children.append(subprocess.Popen(["sleep", "300"]))
         except OSError as error:

@@ -12,7 +12,7 @@ from prefect_platform.deploy.releases import installed
 from prefect_platform.kubectl import Kubectl
 from tests.cluster.deployed import CLUSTER, DEPLOYMENT, Platform, command, on_node, restricted_pod
 
-_AGENT = ("--namespace=kube-system", "daemonset/network-policy")
+_SYSTEM, _AGENT = "--namespace=kube-system", "daemonset.apps/network-policy"
 _WORKER = "prefect-worker-default"
 _BROKEN = restricted_pod(
     "broken", "data", {"image": "missing.invalid/none:1", "imagePullPolicy": "Never"}
@@ -137,14 +137,18 @@ def test_a_network_that_keeps_no_policies_is_refused_and_can_be_accepted(
 @contextmanager
 def unenforced(kubectl: Kubectl) -> Iterator[None]:
     """Take the rules of the node's agent away, and the agent, which would write them again."""
-    nowhere = {"spec": {"template": {"spec": {"nodeSelector": {"nowhere": "true"}}}}}
-    here = {"spec": {"template": {"spec": {"nodeSelector": None}}}}
+
+    def select(value: str | None) -> None:
+        patch = {"spec": {"template": {"spec": {"nodeSelector": {"no-such-label": value}}}}}
+        kubectl(_SYSTEM, "patch", _AGENT, f"--patch={json.dumps(patch)}")
+
     try:
-        kubectl(_AGENT[0], "patch", _AGENT[1], "--patch", json.dumps(nowhere))
-        kubectl(_AGENT[0], "rollout", "status", _AGENT[1], "--timeout=120s")
+        select("")
+        pods = "--selector=app.kubernetes.io/name=network-policy"
+        kubectl(_SYSTEM, "wait", "pod", pods, "--for=delete", "--timeout=120s")
         for chain in ("leaving", "arriving"):
             on_node("nft", "flush", "chain", "inet", "network-policy", chain)
         yield
     finally:
-        kubectl(_AGENT[0], "patch", _AGENT[1], "--patch", json.dumps(here))
-        kubectl(_AGENT[0], "rollout", "status", _AGENT[1], "--timeout=120s")
+        select(None)
+        kubectl(_SYSTEM, "rollout", "status", _AGENT, "--timeout=120s")

@@ -27,6 +27,13 @@ _OPEN = {
     "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]},
 }
 
+_FULL = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "full", "namespace": JOBS},
+    "spec": {"hard": {"pods": "0"}},
+}
+
 
 @pytest.fixture(scope="module")
 def two_pools(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -62,7 +69,7 @@ def test_everybody_reaches_what_is_declared_and_nothing_else(two_pools: Server) 
             assert looked.returncode == 0, looked.stderr
 
     assert f"job pod of {_SECOND}" in looked.stdout
-    assert "background services" in looked.stdout
+    assert "services" in looked.stdout
     assert "not probed" not in looked.stdout
     assert probes(two_pools.kubectl) == []
 
@@ -90,25 +97,41 @@ def test_what_answers_nobody_is_told_as_not_probed() -> None:
     assert "not probed: nobody reaches 198.19.255.2:443" in looked.stdout
 
 
+def test_a_part_that_no_pod_can_stand_in_for_is_told_with_the_reason(two_pools: Server) -> None:
+    two_pools.kubectl.apply(json.dumps(_FULL))
+    try:
+        looked = command("doctor", "isolation", "--world", "198.19.255.2:443")
+    finally:
+        two_pools.kubectl("delete", "--filename=-", stdin=json.dumps(_FULL))
+
+    assert looked.returncode == 0, looked.stderr
+    assert f"not probed: a pod in {JOBS} is refused: " in looked.stdout
+    assert "exceeded quota: full" in looked.stdout
+
+
 def test_probe_pods_serve_nobody_and_are_gone_when_it_is_interrupted(two_pools: Server) -> None:
     selector = "kubernetes.io/service-name=prefect-server"
     discovery = kubernetes_client.DiscoveryV1Api(two_pools.kubectl.api())
     with subprocess.Popen(
-        [Path(sys.executable).with_name("prefect-platform"), "doctor", "isolation"],
+        [
+            *(Path(sys.executable).with_name("prefect-platform"), "doctor", "isolation"),
+            *("--world", "198.19.255.2:443"),
+        ],
         env={**os.environ, "CLUSTER_NAME": CLUSTER},
         stderr=subprocess.DEVNULL,
     ) as looking:
         eventually("all probe pods run", lambda: len(running_probes(two_pools.kubectl)) == 9)
-        (slices,) = discovery.list_namespaced_endpoint_slice(
-            "prefect", label_selector=selector
-        ).items
-        served = [each.target_ref.name for each in slices.endpoints if each.conditions.ready]
+        slices = discovery.list_namespaced_endpoint_slice("prefect", label_selector=selector).items
+        served = {
+            endpoint.target_ref.name
+            for each in slices
+            for endpoint in each.endpoints or []
+            if endpoint.conditions.ready
+        }
         looking.send_signal(signal.SIGINT)
 
     assert looking.returncode == 130
-    assert sorted(served) == sorted(
-        two_pools.pods("app.kubernetes.io/component=api,!prefect-platform/probe")
-    )
+    assert served == set(two_pools.pods("app.kubernetes.io/component=api,!prefect-platform/probe"))
     eventually("the probe pods are gone", lambda: probes(two_pools.kubectl) == [])
 
 

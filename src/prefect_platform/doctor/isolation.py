@@ -17,7 +17,7 @@ class Source(StrEnum):
     JOB = "job pod"
     WORKER = "worker"
     API = "API"
-    SERVICES = "background services"
+    SERVICES = "services"
     STRANGER = "stranger"
 
 
