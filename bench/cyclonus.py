@@ -32,10 +32,12 @@ def main() -> None:
     provider = KindProvider(os.environ.get("CLUSTER_NAME", "prefect-platform"))
     with tempfile.TemporaryDirectory() as folder:
         provider.load_images(_agnhost(Path(folder)), [_AGNHOST])
-    # SCTP needs a module that not every kernel has.
     command = [
-        *(tool("cyclonus"), "generate", "--server-protocol=TCP,UDP"),
-        *(f"--image-registry={_REGISTRY}", "--exclude=", *arguments),
+        *(tool("cyclonus"), "generate", f"--image-registry={_REGISTRY}", "--exclude="),
+        "--server-protocol=TCP,UDP",  # SCTP needs a module that not every kernel has
+        "--ignore-loopback",  # no policy keeps a pod from itself, but cyclonus expects it
+        # What is dropped costs a try its whole time.
+        *("--perturbation-wait-seconds=1", "--job-timeout-seconds=3", *arguments),
     ]
     environment = {**os.environ, "KUBECONFIG": str(provider.kubeconfig())}
     try:
