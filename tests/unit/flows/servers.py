@@ -48,8 +48,17 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def object_store(directory: Path) -> Iterator[dict[str, str]]:
     """Start SeaweedFS with data in `directory`; yields the variables of a client."""
-    identities = directory / "s3.json"
-    identities.write_text(_IDENTITIES)
+    with object_store_process(directory) as (_, variables):
+        yield variables
+
+
+@contextmanager
+def object_store_process(
+    directory: Path, identities: str = _IDENTITIES
+) -> Iterator[tuple["subprocess.Popen[bytes]", dict[str, str]]]:
+    """Start SeaweedFS with its own `identities`; yields it and the variables of a client."""
+    configuration = directory / "s3.json"
+    configuration.write_text(identities)
     parts = ("master.port", "volume.port", "filer.port", "s3.port")
     names = [name for part in parts for name in (part, f"{part}.grpc")]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -64,7 +73,7 @@ def object_store(directory: Path) -> Iterator[dict[str, str]]:
                 "-ip.bind=127.0.0.1",
                 *[f"-{name}={port}" for name, port in ports.items()],
                 "-s3",
-                f"-s3.config={identities}",
+                f"-s3.config={configuration}",
                 "-s3.iam=false",
                 "-s3.autoCreateBucket=false",
                 "-s3.port.iceberg=0",
@@ -80,12 +89,13 @@ def object_store(directory: Path) -> Iterator[dict[str, str]]:
         )
     try:
         wait_for(server, partial(listening, ports["s3.port"]), directory / "log")
-        yield {
+        variables = {
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports['s3.port']}",
             "AWS_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         }
+        yield server, variables
     finally:
         # It has nothing to save, and takes long to leave politely.
         server.kill()

@@ -1,0 +1,75 @@
+"""A Prefect server and an object store with the identities of the local environment."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import boto3
+import pytest
+
+from prefect_platform.deploy.secrets import s3_identities
+from tests.integration.results.pods import BLOCK, Pods
+from tests.unit.flows import servers
+from tests.unit.postgres import postgres
+
+ADMIN = {"access-key-id": servers.ACCESS_KEY, "secret-access-key": servers.SECRET_KEY}
+POOL = {"access-key-id": "pool-default", "secret-access-key": "of-the-pool"}
+OTHER = {"access-key-id": "pool-other", "secret-access-key": "of-the-other"}
+
+
+@dataclass
+class Store:
+    """The running object store and the variables of its administrator."""
+
+    process: "subprocess.Popen[bytes]"
+    variables: dict[str, str]
+
+    def client(self, keys: dict[str, str] = ADMIN):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        """Return an S3 client with `keys`."""
+        return boto3.Session().client(
+            "s3",
+            endpoint_url=self.variables["AWS_ENDPOINT_URL_S3"],
+            region_name=self.variables["AWS_REGION"],
+            aws_access_key_id=keys["access-key-id"],
+            aws_secret_access_key=keys["secret-access-key"],
+        )
+
+
+def of(keys: dict[str, str]) -> dict[str, str]:
+    """Return the variables that give a pod its key."""
+    return {
+        "AWS_ACCESS_KEY_ID": keys["access-key-id"],
+        "AWS_SECRET_ACCESS_KEY": keys["secret-access-key"],
+    }
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    identities = s3_identities(ADMIN, {"default": POOL, "other": OTHER})
+    directory = tmp_path_factory.mktemp("seaweedfs")
+    with servers.object_store_process(directory, identities) as (process, variables):
+        store = Store(process, variables)
+        for bucket in ("raw", "results", "artifacts"):
+            store.client().create_bucket(Bucket=bucket)
+        yield store
+
+
+@pytest.fixture(scope="session")
+def pods(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
+    directory = tmp_path_factory.mktemp("pods")
+    home = tmp_path_factory.mktemp("prefect-server")
+    with postgres("prefect", "of-the-database") as port:
+        url = f"postgresql+asyncpg://prefect:of-the-database@127.0.0.1:{port}/postgres"
+        server = servers.prefect_server(home, PREFECT_SERVER_DATABASE_CONNECTION_URL=url)
+        with server as api:
+            variables = {
+                "PREFECT_API_URL": api,
+                "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK": BLOCK,
+                "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+                "PREFECT_PLUGINS_ENABLED": "true",
+                "PREFECT_PLUGINS_ALLOW": "result-writes",
+                "RESULT_WRITE_SECONDS": "3",
+            }
+            pods = Pods(api, directory, store.variables | of(POOL) | variables)
+            pods.configure()
+            yield pods
