@@ -12,8 +12,13 @@ from prefect import State, flow, task
 from prefect.cache_policies import INPUTS
 from prefect.client.orchestration import get_client
 from prefect.states import Completed, Failed
-from prefect.transactions import transaction
+from prefect.transactions import IsolationLevel, transaction
 
+from prefect_platform.polling import poll
+from prefect_platform.result_locks import LeasedLocks
+
+LEASE = 3.0
+_GATE_WITHIN = 60
 _HOUR = dt.timedelta(hours=1)
 
 
@@ -39,6 +44,25 @@ def cube(number: int, account: str) -> int:
     """Compute, and note it."""
     _note(account, f"cubed {number}")
     return number**3
+
+
+@task(
+    cache_policy=(INPUTS - "account" - "gate").configure(
+        isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=LeasedLocks(LEASE)
+    ),
+)
+def exclusive(number: int, account: str, gate: str) -> int:
+    """Note the start of a computation, and end it when the file `gate` is there."""
+    _note(account, f"computed {number}")
+    if poll(lambda: not Path(gate).exists(), _GATE_WITHIN):
+        raise TimeoutError(f"{gate} is not there after {_GATE_WITHIN} s")
+    return number
+
+
+@flow
+def computing_alone(number: int, account: str, gate: str) -> int:
+    """Return what `exclusive` computes."""
+    return exclusive(number, account, gate)
 
 
 @flow
@@ -101,8 +125,10 @@ def piece(number: int, size: int) -> bytes:
 
 
 @flow
-def pieces(count: int, size: int, account: str) -> None:
-    """Write results until somebody takes the store away, and some more."""
+def pieces(count: int, size: int, account: str, gate: str) -> None:
+    """Write one result, wait until the file `gate` is there, and write the others."""
     for number in range(count):
         piece(number, size)
         _note(account, f"piece {number}")
+        if poll(lambda: not Path(gate).exists(), _GATE_WITHIN):
+            raise TimeoutError(f"{gate} is not there after {_GATE_WITHIN} s")

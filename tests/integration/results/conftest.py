@@ -2,13 +2,17 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import boto3
 import pytest
+from mypy_boto3_s3 import S3Client
 
 from prefect_platform.deploy.secrets import s3_identities
 from tests.integration.results.pods import BLOCK, Pods
+from tests.integration.server.redis_server import redis_server
 from tests.unit.flows import servers
 from tests.unit.postgres import postgres
 
@@ -24,15 +28,16 @@ class Store:
     process: "subprocess.Popen[bytes]"
     variables: dict[str, str]
 
-    def client(self, keys: dict[str, str] = ADMIN):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def client(self, keys: dict[str, str] = ADMIN) -> S3Client:
         """Return an S3 client with `keys`."""
-        return boto3.Session().client(
+        client: S3Client = boto3.Session().client(
             "s3",
             endpoint_url=self.variables["AWS_ENDPOINT_URL_S3"],
             region_name=self.variables["AWS_REGION"],
             aws_access_key_id=keys["access-key-id"],
             aws_secret_access_key=keys["secret-access-key"],
         )
+        return client
 
 
 def of(keys: dict[str, str]) -> dict[str, str]:
@@ -43,15 +48,28 @@ def of(keys: dict[str, str]) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+@contextmanager
+def running_store(directory: Path) -> Iterator[Store]:
+    """Start the object store of `directory`, with the buckets of the local environment."""
     identities = s3_identities(ADMIN, {"default": POOL, "other": OTHER})
-    directory = tmp_path_factory.mktemp("seaweedfs")
     with servers.object_store_process(directory, identities) as (process, variables):
         store = Store(process, variables)
-        for bucket in ("raw", "results", "artifacts"):
+        existing = {each["Name"] for each in store.client().list_buckets()["Buckets"]}
+        for bucket in {"raw", "results", "artifacts"} - existing:
             store.client().create_bucket(Bucket=bucket)
         yield store
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with running_store(tmp_path_factory.mktemp("seaweedfs")) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with redis_server(tmp_path_factory.mktemp("redis"), "of-the-locks") as port:
+        yield f"redis://:of-the-locks@127.0.0.1:{port}/0"
 
 
 @pytest.fixture(scope="session")
