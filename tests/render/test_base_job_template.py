@@ -37,6 +37,7 @@ def test_no_secret_is_written_into_a_job() -> None:
         "AWS_ACCESS_KEY_ID": "object-store",
         "AWS_SECRET_ACCESS_KEY": "object-store",
         "WAREHOUSE_PASSWORD": "warehouse",
+        "RESULT_LOCKS_URL": "result-locks",
     }
 
 

@@ -41,6 +41,7 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
         for name in ("access-key-id", "secret-access-key")
     }
     warehouse = {"password": keep("data", "warehouse", "password", _random)}
+    locks = keep("data", "result-locks", "password", _random)
     wanted = {
         ("prefect", "prefect-auth"): {"auth-string": auth},
         ("prefect", "prefect-database"): {
@@ -58,12 +59,16 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
         ("flows-default", "prefect-auth"): {"auth-string": auth},
         ("flows-default", "object-store"): pool,
         ("flows-default", "warehouse"): warehouse,
+        ("flows-default", "result-locks"): {
+            "url": f"redis://:{locks}@result-locks.data.svc.cluster.local:6379/0"
+        },
         ("data", "object-store"): {
             **keys,
             **{f"default-{name}": value for name, value in pool.items()},
             "s3.json": s3_identities(keys, {"default": pool}),
         },
         ("data", "warehouse"): warehouse,
+        ("data", "result-locks"): {"password": locks},
     }
     return [
         f"{namespace}/{name}"
