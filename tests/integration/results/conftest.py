@@ -72,14 +72,13 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"redis://:of-the-locks@127.0.0.1:{port}/0"
 
 
-@pytest.fixture(scope="session")
-def pods(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
-    directory = tmp_path_factory.mktemp("pods")
-    home = tmp_path_factory.mktemp("prefect-server")
+@contextmanager
+def running_pods(store: Store, server: Path, directory: Path) -> Iterator[Pods]:
+    """Start a Prefect server with PostgreSQL, and declare the block that the pods write to."""
     with postgres("prefect", "of-the-database") as port:
         url = f"postgresql+asyncpg://prefect:of-the-database@127.0.0.1:{port}/postgres"
-        server = servers.prefect_server(home, PREFECT_SERVER_DATABASE_CONNECTION_URL=url)
-        with server as api:
+        settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
+        with servers.prefect_server(server, **settings) as api:
             variables = {
                 "PREFECT_API_URL": api,
                 "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK": BLOCK,
@@ -91,3 +90,10 @@ def pods(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod
             pods = Pods(api, directory, store.variables | of(POOL) | variables)
             pods.configure()
             yield pods
+
+
+@pytest.fixture(scope="session")
+def pods(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
+    server, directory = (tmp_path_factory.mktemp(name) for name in ("prefect-server", "pods"))
+    with running_pods(store, server, directory) as pods:
+        yield pods

@@ -36,7 +36,7 @@ class Pods:
         name = BLOCK.partition("/")[2]
         subprocess.run(
             [sys.executable, "-c", f"{save}.save({name!r})"],
-            env=self._environment({}),
+            env=self.environment(),
             check=True,
             capture_output=True,
         )
@@ -59,7 +59,7 @@ class Pods:
         with (self.directory / f"{run}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "prefect.engine"],
-                env=self._environment(variables) | {"PREFECT__FLOW_RUN_ID": run},
+                env=self.environment(variables) | {"PREFECT__FLOW_RUN_ID": run},
                 cwd=FLOWS.parent,
                 stdout=log,
                 stderr=log,
@@ -104,8 +104,9 @@ class Pods:
         response = httpx.post(f"{self.api}/{path}", json=body, timeout=60)
         return response.raise_for_status().json()
 
-    def _environment(self, variables: dict[str, str]) -> dict[str, str]:
+    def environment(self, variables: dict[str, str] | None = None) -> dict[str, str]:
+        """Return the environment of a new pod, with a home of its own."""
         self.count += 1
         home = self.directory / f"home-{self.count}"
         home.mkdir()
-        return clean_environment(home, **(self.variables | variables))
+        return clean_environment(home, **(self.variables | (variables or {})))
