@@ -251,7 +251,7 @@ def test_what_time_cannot_cure_fails_at_once_with_a_sentence_and_no_traceback(
     flow_run = platform.run("no-bucket", date=str(DAY), RAW_BUCKET="nowhere")
     assert flow_run["state_name"] == "Failed"
     assert flow_run["state"]["message"].startswith("Object s3://nowhere/flights/2013-02-08.csv")
-    assert "has no bucket" in flow_run["state"]["message"]
+    assert "is not for this access key" in flow_run["state"]["message"]
     # With retries left it would say AwaitingRetry for a while, and log each of them.
     assert platform.task_states(flow_run) == {"extract": "Failed"}
     assert "Retry 1/3" not in platform.log(flow_run)
