@@ -73,6 +73,7 @@ COMPONENTS = [
     Component("configuration", "Job", 1000, _worker("configuration", "jobs.image"), repeated=True),
     Component("object-store", "StatefulSet", 1000, keeps_data=True),
     Component("warehouse", "StatefulSet", 999, keeps_data=True),
+    Component("result-locks", "Deployment", 999),
     Component("publish-flights", "Job", 1000),
 ]
 

@@ -18,7 +18,8 @@ HELM_CHARTS = REPOSITORY / "helm"
 ENVIRONMENTS = REPOSITORY / "k8s" / "environments"
 LOCAL = ENVIRONMENTS / "local"
 IMAGES = [
-    f"prefect-platform.local/{name}:0123456789ab" for name in ("flows", "postgres", "seaweedfs")
+    f"prefect-platform.local/{name}:0123456789ab"
+    for name in ("flows", "postgres", "redis", "seaweedfs")
 ]
 
 Object = dict[str, Any]
@@ -204,7 +205,7 @@ def objects(story: Story) -> list[Object]:
 
 @cache
 def local_data() -> str:
-    """Render the object store and the warehouse of the local environment."""
+    """Render the data services of the local environment."""
     return manifests.render(tool("kubectl"), LOCAL / "data", IMAGES)
 
 

@@ -1,11 +1,15 @@
 """The base job template is one that the installed worker makes hardened Jobs of."""
 
 import json
+from importlib.metadata import entry_points
 
 import pytest
 from prefect_kubernetes.worker import KubernetesWorkerVariables  # type: ignore[import-untyped]
+from ruamel.yaml import YAML
 
 from prefect_platform.configuration.automation_pack import BEATS, PACK
+from prefect_platform.paths import REPOSITORY
+from prefect_platform.result_writes import SECONDS_VARIABLE
 from tests.render.job_pods import AUTH_STRING, base_job_template, created_job
 from tests.render.rendering import STORIES, Object, find, objects
 
@@ -33,6 +37,7 @@ def test_no_secret_is_written_into_a_job() -> None:
         "AWS_ACCESS_KEY_ID": "object-store",
         "AWS_SECRET_ACCESS_KEY": "object-store",
         "WAREHOUSE_PASSWORD": "warehouse",
+        "RESULT_LOCKS_URL": "result-locks",
     }
 
 
@@ -210,3 +215,43 @@ def test_people_lay_single_fields_over_the_template() -> None:
     assert without_overrides(base_job_template(changed)) == without_overrides(
         base_job_template(LOCAL)
     )
+
+
+def test_results_of_each_pool_go_to_the_block_that_its_values_name() -> None:
+    story = STORIES["worker-production"]
+    blocks = {
+        pool: environment(created_job(story, pool))["PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK"]
+        for pool in ("default", "heavy")
+    }
+    assert {pool: variable["value"] for pool, variable in blocks.items()} == {
+        "default": "s3-bucket/results-default",
+        "heavy": "s3-bucket/results-heavy",
+    }
+
+
+@pytest.mark.parametrize("name", ["local", "staging", "production"])
+def test_each_block_of_results_is_declared_and_holds_no_key(name: str) -> None:
+    folder = REPOSITORY / "k8s" / "environments" / name
+    values = YAML(typ="safe").load(folder / "worker.yaml")
+    blocks = YAML(typ="safe").load(folder / "platform.yaml")["blocks"]
+    pools: dict[str, Object] = values.get("pools", {})
+    named = [values["jobs"], *(pool["jobs"] for pool in pools.values() if "jobs" in pool)]
+    for jobs in named:
+        block = blocks[jobs["results"]["storageBlock"]]
+        assert set(block["credentials"]) == {"block_type_slug", "aws_client_parameters"}
+
+
+def test_without_a_block_results_stay_where_prefect_puts_them() -> None:
+    variables = environment(created_job(LOCAL.with_values({"jobs.results.storageBlock": ""})))
+    assert not {name for name in variables if name.startswith("PREFECT_RESULTS_")}
+
+
+def test_a_lost_result_fails_its_run_in_every_job_pod() -> None:
+    # The worker's settings of Prefect travel on to the job pods.
+    worker = find(objects(LOCAL), "Deployment", "worker")["spec"]["template"]["spec"]
+    settings = {each["name"]: each.get("value") for each in worker["containers"][0]["env"]}
+    plugins = set(settings["PREFECT_PLUGINS_ALLOW"].split(","))
+    assert settings["PREFECT_PLUGINS_ENABLED"] == "true"
+    assert "result-writes" in plugins
+    assert plugins <= {each.name for each in entry_points(group="prefect.plugins")}
+    assert float(str(environment(created_job(LOCAL))[SECONDS_VARIABLE]["value"])) > 0

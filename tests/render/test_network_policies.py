@@ -118,7 +118,9 @@ def test_one_policy_can_be_left_to_somebody_else(component: str) -> None:
     assert set(policies("server-ha")) - set(switched) == {component}
 
 
-@pytest.mark.parametrize(("story", "data"), [("worker", set()), ("worker-local", {8333, 5432})])
+@pytest.mark.parametrize(
+    ("story", "data"), [("worker", set()), ("worker-local", {8333, 5432, 6379})]
+)
 def test_nobody_reaches_a_job_pod_and_it_reaches_dns_the_api_and_what_is_named(
     story: str, data: set[int]
 ) -> None:

@@ -119,8 +119,12 @@ def test_maps_merge_lists_replace_and_null_removes() -> None:
     assert quota == {"default": {"pods": "200", **none}, "etl": {"requests.cpu": "9", **none}}
     assert rule in egress["etl"]
     assert rule not in egress["default"]
-    heartbeats = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60"}
-    assert environment == {"DO_NOT_TRACK": "1", "TEAM": "etl"} | heartbeats
+    assert environment == {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",
+        "RESULT_WRITE_SECONDS": "120",
+        "TEAM": "etl",
+    }
     assert created_job(story, "etl")["spec"]["activeDeadlineSeconds"] == 31536000
 
 

@@ -115,7 +115,7 @@ def test_a_changed_image_makes_a_new_publish_job(data: Path) -> None:
 
 
 def test_an_image_that_was_not_built_is_named(data: Path) -> None:
-    with pytest.raises(PlatformError, match=r"object-store of .* was not built"):
+    with pytest.raises(PlatformError, match=r"result-locks of .* was not built"):
         publish_job(data, IMAGES[:2])
 
 

@@ -13,6 +13,7 @@ from prefect_platform.toolchain import tool
 from tests.render.rendering import HELM_CHARTS, STORIES, template
 
 _OTHER_STRINGS = {
+    "storageBlock": "s3-bucket/other",
     "pullPolicy": "Always",
     "mode": "external",
     "logLevel": "DEBUG",

@@ -192,10 +192,6 @@ def test_the_values_of_production_name_the_roles_and_the_prefixes_that_are_made(
     }
     assert annotated == production.output("roles")["jobs"]
     for name, jobs in pools.items():
-        (block,) = [
-            blocks[variable["value"]]
-            for variable in jobs["env"]
-            if variable["name"] == "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK"
-        ]
+        block = blocks[jobs["results"]["storageBlock"]]
         assert block["bucket_name"] == production.output("buckets")["results"]
         assert f"{block['bucket_folder']}/".startswith(f"{name}/")

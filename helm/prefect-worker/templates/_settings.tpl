@@ -44,7 +44,7 @@
 - name: PREFECT_PLUGINS_ENABLED
   value: "true"
 - name: PREFECT_PLUGINS_ALLOW
-  value: first-connection
+  value: first-connection,result-writes
 - name: PREFECT_WORKER_QUERY_SECONDS
   value: {{ .pool.worker.querySeconds | quote }}
 - name: PREFECT_WORKER_PREFETCH_SECONDS

@@ -17,6 +17,9 @@ _LABELS = {
 }
 _NOT_FOUND = 404
 
+Keys = Mapping[str, str]
+"""An S3 key: access-key-id and secret-access-key."""
+
 
 def bootstrap_secrets(api: client.ApiClient) -> list[str]:
     """Create the Secrets that are missing; return what was made or brought up to date.
@@ -33,7 +36,12 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
         "access-key-id": keep("data", "object-store", "access-key-id", _random),
         "secret-access-key": keep("data", "object-store", "secret-access-key", _random),
     }
+    pool = {
+        name: keep("data", "object-store", f"default-{name}", _random)
+        for name in ("access-key-id", "secret-access-key")
+    }
     warehouse = {"password": keep("data", "warehouse", "password", _random)}
+    locks = keep("data", "result-locks", "password", _random)
     wanted = {
         ("prefect", "prefect-auth"): {"auth-string": auth},
         ("prefect", "prefect-database"): {
@@ -49,10 +57,18 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
         },
         ("prefect-workers", "prefect-auth"): {"auth-string": auth},
         ("flows-default", "prefect-auth"): {"auth-string": auth},
-        ("flows-default", "object-store"): keys,
+        ("flows-default", "object-store"): pool,
         ("flows-default", "warehouse"): warehouse,
-        ("data", "object-store"): {**keys, "s3.json": _s3_identities(keys)},
+        ("flows-default", "result-locks"): {
+            "url": f"redis://:{locks}@result-locks.data.svc.cluster.local:6379/0"
+        },
+        ("data", "object-store"): {
+            **keys,
+            **{f"default-{name}": value for name, value in pool.items()},
+            "s3.json": s3_identities(keys, {"default": pool}),
+        },
         ("data", "warehouse"): warehouse,
+        ("data", "result-locks"): {"password": locks},
     }
     return [
         f"{namespace}/{name}"
@@ -61,23 +77,42 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
     ]
 
 
+def s3_identities(admin: Keys, pools: Mapping[str, Keys]) -> str:
+    """Return who may do what in SeaweedFS: all, and what the job pods of each pool need.
+
+    A pool reads the raw data, and has results and artifacts of its own.
+    """
+    return json.dumps(
+        {
+            "identities": [
+                _identity("admin", admin, "Admin", "Read", "Write", "List", "Tagging"),
+                *(
+                    _identity(
+                        f"pool-{pool}",
+                        keys,
+                        "Read:raw",
+                        *(f"{verb}:results/{pool}/*" for verb in ("Read", "Write")),
+                        *(f"{verb}:artifacts" for verb in ("Read", "Write")),
+                    )
+                    for pool, keys in pools.items()
+                ),
+            ]
+        }
+    )
+
+
 def read_auth_string(api: client.ApiClient) -> str:
     """Return the API's "user:password"; empty when the Secret is not there."""
     return _read(client.CoreV1Api(api), "prefect", "prefect-auth").get("auth-string", "")
 
 
+def _identity(name: str, keys: Keys, *actions: str) -> dict[str, object]:
+    credentials = {"accessKey": keys["access-key-id"], "secretKey": keys["secret-access-key"]}
+    return {"name": name, "credentials": [credentials], "actions": actions}
+
+
 def _random() -> str:
     return secrets.token_urlsafe(24)
-
-
-def _s3_identities(keys: Mapping[str, str]) -> str:
-    credentials = {"accessKey": keys["access-key-id"], "secretKey": keys["secret-access-key"]}
-    identity = {
-        "name": "flows",
-        "credentials": [credentials],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    return json.dumps({"identities": [identity]})
 
 
 def _read(core: client.CoreV1Api, namespace: str, name: str) -> dict[str, str]:

@@ -67,6 +67,16 @@ class Worker(Extras):
     """Of the worker's pod."""
 
 
+class Results(Values):
+    storage_block: Annotated[str, StringConstraints(pattern=r"^([a-z0-9-]+/[a-z0-9-]+)?$")] = ""
+    """The block TYPE/NAME of platform.yaml that keeps what tasks and flows return, so that it
+    outlives the pod and another pod finds it. It holds no key: that comes from `env` or a role.
+    Empty: results are lost with their pod, and nothing is cached from one run to the next."""
+    write_seconds: Positive = 120
+    """Seconds for which a result that the storage does not take is tried again, before its run
+    fails by it."""
+
+
 class Jobs(Scheduling):
     namespace: Annotated[
         str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
@@ -85,6 +95,8 @@ class Jobs(Scheduling):
     env: list[EnvVar] = []
     """Environment variables of each run: Kubernetes EnvVar items. Deployments can override them by
     name. Secrets by valueFrom stay references in the Job."""
+    results: Results = Results()
+    """Where results go. Deployments can override it by `env`."""
     log_format: Literal["text", "json"] = "text"
     """json: one JSON object a line in the job pods' logs; a deployment can override it by `env`.
     What a run sends to the API is the same with both."""

@@ -12,15 +12,22 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from prefect_platform.deploy.secrets import s3_identities
 from tests.unit.flows import servers
 
 NOBODY = 65534
 
 
+ADMIN = {"access-key-id": servers.ACCESS_KEY, "secret-access-key": servers.SECRET_KEY}
+POOL = {"access-key-id": "pool-default", "secret-access-key": "of-the-pool"}
+
+
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Yield the variables of an S3 client."""
-    with servers.object_store(tmp_path_factory.mktemp("seaweedfs")) as variables:
+    """Yield the variables of the administrator's S3 client; the pool `default` has its own key."""
+    identities = s3_identities(ADMIN, {"default": POOL})
+    directory = tmp_path_factory.mktemp("seaweedfs")
+    with servers.object_store_process(directory, identities) as (_, variables):
         yield variables
 
 

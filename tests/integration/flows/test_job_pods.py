@@ -16,10 +16,13 @@ import boto3
 import httpx
 import psycopg
 import pytest
+from mypy_boto3_s3 import S3Client
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from delays import Delays, summarise
 from flight_days import PACKAGE_SOURCE, read_day
+from tests.integration.flows.conftest import POOL
+from tests.integration.results import records
 from tests.unit.flows.servers import REPOSITORY, clean_environment
 from warehouse import to_parquet
 
@@ -75,7 +78,11 @@ class Platform:
             },
         )
         execute = ("-m", "prefect", "flow-run", "execute", created["id"])
-        self.python(*execute, home=pod, **variables)
+        key = {
+            "AWS_ACCESS_KEY_ID": POOL["access-key-id"],
+            "AWS_SECRET_ACCESS_KEY": POOL["secret-access-key"],
+        }
+        self.python(*execute, home=pod, **(key | variables))
         flow_run: dict[str, Any]
         (flow_run,) = self.post(
             "flow_runs/filter", {"flow_runs": {"id": {"any_": [created["id"]]}}}
@@ -101,15 +108,15 @@ def platform(
     variables = {
         "RAW_BUCKET": "raw",
         "ARTIFACTS_BUCKET": "artifacts",
-        "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK": "s3-bucket/results",
+        "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK": "s3-bucket/results-default",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
     }
     platform = Platform(api, tmp_path_factory.mktemp("image"), object_store | warehouse | variables)
     publish = REPOSITORY / "k8s" / "environments" / "local" / "data" / "publish_flights.py"
     platform.python(str(publish), home="publish", PYTHONPATH=str(platform.directory / "flows"))
     # The block holds no keys: each pod has its own.
-    block = "from prefect_aws import S3Bucket; S3Bucket(bucket_name='results').save('results')"
-    platform.python("-c", block, home="configure")
+    block = "S3Bucket(bucket_name='results', bucket_folder='default').save('results-default')"
+    platform.python("-c", f"from prefect_aws import S3Bucket; {block}", home="configure")
     platform.post("work_pools/", {"name": "default", "type": "process"})
     platform.deploy()
     return platform
@@ -138,15 +145,20 @@ def rows_in(platform: Platform, day: dt.date) -> list[Any]:
     return sorted(rows)
 
 
-def parquet_of(platform: Platform, day: dt.date) -> bytes:
-    s3 = boto3.Session().client(
+def administrator(platform: Platform) -> S3Client:
+    s3: S3Client = boto3.Session().client(
         "s3",
         endpoint_url=platform.variables["AWS_ENDPOINT_URL_S3"],
         region_name=platform.variables["AWS_REGION"],
         aws_access_key_id=platform.variables["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=platform.variables["AWS_SECRET_ACCESS_KEY"],
     )
+    return s3
+
+
+def parquet_of(platform: Platform, day: dt.date) -> bytes:
     key = f"etl-daily/{day}.parquet"
+    s3 = administrator(platform)
     content: bytes = s3.get_object(Bucket="artifacts", Key=key)["Body"].read()
     return content
 
@@ -204,6 +216,17 @@ def test_a_second_pod_takes_the_extract_from_the_cache_and_loads_the_same_rows(
     assert parquet_of(platform, DAY) == to_parquet(expected_rows(DAY))
 
 
+def test_a_pod_after_the_hour_extracts_again(platform: Platform, second: dict[str, Any]) -> None:
+    assert second["state_name"] == "Completed"
+    records.age(administrator(platform), dt.timedelta(hours=1))
+    third = platform.run("third", date=str(DAY))
+    assert platform.task_states(third) == {
+        "extract": "Completed",
+        "transform": "Completed",
+        "load": "Completed",
+    }
+
+
 def test_without_a_date_the_scheduled_start_names_the_day(platform: Platform) -> None:
     flow_run = platform.run("leap-day", scheduled="2024-02-29T11:00:00Z")
     assert flow_run["state_name"] == "Completed"
@@ -228,7 +251,7 @@ def test_what_time_cannot_cure_fails_at_once_with_a_sentence_and_no_traceback(
     flow_run = platform.run("no-bucket", date=str(DAY), RAW_BUCKET="nowhere")
     assert flow_run["state_name"] == "Failed"
     assert flow_run["state"]["message"].startswith("Object s3://nowhere/flights/2013-02-08.csv")
-    assert "has no bucket" in flow_run["state"]["message"]
+    assert "is not for this access key" in flow_run["state"]["message"]
     # With retries left it would say AwaitingRetry for a while, and log each of them.
     assert platform.task_states(flow_run) == {"extract": "Failed"}
     assert "Retry 1/3" not in platform.log(flow_run)

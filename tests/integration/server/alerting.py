@@ -16,7 +16,7 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from tests.integration.server import packages
+from tests.integration.server.redis_server import redis_server
 from tests.render.rendering import STORIES, Object, find, objects
 from tests.unit.flows import servers
 from tests.unit.postgres import postgres
@@ -219,11 +219,10 @@ def single(home: Path, waits: Sequence[float], **variables: str) -> Iterator[Pla
 @contextmanager
 def high_availability(home: Path, waits: Sequence[float], **variables: str) -> Iterator[Platform]:
     """Start API, background services, Redis and PostgreSQL of mode ha."""
-    packages.require("redis-server")
     log = home / "log"
     with ExitStack() as stack:
         variables |= stack.enter_context(_database())
-        redis_port = stack.enter_context(_redis(home))
+        redis_port = stack.enter_context(redis_server(home, _REDIS_PASSWORD))
         api = environment("api", "server-ha", home, redis_port, **variables)
         url = stack.enter_context(_api(api, log, waits, "--no-services"))
         services = Services(
@@ -239,24 +238,3 @@ def _database() -> Iterator[dict[str, str]]:
     with postgres("prefect", "of-the-database") as port:
         url = f"postgresql+asyncpg://prefect:of-the-database@127.0.0.1:{port}/postgres"
         yield {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
-
-
-@contextmanager
-def _redis(home: Path) -> Iterator[int]:
-    (port,) = servers.free_ports(1)
-    log = home / "redis.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [
-                *("redis-server", "--port", str(port), "--bind", "127.0.0.1"),
-                *("--requirepass", _REDIS_PASSWORD, "--save", "", "--dir", str(home)),
-            ],
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        servers.wait_for(server, partial(servers.listening, port), log)
-        yield port
-    finally:
-        server.terminate()
-        server.wait()

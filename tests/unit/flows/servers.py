@@ -52,7 +52,6 @@ def object_store(directory: Path, **policies: str) -> Iterator[dict[str, str]]:
     For each of `policies`, a document of IAM, there is a user of its name, which is both keys too,
     with the rights that it grants.
     """
-    identities = directory / "s3.json"
     users = [
         {
             "name": name,
@@ -62,7 +61,18 @@ def object_store(directory: Path, **policies: str) -> Iterator[dict[str, str]]:
         for name in policies
     ]
     documents = [{"name": name, "content": policy} for name, policy in policies.items()]
-    identities.write_text(json.dumps({"identities": [_OWNER, *users], "policies": documents}))
+    identities = json.dumps({"identities": [_OWNER, *users], "policies": documents})
+    with object_store_process(directory, identities) as (_, variables):
+        yield variables
+
+
+@contextmanager
+def object_store_process(
+    directory: Path, identities: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", dict[str, str]]]:
+    """Start SeaweedFS with its own `identities`; yields it and the variables of a client."""
+    configuration = directory / "s3.json"
+    configuration.write_text(identities)
     parts = ("master.port", "volume.port", "filer.port", "s3.port")
     names = [name for part in parts for name in (part, f"{part}.grpc")]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -77,7 +87,7 @@ def object_store(directory: Path, **policies: str) -> Iterator[dict[str, str]]:
                 "-ip.bind=127.0.0.1",
                 *[f"-{name}={port}" for name, port in ports.items()],
                 "-s3",
-                f"-s3.config={identities}",
+                f"-s3.config={configuration}",
                 "-s3.iam=false",
                 "-s3.autoCreateBucket=false",
                 "-s3.allowDeleteBucketNotEmpty=false",
@@ -94,12 +104,13 @@ def object_store(directory: Path, **policies: str) -> Iterator[dict[str, str]]:
         )
     try:
         wait_for(server, partial(listening, ports["s3.port"]), directory / "log")
-        yield {
+        variables = {
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports['s3.port']}",
             "AWS_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         }
+        yield server, variables
     finally:
         # It has nothing to save, and takes long to leave politely.
         server.kill()

@@ -11,6 +11,13 @@ Takes (dict "root" $ "pool" POOL); `jobs.template` is not in it yet.
 {{- if eq $jobs.logFormat "json" -}}
 {{- $_ := set $plain "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER" "json" -}}
 {{- end -}}
+{{- with $jobs.results -}}
+{{- $_ := set $plain "RESULT_WRITE_SECONDS" (toString (int64 .writeSeconds)) -}}
+{{- if .storageBlock -}}
+{{- $_ := set $plain "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK" .storageBlock -}}
+{{- $_ := set $plain "PREFECT_RESULTS_PERSIST_BY_DEFAULT" "true" -}}
+{{- end -}}
+{{- end -}}
 {{- $references := list -}}
 {{- range $jobs.env -}}
 {{- if .valueFrom -}}

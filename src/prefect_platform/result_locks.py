@@ -1,0 +1,157 @@
+"""A lock manager of Prefect: two pods that need the same result compute it once.
+
+    cache_policy=(INPUTS + TASK_SOURCE).configure(
+        isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=LeasedLocks()
+    )
+
+A lock is a lease in Redis that its holder renews while its process lives: when the pod is killed,
+the lease runs out and another pod computes. A process that is frozen for longer than its lease
+loses the lock, so a lock saves work; it does not promise that code runs once.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from contextlib import suppress
+from functools import cached_property
+from math import inf
+from typing import Any
+
+from prefect.logging import get_logger
+from redis import Redis, RedisError
+from redis.exceptions import LockNotOwnedError
+from redis.lock import Lock
+
+from prefect_platform.polling import poll
+
+URL_VARIABLE = "RESULT_LOCKS_URL"
+_LEASE_SECONDS = 30.0
+_BEATS = 3  # renewals in the time of a lease, so that one may be missed
+_EVERY = 0.2  # seconds between two looks at a lock that another one holds
+_ANSWER = 5.0  # seconds that Redis has to answer
+
+_logger: logging.Logger = get_logger("result_locks")
+
+
+class LeasedLocks:
+    """Locks of results in the Redis that RESULT_LOCKS_URL names, redis:// or rediss://.
+
+    `lease_seconds` is how long the lock of a killed holder stays. Raises RedisError when Redis does
+    not answer, ValueError when the variable is missing: the task then fails, with its retries.
+    """
+
+    def __init__(self, lease_seconds: float = _LEASE_SECONDS) -> None:
+        self._lease = lease_seconds
+        self._guard = threading.Lock()
+        self._renewed: dict[tuple[str, str], Lock] = {}
+        self._renewing: threading.Thread | None = None
+
+    # A cache policy is copied when it is configured, and travels to other processes with its task.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LeasedLocks, (self._lease,)
+
+    def acquire_lock(
+        self,
+        key: str,
+        holder: str,
+        acquire_timeout: float | None = None,
+        hold_timeout: float | None = None,
+    ) -> bool:
+        """Wait for the lock, without end unless there is a timeout; return whether it is held.
+
+        All times are seconds. With a `hold_timeout` the lock ends after it, and is not renewed.
+        """
+        seconds = inf if acquire_timeout is None else acquire_timeout
+        return not poll(lambda: not self._take(key, holder, hold_timeout), seconds, every=_EVERY)
+
+    async def aacquire_lock(
+        self,
+        key: str,
+        holder: str,
+        acquire_timeout: float | None = None,
+        hold_timeout: float | None = None,
+    ) -> bool:
+        """Do as `acquire_lock`, without holding up the event loop."""
+        until = inf if acquire_timeout is None else time.monotonic() + acquire_timeout
+        # Not in a thread: it would still take the lock after its task has been cancelled.
+        while not self._take(key, holder, hold_timeout):
+            if time.monotonic() >= until:
+                return False
+            await asyncio.sleep(_EVERY)
+        return True
+
+    def release_lock(self, key: str, holder: str) -> None:
+        """Give the lock back; another holder's is left as it is."""
+        with self._guard:
+            self._renewed.pop((key, holder), None)
+        # Not its own any more, or out of reach: the lease runs out by itself.
+        with suppress(RedisError):
+            self._lock(key, holder).release()
+
+    def is_locked(self, key: str) -> bool:
+        """Return whether anybody holds the lock."""
+        return bool(self._redis.exists(_name(key)))
+
+    def is_lock_holder(self, key: str, holder: str) -> bool:
+        """Return whether `holder` holds the lock, in whatever process it took it."""
+        return bool(self._lock(key, holder).owned())
+
+    def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """Wait until nobody holds the lock; return whether that is so within `timeout` seconds."""
+        seconds = inf if timeout is None else timeout
+        return not poll(lambda: self.is_locked(key), seconds, every=_EVERY)
+
+    async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """Do as `wait_for_lock`, in a thread."""
+        return await asyncio.to_thread(self.wait_for_lock, key, timeout)
+
+    def _take(self, key: str, holder: str, hold_timeout: float | None) -> bool:
+        lock = self._lock(key, holder, hold_timeout)
+        if not lock.owned() and not lock.acquire(blocking=False, token=holder):
+            return False
+        if hold_timeout is None:
+            with self._guard:
+                self._renewed[key, holder] = lock
+                if self._renewing is None:
+                    self._renewing = threading.Thread(target=self._renew, daemon=True)
+                    self._renewing.start()
+        return True
+
+    def _renew(self) -> None:
+        while True:
+            time.sleep(self._lease / _BEATS)
+            with self._guard:
+                renewed = list(self._renewed.items())
+            for (key, holder), lock in renewed:
+                try:
+                    lock.reacquire()
+                except LockNotOwnedError:
+                    with self._guard:
+                        lost = self._renewed.pop((key, holder), None)
+                    if lost is not None:
+                        _logger.warning("The lock of the result %s ran out while it was held", key)
+                except RedisError as error:
+                    _logger.warning("The lock of the result %s was not renewed: %s", key, error)
+
+    def _lock(self, key: str, holder: str, seconds: float | None = None) -> Lock:
+        lock: Lock = self._redis.lock(
+            _name(key), timeout=seconds or self._lease, thread_local=False
+        )
+        lock.local.token = holder.encode()
+        return lock
+
+    @cached_property
+    def _redis(self) -> Redis:
+        url = os.environ.get(URL_VARIABLE)
+        if not url:
+            raise ValueError(
+                f"{URL_VARIABLE} does not say where the locks of results are\n"
+                "Next: give it to the job pods by jobs.env, see docs/operations/results.md"
+            )
+        return Redis.from_url(url, socket_timeout=_ANSWER, socket_connect_timeout=_ANSWER)
+
+
+def _name(key: str) -> str:
+    return f"result-lock:{key}"

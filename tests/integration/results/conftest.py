@@ -1,0 +1,99 @@
+"""A Prefect server and an object store with the identities of the local environment."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+from mypy_boto3_s3 import S3Client
+
+from prefect_platform.deploy.secrets import s3_identities
+from tests.integration.results.pods import BLOCK, Pods
+from tests.integration.server.redis_server import redis_server
+from tests.unit.flows import servers
+from tests.unit.postgres import postgres
+
+ADMIN = {"access-key-id": servers.ACCESS_KEY, "secret-access-key": servers.SECRET_KEY}
+POOL = {"access-key-id": "pool-default", "secret-access-key": "of-the-pool"}
+OTHER = {"access-key-id": "pool-other", "secret-access-key": "of-the-other"}
+
+
+@dataclass
+class Store:
+    """The running object store and the variables of its administrator."""
+
+    process: "subprocess.Popen[bytes]"
+    variables: dict[str, str]
+
+    def client(self, keys: dict[str, str] = ADMIN) -> S3Client:
+        """Return an S3 client with `keys`."""
+        client: S3Client = boto3.Session().client(
+            "s3",
+            endpoint_url=self.variables["AWS_ENDPOINT_URL_S3"],
+            region_name=self.variables["AWS_REGION"],
+            aws_access_key_id=keys["access-key-id"],
+            aws_secret_access_key=keys["secret-access-key"],
+        )
+        return client
+
+
+def of(keys: dict[str, str]) -> dict[str, str]:
+    """Return the variables that give a pod its key."""
+    return {
+        "AWS_ACCESS_KEY_ID": keys["access-key-id"],
+        "AWS_SECRET_ACCESS_KEY": keys["secret-access-key"],
+    }
+
+
+@contextmanager
+def running_store(directory: Path) -> Iterator[Store]:
+    """Start the object store of `directory`, with the buckets of the local environment."""
+    identities = s3_identities(ADMIN, {"default": POOL, "other": OTHER})
+    with servers.object_store_process(directory, identities) as (process, variables):
+        store = Store(process, variables)
+        existing = {each["Name"] for each in store.client().list_buckets()["Buckets"]}
+        for bucket in {"raw", "results", "artifacts"} - existing:
+            store.client().create_bucket(Bucket=bucket)
+        yield store
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with running_store(tmp_path_factory.mktemp("seaweedfs")) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with redis_server(tmp_path_factory.mktemp("redis"), "of-the-locks") as port:
+        yield f"redis://:of-the-locks@127.0.0.1:{port}/0"
+
+
+@contextmanager
+def running_pods(store: Store, server: Path, directory: Path) -> Iterator[Pods]:
+    """Start a Prefect server with PostgreSQL, and declare the block that the pods write to."""
+    with postgres("prefect", "of-the-database") as port:
+        url = f"postgresql+asyncpg://prefect:of-the-database@127.0.0.1:{port}/postgres"
+        settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
+        with servers.prefect_server(server, **settings) as api:
+            variables = {
+                "PREFECT_API_URL": api,
+                "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK": BLOCK,
+                "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+                "PREFECT_PLUGINS_ENABLED": "true",
+                "PREFECT_PLUGINS_ALLOW": "result-writes",
+                "RESULT_WRITE_SECONDS": "3",
+            }
+            pods = Pods(api, directory, store.variables | of(POOL) | variables)
+            pods.configure()
+            yield pods
+
+
+@pytest.fixture(scope="session")
+def pods(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
+    server, directory = (tmp_path_factory.mktemp(name) for name in ("prefect-server", "pods"))
+    with running_pods(store, server, directory) as pods:
+        yield pods
