@@ -16,6 +16,7 @@ _KUBERNETES = "10.96.0.1"  # where the policies of these stories say it is
 _WORKER = {
     "networkPolicies.kubernetesApi.to": [{"ipBlock": {"cidr": f"{_KUBERNETES}/32"}}],
 }
+_OF_FLOWS = {Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS}
 _JOBS = {"app.kubernetes.io/component": "flow-run"}
 
 
@@ -99,6 +100,7 @@ def targets(name: str) -> dict[Target, list[tuple[End, int]]]:
         Target.REDIS: [(end, 6379) for end in ends(name, "redis")],
         Target.OBJECT_STORE: [(end, 8333) for end in ends(name, "object-store")],
         Target.WAREHOUSE: [(end, 5432) for end in ends(name, "warehouse")],
+        Target.LOCKS: [(end, 6379) for end in ends(name, "result-locks")],
         Target.KUBERNETES: [(End(address=_KUBERNETES), 443)],
         Target.METADATA: [(End(address="169.254.169.254"), 80)],
         Target.DNS: [(_DNS, 53)],
@@ -126,7 +128,17 @@ def test_the_policies_let_through_what_the_table_allows_and_nothing_else(name: s
 
 @pytest.mark.parametrize(
     "component",
-    ["api", "services", "database", "redis", "worker", "flow-run", "object-store", "warehouse"],
+    [
+        "api",
+        "services",
+        "database",
+        "redis",
+        "worker",
+        "flow-run",
+        "object-store",
+        "warehouse",
+        "result-locks",
+    ],
 )
 def test_the_table_is_not_kept_without_the_policy_of_a_part(component: str) -> None:
     name = "ha" if component in {"services", "redis"} else "local"
@@ -149,14 +161,9 @@ def test_an_installation_has_what_the_table_names(name: str) -> None:
     has = {target for target, places in targets(name).items() if places}
     lacks = {
         "local": {Target.REDIS},
-        "ha": {Target.OBJECT_STORE, Target.WAREHOUSE},
-        "staging": {Target.OBJECT_STORE, Target.WAREHOUSE},
-        "production": {
-            Target.DATABASE,
-            Target.REDIS,
-            Target.OBJECT_STORE,
-            Target.WAREHOUSE,
-        },
+        "ha": _OF_FLOWS,
+        "staging": _OF_FLOWS,
+        "production": {Target.DATABASE, Target.REDIS, *_OF_FLOWS},
     }
 
     assert set(Target) - has == lacks[name]

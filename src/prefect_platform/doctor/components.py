@@ -23,6 +23,7 @@ _DATA = {
     Target.OBJECT_STORE: ("AWS_ENDPOINT_URL_S3", "443"),
     Target.WAREHOUSE: ("WAREHOUSE_HOST", "WAREHOUSE_PORT"),
 }
+_LOCKS = "app.kubernetes.io/component=result-locks"
 _METADATA = ("169.254.169.254", 80)
 
 
@@ -83,6 +84,12 @@ def places(api: client.ApiClient, world: tuple[str, int]) -> Iterator[Place]:
             yield Place(target, missing=f"no pool's runs are given {host}")
         else:
             yield _address(target, given[host], given.get(port, port))
+    # Its address stands in a Secret, with its password: its Service is looked for instead.
+    locks = core.list_service_for_all_namespaces(label_selector=_LOCKS).items
+    if locks:
+        yield _service(Target.LOCKS, locks[0])
+    else:
+        yield Place(Target.LOCKS, missing="no Service of the cluster is labelled as result-locks")
     yield _service(Target.KUBERNETES, core.read_namespaced_service("kubernetes", "default"))
     yield Place(Target.METADATA, host=_METADATA[0], port=_METADATA[1])
     yield Place(Target.DNS, host="kubernetes.default.svc")

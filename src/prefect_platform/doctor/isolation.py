@@ -29,6 +29,7 @@ class Target(StrEnum):
     REDIS = "Redis"
     OBJECT_STORE = "object store"
     WAREHOUSE = "warehouse"
+    LOCKS = "locks of results"
     KUBERNETES = "Kubernetes API"
     METADATA = "cloud metadata"
     DNS = "DNS"
@@ -40,7 +41,9 @@ class Target(StrEnum):
 # notifications are in the world, at port 443. No policy of ours binds a stranger, which is the
 # witness that what nobody else may reach is alive.
 ALLOWED: Mapping[Source, frozenset[Target]] = {
-    Source.JOB: frozenset({Target.API, Target.OBJECT_STORE, Target.WAREHOUSE, Target.DNS}),
+    Source.JOB: frozenset(
+        {Target.API, Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS, Target.DNS}
+    ),
     Source.WORKER: frozenset({Target.API, Target.KUBERNETES, Target.DNS}),
     Source.API: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
     Source.SERVICES: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
@@ -156,7 +159,7 @@ def parse_address(written: str) -> tuple[str, int]:
 
 def _needed_in(cell: Cell) -> str:
     """Return where an allowed way is opened."""
-    if cell.place.target in {Target.OBJECT_STORE, Target.WAREHOUSE}:
+    if cell.place.target in {Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS}:
         return "name it in networkPolicies.jobsEgress of prefect-worker, if it runs"
     if cell.place.target == Target.API:
         return "name its namespace in networkPolicies.apiClients of prefect-server"
