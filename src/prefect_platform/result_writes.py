@@ -67,17 +67,17 @@ def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's
 def persist_result_record(
     self: ResultStore, result_record: "ResultRecord[Any]", holder: str | None = None
 ) -> None:
-    """Write a record, again until it is there or the bound has passed."""
+    """Write a record; a result is tried again until it is there or the bound has passed."""
     with _explained(self, result_record):
-        Retrying(**_tries(result_record))(_persist, self, result_record, holder)
+        Retrying(**_tries())(_persist, self, result_record, holder)
 
 
 async def apersist_result_record(
     self: ResultStore, result_record: "ResultRecord[Any]", holder: str | None = None
 ) -> None:
-    """Write a record, again until it is there or the bound has passed."""
+    """Write a record; a result is tried again until it is there or the bound has passed."""
     with _explained(self, result_record):
-        await AsyncRetrying(**_tries(result_record))(_apersist, self, result_record, holder)
+        await AsyncRetrying(**_tries())(_apersist, self, result_record, holder)
 
 
 def exit_transaction(self: Transaction, *exc_info: Any) -> None:  # noqa: ANN401 - as Prefect's
@@ -139,19 +139,16 @@ def _explained(store: ResultStore, record: "ResultRecord[Any]") -> Iterator[None
             f" {type(storage).__name__} {name}: {type(error).__name__}: {error}\n"
             "Next: see docs/operations/results.md, then run it again"
         )
-        # An exception's own record is no result: its run has failed already.
-        if (failures := _swallowed.get()) is not None and not isinstance(record.result, Exception):
+        if (failures := _swallowed.get()) is not None:
             failures.append(failure)
         raise failure from error
 
 
-def _tries(record: "ResultRecord[Any]") -> dict[str, Any]:
-    # The failure of a run is worth one try: it is also in the state and the log.
-    seconds = (
-        0.0
-        if isinstance(record.result, Exception)
-        else float(os.environ.get(SECONDS_VARIABLE, _SECONDS))
-    )
+def _tries() -> dict[str, Any]:
+    # What is written elsewhere gets one try: the exception of a failed run, which its state and log
+    # have too, and what a flow writes by itself, which is told.
+    elsewhere = _swallowed.get() is None
+    seconds = 0.0 if elsewhere else float(os.environ.get(SECONDS_VARIABLE, _SECONDS))
     return {
         "retry": retry_if_not_exception_type(SerializationError),
         "stop": stop_before_delay(seconds),

@@ -96,6 +96,19 @@ def in_a_transaction(number: int, account: str) -> None:
         cube(number, account)
 
 
+@task(cache_policy=INPUTS)
+def verdict(number: int) -> Exception:
+    """Return an exception as a value."""
+    return ValueError(number)
+
+
+@flow(persist_result=False)
+def judging(number: int, account: str) -> None:
+    """Call a task whose value is an exception."""
+    verdict(number)
+    _note(account, f"judged {number}")
+
+
 @flow(persist_result=True)
 def returning(number: int, size: int) -> bytes:
     """Return a result of its own, without a task."""

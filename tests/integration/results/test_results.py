@@ -98,7 +98,7 @@ def test_a_store_that_dies_leaves_whole_results_and_a_run_that_says_why(
         _assert_whole(restarted, range(1))
 
 
-@pytest.mark.parametrize("flow", ["submitting", "cubing", "in_a_transaction"])
+@pytest.mark.parametrize("flow", ["submitting", "cubing", "in_a_transaction", "judging"])
 def test_a_task_whose_result_is_refused_fails_with_the_cause(
     pods: Pods, account: Path, flow: str
 ) -> None:
