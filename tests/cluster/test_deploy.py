@@ -5,12 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
 from prefect_platform.deploy.releases import installed
 from prefect_platform.kubectl import Kubectl
-from tests.cluster.deployed import CLUSTER, DEPLOYMENT, Platform, command, on_node, restricted_pod
+from tests.cluster.deployed import (
+    CLUSTER,
+    DEPLOYMENT,
+    JOBS,
+    Platform,
+    command,
+    on_node,
+    restricted_pod,
+)
 
 _SYSTEM, _AGENT = "--namespace=kube-system", "daemonset.apps/network-policy"
 _WORKER = "prefect-worker-default"
@@ -62,6 +71,24 @@ def test_an_object_that_somebody_deleted_comes_back(platform: Platform) -> None:
     assert again.returncode == 0, again.stderr
     assert "Nothing changed" not in again.stdout
     platform.kubectl("--namespace=prefect-workers", "get", "deployment", _WORKER)
+
+
+def test_runs_whose_key_of_the_object_store_is_lost_get_one_that_it_knows(
+    platform: Platform,
+) -> None:
+    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
+
+    def key() -> str:
+        return str(core.read_namespaced_secret("object-store", JOBS).data["secret-access-key"])
+
+    lost, patch = key(), {"data": {"default-secret-access-key": None}}
+    core.patch_namespaced_secret("object-store", "data", patch)
+
+    again = command("deploy", DATE="2013-05-05")
+
+    assert again.returncode == 0, again.stderr
+    assert "s3://artifacts/etl-daily/2013-05-05.parquet" in again.stdout
+    assert key() != lost
 
 
 def test_what_people_know_of_kind_works(kind_cluster: KindCluster) -> None:

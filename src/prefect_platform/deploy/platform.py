@@ -4,7 +4,9 @@ import datetime as dt
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from kubernetes import client
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform import manifests
@@ -25,6 +27,7 @@ POOL = "default"
 NAMESPACES = ("prefect", "prefect-workers", f"flows-{POOL}", "data")
 _ENVIRONMENT = REPOSITORY / "k8s" / "environments" / "local"
 _DATA = "app.kubernetes.io/instance=local"  # what the kustomization of the data services sets
+_STORE = "object-store"  # the StatefulSet and its Secret
 _READY_WITHIN = 300  # seconds
 
 
@@ -91,13 +94,27 @@ def load(provider: ClusterProvider, images: Sequence[Image]) -> bool:
 def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
     """Apply the data services, and remove Jobs that an earlier version of them left."""
     folder = _ENVIRONMENT / "data"
-    rendered = manifests.render(tool("kubectl"), folder, list(references.values()))
-    changed = kubectl.apply(rendered)
-    jobs = {f"job.batch/{item['metadata']['name']}" for item in json.loads(rendered)["items"]}
+    rendered = json.loads(manifests.render(tool("kubectl"), folder, list(references.values())))
+    _follow_identities(rendered["items"], client.CoreV1Api(kubectl.api()))
+    changed = kubectl.apply(json.dumps(rendered))
+    jobs = {f"job.batch/{item['metadata']['name']}" for item in rendered["items"]}
     listed = kubectl("--namespace=data", "get", "jobs", f"--selector={_DATA}", "--output=name")
     for superseded in set(listed.split()) - jobs:
         kubectl("--namespace=data", "delete", superseded)
     return changed
+
+
+def _follow_identities(items: Sequence[dict[str, Any]], core: client.CoreV1Api) -> None:
+    """Have the object store start anew with its Secret: it reads who may do what at its start."""
+    (store,) = [
+        item
+        for item in items
+        if (item["kind"], item["metadata"]["name"]) == ("StatefulSet", _STORE)
+    ]
+    secret = core.read_namespaced_secret(_STORE, "data")
+    store["spec"]["template"]["metadata"]["annotations"] = {
+        "prefect-platform/identities": secret.metadata.resource_version
+    }
 
 
 def _releases(references: dict[str, str], kubernetes_api: Sequence[str]) -> tuple[Release, Release]:
