@@ -32,6 +32,7 @@ module "secrets" {
   prefix        = "prefect/local"
   versions      = var.secret_versions
   database      = { host = "prefect-server-database" }
+  redis         = { host = "prefect-server-redis", tls = false }
   alerts        = var.alerts
   recovery_days = 0
 }

@@ -22,8 +22,9 @@ module "storage" {
 module "secrets" {
   source   = "../../modules/secrets"
   prefix   = "prefect/production"
-  versions = { database = 1, auth = 1, encryption = 1, alerts = 0 }
+  versions = { database = 1, auth = 1, encryption = 1, redis = 1, alerts = 0 }
   database = { host = "prefect-production.cluster-example.eu-central-1.rds.amazonaws.com" }
+  redis    = { host = "master.prefect-production.example.euc1.cache.amazonaws.com" }
   alerts   = var.alerts
 }
 

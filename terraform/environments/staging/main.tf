@@ -22,8 +22,10 @@ module "storage" {
 module "secrets" {
   source   = "../../modules/secrets"
   prefix   = "prefect/staging"
-  versions = { database = 1, auth = 1, encryption = 1, alerts = 0 }
-  database = { host = "prefect-staging.cluster-example.eu-central-1.rds.amazonaws.com" }
+  versions = { database = 1, auth = 1, encryption = 1, redis = 1, alerts = 0 }
+  # Both are the chart's own.
+  database = { host = "prefect-server-database" }
+  redis    = { host = "prefect-server-redis", tls = false }
   alerts   = var.alerts
   # A rehearsal is made and taken away again under the same names.
   recovery_days = 0
