@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +13,8 @@ from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule
 from tests.unit.flows.servers import free_ports
 
-VALUES = REPOSITORY / "k8s/environments/production"
+ENVIRONMENTS = REPOSITORY / "k8s/environments"
+VALUES = ENVIRONMENTS / "production"
 STATE = "example-prefect-terraform"
 
 
@@ -195,3 +197,50 @@ def test_the_values_of_production_name_the_roles_and_the_prefixes_that_are_made(
         block = blocks[jobs["results"]["storageBlock"]]
         assert block["bucket_name"] == production.output("buckets")["results"]
         assert f"{block['bucket_folder']}/".startswith(f"{name}/")
+
+
+@pytest.mark.parametrize("name", ["staging", "production"])
+def test_external_secrets_reads_each_value_that_a_namespace_gets_and_may_read_no_other(
+    environment: Callable[[str], RootModule], emulator: str, name: str
+) -> None:
+    module = environment(name)
+    module.apply()
+    roles = module.output("roles")["secrets"]
+    iam = on_account("iam", emulator)
+    declared = list(yaml.safe_load_all((ENVIRONMENTS / name / "secrets.yaml").read_text()))
+
+    assert {each["metadata"]["namespace"] for each in declared} == set(roles)
+    for namespace, role in roles.items():
+        found: dict[str, list[dict[str, Any]]] = {}
+        for each in declared:
+            if each["metadata"]["namespace"] == namespace:
+                found.setdefault(each["kind"], []).append(each)
+        (account,), (store,) = found["ServiceAccount"], found["SecretStore"]
+        aws = store["spec"]["provider"]["aws"]
+        assert aws["auth"]["jwt"]["serviceAccountRef"] == {"name": account["metadata"]["name"]}
+        assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": role}
+        (trusted,) = iam.get_role(RoleName=role.rpartition("/")[2])["Role"][
+            "AssumeRolePolicyDocument"
+        ]["Statement"]
+        assert (
+            f"system:serviceaccount:{namespace}:{account['metadata']['name']}"
+            in trusted["Condition"]["StringEquals"].values()
+        )
+
+        manager = client("secretsmanager", emulator, region=aws["region"])
+        read = set()
+        for each in found["ExternalSecret"]:
+            assert each["spec"]["secretStoreRef"]["name"] == store["metadata"]["name"]
+            for entry in each["spec"]["data"]:
+                secret = manager.get_secret_value(SecretId=entry["remoteRef"]["key"])
+                assert json.loads(secret["SecretString"])[entry["remoteRef"]["property"]]
+                read.add(secret["ARN"])
+        (allowed,) = iam.get_role_policy(RoleName=role.rpartition("/")[2], PolicyName="secrets")[
+            "PolicyDocument"
+        ]["Statement"]
+        assert allowed == {
+            "Effect": "Allow",
+            "Action": "secretsmanager:GetSecretValue",
+            "Resource": allowed["Resource"],
+        }
+        assert set(allowed["Resource"]) == read

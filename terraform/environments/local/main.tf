@@ -42,6 +42,11 @@ module "identity" {
   name        = "prefect-local"
   oidc_issuer = var.oidc_issuer
   buckets     = module.storage.arns
+  secrets = {
+    prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
+    prefect-workers = [module.secrets.arns.auth]
+    flows-default   = [module.secrets.arns.auth]
+  }
   pools = {
     default = {
       namespace = "flows-default"

@@ -33,6 +33,13 @@ module "identity" {
   name        = "prefect-production"
   oidc_issuer = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE1"
   buckets     = module.storage.arns
+  # What the pods of each namespace read; k8s/environments/production/secrets.yaml brings it there.
+  secrets = {
+    prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
+    prefect-workers = [module.secrets.arns.auth]
+    flows-default   = [module.secrets.arns.auth]
+    flows-heavy     = [module.secrets.arns.auth]
+  }
   pools = {
     default = {
       namespace = "flows-default"
