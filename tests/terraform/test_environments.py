@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import yaml
@@ -205,42 +204,37 @@ def test_external_secrets_reads_each_value_that_a_namespace_gets_and_may_read_no
 ) -> None:
     module = environment(name)
     module.apply()
-    roles = module.output("roles")["secrets"]
-    iam = on_account("iam", emulator)
     declared = list(yaml.safe_load_all((ENVIRONMENTS / name / "secrets.yaml").read_text()))
-
+    roles = module.output("roles")["secrets"]
     assert {each["metadata"]["namespace"] for each in declared} == set(roles)
-    for namespace, role in roles.items():
-        found: dict[str, list[dict[str, Any]]] = {}
-        for each in declared:
-            if each["metadata"]["namespace"] == namespace:
-                found.setdefault(each["kind"], []).append(each)
-        (account,), (store,) = found["ServiceAccount"], found["SecretStore"]
-        aws = store["spec"]["provider"]["aws"]
-        assert aws["auth"]["jwt"]["serviceAccountRef"] == {"name": account["metadata"]["name"]}
-        assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": role}
-        (trusted,) = iam.get_role(RoleName=role.rpartition("/")[2])["Role"][
-            "AssumeRolePolicyDocument"
-        ]["Statement"]
-        assert (
-            f"system:serviceaccount:{namespace}:{account['metadata']['name']}"
-            in trusted["Condition"]["StringEquals"].values()
-        )
 
+    iam = on_account("iam", emulator)
+    for namespace, role in roles.items():
+        (account,), (store,), secrets = (
+            [
+                each
+                for each in declared
+                if (each["metadata"]["namespace"], each["kind"]) == (namespace, kind)
+            ]
+            for kind in ("ServiceAccount", "SecretStore", "ExternalSecret")
+        )
+        aws = store["spec"]["provider"]["aws"]
         manager = client("secretsmanager", emulator, region=aws["region"])
-        read = set()
-        for each in found["ExternalSecret"]:
-            assert each["spec"]["secretStoreRef"]["name"] == store["metadata"]["name"]
-            for entry in each["spec"]["data"]:
-                secret = manager.get_secret_value(SecretId=entry["remoteRef"]["key"])
-                assert json.loads(secret["SecretString"])[entry["remoteRef"]["property"]]
-                read.add(secret["ARN"])
-        (allowed,) = iam.get_role_policy(RoleName=role.rpartition("/")[2], PolicyName="secrets")[
-            "PolicyDocument"
-        ]["Statement"]
-        assert allowed == {
-            "Effect": "Allow",
-            "Action": "secretsmanager:GetSecretValue",
-            "Resource": allowed["Resource"],
-        }
-        assert set(allowed["Resource"]) == read
+        read = [
+            manager.get_secret_value(SecretId=entry["remoteRef"]["key"])
+            | {"property": entry["remoteRef"]["property"]}
+            for each in secrets
+            for entry in each["spec"]["data"]
+        ]
+        assert all(json.loads(each["SecretString"])[each["property"]] for each in read)
+
+        named = {"RoleName": role.rpartition("/")[2]}
+        (trust,) = iam.get_role(**named)["Role"]["AssumeRolePolicyDocument"]["Statement"]
+        policy = iam.get_role_policy(**named, PolicyName="secrets")["PolicyDocument"]
+        assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": role}
+        assert aws["auth"]["jwt"]["serviceAccountRef"]["name"] == account["metadata"]["name"]
+        subject = f"system:serviceaccount:{namespace}:{account['metadata']['name']}"
+        assert subject in trust["Condition"]["StringEquals"].values()
+        (allowed,) = policy["Statement"]
+        assert allowed["Action"] == "secretsmanager:GetSecretValue"
+        assert set(allowed["Resource"]) == {each["ARN"] for each in read}
