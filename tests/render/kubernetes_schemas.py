@@ -1,4 +1,4 @@
-"""What Kubernetes and two operators accept, as JSON Schemas for kubeconform.
+"""What Kubernetes and three operators accept, as JSON Schemas for kubeconform.
 
 They are made of each project's own description, out of its Go module, and committed: a check needs
 no network. Of Kubernetes there is what the rendered kinds are made of. An unknown field is refused
@@ -47,7 +47,12 @@ KUBERNETES = {
     "1.35": _kubernetes("v1.35.4", "o/8dBC/pHVpYoGV4OAIytAlNPZbdYVTXJHoYvXC4qzM="),
     "1.36": _kubernetes("v1.36.3", "qDQdoMiluAE2Eab6Fa52YV+WjiGz9mZFFoagEA6cI+o="),
 }
-# Where each module describes the kinds that the charts may render.
+_EXTERNAL_SECRETS = Module(
+    "github.com/external-secrets/external-secrets",
+    "v1.3.2",
+    "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
+)
+# Where each module describes the kinds that the charts may render and the environments have.
 CUSTOM_RESOURCES = {
     "config/crd/bases/postgresql.cnpg.io_clusters.yaml": Module(
         "github.com/cloudnative-pg/cloudnative-pg",
@@ -59,6 +64,8 @@ CUSTOM_RESOURCES = {
         "v1.6.3",
         "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc=",
     ),
+    "config/crds/bases/external-secrets.io_externalsecrets.yaml": _EXTERNAL_SECRETS,
+    "config/crds/bases/external-secrets.io_secretstores.yaml": _EXTERNAL_SECRETS,
 }
 SCHEMAS = Path(__file__).parent / "schemas"
 

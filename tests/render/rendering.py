@@ -214,7 +214,15 @@ def all_objects() -> dict[str, list[Object]]:
     rendered = {name: objects(story) for name, story in STORIES.items()}
     rendered["data-local"] = json.loads(local_data())["items"]
     rendered["namespaces-local"] = list(yaml.safe_load_all((LOCAL / "namespaces.yaml").read_text()))
+    for name in ("staging", "production"):
+        rendered[f"secrets-{name}"] = external_secrets(name)
     return rendered
+
+
+def external_secrets(environment: str) -> list[Object]:
+    """Return what brings Terraform's secrets into the cluster of an environment."""
+    text = (ENVIRONMENTS / environment / "secrets.yaml").read_text()
+    return list(yaml.safe_load_all(text))
 
 
 def find(rendered: list[Object], kind: str, component: str, *, pool: str = "") -> Object:

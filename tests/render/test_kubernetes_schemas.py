@@ -109,11 +109,21 @@ def route(**spec: object) -> Object:
     return custom_resource("HTTPRoute", "gateway.networking.k8s.io/v1", spec)
 
 
+def external_secret(**spec: object) -> Object:
+    return custom_resource("ExternalSecret", "external-secrets.io/v1", spec)
+
+
+def secret_store(**aws: object) -> Object:
+    return custom_resource("SecretStore", "external-secrets.io/v1", {"provider": {"aws": aws}})
+
+
 @pytest.mark.parametrize(
     "accepted",
     [
         cluster(storage={"size": "7Gi"}, resources={"limits": {"cpu": 1, "memory": "1Gi"}}),
         route(parentRefs=[{"name": "public"}], rules=[{"backendRefs": [{"name": "b", "port": 7}]}]),
+        external_secret(data=[{"secretKey": "a", "remoteRef": {"key": "b", "property": "c"}}]),
+        secret_store(service="SecretsManager", region="eu-central-1"),
     ],
     ids=lambda item: str(item["kind"]),
 )
@@ -129,6 +139,9 @@ def test_a_valid_custom_resource_is_accepted(accepted: Object, tmp_path: Path) -
         (cluster(storage={"sizes": "7Gi"}), "additional properties 'sizes' not allowed"),
         (route(parentRefs=[{"names": "a"}]), "additional properties 'names' not allowed"),
         (route(rules=[{"backendRefs": [{"name": "b", "port": 0}]}]), "minimum: got 0, want 1"),
+        (external_secret(refreshPolicy="Hourly"), "value must be one of"),
+        (external_secret(data=[{"secretKey": "a"}]), "missing property 'remoteRef'"),
+        (secret_store(service="SecretsManager"), "missing property 'region'"),
         (custom_resource("Route", "gateway.networking.k8s.io/v1", {}), "could not find schema"),
     ],
 )

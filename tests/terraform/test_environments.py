@@ -12,7 +12,8 @@ from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule
 from tests.unit.flows.servers import free_ports
 
-VALUES = REPOSITORY / "k8s/environments/production"
+ENVIRONMENTS = REPOSITORY / "k8s/environments"
+VALUES = ENVIRONMENTS / "production"
 STATE = "example-prefect-terraform"
 
 
@@ -195,3 +196,45 @@ def test_the_values_of_production_name_the_roles_and_the_prefixes_that_are_made(
         block = blocks[jobs["results"]["storageBlock"]]
         assert block["bucket_name"] == production.output("buckets")["results"]
         assert f"{block['bucket_folder']}/".startswith(f"{name}/")
+
+
+@pytest.mark.parametrize("name", ["staging", "production"])
+def test_external_secrets_reads_each_value_that_a_namespace_gets_and_may_read_no_other(
+    environment: Callable[[str], RootModule], emulator: str, name: str
+) -> None:
+    module = environment(name)
+    module.apply()
+    declared = list(yaml.safe_load_all((ENVIRONMENTS / name / "secrets.yaml").read_text()))
+    roles = module.output("roles")["secrets"]
+    assert {each["metadata"]["namespace"] for each in declared} == set(roles)
+
+    iam = on_account("iam", emulator)
+    for namespace, role in roles.items():
+        (account,), (store,), secrets = (
+            [
+                each
+                for each in declared
+                if (each["metadata"]["namespace"], each["kind"]) == (namespace, kind)
+            ]
+            for kind in ("ServiceAccount", "SecretStore", "ExternalSecret")
+        )
+        aws = store["spec"]["provider"]["aws"]
+        manager = client("secretsmanager", emulator, region=aws["region"])
+        read = [
+            manager.get_secret_value(SecretId=entry["remoteRef"]["key"])
+            | {"property": entry["remoteRef"]["property"]}
+            for each in secrets
+            for entry in each["spec"]["data"]
+        ]
+        assert all(json.loads(each["SecretString"])[each["property"]] for each in read)
+
+        named = {"RoleName": role.rpartition("/")[2]}
+        (trust,) = iam.get_role(**named)["Role"]["AssumeRolePolicyDocument"]["Statement"]
+        policy = iam.get_role_policy(**named, PolicyName="secrets")["PolicyDocument"]
+        assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": role}
+        assert aws["auth"]["jwt"]["serviceAccountRef"]["name"] == account["metadata"]["name"]
+        subject = f"system:serviceaccount:{namespace}:{account['metadata']['name']}"
+        assert subject in trust["Condition"]["StringEquals"].values()
+        (allowed,) = policy["Statement"]
+        assert allowed["Action"] == "secretsmanager:GetSecretValue"
+        assert set(allowed["Resource"]) == {each["ARN"] for each in read}

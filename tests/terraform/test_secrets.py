@@ -53,6 +53,9 @@ def test_the_charts_find_the_keys_that_they_read(local: RootModule, manager: Cli
     assert Fernet(made["encryption"]["key"]).decrypt(
         Fernet(made["encryption"]["key"]).encrypt(b"block")
     )
+    assert (
+        made["redis"]["url"] == f"redis://:{made['redis']['password']}@prefect-server-redis:6379/0"
+    )
     assert made["alerts"] == ALERTS
 
 
@@ -66,7 +69,7 @@ def test_no_value_is_in_the_state_a_plan_or_what_is_printed(
     printed += json.dumps(local.changes(**given))
 
     secrets = [value for made in values(manager).values() for value in made.values()]
-    assert len(secrets) == 5
+    assert len(secrets) == 7
     kept = [*files(local.path), printed.encode()]
     assert any(b"prefect/local/auth" in text for text in kept)
     assert [value for value in secrets if any(value.encode() in text for text in kept)] == []

@@ -32,6 +32,7 @@ module "secrets" {
   prefix        = "prefect/local"
   versions      = var.secret_versions
   database      = { host = "prefect-server-database" }
+  redis         = { host = "prefect-server-redis", tls = false }
   alerts        = var.alerts
   recovery_days = 0
 }
@@ -41,6 +42,11 @@ module "identity" {
   name        = "prefect-local"
   oidc_issuer = var.oidc_issuer
   buckets     = module.storage.arns
+  secrets = {
+    prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
+    prefect-workers = [module.secrets.arns.auth]
+    flows-default   = [module.secrets.arns.auth]
+  }
   pools = {
     default = {
       namespace = "flows-default"

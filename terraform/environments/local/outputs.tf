@@ -9,6 +9,6 @@ output "secrets" {
 }
 
 output "roles" {
-  description = "ARN of the role of each pool's job pods and worker."
-  value       = { jobs = module.identity.jobs, workers = module.identity.workers }
+  description = "ARN of the role of each pool's job pods and worker, and of each namespace's secrets."
+  value       = { jobs = module.identity.jobs, workers = module.identity.workers, secrets = module.identity.secrets }
 }

@@ -22,8 +22,9 @@ module "storage" {
 module "secrets" {
   source   = "../../modules/secrets"
   prefix   = "prefect/production"
-  versions = { database = 1, auth = 1, encryption = 1, alerts = 0 }
+  versions = { database = 1, auth = 1, encryption = 1, redis = 1, alerts = 0 }
   database = { host = "prefect-production.cluster-example.eu-central-1.rds.amazonaws.com" }
+  redis    = { host = "master.prefect-production.example.euc1.cache.amazonaws.com" }
   alerts   = var.alerts
 }
 
@@ -32,6 +33,13 @@ module "identity" {
   name        = "prefect-production"
   oidc_issuer = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE1"
   buckets     = module.storage.arns
+  # What the pods of each namespace read; k8s/environments/production/secrets.yaml brings it there.
+  secrets = {
+    prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
+    prefect-workers = [module.secrets.arns.auth]
+    flows-default   = [module.secrets.arns.auth]
+    flows-heavy     = [module.secrets.arns.auth]
+  }
   pools = {
     default = {
       namespace = "flows-default"

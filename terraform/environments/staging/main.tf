@@ -22,8 +22,10 @@ module "storage" {
 module "secrets" {
   source   = "../../modules/secrets"
   prefix   = "prefect/staging"
-  versions = { database = 1, auth = 1, encryption = 1, alerts = 0 }
-  database = { host = "prefect-staging.cluster-example.eu-central-1.rds.amazonaws.com" }
+  versions = { database = 1, auth = 1, encryption = 1, redis = 1, alerts = 0 }
+  # Both are the chart's own.
+  database = { host = "prefect-server-database" }
+  redis    = { host = "prefect-server-redis", tls = false }
   alerts   = var.alerts
   # A rehearsal is made and taken away again under the same names.
   recovery_days = 0
@@ -34,6 +36,12 @@ module "identity" {
   name        = "prefect-staging"
   oidc_issuer = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE2"
   buckets     = module.storage.arns
+  # What the pods of each namespace read; k8s/environments/staging/secrets.yaml brings it there.
+  secrets = {
+    prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
+    prefect-workers = [module.secrets.arns.auth]
+    flows-default   = [module.secrets.arns.auth]
+  }
   pools = {
     default = {
       namespace = "flows-default"

@@ -1,5 +1,6 @@
-# Roles that pods assume by their ServiceAccount's token (IRSA): one for the job pods of each pool,
-# one for its worker. Each names the actions, the bucket and the prefix that it needs.
+# Roles that are assumed by a ServiceAccount's token (IRSA): one for the job pods of each pool and one
+# for its worker, which name the actions, the bucket and the prefix that they need, and one for each
+# namespace, by which External Secrets reads the secrets of its pods and no other.
 
 # It has to be there, and asking for it makes a plan fail when IAM is away.
 data "aws_iam_openid_connect_provider" "cluster" {
@@ -27,12 +28,16 @@ locals {
   )
   # Delete is for results and files that a flow replaces or takes back.
   read_and_write = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+  subjects = merge(
+    { for name, role in local.roles : name => role.subject },
+    { for namespace in keys(var.secrets) : "${namespace}-secrets" => "system:serviceaccount:${namespace}:external-secrets" },
+  )
 }
 
 resource "aws_iam_role" "this" {
-  for_each    = local.roles
+  for_each    = local.subjects
   name        = "${var.name}-${each.key}"
-  description = "For ${each.value.subject}"
+  description = "For ${each.value}"
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -41,7 +46,7 @@ resource "aws_iam_role" "this" {
       Principal = { Federated = data.aws_iam_openid_connect_provider.cluster.arn }
       Condition = {
         StringEquals = {
-          "${local.issuer}:sub" = each.value.subject
+          "${local.issuer}:sub" = each.value
           "${local.issuer}:aud" = "sts.amazonaws.com"
         }
       }
@@ -72,5 +77,20 @@ resource "aws_iam_role_policy" "this" {
         }
       ],
     )
+  })
+}
+
+# External Secrets asks for values by name and lists nothing.
+resource "aws_iam_role_policy" "secrets" {
+  for_each = var.secrets
+  name     = "secrets"
+  role     = aws_iam_role.this["${each.key}-secrets"].name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = "secretsmanager:GetSecretValue"
+      Resource = each.value
+    }]
   })
 }

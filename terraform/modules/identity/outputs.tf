@@ -7,3 +7,8 @@ output "workers" {
   description = "ARN of the role of each pool's worker, for worker.serviceAccountAnnotations."
   value       = { for name in keys(var.pools) : name => aws_iam_role.this["${name}-worker"].arn }
 }
+
+output "secrets" {
+  description = "ARN of the role by which External Secrets reads for each namespace, for the annotation of its ServiceAccount."
+  value       = { for namespace in keys(var.secrets) : namespace => aws_iam_role.this["${namespace}-secrets"].arn }
+}

@@ -26,6 +26,26 @@ variable "buckets" {
   })
 }
 
+variable "secrets" {
+  description = "ARNs of the secrets that External Secrets brings into each namespace, by its ServiceAccount external-secrets there."
+  type        = map(list(string))
+
+  validation {
+    condition     = alltrue([for namespace in keys(var.secrets) : can(regex("^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$", namespace))])
+    error_message = "One of the namespaces ${join(", ", keys(var.secrets))} cannot name a role: use at most 24 lowercase letters, digits and hyphens."
+  }
+
+  validation {
+    condition     = alltrue([for arns in var.secrets : length(arns) > 0])
+    error_message = "One of the namespaces ${join(", ", keys(var.secrets))} has no secret: name one, or leave the namespace out."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for arns in var.secrets : [for arn in arns : can(regex("^arn:[^*?]+$", arn))]]))
+    error_message = "One of ${join(", ", flatten(values(var.secrets)))} is no ARN of one secret: a role names each secret that it reads, with no pattern."
+  }
+}
+
 variable "pools" {
   description = "Work pools by name: where their job pods and their worker run, and which prefixes of the artifacts bucket their flows write."
   type = map(object({

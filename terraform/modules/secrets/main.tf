@@ -4,7 +4,7 @@
 # Opened by every plan and apply, so a server that is away is refused at plan. What it generates is
 # written only where a version rises.
 ephemeral "aws_secretsmanager_random_password" "this" {
-  for_each            = toset(["database", "auth", "encryption"])
+  for_each            = toset(["database", "auth", "encryption", "redis"])
   password_length     = 32
   exclude_punctuation = true # parts of URLs, and of the API's user:password
 }
@@ -19,12 +19,17 @@ locals {
     auth = { auth-string = "admin:${local.password.auth}" }
     # Fernet takes the URL-safe base64 of 32 bytes, which 32 letters and digits are.
     encryption = { key = replace(replace(base64encode(local.password.encryption), "+", "-"), "/", "_") }
-    alerts     = var.alerts
+    redis = {
+      password = local.password.redis
+      url      = "${var.redis.tls ? "rediss" : "redis"}://:${local.password.redis}@${var.redis.host}:${var.redis.port}/${var.redis.database}"
+    }
+    alerts = var.alerts
   }
   purposes = {
     database   = "Password of Prefect's database, and its URL"
     auth       = "User and password of Prefect's API"
     encryption = "Key of Prefect's encrypted blocks; without it they cannot be read"
+    redis      = "Password of Prefect's Redis, and its URL"
     alerts     = "Webhook URLs and keys of the alert channels"
   }
 }

@@ -14,6 +14,7 @@ variable "versions" {
     database   = optional(number, 1)
     auth       = optional(number, 1)
     encryption = optional(number, 1)
+    redis      = optional(number, 1)
     alerts     = optional(number, 0)
   })
   default = {}
@@ -33,6 +34,16 @@ variable "database" {
     port = optional(number, 5432)
     name = optional(string, "prefect")
     user = optional(string, "prefect")
+  })
+}
+
+variable "redis" {
+  description = "Where the server's Redis is, for the URL that the chart reads; the password is generated. Each environment has a database of its own."
+  type = object({
+    host     = string
+    port     = optional(number, 6379)
+    database = optional(number, 0)
+    tls      = optional(bool, true)
   })
 }
 

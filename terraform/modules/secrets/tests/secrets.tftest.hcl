@@ -5,6 +5,7 @@ mock_provider "aws" {}
 variables {
   prefix   = "prefect/example"
   database = { host = "database.example.org" }
+  redis    = { host = "redis.example.org" }
 }
 
 run "every_value_is_written_at_its_version_and_kept_out_of_the_plan" {
@@ -13,7 +14,7 @@ run "every_value_is_written_at_its_version_and_kept_out_of_the_plan" {
     versions = { auth = 3 }
   }
   assert {
-    condition     = { for name, each in aws_secretsmanager_secret_version.this : name => each.secret_string_wo_version } == { auth = 3, database = 1, encryption = 1 }
+    condition     = { for name, each in aws_secretsmanager_secret_version.this : name => each.secret_string_wo_version } == { auth = 3, database = 1, encryption = 1, redis = 1 }
     error_message = "a value is not written when its version rises"
   }
   assert {

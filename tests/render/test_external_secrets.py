@@ -1,0 +1,132 @@
+"""External Secrets makes the Secrets that an environment's pods read, all of them and no more."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.render.components import pod_owners
+from tests.render.rendering import (
+    ENVIRONMENTS,
+    STORIES,
+    Object,
+    external_secrets,
+    objects,
+)
+
+NAMES = ["staging", "production"]
+# Neither is a secret of Terraform's.
+BY_OTHERS = {
+    ("prefect", "prefect-database-ca"),  # the database's public authority, put there by hand
+    ("prefect", "prefect-tls"),  # cert-manager's
+}
+
+Secrets = dict[tuple[str, str], set[str]]
+"""The keys of Secrets by namespace and name."""
+
+
+def mappings(value: object) -> Iterator[Mapping[str, Any]]:
+    """Yield every mapping in `value`, at any depth."""
+    if isinstance(value, Mapping):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from mappings(each)
+
+
+def named_in(value: object) -> Iterator[tuple[str, set[str]]]:
+    """Yield name and keys of each Secret that variables, volumes and an Ingress refer to."""
+    for each in mappings(value):
+        if "secretKeyRef" in each:
+            yield each["secretKeyRef"]["name"], {each["secretKeyRef"]["key"]}
+        if "secretName" in each:
+            yield each["secretName"], {item["key"] for item in each.get("items", [])}
+        if isinstance(each.get("secret"), Mapping) and "name" in each["secret"]:
+            secret = each["secret"]  # of a projected volume, or of platform.yaml
+            keys = {item["key"] for item in secret.get("items", [])}
+            yield secret["name"], keys | {secret["key"]} if "key" in secret else keys
+
+
+def read(environment: str) -> Secrets:
+    """Return what the pods of an environment read, and what its platform.yaml refers to."""
+    found: Secrets = {}
+
+    def add(namespace: str, value: object) -> None:
+        for name, keys in named_in(value):
+            found.setdefault((namespace, name), set()).update(keys)
+
+    for component in ("server", "worker"):
+        story = STORIES[f"{component}-{environment}"]
+        for item in [*objects(story), *pod_owners(story)]:
+            add(item["metadata"].get("namespace", story.namespace), item)
+    platform = (ENVIRONMENTS / environment / "platform.yaml").read_text()
+    add("prefect-workers", yaml.safe_load(platform))
+    return found
+
+
+def of_kind(environment: str, kind: str) -> list[Object]:
+    """Return the objects of a kind that an environment's secrets.yaml has."""
+    return [item for item in external_secrets(environment) if item["kind"] == kind]
+
+
+@pytest.mark.parametrize("environment", NAMES)
+def test_each_secret_that_is_read_is_made_with_the_keys_that_are_read(environment: str) -> None:
+    made = {
+        (item["metadata"]["namespace"], item["metadata"]["name"]): {
+            entry["secretKey"] for entry in item["spec"]["data"]
+        }
+        for item in of_kind(environment, "ExternalSecret")
+    }
+
+    wanted = read(environment)
+    assert made == {secret: wanted[secret] for secret in wanted.keys() - BY_OTHERS}
+
+
+@pytest.mark.parametrize("environment", NAMES)
+def test_a_namespace_reads_by_an_account_of_its_own_that_no_pod_runs_as(environment: str) -> None:
+    accounts = {
+        (item["metadata"]["namespace"], item["metadata"]["name"])
+        for item in of_kind(environment, "ServiceAccount")
+    }
+    roles = [
+        item["metadata"]["annotations"]["eks.amazonaws.com/role-arn"]
+        for item in of_kind(environment, "ServiceAccount")
+    ]
+    stores = {
+        (
+            item["metadata"]["namespace"],
+            item["spec"]["provider"]["aws"]["auth"]["jwt"]["serviceAccountRef"]["name"],
+        )
+        for item in of_kind(environment, "SecretStore")
+    }
+    pods = {
+        (item["metadata"].get("namespace", STORIES[story].namespace), each["serviceAccountName"])
+        for story in (f"server-{environment}", f"worker-{environment}")
+        for item in pod_owners(STORIES[story])
+        for each in mappings(item)
+        if "serviceAccountName" in each
+    }
+
+    assert stores == accounts
+    assert {namespace for namespace, _ in accounts} == {ns for ns, _ in read(environment)}
+    assert len(set(roles)) == len(roles)
+    assert pods
+    assert accounts & pods == set()
+
+
+@pytest.mark.parametrize("environment", NAMES)
+def test_nothing_but_job_namespaces_is_left_for_after_the_charts(environment: str) -> None:
+    later = {
+        item["metadata"]["namespace"]
+        for item in external_secrets(environment)
+        if item["metadata"]["labels"].get("app.kubernetes.io/component") == "flow-run"
+    }
+    made_by_the_chart = {
+        item["metadata"]["name"]
+        for item in objects(STORIES[f"worker-{environment}"])
+        if item["kind"] == "Namespace"
+    }
+
+    assert later == made_by_the_chart
