@@ -1,0 +1,150 @@
+"""Results outlive their pod: another one reads them, hits them, and gets no others."""
+
+import base64
+import datetime as dt
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from uuid import UUID
+
+import boto3
+import pytest
+from kubernetes import client as kubernetes_client
+from mypy_boto3_s3 import S3Client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import VariableCreate
+from prefect.client.schemas.objects import FlowRun
+
+from tests.cluster import stored_results
+from tests.cluster.deployed import (
+    JOBS,
+    Platform,
+    deploy_code,
+    eventually,
+    final,
+    messages,
+    task_states,
+)
+from tests.integration.results import records
+
+Begin = Callable[..., FlowRun]
+
+
+@pytest.fixture
+def begin(prefect: SyncPrefectClient) -> Iterator[Begin]:
+    """Return what starts a flow of `stored_results` with its parameters."""
+    code = inspect.getsource(stored_results)
+
+    deployed: dict[str, UUID] = {}
+
+    def start(flow: str, **parameters: object) -> FlowRun:
+        if flow not in deployed:
+            deployed[flow] = deploy_code(prefect, flow, code)
+        return prefect.create_flow_run_from_deployment(deployed[flow], parameters=parameters)
+
+    yield start
+    for each in deployed.values():
+        prefect.delete_deployment(each)
+
+
+@pytest.fixture
+def administrator(platform: Platform) -> Iterator[S3Client]:
+    """Return a client of the object store that may do everything."""
+    keys = secret(platform, "data", "object-store")
+    with platform.kubectl.port_forward("service/object-store", 8333, namespace="data") as port:
+        yield boto3.Session().client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{port}",
+            region_name="us-east-1",
+            aws_access_key_id=keys["access-key-id"],
+            aws_secret_access_key=keys["secret-access-key"],
+        )
+
+
+def test_a_result_that_one_pod_returned_is_read_by_another(
+    prefect: SyncPrefectClient, begin: Begin
+) -> None:
+    written = completed(prefect, begin("returning", number=1))
+    read = completed(prefect, begin("reading", of=str(written.id)))
+
+    assert read.state is not None
+    assert read.state.message == hashlib.sha256(stored_results.content(1)).hexdigest()
+
+
+def test_another_pod_hits_within_the_hour_and_misses_after_it(
+    prefect: SyncPrefectClient, begin: Begin, administrator: S3Client
+) -> None:
+    def square() -> dict[str, str]:
+        return task_states(prefect, completed(prefect, begin("squaring", number=7)))
+
+    assert square() == {"square": "Completed"}
+    assert square() == {"square": "Cached"}
+    records.age(administrator, dt.timedelta(hours=1))
+    assert square() == {"square": "Completed"}
+
+
+def test_two_pods_that_need_one_result_compute_it_once(
+    prefect: SyncPrefectClient, begin: Begin
+) -> None:
+    runs = [begin("computing_alone", number=3) for _ in range(2)]
+    eventually(
+        "both have begun",
+        lambda: all("begins" in messages(prefect, run.id) for run in runs),
+    )
+    prefect.create_variable(VariableCreate(name=stored_results.GATE, value="open"))
+    try:
+        states = [task_states(prefect, completed(prefect, run))["exclusive"] for run in runs]
+    finally:
+        prefect.delete_variable_by_name(stored_results.GATE)
+
+    assert sorted(states) == ["Cached", "Completed"]
+
+
+def test_the_key_of_a_pod_opens_no_results_of_others_and_no_backups(
+    prefect: SyncPrefectClient, begin: Begin, administrator: S3Client
+) -> None:
+    administrator.create_bucket(Bucket="backups")
+    try:
+        for bucket, key in (("results", "other/theirs"), ("backups", "dump")):
+            administrator.put_object(Bucket=bucket, Key=key, Body=b"theirs")
+        run = completed(prefect, begin("trespassing"))
+    finally:
+        for bucket, key in (("results", "other/theirs"), ("backups", "dump")):
+            administrator.delete_object(Bucket=bucket, Key=key)
+        administrator.delete_bucket(Bucket="backups")
+
+    assert run.state is not None
+    found = json.loads(str(run.state.message))
+    assert found == dict.fromkeys(found, "AccessDenied")
+
+
+def test_who_reads_every_block_through_the_api_finds_no_key_of_the_object_store(
+    platform: Platform, prefect: SyncPrefectClient
+) -> None:
+    documents = prefect.read_block_documents(limit=200, include_secrets=True)
+    written = json.dumps([each.model_dump(mode="json") for each in documents])
+    keys = {
+        value
+        for namespace in ("data", JOBS)
+        for value in secret(platform, namespace, "object-store").values()
+    }
+
+    assert "s3-bucket" in written
+    assert len(keys) >= 4
+    assert not [key for key in keys if key in written]
+
+
+def completed(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
+    """Return the run at its end, which must be a good one."""
+    ended = final(prefect, run)
+    assert ended.state is not None
+    assert ended.state.is_completed(), ended.state
+    return ended
+
+
+def secret(platform: Platform, namespace: str, name: str) -> dict[str, str]:
+    """Return the values of a Secret."""
+    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
+    found = core.read_namespaced_secret(name, namespace)
+    return {key: base64.b64decode(value).decode() for key, value in found.data.items()}
