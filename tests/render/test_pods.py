@@ -7,6 +7,7 @@ import pytest
 
 from tests.render.components import (
     COMPONENTS,
+    LABEL,
     Chart,
     Component,
     owners_by_component,
@@ -18,6 +19,12 @@ from tests.render.rendering import STORIES, Object, all_objects, containers, fin
 _DIGEST = f"sha256:{'d' * 64}"
 _SECRET = re.compile(r"PASSWORD|SECRET_ACCESS|AUTH_STRING$|_KEY$|_KEY_ID$|TOKEN|CONNECTION_URL")
 _OURS = [(component, component.chart) for component in COMPONENTS if component.chart]
+
+_RUNS_AT_ONCE = 2  # what k8s/environments/local/platform.yaml lets the pool have
+# Millicores that kube-system asks for in a kind cluster of one node of our own image, by
+# `kubectl describe node`: 650 of kubeadm's pods, twice 100 of CoreDNS, 50 of metrics-server, 10 of
+# the agent of the NetworkPolicies.
+_OF_KUBERNETES = 910
 
 each_component = pytest.mark.parametrize("component", COMPONENTS, ids=lambda each: each.name)
 each_of_a_chart = pytest.mark.parametrize(("component", "chart"), _OURS, ids=lambda each: each.name)
@@ -87,6 +94,26 @@ def test_it_requests_cpu_and_memory_and_limits_memory(component: Component) -> N
             resources = container["resources"]
             assert {"cpu", "memory"} <= set(resources["requests"]), story
             assert "memory" in resources["limits"], story
+
+
+def test_a_node_of_two_cores_has_room_for_all_of_the_local_environment_at_once() -> None:
+    # Or the API, which everything that waits for it leaves no room, never comes back.
+    owners = [
+        owner
+        for story in ("server-local", "worker-local", "data-local")
+        for component in owners_by_component().values()
+        for owner in component.get(story, [])
+    ]
+    requested = {
+        f"{owner['kind']} {pods_of(owner)['metadata']['labels'][LABEL]}": _millicores(owner)
+        for owner in owners
+    }
+    runs = requested.pop("Job flow-run") * _RUNS_AT_ONCE
+    comes_alone = [
+        requested.pop(name) for name in list(requested) if name.startswith(("Job", "Pod"))
+    ]
+
+    assert sum(requested.values()) + runs + max(comes_alone) + _OF_KUBERNETES <= 2000, requested
 
 
 @each_component
@@ -312,3 +339,15 @@ def test_further_objects_come_with_the_chart_and_know_its_release(story: str) ->
     ]
 
     assert f"prefect-{story}-notes" in names
+
+
+def _millicores(owner: Object) -> int:
+    """Return what a pod of `owner` asks for."""
+    spec = pods_of(owner)["spec"]
+
+    def asked(container: Object) -> int:
+        written = str(container["resources"]["requests"]["cpu"])
+        return int(written[:-1]) if written.endswith("m") else round(float(written) * 1000)
+
+    starting = [asked(container) for container in spec.get("initContainers", [])]
+    return max([*starting, sum(asked(container) for container in spec["containers"])])
