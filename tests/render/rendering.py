@@ -111,6 +111,11 @@ STORIES = {
             "database.external.tls.clientCertificateSecret.name": "our-certificate",
         },
     ),
+    "server-new-key": Story(
+        "prefect-server",
+        "prefect",
+        values={**_SERVER_TAGS, "encryption.previousSecret.name": "our-previous-key"},
+    ),
     "server-cloudnative-pg": Story(
         "prefect-server",
         "prefect",

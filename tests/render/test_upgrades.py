@@ -28,6 +28,7 @@ def migrations(story: Story) -> Object:
         {"database.mode": "external", "database.external.host": "db.example.org"},
         {"migrations.activeDeadlineSeconds": 60},
         {"migrations.revision": "9e9dadc36797"},
+        {"encryption.previousSecret.name": "old"},
     ],
     ids=lambda values: next(iter(values)),
 )
@@ -77,6 +78,33 @@ def test_nothing_runs_on_a_database_that_goes_back(story: str) -> None:
     assert job["command"][-2:] == ["go-back", "9e9dadc36797"]
     assert {item["spec"]["replicas"] for item in deployments} == {0}
     assert not [item for item in back if item["kind"] == "HorizontalPodAutoscaler"]
+
+
+def test_the_previous_key_is_in_the_migration_job_alone_and_changes_nothing_else() -> None:
+    values = {"encryption.previousSecret.name": "old", "encryption.previousSecret.key": "key-1"}
+    before, after = objects(SERVER), objects(SERVER.with_values(values))
+    job = find(after, "Job", "migrations")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    secrets = {
+        variable["name"]: tuple(variable["valueFrom"]["secretKeyRef"].values())
+        for variable in container["env"]
+        if "ENCRYPTION" in variable["name"]
+    }
+
+    assert container["command"][-1] == "prefect_platform.server.reencryption"
+    assert secrets == {
+        "PREFECT_SERVER_ENCRYPTION_KEY": ("prefect-encryption", "key"),
+        "PREVIOUS_ENCRYPTION_KEY": ("old", "key-1"),
+    }
+    assert [item for item in after if item != job] == [
+        item for item in before if item != find(before, "Job", "migrations")
+    ]
+
+
+def test_a_migration_job_without_a_previous_key_or_on_the_way_back_has_no_key() -> None:
+    back = {"migrations.revision": "9e9dadc36797", "encryption.previousSecret.name": "old"}
+    for story in (SERVER, SERVER.with_values(back)):
+        assert "ENCRYPTION" not in json.dumps(migrations(story))
 
 
 def test_two_servers_never_share_the_in_memory_messaging() -> None:

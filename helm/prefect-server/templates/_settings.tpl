@@ -11,6 +11,14 @@
 {{ include "prefect-server.database.env" . }}
 {{- end -}}
 
+{{- define "prefect-server.encryptionEnv" -}}
+- name: PREFECT_SERVER_ENCRYPTION_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.encryption.existingSecret }}
+      key: {{ .Values.encryption.key }}
+{{- end -}}
+
 {{/* What API and background services need, and what the values add. */}}
 {{- define "prefect-server.serverEnv" -}}
 {{- include "prefect-server.mergedEnv" (dict "own" (include "prefect-server.ownEnv" .) "over" .Values.extraEnv) -}}
@@ -42,11 +50,7 @@
     secretKeyRef:
       name: {{ .Values.auth.existingSecret }}
       key: {{ .Values.auth.key }}
-- name: PREFECT_SERVER_ENCRYPTION_KEY
-  valueFrom:
-    secretKeyRef:
-      name: {{ .Values.encryption.existingSecret }}
-      key: {{ .Values.encryption.key }}
+{{ include "prefect-server.encryptionEnv" . }}
 {{- $pool := int (include "prefect-server.database.poolPerProcess" .) }}
 - name: PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE
   value: {{ div $pool 2 | quote }}

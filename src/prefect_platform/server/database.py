@@ -181,7 +181,7 @@ async def migrate(target: Target, revisions: Revisions, *, timeout: float) -> No
     advisory lock makes the second wait. Raises PlatformError when the database stays away
     for `timeout` seconds, or when the upgrade fails.
     """
-    async with _locked(target, timeout) as connection:
+    async with locked(target, timeout) as connection:
         current = await _current_revision(connection, target, revisions)
         if current == revisions.head:
             container.say(f"{target} is at revision {current} already; nothing to do")
@@ -203,7 +203,7 @@ async def go_back(target: Target, revisions: Revisions, revision: str, *, timeou
             f"This image knows no database revision {revision}",
             next_step="set migrations.revision to the one that the older image names in its log",
         )
-    async with _locked(target, timeout) as connection:
+    async with locked(target, timeout) as connection:
         current = await _current_revision(connection, target, revisions)
         if current == revision:
             container.say(f"{target} is at revision {current} already; nothing to do")
@@ -225,10 +225,10 @@ async def go_back(target: Target, revisions: Revisions, revision: str, *, timeou
 
 
 @asynccontextmanager
-async def _locked(target: Target, timeout: float) -> AsyncIterator[asyncpg.Connection]:
+async def locked(target: Target, timeout: float) -> AsyncIterator[asyncpg.Connection]:
     """Yield a connection that keeps every other migration out."""
 
-    async def locked() -> asyncpg.Connection:
+    async def attempt() -> asyncpg.Connection:
         connection = await _connect(target)
         # Polled, because a session blocked in pg_advisory_lock holds a snapshot, for which the
         # migrations' CREATE INDEX CONCURRENTLY would wait for ever.
@@ -239,7 +239,7 @@ async def _locked(target: Target, timeout: float) -> AsyncIterator[asyncpg.Conne
 
     connection = await wait_for(
         f"the database {target}",
-        locked,
+        attempt,
         timeout=timeout,
         next_step="kubectl get pods -l app.kubernetes.io/component=database",
     )

@@ -34,11 +34,21 @@ class Auth(Values):
     """Its key; the value reads "user:password"."""
 
 
+class PreviousEncryptionKey(Values):
+    name: str = ""
+    """Secret in the release's namespace."""
+    key: NonEmpty = "key"
+    """Its key."""
+
+
 class Encryption(Values):
     existing_secret: str = "prefect-encryption"  # noqa: S105  # its name
     """Secret in the release's namespace."""
     key: NonEmpty = "key"
     """Its key."""
+    previous_secret: PreviousEncryptionKey = PreviousEncryptionKey()
+    """The key before this one, for the migration Job alone: it writes the blocks of that key again
+    with this one. It may stay set."""
 
 
 class Autoscaling(Values):

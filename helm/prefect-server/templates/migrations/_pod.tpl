@@ -1,5 +1,7 @@
 {{/* Pod template of the migration Job, apart because its content names the Job. */}}
 {{- define "prefect-server.migrations.podSpec" -}}
+{{- $previous := .Values.encryption.previousSecret -}}
+{{- $reencrypts := and $previous.name (not .Values.migrations.revision) -}}
 restartPolicy: Never
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -18,12 +20,22 @@ containers:
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     {{- if .Values.migrations.revision }}
     command: [python, -m, prefect_platform.server.database, go-back, {{ .Values.migrations.revision | quote }}]
+    {{- else if $reencrypts }}
+    command: [python, -m, prefect_platform.server.reencryption]
     {{- else }}
     command: [python, -m, prefect_platform.server.database, migrate]
     {{- end }}
     args: ["--timeout={{ .Values.migrations.timeoutSeconds }}"]
     env:
       {{- include "prefect-server.commonEnv" . | nindent 6 }}
+      {{- if $reencrypts }}
+      {{- include "prefect-server.encryptionEnv" . | nindent 6 }}
+      - name: PREVIOUS_ENCRYPTION_KEY
+        valueFrom:
+          secretKeyRef:
+            name: {{ $previous.name }}
+            key: {{ $previous.key }}
+      {{- end }}
     securityContext:
       {{- include "prefect-server.containerSecurityContext" . | nindent 6 }}
     resources:
