@@ -98,6 +98,18 @@ def test_a_higher_version_makes_a_new_value_of_that_secret_alone(
     assert [name for name in before if after[name] != before[name]] == ["auth"]
 
 
+def test_the_value_before_a_higher_version_is_kept_as_the_previous_one(
+    local: RootModule, manager: Client
+) -> None:
+    local.apply()
+    before = values(manager)["encryption"]
+
+    local.apply(secret_versions='{"encryption": 2}')
+
+    kept = manager.get_secret_value(SecretId="prefect/local/encryption", VersionStage="AWSPREVIOUS")
+    assert json.loads(kept["SecretString"]) == before != values(manager)["encryption"]
+
+
 def test_destroying_leaves_no_secret_where_nothing_is_recovered(
     local: RootModule, manager: Client
 ) -> None:
