@@ -19,12 +19,13 @@ from tests.cluster import hostile
 from tests.cluster.deployed import JOBS, Platform, deploy_code, eventually, final
 
 # What the runs of the local environment are given, each for its purpose: the API's login, the keys
-# of the object store, the password of the warehouse.
+# of the object store, the passwords of the warehouse and of the locks of results.
 _GIVEN = {
     "PREFECT_API_AUTH_STRING",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "WAREHOUSE_PASSWORD",
+    "RESULT_LOCKS_URL",
 }
 
 
