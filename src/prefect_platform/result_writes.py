@@ -11,6 +11,7 @@ Prefect loads it as it is imported, in each process that has PREFECT_PLUGINS_ENA
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -56,6 +57,9 @@ class ResultNotWritten(Exception):  # noqa: N818 - it reports an outcome
 @register_hook
 def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's signature
     """Make every run of this process try its writes again, and fail by one that is lost."""
+    # A run is `python -m prefect.engine`, a module that is imported above, too. Prefect itself has
+    # both of them; it only imports the second one later.
+    warnings.filterwarnings("ignore", "'prefect.engine' found in sys.modules", RuntimeWarning)
     ResultStore.persist_result_record = persist_result_record  # type: ignore[method-assign]
     ResultStore.apersist_result_record = apersist_result_record  # type: ignore[method-assign]
     Transaction.__exit__ = exit_transaction  # type: ignore[method-assign]
