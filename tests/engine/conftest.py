@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -13,17 +12,14 @@ import pytest
 from prefect_platform.cluster.engine_private import PrivateEngine
 from prefect_platform.debian import ensure_packages
 from prefect_platform.process import run
+from tests.debian_root import skip_without_root
 
 Docker = Callable[..., str]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip these tests, saying why, on machines that cannot run a private engine."""
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        return
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="needs root on Debian or Ubuntu"))
+    skip_without_root(items, Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Real kind clusters, each in an engine of its own: the clusters of users are never touched."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,16 +10,13 @@ from prefect_platform.cluster.engine_packages import ensure_engine_programs
 from prefect_platform.cluster.node_image import node_image
 from prefect_platform.debian import ensure_packages
 from prefect_platform.toolchain import tool
+from tests.debian_root import skip_without_root
 from tests.lifecycle.resident import Machine, Resident
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip these tests, saying why, on machines that cannot run a private engine."""
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        return
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="needs root on Debian or Ubuntu"))
+    skip_without_root(items, Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")

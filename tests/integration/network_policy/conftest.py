@@ -1,7 +1,5 @@
 """A network of namespaces, for packets that are really sent."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,16 +7,13 @@ from typing import Any
 import pytest
 
 from prefect_platform.debian import ensure_packages
+from tests.debian_root import skip_without_root
 from tests.integration.network_policy.network import NODE, Network, network
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip these tests, saying why, where network namespaces cannot be made."""
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        return
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="needs root on Debian or Ubuntu"))
+    skip_without_root(items, Path(__file__).parent)
 
 
 @pytest.fixture(scope="module")
