@@ -20,8 +20,8 @@ from tests.cluster.deployed import (
     on_node,
     restricted_pod,
 )
+from tests.cluster.policy_agent import without_agent
 
-_SYSTEM, _AGENT = "--namespace=kube-system", "daemonset.apps/network-policy"
 _WORKER = "prefect-worker-default"
 _BROKEN = restricted_pod(
     "broken", "data", {"image": "missing.invalid/none:1", "imagePullPolicy": "Never"}
@@ -165,17 +165,7 @@ def test_a_network_that_keeps_no_policies_is_refused_and_can_be_accepted(
 def unenforced(kubectl: Kubectl) -> Iterator[None]:
     """Take the rules of the node's agent away, and the agent, which would write them again."""
 
-    def select(value: str | None) -> None:
-        patch = {"spec": {"template": {"spec": {"nodeSelector": {"no-such-label": value}}}}}
-        kubectl(_SYSTEM, "patch", _AGENT, f"--patch={json.dumps(patch)}")
-
-    try:
-        select("")
-        pods = "--selector=app.kubernetes.io/name=network-policy"
-        kubectl(_SYSTEM, "wait", "pod", pods, "--for=delete", "--timeout=120s")
+    with without_agent(kubectl):
         for chain in ("leaving", "arriving"):
             on_node("nft", "flush", "chain", "inet", "network-policy", chain)
         yield
-    finally:
-        select(None)
-        kubectl(_SYSTEM, "rollout", "status", _AGENT, "--timeout=120s")

@@ -1,18 +1,15 @@
 """NetworkPolicies hold between real pods, from a pod's first packet on, agent or no agent."""
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from kubernetes import client as kubernetes_client
 
-from prefect_platform.kubectl import Kubectl
 from tests.cluster.deployed import Platform, eventually
 from tests.cluster.policed_pods import PORTS, SERVE, Pods, policed_pods
+from tests.cluster.policy_agent import has_agent, without_agent
 
-_SYSTEM, _AGENT = "--namespace=kube-system", "daemonset.apps/network-policy"
 # From its first moment on, for some seconds: what became of each try.
 _TRY_AT_ONCE = """
 import socket, sys, time
@@ -36,28 +33,6 @@ def pods(platform: Platform) -> Iterator[Pods]:
     ).items[0]
     with policed_pods(platform.kubectl, worker.spec.containers[0].image) as made:
         yield made
-
-
-@contextmanager
-def _without_agent(kubectl: Kubectl) -> Iterator[None]:
-    """Take the agent from every node, and bring it back."""
-    core = kubernetes_client.CoreV1Api(kubectl.api())
-
-    def agents() -> list[Any]:
-        label = "app.kubernetes.io/name=network-policy"
-        return list(core.list_namespaced_pod("kube-system", label_selector=label).items)
-
-    def select(value: str | None) -> None:
-        patch = {"spec": {"template": {"spec": {"nodeSelector": {"no-such-label": value}}}}}
-        kubectl(_SYSTEM, "patch", _AGENT, f"--patch={json.dumps(patch)}")
-
-    select("")
-    try:
-        eventually("the agents are gone", lambda: not agents())
-        yield
-    finally:
-        select(None)
-        kubectl(_SYSTEM, "rollout", "status", _AGENT, "--timeout=120s")
 
 
 @pytest.mark.parametrize(
@@ -110,13 +85,13 @@ def test_a_new_pod_without_policies_is_open_from_its_first_moment(pods: Pods) ->
 def test_without_the_agent_policies_stay_and_new_pods_are_closed_until_it_is_back(
     pods: Pods,
 ) -> None:
-    if _AGENT not in pods.kubectl(_SYSTEM, "get", "daemonsets", "--output=name"):
+    if not has_agent(pods.kubectl):
         pytest.skip("kind's own node image has kindnet")
     client_alone = [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}]
     expected = {"client": list(PORTS), "other": []}
     with pods.policy("server", ingress=client_alone):
         eventually("the policy is in force", lambda: pods.reached("client", "other") == expected)
-        with _without_agent(pods.kubectl):
+        with without_agent(pods.kubectl):
             assert pods.reached("client", "other") == expected
             probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
             pods.run("orphan", "-c", SERVE, readinessProbe=probe)

@@ -80,7 +80,7 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
 def s3_identities(admin: Keys, pools: Mapping[str, Keys]) -> str:
     """Return who may do what in SeaweedFS: all, and what the job pods of each pool need.
 
-    A pool reads the raw data, and has results and artifacts of its own.
+    A pool reads the raw data, has results of its own, and shares the artifacts with the others.
     """
     return json.dumps(
         {

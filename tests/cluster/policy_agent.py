@@ -1,0 +1,32 @@
+"""The agent of our own node image that enforces NetworkPolicies, and the cluster without it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect_platform.kubectl import Kubectl
+
+_SYSTEM, _AGENT = "--namespace=kube-system", "daemonset.apps/network-policy"
+
+
+def has_agent(kubectl: Kubectl) -> bool:
+    """Return whether the cluster has the agent; on kind's own node image kindnet enforces."""
+    return _AGENT in kubectl(_SYSTEM, "get", "daemonsets", "--output=name")
+
+
+@contextmanager
+def without_agent(kubectl: Kubectl) -> Iterator[None]:
+    """Take the agent from every node, and bring it back."""
+
+    def select(value: str | None) -> None:
+        patch = {"spec": {"template": {"spec": {"nodeSelector": {"no-such-label": value}}}}}
+        kubectl(_SYSTEM, "patch", _AGENT, f"--patch={json.dumps(patch)}")
+
+    try:
+        select("")
+        pods = "--selector=app.kubernetes.io/name=network-policy"
+        kubectl(_SYSTEM, "wait", "pod", pods, "--for=delete", "--timeout=120s")
+        yield
+    finally:
+        select(None)
+        kubectl(_SYSTEM, "rollout", "status", _AGENT, "--timeout=120s")
