@@ -11,7 +11,6 @@ from pytest_kind.cluster import KindCluster
 
 from prefect_platform.cluster.kind import KindProvider
 from prefect_platform.deploy.connection import connected
-from prefect_platform.errors import PlatformError
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.toolchain import tool
 from tests.cluster.deployed import CLUSTER, Platform, command
@@ -96,13 +95,7 @@ def _evidence(kubectl: Kubectl) -> Iterator[tuple[str, str]]:
     for namespace in _NAMESPACES:
         events = kubectl(f"--namespace={namespace}", "get", "events", "--sort-by=.lastTimestamp")
         yield f"events in {namespace}", "\n".join(events.splitlines()[-30:])
-    for name in (
-        "prefect/deployment/prefect-server",
-        "prefect-workers/deployment/prefect-worker-default",
-    ):
-        namespace, _, workload = name.partition("/")
-        try:
-            log = kubectl(f"--namespace={namespace}", "logs", workload, "--tail=100")
-        except PlatformError as error:  # its pod has not started, which is evidence, too
-            log = str(error)
-        yield f"logs of {workload}", log
+    logs = ("logs", "--selector=app.kubernetes.io/instance", "--all-containers", "--prefix")
+    for namespace in ("prefect", "prefect-workers"):
+        log = kubectl(f"--namespace={namespace}", *logs, "--tail=100", "--ignore-errors")
+        yield f"logs of the pods in {namespace}", log

@@ -20,13 +20,18 @@ END_LOOP = "/tmp/end-event-persister"  # noqa: S108 - in the container
 _FAULT = f"""
 import gc, os, threading, time
 
+def consumers():
+    persisters = [each for each in gc.get_objects() if type(each).__name__ == "EventPersister"]
+    return [each.consumer_task for each in persisters if each.consumer_task]
+
 def wait():
-    while not os.path.exists("{END_LOOP}"):
+    # A container that has only just started has none yet.
+    while not (os.path.exists("{END_LOOP}") and (found := consumers())):
         time.sleep(0.2)
     os.remove("{END_LOOP}")  # the container that comes after this one shall live
-    for found in gc.get_objects():
-        if type(found).__name__ == "EventPersister" and found.consumer_task:
-            found.consumer_task.get_loop().call_soon_threadsafe(found.consumer_task.cancel)
+    for each in found:
+        print("Ends", each.get_name(), flush=True)
+        each.get_loop().call_soon_threadsafe(each.cancel)
 
 threading.Thread(target=wait, daemon=True).start()
 """
