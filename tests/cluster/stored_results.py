@@ -18,12 +18,19 @@ from prefect_platform.polling import poll
 from prefect_platform.result_locks import LeasedLocks
 
 GATE = "gate_of_results"
+BEFORE_THE_GATE = 2  # results that a run of `writing` has written when it comes to the gate
 _GATE_WITHIN = 180  # seconds
 
 
 def content(number: int) -> bytes:
     """Return a megabyte that no other number has."""
     return hashlib.shake_256(str(number).encode()).digest(2**20)
+
+
+def pass_gate() -> None:
+    """Wait until the gate is open."""
+    if poll(lambda: Variable.get(GATE) is None, _GATE_WITHIN, every=1):
+        raise TimeoutError(f"the variable {GATE} is not there after {_GATE_WITHIN} s")
 
 
 @flow
@@ -60,8 +67,7 @@ def squaring(number: int) -> int:
 )
 def exclusive(number: int) -> int:
     """Compute until the gate is open."""
-    if poll(lambda: Variable.get(GATE) is None, _GATE_WITHIN, every=1):
-        raise TimeoutError(f"the variable {GATE} is not there after {_GATE_WITHIN} s")
+    pass_gate()
     return number
 
 
@@ -70,6 +76,34 @@ def computing_alone(number: int) -> int:
     """Return what `exclusive` computes."""
     print("begins")  # noqa: T201 - what the test waits for
     return exclusive(number)
+
+
+@task(cache_policy=INPUTS)
+def piece(number: int) -> bytes:
+    """Return a megabyte."""
+    return content(number)
+
+
+@flow(log_prints=True, persist_result=False)
+def writing(first: int, last: int) -> None:
+    """Write the results from `first` to before `last`, some of them once the gate is open."""
+    for number in range(first, last):
+        if number == first + BEFORE_THE_GATE:
+            print("begins")  # noqa: T201 - what the test waits for
+            pass_gate()
+        piece(number)
+
+
+@flow(persist_result=False)
+def checking(first: int, last: int) -> State[None]:
+    """Tell which of the results are there whole, without another computation."""
+    states = {number: piece(number, return_state=True) for number in range(first, last)}
+    whole = [
+        number
+        for number, state in states.items()
+        if state.name == "Cached" and state.result() == content(number)
+    ]
+    return Completed(message=json.dumps(whole))
 
 
 @flow(persist_result=False)

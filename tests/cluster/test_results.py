@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import boto3
@@ -88,17 +89,31 @@ def test_two_pods_that_need_one_result_compute_it_once(
     prefect: SyncPrefectClient, begin: Begin
 ) -> None:
     runs = [begin("computing_alone", number=3) for _ in range(2)]
-    eventually(
-        "both have begun",
-        lambda: all("begins" in messages(prefect, run.id) for run in runs),
-    )
-    prefect.create_variable(VariableCreate(name=stored_results.GATE, value="open"))
-    try:
+    with gate_open(prefect, runs):
         states = [task_states(prefect, completed(prefect, run))["exclusive"] for run in runs]
-    finally:
-        prefect.delete_variable_by_name(stored_results.GATE)
 
     assert sorted(states) == ["Cached", "Completed"]
+
+
+def test_a_store_that_is_killed_in_the_middle_costs_no_result(
+    platform: Platform, prefect: SyncPrefectClient, begin: Begin
+) -> None:
+    parts = ((0, 15), (15, 30))
+    runs = [begin("writing", first=first, last=last) for first, last in parts]
+
+    def kill() -> None:
+        now = ("--grace-period=0", "--force")
+        platform.kubectl("--namespace=data", "delete", "pod", "object-store-0", *now)
+
+    with gate_open(prefect, runs, after=kill):
+        for run in runs:
+            completed(prefect, run)
+    checked = completed(prefect, begin("checking", first=0, last=30))
+
+    again = "A result was not written, and is tried again"
+    assert any(again in line for run in runs for line in messages(prefect, run.id))
+    assert checked.state is not None
+    assert json.loads(str(checked.state.message)) == list(range(30))
 
 
 def test_the_key_of_a_pod_opens_no_results_of_others_and_no_backups(
@@ -133,6 +148,20 @@ def test_who_reads_every_block_through_the_api_finds_no_key_of_the_object_store(
     assert "s3-bucket" in written
     assert len(keys) >= 4
     assert not [key for key in keys if key in written]
+
+
+@contextmanager
+def gate_open(
+    prefect: SyncPrefectClient, runs: list[FlowRun], after: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Open the gate when all runs have come to it and `after` has been called; close it again."""
+    eventually("all have begun", lambda: all("begins" in messages(prefect, run.id) for run in runs))
+    after()
+    prefect.create_variable(VariableCreate(name=stored_results.GATE, value="open"))
+    try:
+        yield
+    finally:
+        prefect.delete_variable_by_name(stored_results.GATE)
 
 
 def completed(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
