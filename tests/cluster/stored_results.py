@@ -8,7 +8,7 @@ from collections.abc import Callable
 import boto3
 from botocore.exceptions import ClientError
 from prefect import State, flow, task
-from prefect.cache_policies import INPUTS
+from prefect.cache_policies import INPUTS, TASK_SOURCE
 from prefect.client.orchestration import get_client
 from prefect.states import Completed
 from prefect.transactions import IsolationLevel
@@ -78,7 +78,7 @@ def computing_alone(number: int) -> int:
     return exclusive(number)
 
 
-@task(cache_policy=INPUTS)
+@task(cache_policy=INPUTS + TASK_SOURCE)
 def piece(number: int) -> bytes:
     """Return a megabyte."""
     return content(number)

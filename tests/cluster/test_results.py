@@ -101,17 +101,26 @@ def test_a_store_that_is_killed_in_the_middle_costs_no_result(
     parts = ((0, 15), (15, 30))
     runs = [begin("writing", first=first, last=last) for first, last in parts]
 
+    def in_data(*arguments: str) -> None:
+        platform.kubectl("--namespace=data", *arguments)
+
     def kill() -> None:
-        now = ("--grace-period=0", "--force")
-        platform.kubectl("--namespace=data", "delete", "pod", "object-store-0", *now)
+        in_data("scale", "statefulset/object-store", "--replicas=0")
+        in_data("delete", "pod", "object-store-0", "--grace-period=0", "--force")
+
+    def tried_again(run: FlowRun) -> bool:
+        again = "A result was not written, and is tried again"
+        return any(again in line for line in messages(prefect, run.id))
 
     with gate_open(prefect, runs, after=kill):
+        try:
+            eventually("both try again", lambda: all(map(tried_again, runs)))
+        finally:
+            in_data("scale", "statefulset/object-store", "--replicas=1")
         for run in runs:
             completed(prefect, run)
     checked = completed(prefect, begin("checking", first=0, last=30))
 
-    again = "A result was not written, and is tried again"
-    assert any(again in line for run in runs for line in messages(prefect, run.id))
     assert checked.state is not None
     assert json.loads(str(checked.state.message)) == list(range(30))
 
