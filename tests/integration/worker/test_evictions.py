@@ -105,9 +105,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         yield Platform(api_url, kubernetes)
 
 
-@pytest.fixture
-def platform(server: Platform, tmp_path: Path) -> Iterator[Platform]:
-    with watching_worker(server.api_url, server.kubernetes, tmp_path / "w", "w"):
+@pytest.fixture(scope="module")
+def platform(server: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    directory = tmp_path_factory.mktemp("worker") / "w"
+    with watching_worker(server.api_url, server.kubernetes, directory, "w"):
         yield server
 
 
@@ -118,6 +119,30 @@ def sentence(pod: str, message: str) -> str:
         "started again, as it would do the same. Next step: let it write less, or raise "
         "jobs.tmpSizeLimit of the chart prefect-worker, then start the run again."
     )
+
+
+# The first test, before the worker of the others polls beside its own.
+def test_a_run_that_others_stop_is_started_so_often_and_no_more_whichever_worker_does_it(
+    server: Platform, tmp_path: Path
+) -> None:
+    run = server.run()
+    with watching_worker(server.api_url, server.kubernetes, tmp_path / "first", "first"):
+        for time in range(1, MAX_STARTS):
+            run.started(time)
+            run.evicted(NODE_IN_NEED)
+            run.becomes(AwaitingRetry())
+        pod = run.started(MAX_STARTS)
+    run.evicted(NODE_IN_NEED)
+    run.becomes(AwaitingRetry())
+    with watching_worker(server.api_url, server.kubernetes, tmp_path / "second", "second"):
+        told = run.is_in("Crashed")
+
+    job = run.jobs()[-1]
+    assert told.startswith(
+        f"The run was started {MAX_STARTS} times, and each time its pod was stopped from outside. "
+        f"The last one was of the Job {NAMESPACE}/{job} (pod {pod.rpartition('/')[2]}: The node was"
+    )
+    assert len(run.jobs()) == MAX_STARTS
 
 
 def test_a_run_over_a_limit_of_its_own_ends_at_its_next_start_until_somebody_starts_it_again(
@@ -166,26 +191,6 @@ def test_a_pod_of_an_earlier_start_says_nothing_about_a_run_that_was_started_aga
         told.is_in("Crashed")
 
     assert run.state()[0] == "Running"
-
-
-def test_a_run_that_others_stop_is_started_so_often_and_no_more_whichever_worker_does_it(
-    server: Platform, tmp_path: Path
-) -> None:
-    run = server.run()
-    for time in range(1, MAX_STARTS + 1):
-        with watching_worker(server.api_url, server.kubernetes, tmp_path / f"{time}", f"w{time}"):
-            pod = run.started(time)
-        run.evicted(NODE_IN_NEED)
-        run.becomes(AwaitingRetry())
-    with watching_worker(server.api_url, server.kubernetes, tmp_path / "last", "last"):
-        told = run.is_in("Crashed")
-
-    job = run.jobs()[-1]
-    assert told.startswith(
-        f"The run was started {MAX_STARTS} times, and each time its pod was stopped from outside. "
-        f"The last one was of the Job {NAMESPACE}/{job} (pod {pod.rpartition('/')[2]}: The node was"
-    )
-    assert len(run.jobs()) == MAX_STARTS
 
 
 def test_a_run_is_started_again_where_kubernetes_does_not_say_what_became_of_its_pod(
