@@ -151,7 +151,9 @@ def test_a_run_over_a_limit_of_its_own_ends_at_its_next_start_until_somebody_sta
     run = platform.run()
     pod = run.started(1)
     run.becomes(AwaitingRetry())
-    assert run.is_in("Pending") is not None  # the pod still ends: nobody can say why as yet
+    asked = f"job-name%3D{run.jobs()[0]}"
+    # The pod still ends: nobody can say why as yet.
+    assert not poll(lambda: not any(asked in each for each in platform.kubernetes.requests), WITHIN)
     run.evicted(FULL)
 
     assert run.is_in("Crashed") == sentence(pod, FULL)
