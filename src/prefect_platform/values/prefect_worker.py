@@ -53,6 +53,9 @@ class Worker(Extras):
     """Runs that one worker pod submits at once; null: no limit. Its place is free again when the
     run's Job exists, so this does not bound how many pods run: the pool's concurrency_limit in
     platform.yaml does."""
+    max_starts: Positive = 5
+    """How often a run is started whose pods are evicted or drained; then it ends Crashed. One whose
+    pod is evicted for a limit of its own, such as jobs.tmpSizeLimit, is not started again."""
     work_pool_timeout_seconds: Positive = 600
     """Seconds that a starting pod waits for the work pool before it says why and tries again."""
     log_format: Literal["text", "json"] = "text"

@@ -2,15 +2,18 @@
 
 `prefect worker start --with-healthcheck` answers for its polling alone: its observer may be dead
 for days. Here `GET /health` names what has stopped with status 503, and the pod's liveness probe
-restarts it. A refused pod is told to its run, and SIGTERM loses no run that is being submitted.
-All else is Prefect's command, whose arguments are --name, --pool and --work-queue.
+restarts it. A refused pod is told to its run, SIGTERM loses no run that is being submitted, and a
+run whose pods are evicted is not started for ever. All else is Prefect's command, whose arguments
+are --name, --pool, --work-queue and --limit.
 """
 
+import argparse
 import sys
 import warnings
 from collections.abc import Callable
 
 import anyio
+import httpx
 import uvicorn
 from anyio.abc import TaskStatus
 from fastapi import FastAPI, Response, status
@@ -22,6 +25,7 @@ from prefect.workers.base import BaseWorkerResult
 from prefect_kubernetes.worker import KubernetesWorker  # type: ignore[import-untyped]
 
 from prefect_platform import container
+from prefect_platform.worker import evictions
 from prefect_platform.worker.observer import Watches
 from prefect_platform.worker.pod_refusals import PodRefusals
 
@@ -39,7 +43,11 @@ with warnings.catch_warnings():
 
         Prefect's cancels submissions when it stops, and when another one fails: such a run would
         stay Pending for ever, because no worker looks for one that is no longer Scheduled.
+
+        It ends a run whose pods were stopped `max_starts` times, or once by the run's own excess.
         """
+
+        max_starts: int
 
         async def _submit_run(self, flow_run: FlowRun) -> None:
             with anyio.CancelScope(shield=True):
@@ -53,6 +61,20 @@ with warnings.catch_warnings():
             with anyio.CancelScope(shield=True):
                 result = await super()._submit_run_and_capture_errors(flow_run, task_status)
             return result
+
+        # Pending is what one worker alone can make of a run: the others are refused it.
+        async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
+            if not await super()._propose_pending_state(flow_run):
+                return False
+            try:
+                sentence = await evictions.refusal(self.client, flow_run, self.max_starts)
+            except httpx.HTTPError as error:
+                logger = self.get_flow_run_logger(flow_run)
+                logger.warning("Not known how often the run was started: %s", error)
+                return True
+            if sentence is not None:
+                await self._propose_crashed_state(flow_run, sentence)
+            return sentence is None
 
 
 def health_api(polls: Callable[[], bool], watches: Watches) -> FastAPI:
@@ -77,8 +99,16 @@ def health_api(polls: Callable[[], bool], watches: Watches) -> FastAPI:
 
 def main() -> None:
     """Run the worker until a signal comes."""
+    parser = argparse.ArgumentParser(
+        prog="python -m prefect_platform.worker.kubernetes_worker",
+        epilog="Further arguments are those of `prefect worker start`.",
+    )
+    parser.add_argument("--max-starts", type=int, required=True, metavar="NUMBER")
+    own, of_prefect = parser.parse_known_args()
+    FinishingWorker.max_starts = own.max_starts
     watches = Watches()
     PodRefusals()
+    evictions.watch()
 
     def build(is_healthy: Callable[[], bool], log_level: str = "error") -> uvicorn.Server:
         webserver = get_current_settings().worker.webserver
@@ -94,7 +124,7 @@ def main() -> None:
         )
 
     server._build_healthcheck_server = build
-    sys.argv = [*_COMMAND, *sys.argv[1:]]
+    sys.argv = [*_COMMAND, *of_prefect]
     cli.app()
 
 

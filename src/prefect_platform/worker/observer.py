@@ -12,8 +12,7 @@ import time
 import kopf
 from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
-_RESOURCES = ("events.v1", "jobs.v1.batch")
-_PODS = "pods.v1"  # watched unless Prefect is told to leave their events alone
+_RESOURCES = ("events.v1", "jobs.v1.batch", "pods.v1")
 # Before the first watch come the clients of Prefect's API and Kubernetes' discovery, both retried.
 _START_SECONDS = 300.0
 
@@ -49,12 +48,10 @@ class Watches:
         """Return a sentence for each watch without a task; kopf drops those that have ended."""
         tasks = asyncio.all_tasks(self._loop) if self._loop else ()
         running = {task.get_name() for task in tasks}
-        settings = observer.settings.observer
-        resources = (*_RESOURCES, _PODS) if settings.replicate_pod_events else _RESOURCES
-        namespaces = sorted(settings.namespaces) or [None]
+        namespaces = sorted(observer.settings.observer.namespaces) or [None]
         return [
             f"the observer does not watch {resource} in {namespace or 'any namespace'}"
             for namespace in namespaces
-            for resource in resources
+            for resource in _RESOURCES
             if f"watcher for {resource}@{namespace}" not in running
         ]

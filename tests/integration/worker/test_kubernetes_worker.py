@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import inspect
 import signal
-import uuid
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -29,6 +28,7 @@ from tests.integration.worker.worker_program import (
     WITHIN,
     Worker,
     prefect_server,
+    scheduled_run,
     starting_worker,
     watching_worker,
 )
@@ -146,19 +146,6 @@ def test_a_worker_that_does_not_poll_is_named() -> None:
     assert answer.json() == {"stopped": ["the worker does not poll its work pool"]}
 
 
-def scheduled_run(client: SyncPrefectClient) -> uuid.UUID:
-    """Return the id of a run that the worker will take."""
-    flow = client.create_flow_from_name("submitted")
-    body = {
-        "name": "test",
-        "flow_id": str(flow),
-        "work_pool_name": POOL,
-        "entrypoint": "flow.py:flow",
-    }
-    deployment = client.request("POST", "/deployments/", json=body).json()["id"]
-    return client.create_flow_run_from_deployment(deployment).id
-
-
 def test_a_worker_that_is_told_to_stop_finishes_what_it_submits(
     api_url: str, kubernetes: KubernetesApi, tmp_path: Path
 ) -> None:
@@ -191,6 +178,8 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_submits(
         (command.start, "6d339f6cedbb"),
         (server._build_healthcheck_server, "111cb2f1a37d"),
         (BaseWorker._submit_run, "835f04932097"),
+        (BaseWorker._propose_pending_state, "8d1630c3bc20"),
+        (BaseWorker._propose_crashed_state, "a260d47608c4"),
         (BaseWorker._submit_run_and_capture_errors, "3947a275944c"),
         (BaseWorker.teardown, "282f27b5627e"),
         (observer._observer_thread_entry, "9ae29a43a217"),

@@ -2,18 +2,21 @@
 
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_platform.polling import poll
 from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
 from tests.unit.flows import servers
 
 POOL = "default"
+MAX_STARTS = 3
 WATCHED = ("events", "jobs", "pods")
 # Kubernetes and Prefect answer at once here, but the machine may be busy.
 WITHIN = 60.0
@@ -69,7 +72,13 @@ def starting_worker(
     program = program or ("-m", "prefect_platform.worker.kubernetes_worker")
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, *program, f"--name={name}", f"--pool={POOL}"],
+            [
+                sys.executable,
+                *program,
+                f"--name={name}",
+                f"--pool={POOL}",
+                f"--max-starts={MAX_STARTS}",
+            ],
             env=servers.clean_environment(
                 directory,
                 KUBECONFIG=str(kubernetes.kubeconfig),
@@ -101,3 +110,16 @@ def watching_worker(
     with starting_worker(api_url, kubernetes, directory, name, *program) as worker:
         assert not poll(blind, WITHIN), worker.log.read_text()
         yield worker
+
+
+def scheduled_run(client: SyncPrefectClient) -> uuid.UUID:
+    """Return the id of a run that the worker will take."""
+    flow = client.create_flow_from_name("submitted")
+    body = {
+        "name": "test",
+        "flow_id": str(flow),
+        "work_pool_name": POOL,
+        "entrypoint": "flow.py:flow",
+    }
+    deployment = client.request("POST", "/deployments/", json=body).json()["id"]
+    return client.create_flow_run_from_deployment(deployment).id
