@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,17 +30,20 @@ class Secret:
             "no secret"
         )
 
-    def spellings(self) -> Iterator[tuple[str, bytes]]:
-        """Yield how the value, and each secret part of it, is spelt: in which form, the bytes."""
+    def spellings(self) -> dict[bytes, str]:
+        """Return how the value, and each secret part of it, can be written; and the form's name."""
+        forms: dict[bytes, str] = {}
         for part in {self.value, *parts(self.value)}:
             value = part.encode()
-            yield "as it is", value
-            yield "escaped for JSON", json.dumps(part)[1:-1].encode()
-            yield "quoted for a URL", quote(part, safe="").encode()
-            yield "quoted for a form", quote_plus(part).encode()
+            forms.setdefault(value, "as it is")
+            forms.setdefault(json.dumps(part)[1:-1].encode(), "escaped for JSON")
+            forms.setdefault(quote(part, safe="").encode(), "quoted for a URL")
+            forms.setdefault(quote_plus(part).encode(), "quoted for a form")
             for before in range(3):
-                yield "in base64", in_base64(value, before)
-                yield "in base64 for a URL", in_base64(value, before).translate(_FOR_URL)
+                encoded = in_base64(value, before)
+                forms.setdefault(encoded, "in base64")
+                forms.setdefault(encoded.translate(_FOR_URL), "in base64 for a URL")
+        return forms
 
 
 def parts(value: str) -> set[str]:
@@ -59,26 +63,33 @@ def in_base64(value: bytes, before: int) -> bytes:
 
 def search(secrets: Iterable[Secret], places: Iterable[Place]) -> list[str]:
     """Return a line for each secret in each place: which one, in which form, and where."""
-    spelt = [
-        (secret.name, form, text) for secret in secrets for form, text in set(secret.spellings())
-    ]
-    found: dict[tuple[str, str], str] = {}
-    for where, content in places:
-        for name, form, text in spelt:
-            if text in content:
-                found.setdefault((name, where), form)
-    return sorted(f"{name}, {form}, in {where}" for (name, where), form in found.items())
+    spelt = [(each.name, form, text) for each in secrets for text, form in each.spellings().items()]
+    return sorted(
+        {
+            f"{name}, {form}, in {where}"
+            for where, content in places
+            for name, form, text in spelt
+            if text in content
+        }
+    )
 
 
 def files(*folders: Path, without: Iterable[str] = ()) -> Iterator[Place]:
-    """Yield every file below `folders`, hidden ones too, but for folders and files so named."""
+    """Yield every file below `folders`, hidden ones too, but for folders and files so named.
+
+    Of an archive, as Terraform's plan is one, the parts are yielded.
+    """
     left_out = set(without)
     for folder in folders:
         for root, directories, names in os.walk(folder):
             directories[:] = sorted(set(directories) - left_out)
             for name in sorted(set(names) - left_out):
                 path = Path(root) / name
-                if path.is_file():
+                if zipfile.is_zipfile(path):
+                    with zipfile.ZipFile(path) as parts:
+                        for part in parts.namelist():
+                            yield f"{part} of the file {path}", parts.read(part)
+                elif path.is_file():
                     yield f"the file {path}", path.read_bytes()
 
 

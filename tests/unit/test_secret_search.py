@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -67,6 +68,15 @@ def test_hidden_and_binary_files_are_searched_and_others_left_out(tmp_path: Path
         f"auth, as it is, in the file {tmp_path}/.hidden/plan",
         f"auth, as it is, in the file {tmp_path}/state.backup",
     ]
+
+
+def test_the_parts_of_an_archive_are_searched(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "plan", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("tfstate", PASSWORD)
+
+    found = search([Secret("auth", PASSWORD)], files(tmp_path))
+
+    assert found == [f"auth, as it is, in tfstate of the file {tmp_path}/plan"]
 
 
 @pytest.mark.skipif(
