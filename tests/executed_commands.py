@@ -27,13 +27,15 @@ _BUFFER_FORCED, _BUFFER = 33, 32 << 20  # SO_RCVBUFFORCE, which Python does not 
 
 @dataclass
 class ExecutedCommands:
-    """What was executed: pairs of program and command line; `missed` ended before it was read."""
+    """What was executed, each command line once; `missed` of `executed` had ended at a look."""
 
     seen: set[Place] = field(default_factory=set)
+    executed: int = 0
     missed: int = 0
 
     def note(self, pid: int) -> None:
         """Add a process."""
+        self.executed += 1
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
             program = Path(f"/proc/{pid}/exe").readlink()
