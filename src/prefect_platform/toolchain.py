@@ -89,6 +89,7 @@ TOOLS = {
         "github.com/opentofu/opentofu/cmd/tofu",
         ldflags=f"{_STRIPPED} -X github.com/opentofu/opentofu/version.dev=no",
     ),
+    "fake-gcs-server": Tool("fake-gcs-server", "github.com/fsouza/fake-gcs-server"),
     "terraform-docs": Tool("terraform-docs", "github.com/terraform-docs/terraform-docs"),
 }
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from prefect_platform.cluster.kind import KindProvider
 from prefect_platform.deploy.connection import connected
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.toolchain import tool
+from tests import executed_commands
 from tests.cluster.deployed import CLUSTER, Platform, command
 from tests.cluster.ha_server import Server, ha_server
 
@@ -31,11 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     """Deploy the platform, and remove it at the end."""
-    deployed = command("deploy")
+    with executed_commands.recorded() if executed_commands.available() else nullcontext() as seen:
+        deployed = command("deploy")
     try:
         assert deployed.returncode == 0, deployed.stderr
         kubectl = Kubectl(KindProvider(CLUSTER).kubeconfig())
-        yield Platform(deployed.stdout, kubectl)
+        yield Platform(deployed.stdout + deployed.stderr, seen, kubectl)
     finally:
         destroyed = command("destroy")
         assert destroyed.returncode == 0, destroyed.stderr

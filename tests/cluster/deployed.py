@@ -26,6 +26,7 @@ from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
 from prefect_platform.process import run
 from prefect_platform.toolchain import tool
+from tests.executed_commands import ExecutedCommands
 
 CLUSTER = "platform-test"
 POOL, JOBS = "default", "flows-default"
@@ -34,9 +35,13 @@ DEPLOYMENT = "etl-daily/daily"
 
 @dataclass(frozen=True)
 class Platform:
-    """What `deploy` printed, and kubectl for the cluster."""
+    """What `deploy` printed and what was executed meanwhile, and kubectl for the cluster.
+
+    `executed` is None where the kernel does not tell.
+    """
 
     printed: str
+    executed: ExecutedCommands | None
     kubectl: Kubectl
 
 

@@ -11,7 +11,6 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect_platform.errors import PlatformError
 from tests.cluster.deployed import DEPLOYMENT, JOBS, Platform, final, restricted_pod
 
-_NAMESPACES = ("prefect", "prefect-workers", JOBS, "data")
 # What a flow's process finds when it looks for Kubernetes; then the run goes on as always.
 _CURIOUS = """
 import json, os, ssl, urllib.error, urllib.request
@@ -97,26 +96,3 @@ def test_the_service_account_of_flows_may_do_nothing(
     api = kubernetes_client.AuthorizationV1Api(platform.kubectl.api())
 
     assert not api.create_subject_access_review(review).status.allowed
-
-
-def test_no_secret_stands_in_any_object_but_its_secret(platform: Platform) -> None:
-    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
-    secrets = {
-        f"{namespace}/{secret.metadata.name} {key}": base64.b64decode(value).decode()
-        for namespace in _NAMESPACES
-        for secret in core.list_namespaced_secret(namespace).items
-        if secret.type == "Opaque"
-        for key, value in (secret.data or {}).items()
-    }
-    kinds = "jobs,pods,deployments,statefulsets,replicasets,configmaps,events,services"
-    written = platform.kubectl("get", kinds, "--all-namespaces", "--output=json")
-    password = {name: value.rpartition(":")[2] for name, value in secrets.items()}
-
-    assert len(secrets) >= 4, sorted(secrets)
-    found = [
-        name
-        for name, value in (*secrets.items(), *password.items())
-        if len(value) >= 8
-        and (value in written or base64.b64encode(value.encode()).decode() in written)
-    ]
-    assert not found

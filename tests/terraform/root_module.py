@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ from prefect_platform.toolchain import tool
 
 @dataclass(frozen=True)
 class RootModule:
-    """An initialised root module; `environment` is all that OpenTofu sees of ours."""
+    """An initialised root module; `environment` is all that OpenTofu sees of ours.
+
+    `printed` is what each run has printed so far, its errors too.
+    """
 
     path: Path
     environment: Mapping[str, str]
+    printed: list[str] = field(default_factory=list)
 
     def run(self, *arguments: str, **variables: str) -> str:
         """Return what OpenTofu prints; fails the test with it when it exits with an error."""
@@ -62,7 +66,7 @@ class RootModule:
         self, arguments: tuple[str, ...], variables: Mapping[str, str]
     ) -> "subprocess.CompletedProcess[str]":
         given = {f"TF_VAR_{name}": value for name, value in variables.items()}
-        return subprocess.run(
+        completed = subprocess.run(
             [tool("tofu"), *arguments],
             cwd=self.path,
             env={**self.environment, **given},
@@ -71,6 +75,8 @@ class RootModule:
             text=True,
             check=False,
         )
+        self.printed.extend((completed.stdout, completed.stderr))
+        return completed
 
 
 def copy(directory: Path) -> Path:

@@ -8,6 +8,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from prefect_platform.paths import REPOSITORY
+from tests.secret_search import Secret, files, search
 from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule
 from tests.unit.flows.servers import free_ports
@@ -106,6 +107,29 @@ def test_a_deleted_secret_of_production_can_be_brought_back(
     manager.restore_secret(SecretId="prefect/production/encryption")
     after = manager.get_secret_value(SecretId="prefect/production/encryption")["SecretString"]
     assert after == before
+
+
+def test_no_value_of_a_secret_is_in_the_state_in_its_bucket(
+    environment: Callable[[str], RootModule], emulator: str
+) -> None:
+    production = environment("production")
+    production.apply()
+    manager, s3 = on_account("secretsmanager", emulator), on_account("s3", emulator)
+    names = [each["Name"] for each in manager.list_secrets()["SecretList"]]
+    secrets = [
+        Secret(f"{name} {key}", value)
+        for name in names
+        for key, value in json.loads(
+            manager.get_secret_value(SecretId=name)["SecretString"]
+        ).items()
+    ]
+    state = s3.get_object(Bucket=STATE, Key="production/terraform.tfstate")["Body"].read()
+
+    found = search(secrets, [("the state", state), *files(production.path)])
+
+    assert len(secrets) >= 4
+    assert b"prefect/production/encryption" in state
+    assert not found
 
 
 def test_a_versioned_bucket_with_a_deleted_object_is_not_destroyed(

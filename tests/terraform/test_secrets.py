@@ -1,13 +1,11 @@
 """Secrets as the local environment makes them, in an emulator of Secrets Manager."""
 
 import json
-import zipfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 
+from tests.secret_search import Secret, files, search
 from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule
 
@@ -31,14 +29,11 @@ def values(manager: Client) -> dict[str, dict[str, str]]:
     }
 
 
-def files(folder: Path) -> Iterator[bytes]:
-    """Yield what is in all files below `folder`, hidden ones and the parts of a plan included."""
-    for path in folder.rglob("*"):
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as parts:
-                yield from (parts.read(name) for name in parts.namelist())
-        elif path.is_file():
-            yield path.read_bytes()
+def secret_values(made: dict[str, dict[str, str]]) -> list[Secret]:
+    """Return what must be in no file and no output."""
+    return [
+        Secret(f"{name} {key}", value) for name, keys in made.items() for key, value in keys.items()
+    ]
 
 
 def test_the_charts_find_the_keys_that_they_read(local: RootModule, manager: Client) -> None:
@@ -64,15 +59,24 @@ def test_no_value_is_in_the_state_a_plan_or_what_is_printed(
 ) -> None:
     given = {"secret_versions": '{"alerts": 1}', "alerts": json.dumps(ALERTS)}
     local.run("plan", "-out=plan", **given)
-    printed = local.run("apply", "-json", "plan", **given)
-    printed += local.run("show", "-json", "plan") + local.run("show", "-json")
-    printed += json.dumps(local.changes(**given))
+    local.run("apply", "plan", **given)
+    first = values(manager)
+    rotated = {**given, "secret_versions": '{"alerts": 1, "auth": 2, "database": 2}'}
+    local.run("apply", "-json", "-auto-approve", **rotated)
+    for arguments in (["show"], ["show", "-json"], ["show", "plan"], ["show", "-json", "plan"]):
+        local.run(*arguments)
+    local.run("state", "pull")
+    local.refusal("apply", "-auto-approve", secret_versions='{"alerts": 2}')
+    kept = [*files(local.path)]
+    assert local.path / "terraform.tfstate.backup" in local.path.iterdir()
+    secrets = [*secret_values(first), *secret_values(values(manager))]
+    local.run("destroy", "-auto-approve")
+    kept += [*files(local.path), ("what was printed", "".join(local.printed).encode())]
 
-    secrets = [value for made in values(manager).values() for value in made.values()]
-    assert len(secrets) == 7
-    kept = [*files(local.path), printed.encode()]
-    assert any(b"prefect/local/auth" in text for text in kept)
-    assert [value for value in secrets if any(value.encode() in text for text in kept)] == []
+    assert len({each.value for each in secrets}) == 7 + 3
+    found = search(secrets, kept)
+    assert any(b"prefect/local/auth" in text for _, text in kept)
+    assert not found
 
 
 def test_a_second_plan_is_empty_and_applying_it_keeps_every_value(

@@ -245,9 +245,7 @@ class BlockReader:
         try:
             block = block_types.instance(block_type, values)
             if not unknown and draft.complete:
-                # What Prefect does with every block that it loads; apprise logs what it refuses.
-                with disable_logger("apprise"):
-                    block.block_initialization()
+                _try(block)
         except ValidationError as error:
             wrong = self._refused(error, steps, draft, unknown)
             return None, problems + wrong
@@ -399,8 +397,22 @@ class BlockReader:
         return Problem(self._source.at(*steps), cause, "write TYPE/NAME, as slack-webhook/night")
 
 
+def _try(block: Block) -> None:
+    """Do what Prefect does with every block that it loads; raises what tells of its values."""
+    try:
+        with disable_logger("apprise"):  # it logs what it refuses
+            block.block_initialization()
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        raise
+    except Exception:  # noqa: BLE001, S110 - such as Google's: this machine has no credentials
+        # It tells of this machine, and the block is not for this one.
+        pass
+
+
 def _takes_mapping(annotation: Value) -> bool:
     """Return whether {file: ...} in a field can be content that is meant as it stands."""
+    if block_types.nested(annotation):
+        return False
     example = {"file": "name"}
     try:
         return bool(TypeAdapter[Any](annotation).validate_python(example) == example)

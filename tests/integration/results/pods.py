@@ -22,7 +22,7 @@ _WITHIN = 180  # seconds, of one run
 
 @dataclass
 class Pods:
-    """A Prefect server with the storage block of the local environment, and its runs."""
+    """A Prefect server with a block for results, and its runs."""
 
     api: str
     directory: Path
@@ -32,10 +32,15 @@ class Pods:
     def configure(self) -> None:
         """Save the block as k8s/environments/local declares it."""
         declared = YAML(typ="safe").load(REPOSITORY / "k8s/environments/local/platform.yaml")
-        save = f"from prefect_aws import S3Bucket; S3Bucket(**{declared['blocks'][BLOCK]!r})"
-        name = BLOCK.partition("/")[2]
+        self.save("prefect_aws.S3Bucket", BLOCK, declared["blocks"][BLOCK])
+
+    def save(self, block_type: str, block: str, fields: dict[str, Any]) -> None:
+        """Save a block of the type `package.Class` as `block`, a slug and a name."""
+        package, _, of_type = block_type.partition(".")
+        save = f"from {package} import {of_type}; {of_type}(**{fields!r})"
+        name = block.partition("/")[2]
         subprocess.run(
-            [sys.executable, "-c", f"{save}.save({name!r})"],
+            [sys.executable, "-c", f"{save}.save({name!r}, overwrite=True)"],
             env=self.environment(),
             check=True,
             capture_output=True,

@@ -98,6 +98,23 @@ def test_a_section_without_blocks_declares_none(directory: Path, blocks: str) ->
     assert declared(directory, blocks) == {}
 
 
+def test_a_block_may_need_credentials_that_this_machine_lacks(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Google's block looks for those of the pod that uses it as soon as it is made."""
+    monkeypatch.setenv("HOME", str(directory))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    found = declared(
+        directory,
+        "  gcs-bucket/results:\n    bucket: results\n    bucket_folder: default\n"
+        "    gcp_credentials: {block_type_slug: gcp-credentials, project: example}\n",
+    )["gcs-bucket/results"]
+
+    assert found.body["bucket_folder"] == "default/"
+    assert found.body["gcp_credentials"]["service_account_info"] is None
+
+
 def test_a_secret_is_shown_nowhere_and_sent_as_it_is(directory: Path) -> None:
     webhook = declared(
         directory,
@@ -184,7 +201,10 @@ def test_fields_of_an_inner_block_tell_its_type(
         ("  secret: {}\n", ["2: secret is no name of a block; write TYPE/NAME, as "]),
         ("  secret/Up: {}\n", ["2: secret/Up: Block document name must only contain lowercase"]),
         ("  s3-buckt/a: {}\n", ["2: there is no block type s3-buckt installed; did you mean s3-b"]),
-        ("  gcs-bucket/a: {}\n", ["2: there is no block type gcs-bucket installed; prefect-gcp "]),
+        (
+            "  dbt-cli-profile/a: {}\n",
+            ["2: there is no block type dbt-cli-profile installed; prefect-dbt "],
+        ),
         ("  s3-bucket/a:\n", ["2: the key bucket_name is missing; add it"]),
         (
             "  aws-credentials/a:\n    regionname: x\n    profile_name: 1\n",

@@ -1,0 +1,123 @@
+"""Everything that a deployed platform writes and that is no Secret: where, and what is there."""
+
+import base64
+import gzip
+import json
+from collections.abc import Iterator
+from itertools import chain, groupby
+from typing import Any
+
+import httpx
+from kubernetes import client as kubernetes_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration.routes import ServerRoutes
+
+from prefect_platform.configuration.prefect_api import pages
+from prefect_platform.deploy.releases import installed
+from prefect_platform.kubectl import Kubectl
+from tests.cluster.deployed import helm, on_node
+from tests.secret_search import Place, Secret
+
+_RELEASE = "helm.sh/release.v1"
+# Keys that Kubernetes, its controllers and our charts use for what anybody may know.
+_PUBLIC = {"ca.crt", "tls.crt", "namespace", "username", "user", "host", "port", "dbname"}
+_LISTED: tuple[ServerRoutes, ...] = (
+    *("/flow_runs/filter", "/task_runs/filter", "/deployments/filter", "/work_pools/filter"),
+    *("/variables/filter", "/automations/filter", "/artifacts/filter", "/logs/filter"),
+    *("/block_documents/filter", "/v2/concurrency_limits/filter"),
+)
+
+
+def namespaces(kubectl: Kubectl) -> list[str]:
+    """Return the platform's namespaces: those that carry its label, whoever made them."""
+    found = kubernetes_client.CoreV1Api(kubectl.api()).list_namespace(
+        label_selector="app.kubernetes.io/part-of=prefect-platform"
+    )
+    return [each.metadata.name for each in found.items]
+
+
+def secret_values(kubectl: Kubectl) -> list[Secret]:
+    """Return every value of every Secret of the platform's namespaces, but for public keys.
+
+    Helm's records of releases are Secrets by their type alone: they are searched, not searched for.
+    """
+    return [
+        Secret(f"{namespace}/{secret.metadata.name} {key}", base64.b64decode(value).decode())
+        for namespace, secret in _secrets(kubectl)
+        if secret.type != _RELEASE
+        for key, value in (secret.data or {}).items()
+        if key not in _PUBLIC
+    ]
+
+
+def releases(kubectl: Kubectl) -> Iterator[Place]:
+    """Yield what Helm tells of each release, and the record that it keeps of each revision."""
+    for release in installed(kubectl):
+        name, namespace = release["name"], release["namespace"]
+        for what in (("values", "--all"), ("manifest",), ("hooks",), ("notes",)):
+            told = helm(kubectl, namespace, "get", what[0], name, *what[1:], wait=False)
+            yield f"helm get {what[0]} {name}", told.encode()
+    for namespace, secret in _secrets(kubectl):
+        if secret.type == _RELEASE:
+            record = base64.b64decode(base64.b64decode(secret.data["release"]))
+            content = _with_decoded(json.loads(gzip.decompress(record)))
+            yield f"the record {secret.metadata.name} in {namespace}", content
+
+
+def objects(kubectl: Kubectl) -> Iterator[Place]:
+    """Yield every object of the cluster that is no Secret, and of Secrets all but their data."""
+    listable = kubectl("api-resources", "--verbs=list", "--output=name").split()
+    kinds = ",".join(sorted({*listable} - {"secrets"}))
+    listed = kubectl("get", kinds, "--all-namespaces", "--output=json", "--show-managed-fields")
+    for each in json.loads(listed)["items"]:
+        metadata = each["metadata"]
+        where = (
+            f"the {each['kind']} {metadata['name']} in {metadata.get('namespace', 'no namespace')}"
+        )
+        yield where, json.dumps(each).encode()
+    for namespace, secret in _secrets(kubectl):
+        yield (
+            f"the metadata of the Secret {secret.metadata.name} in {namespace}",
+            json.dumps(kubectl.api().sanitize_for_serialization(secret.metadata)).encode(),
+        )
+
+
+def logs_of_the_node() -> Iterator[Place]:
+    """Yield the logs of all containers that the node has, and those of its own services."""
+    lines = on_node("grep", "--recursive", "--text", "", "/var/log/pods").splitlines()
+    for path, written in groupby(lines, lambda line: line.partition(":")[0]):
+        yield f"the log {path}", "\n".join(written).encode()
+    yield "the journal of the node", on_node("journalctl", "--no-pager").encode()
+
+
+def answers(prefect: SyncPrefectClient) -> Iterator[Place]:
+    """Yield what the API tells to who has its auth string, the content of blocks included."""
+    for route in _LISTED:
+        body = {"include_secrets": True} if route == "/block_documents/filter" else {}
+        for each in pages(prefect, route, body):
+            yield (
+                f"what {route} tells of {each.get('name')} {each['id']}",
+                json.dumps(each).encode(),
+            )
+    answer = prefect.request("POST", "/events/filter", json={"limit": 50})
+    while True:
+        yield "the events of the API", answer.content
+        if not (following := answer.json()["next_page"]):
+            break
+        page = httpx.URL(following).params
+        answer = prefect.request("GET", "/events/filter/next", params=dict(page))
+    yield "the settings that the API tells", prefect.request("GET", "/admin/settings").content
+
+
+def _secrets(kubectl: Kubectl) -> Iterator[tuple[str, Any]]:
+    core = kubernetes_client.CoreV1Api(kubectl.api())
+    for namespace in namespaces(kubectl):
+        for secret in core.list_namespaced_secret(namespace).items:
+            yield namespace, secret
+
+
+def _with_decoded(record: dict[str, Any]) -> bytes:
+    """Return a release's record with the files of its chart, which stand in it in base64."""
+    files = chain(record["chart"].get("templates") or [], record["chart"].get("files") or [])
+    decoded = [base64.b64decode(each["data"]) for each in files]
+    return b"\n".join([json.dumps(record).encode(), *decoded])

@@ -1,0 +1,104 @@
+"""The search for secrets finds them in every form, says where, and never shows them."""
+
+import base64
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests import executed_commands
+from tests.secret_search import Secret, files, in_base64, search
+
+PASSWORD = "k-9_Zq0/x+1=ü>>>???~~~ of the tests"
+PART = "k-9_Zq0x1-of-the-tests"
+WRITTEN = {
+    "as it is": f"password: {PASSWORD}",
+    "escaped for JSON": json.dumps({"password": PASSWORD}),
+    "quoted for a URL": f"redis://:{quote(PASSWORD, safe='')}@host",
+    "quoted for a form": f"password={quote(PASSWORD, safe='').replace('%20', '+')}",
+    "in base64": base64.b64encode(f"admin:{PASSWORD}".encode()).decode(),
+    "in base64 for a URL": base64.urlsafe_b64encode(f"user:{PASSWORD}?".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_a_value_is_found_in_each_form_and_not_shown(form: str) -> None:
+    found = search([Secret("auth", PASSWORD)], [("a log", WRITTEN[form].encode()), ("none", b"")])
+
+    assert found == [f"auth, {form}, in a log"]
+
+
+@pytest.mark.parametrize("before", range(4))
+@pytest.mark.parametrize("after", range(4))
+def test_in_base64_it_is_found_whatever_stands_around_it(before: int, after: int) -> None:
+    text = base64.b64encode(b"b" * before + PASSWORD.encode() + b"a" * after)
+
+    assert in_base64(PASSWORD.encode(), before % 3) in text
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        f"admin:{PART}",
+        f"postgresql+asyncpg://prefect:{PART}@database:5432/prefect",
+        json.dumps({"identities": [{"name": "admin", "secretKey": PART}]}),
+    ],
+)
+def test_the_secret_part_of_a_value_is_found_alone(whole: str) -> None:
+    found = search([Secret("whole", whole)], [("a log", PART.encode())])
+
+    assert found == ["whole, as it is, in a log"]
+
+
+def test_a_value_that_would_be_found_by_chance_is_refused() -> None:
+    with pytest.raises(AssertionError, match="short has less than 16 characters"):
+        Secret("short", "admin")
+
+
+def test_hidden_and_binary_files_are_searched_and_others_left_out(tmp_path: Path) -> None:
+    for name in (".hidden/plan", "state.backup", ".venv/theirs"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\xff\x00" + PASSWORD.encode())
+
+    assert search([Secret("auth", PASSWORD)], files(tmp_path, without={".venv"})) == [
+        f"auth, as it is, in the file {tmp_path}/.hidden/plan",
+        f"auth, as it is, in the file {tmp_path}/state.backup",
+    ]
+
+
+def test_the_parts_of_an_archive_are_searched(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "plan", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("tfstate", PASSWORD)
+
+    found = search([Secret("auth", PASSWORD)], files(tmp_path))
+
+    assert found == [f"auth, as it is, in tfstate of the file {tmp_path}/plan"]
+
+
+@pytest.mark.skipif(
+    not executed_commands.available(), reason="the kernel tells root alone what is executed"
+)
+def test_a_command_that_runs_only_for_a_moment_is_seen() -> None:
+    running = "import sys; print(flush=True); sys.stdin.read()"
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", running, f"{PASSWORD} before"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as before,
+    ):
+        assert before.stdout is not None
+        before.stdout.readline()
+        with executed_commands.recorded() as commands:
+            for number in range(100):
+                subprocess.run(["true", f"{PASSWORD} {number}"], check=True)
+
+    moments = [line for _, line in commands.seen if line.startswith(b"true\0")]
+    assert len(moments) >= 90
+    found = search([Secret("auth", PASSWORD)], commands.seen)
+    assert len(found) == 2
+    assert "/true" in "".join(found)
