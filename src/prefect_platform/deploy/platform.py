@@ -15,7 +15,7 @@ from prefect_platform.console import step
 from prefect_platform.deploy import first_run
 from prefect_platform.deploy.connection import connected, kubernetes_api_addresses
 from prefect_platform.deploy.releases import Release, install
-from prefect_platform.deploy.secrets import bootstrap_secrets
+from prefect_platform.deploy.secrets import bootstrap_secrets, secret_version
 from prefect_platform.doctor.enforcement import keeps_policies, refuse_unenforced
 from prefect_platform.images.build import Image
 from prefect_platform.kubectl import Kubectl
@@ -27,7 +27,6 @@ POOL = "default"
 NAMESPACES = ("prefect", "prefect-workers", f"flows-{POOL}", "data")
 _ENVIRONMENT = REPOSITORY / "k8s" / "environments" / "local"
 _DATA = "app.kubernetes.io/instance=local"  # what the kustomization of the data services sets
-_STORE = "object-store"  # the StatefulSet and its Secret
 _READY_WITHIN = 300  # seconds
 
 
@@ -59,7 +58,7 @@ def deploy(
     with step("Try whether the network keeps NetworkPolicies") as current:
         if not keeps_policies(kubectl, "prefect", references["platform"]):
             current.detail = refuse_unenforced(accept=accept_unenforced)
-    server, worker = _releases(references, kubernetes_api_addresses(api))
+    server, worker = _releases(references, api)
     with step("Install the object store, the warehouse and prefect-server"):
         changed |= _apply_data(kubectl, references)
         changed |= install(kubectl, server)
@@ -95,7 +94,7 @@ def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
     """Apply the data services, and remove Jobs that an earlier version of them left."""
     folder = _ENVIRONMENT / "data"
     rendered = json.loads(manifests.render(tool("kubectl"), folder, list(references.values())))
-    _follow_identities(rendered["items"], client.CoreV1Api(kubectl.api()))
+    _follow_secrets(rendered["items"], kubectl.api())
     changed = kubectl.apply(json.dumps(rendered))
     jobs = {f"job.batch/{item['metadata']['name']}" for item in rendered["items"]}
     listed = kubectl("--namespace=data", "get", "jobs", f"--selector={_DATA}", "--output=name")
@@ -104,20 +103,24 @@ def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
     return changed
 
 
-def _follow_identities(items: Sequence[dict[str, Any]], core: client.CoreV1Api) -> None:
-    """Have the object store start anew with its Secret: it reads who may do what at its start."""
-    (store,) = [
-        item
-        for item in items
-        if (item["kind"], item["metadata"]["name"]) == ("StatefulSet", _STORE)
-    ]
-    secret = core.read_namespaced_secret(_STORE, "data")
-    store["spec"]["template"]["metadata"]["annotations"] = {
-        "prefect-platform/identities": secret.metadata.resource_version
-    }
+def _follow_secrets(items: Sequence[dict[str, Any]], api: client.ApiClient) -> None:
+    """Have each data service start anew with its Secret, which has its name and is read then."""
+    for item in items:
+        if item["kind"] in {"Deployment", "StatefulSet"}:
+            item["spec"]["template"]["metadata"]["annotations"] = {
+                "prefect-platform/secret-version": secret_version(
+                    api, "data", item["metadata"]["name"]
+                )
+            }
 
 
-def _releases(references: dict[str, str], kubernetes_api: Sequence[str]) -> tuple[Release, Release]:
+def _releases(references: dict[str, str], api: client.ApiClient) -> tuple[Release, Release]:
+    def versions(namespace: str, *names: str) -> dict[str, str]:
+        return {
+            f"secretVersions.{name}": secret_version(api, namespace, f"prefect-{name}")
+            for name in names
+        }
+
     def image(prefix: str, name: str) -> dict[str, str]:
         repository, _, tag = references[name].rpartition(":")
         registry, _, short = repository.rpartition("/")
@@ -136,6 +139,7 @@ def _releases(references: dict[str, str], kubernetes_api: Sequence[str]) -> tupl
             **image("image", "platform"),
             **image("database.embedded.image", "postgres"),
             **image("redis.embedded.image", "redis"),
+            **versions("prefect", "auth", "database", "encryption", "redis"),
         },
     )
     worker = Release(
@@ -146,9 +150,10 @@ def _releases(references: dict[str, str], kubernetes_api: Sequence[str]) -> tupl
         settings={
             **image("image", "platform"),
             **image("jobs.image", "flows"),
+            **versions("prefect-workers", "auth"),
             **{
                 f"networkPolicies.kubernetesApi.to[{index}].ipBlock.cidr": f"{address}/32"
-                for index, address in enumerate(kubernetes_api)
+                for index, address in enumerate(kubernetes_api_addresses(api))
             },
         },
         contents={"configuration.platform": _ENVIRONMENT / "platform.yaml"},

@@ -101,6 +101,12 @@ def s3_identities(admin: Keys, pools: Mapping[str, Keys]) -> str:
     )
 
 
+def secret_version(api: client.ApiClient, namespace: str, name: str) -> str:
+    """Return what differs once the Secret has changed, and tells nothing of its values."""
+    secret = client.CoreV1Api(api).read_namespaced_secret(name, namespace)
+    return str(secret.metadata.resource_version)
+
+
 def read_auth_string(api: client.ApiClient) -> str:
     """Return the API's "user:password"; empty when the Secret is not there."""
     return _read(client.CoreV1Api(api), "prefect", "prefect-auth").get("auth-string", "")

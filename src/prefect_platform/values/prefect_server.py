@@ -51,6 +51,20 @@ class Encryption(Values):
     with this one. It may stay set."""
 
 
+class SecretVersions(Values):
+    auth: str = ""
+    """Of auth.existingSecret: API and background services."""
+    database: str = ""
+    """Of database.passwordSecret, or of the connection URL: API, background services, and the
+    embedded database, which gives its role the password."""
+    encryption: str = ""
+    """Of encryption.existingSecret: API and background services. With previousSecret the migration
+    Job runs again, too."""
+    redis: str = ""
+    """Of redis.passwordSecret, or of the URL, in mode `ha`: API, background services and the
+    embedded Redis."""
+
+
 class Autoscaling(Values):
     enabled: bool = False
     """Let a HorizontalPodAutoscaler set the number of API pods; api.replicas is not looked at then.
@@ -366,6 +380,9 @@ class PrefectServer(Values):
     who reaches the Service reads every block."""
     encryption: Encryption = Encryption()
     """The Fernet key that encrypts blocks in the database."""
+    secret_versions: SecretVersions = SecretVersions()
+    """Pods read a Secret as they start. Another text here, such as Terraform's number, makes new
+    ones of all that have read it; see docs/operations/rotation.md."""
     api: Api = Api()
     """The API; in mode `single` with the background services."""
     services: Services = Services()
