@@ -49,12 +49,21 @@
 - name: PREFECT_PLUGINS_ENABLED
   value: "true"
 - name: PREFECT_PLUGINS_ALLOW
-  value: notification-delivery
+  value: notification-delivery{{ with .Values.auth.previousSecret.name }},previous-auth-string{{ end }}
 - name: PREFECT_SERVER_API_AUTH_STRING # the services' actions call the API too
   valueFrom:
     secretKeyRef:
       name: {{ .Values.auth.existingSecret }}
       key: {{ .Values.auth.key }}
+{{- with .Values.auth.previousSecret }}
+{{- if .name }}
+- name: PREVIOUS_API_AUTH_STRING
+  valueFrom:
+    secretKeyRef:
+      name: {{ .name }}
+      key: {{ .key }}
+{{- end }}
+{{- end }}
 {{ include "prefect-server.encryptionEnv" . }}
 {{- $pool := int (include "prefect-server.database.poolPerProcess" .) }}
 - name: PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE

@@ -27,11 +27,21 @@ from prefect_platform.values.kubernetes_types import (
 from prefect_platform.values.retention import Retention
 
 
+class PreviousAuthString(Values):
+    name: str = ""
+    """Secret in the release's namespace."""
+    key: NonEmpty = "auth-string"
+    """Its key."""
+
+
 class Auth(Values):
     existing_secret: str = "prefect-auth"  # noqa: S105  # its name
     """Secret in the release's namespace."""
     key: NonEmpty = "auth-string"
     """Its key; the value reads "user:password"."""
+    previous_secret: PreviousAuthString = PreviousAuthString()
+    """The auth string before this one. The API takes both while this is set: for as long as runs of
+    before a rotation still have it."""
 
 
 class PreviousEncryptionKey(Values):
