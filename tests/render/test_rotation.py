@@ -1,6 +1,7 @@
 """Another version of a Secret makes new pods of all that read it, and of no others."""
 
 import json
+from importlib.metadata import entry_points
 
 import pytest
 
@@ -80,3 +81,21 @@ def test_a_job_runs_again_for_a_secret_whose_content_it_works_on(
     before, after = (find(objects(each), "Job", component) for each in (STORIES[story], changed))
 
     assert (before["metadata"]["name"] != after["metadata"]["name"]) == runs
+
+
+def test_the_auth_string_before_is_in_the_pods_of_the_api_alone_with_the_plugin_that_takes_it() -> (
+    None
+):
+    previous = {"auth.previousSecret.name": "old", "auth.previousSecret.key": "auth-1"}
+    rendered = objects(STORIES["server-ha"].with_values(previous))
+    api = find(rendered, "Deployment", "api")
+    (container,) = api["spec"]["template"]["spec"]["containers"]
+    variables = {each["name"]: each for each in container["env"]}
+    plugins = set(variables["PREFECT_PLUGINS_ALLOW"]["value"].split(","))
+
+    assert variables["PREVIOUS_API_AUTH_STRING"]["valueFrom"] == {
+        "secretKeyRef": {"name": "old", "key": "auth-1"}
+    }
+    assert "previous-auth-string" in plugins
+    assert plugins <= entry_points(group="prefect.plugins").names
+    assert [item for item in rendered if '"name": "old"' in json.dumps(item)] == [api]

@@ -55,15 +55,6 @@
     secretKeyRef:
       name: {{ .Values.auth.existingSecret }}
       key: {{ .Values.auth.key }}
-{{- with .Values.auth.previousSecret }}
-{{- if .name }}
-- name: PREVIOUS_API_AUTH_STRING
-  valueFrom:
-    secretKeyRef:
-      name: {{ .name }}
-      key: {{ .key }}
-{{- end }}
-{{- end }}
 {{ include "prefect-server.encryptionEnv" . }}
 {{- $pool := int (include "prefect-server.database.poolPerProcess" .) }}
 - name: PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE
