@@ -174,6 +174,6 @@ def pods(kubectl: Kubectl) -> dict[str, int]:
         pod.metadata.uid: sum(each.restart_count for each in pod.status.container_statuses)
         for namespace in ("prefect", "prefect-workers", "data")
         for pod in kubernetes_client.CoreV1Api(kubectl.api()).list_namespaced_pod(namespace).items
-        if pod.metadata.owner_references[0].kind in {"ReplicaSet", "StatefulSet"}
-        and pod.metadata.deletion_timestamp is None
+        for owner in pod.metadata.owner_references or []
+        if owner.kind in {"ReplicaSet", "StatefulSet"} and pod.metadata.deletion_timestamp is None
     }
