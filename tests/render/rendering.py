@@ -114,7 +114,11 @@ STORIES = {
     "server-new-key": Story(
         "prefect-server",
         "prefect",
-        values={**_SERVER_TAGS, "encryption.previousSecret.name": "our-previous-key"},
+        values={
+            **_SERVER_TAGS,
+            "auth.previousSecret.name": "our-previous-auth-string",
+            "encryption.previousSecret.name": "our-previous-key",
+        },
     ),
     "server-cloudnative-pg": Story(
         "prefect-server",

@@ -19,6 +19,11 @@
       key: {{ .Values.encryption.key }}
 {{- end -}}
 
+{{/* The Secrets that API and background services read as they start: keys of secretVersions. */}}
+{{- define "prefect-server.serverSecrets" -}}
+{{- concat (list "auth" "database" "encryption") (ternary (list "redis") list (eq .Values.mode "ha")) | toYaml -}}
+{{- end -}}
+
 {{/* What API and background services need, and what the values add. */}}
 {{- define "prefect-server.serverEnv" -}}
 {{- include "prefect-server.mergedEnv" (dict "own" (include "prefect-server.ownEnv" .) "over" .Values.extraEnv) -}}
@@ -44,7 +49,7 @@
 - name: PREFECT_PLUGINS_ENABLED
   value: "true"
 - name: PREFECT_PLUGINS_ALLOW
-  value: notification-delivery
+  value: notification-delivery{{ with .Values.auth.previousSecret.name }},previous-auth-string{{ end }}
 - name: PREFECT_SERVER_API_AUTH_STRING # the services' actions call the API too
   valueFrom:
     secretKeyRef:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,12 @@ from prefect_platform.console import step
 from prefect_platform.deploy import first_run
 from prefect_platform.deploy.connection import connected, kubernetes_api_addresses
 from prefect_platform.deploy.releases import Release, install
-from prefect_platform.deploy.secrets import bootstrap_secrets
+from prefect_platform.deploy.secrets import (
+    bootstrap_secrets,
+    copy_secrets,
+    has_secret,
+    secret_version,
+)
 from prefect_platform.doctor.enforcement import keeps_policies, refuse_unenforced
 from prefect_platform.images.build import Image
 from prefect_platform.kubectl import Kubectl
@@ -27,7 +32,6 @@ POOL = "default"
 NAMESPACES = ("prefect", "prefect-workers", f"flows-{POOL}", "data")
 _ENVIRONMENT = REPOSITORY / "k8s" / "environments" / "local"
 _DATA = "app.kubernetes.io/instance=local"  # what the kustomization of the data services sets
-_STORE = "object-store"  # the StatefulSet and its Secret
 _READY_WITHIN = 300  # seconds
 
 
@@ -59,13 +63,15 @@ def deploy(
     with step("Try whether the network keeps NetworkPolicies") as current:
         if not keeps_policies(kubectl, "prefect", references["platform"]):
             current.detail = refuse_unenforced(accept=accept_unenforced)
-    server, worker = _releases(references, kubernetes_api_addresses(api))
+    server = _server(references, api)
     with step("Install the object store, the warehouse and prefect-server"):
         changed |= _apply_data(kubectl, references)
         changed |= install(kubectl, server)
     with step("Wait for prefect-server"):
         wait_until_ready(api, server.namespace, _selector(server), within=_READY_WITHIN)
     with step("Install prefect-worker, which configures the server"):
+        changed |= bool(copy_secrets(api))
+        worker = _worker(references, api)
         changed |= install(kubectl, worker)
     with step("Wait for the configuration, prefect-worker and the data of the flows"):
         wait_until_ready(api, worker.namespace, _selector(worker), within=_READY_WITHIN)
@@ -95,7 +101,7 @@ def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
     """Apply the data services, and remove Jobs that an earlier version of them left."""
     folder = _ENVIRONMENT / "data"
     rendered = json.loads(manifests.render(tool("kubectl"), folder, list(references.values())))
-    _follow_identities(rendered["items"], client.CoreV1Api(kubectl.api()))
+    _follow_secrets(rendered["items"], kubectl.api())
     changed = kubectl.apply(json.dumps(rendered))
     jobs = {f"job.batch/{item['metadata']['name']}" for item in rendered["items"]}
     listed = kubectl("--namespace=data", "get", "jobs", f"--selector={_DATA}", "--output=name")
@@ -104,56 +110,67 @@ def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
     return changed
 
 
-def _follow_identities(items: Sequence[dict[str, Any]], core: client.CoreV1Api) -> None:
-    """Have the object store start anew with its Secret: it reads who may do what at its start."""
-    (store,) = [
-        item
-        for item in items
-        if (item["kind"], item["metadata"]["name"]) == ("StatefulSet", _STORE)
-    ]
-    secret = core.read_namespaced_secret(_STORE, "data")
-    store["spec"]["template"]["metadata"]["annotations"] = {
-        "prefect-platform/identities": secret.metadata.resource_version
-    }
+def _follow_secrets(items: Sequence[dict[str, Any]], api: client.ApiClient) -> None:
+    """Have each data service start anew with its Secret, which has its name and is read then."""
+    for item in items:
+        if item["kind"] in {"Deployment", "StatefulSet"}:
+            item["spec"]["template"]["metadata"]["annotations"] = {
+                "prefect-platform/secret-version": secret_version(
+                    api, "data", item["metadata"]["name"]
+                )
+            }
 
 
-def _releases(references: dict[str, str], kubernetes_api: Sequence[str]) -> tuple[Release, Release]:
-    def image(prefix: str, name: str) -> dict[str, str]:
-        repository, _, tag = references[name].rpartition(":")
-        registry, _, short = repository.rpartition("/")
-        return {
-            f"{prefix}.registry": registry,
-            f"{prefix}.repository": short,
-            f"{prefix}.tag": tag,
-        }
-
-    server = Release(
+def _server(references: Mapping[str, str], api: client.ApiClient) -> Release:
+    return Release(
         name="prefect-server",
         namespace="prefect",
         chart=REPOSITORY / "helm" / "prefect-server",
         values=[_ENVIRONMENT / "server.yaml", _ENVIRONMENT / "retention.yaml"],
         settings={
-            **image("image", "platform"),
-            **image("database.embedded.image", "postgres"),
-            **image("redis.embedded.image", "redis"),
+            **_image("image", references["platform"]),
+            **_image("database.embedded.image", references["postgres"]),
+            **_image("redis.embedded.image", references["redis"]),
+            **{
+                f"secretVersions.{name}": secret_version(api, "prefect", f"prefect-{name}")
+                for name in ("auth", "database", "encryption", "redis")
+            },
+            **{
+                f"{name}.previousSecret.name": f"prefect-{name}-previous"
+                for name in ("auth", "encryption")
+                if has_secret(api, "prefect", f"prefect-{name}-previous")
+            },
         },
     )
-    worker = Release(
+
+
+def _worker(references: Mapping[str, str], api: client.ApiClient) -> Release:
+    return Release(
         name="prefect-worker",
         namespace="prefect-workers",
         chart=REPOSITORY / "helm" / "prefect-worker",
         values=[_ENVIRONMENT / "worker.yaml", _ENVIRONMENT / "retention.yaml"],
         settings={
-            **image("image", "platform"),
-            **image("jobs.image", "flows"),
+            **_image("image", references["platform"]),
+            **_image("jobs.image", references["flows"]),
+            "secretVersions.auth": secret_version(api, "prefect-workers", "prefect-auth"),
             **{
                 f"networkPolicies.kubernetesApi.to[{index}].ipBlock.cidr": f"{address}/32"
-                for index, address in enumerate(kubernetes_api)
+                for index, address in enumerate(kubernetes_api_addresses(api))
             },
         },
         contents={"configuration.platform": _ENVIRONMENT / "platform.yaml"},
     )
-    return server, worker
+
+
+def _image(prefix: str, reference: str) -> dict[str, str]:
+    repository, _, tag = reference.rpartition(":")
+    registry, _, short = repository.rpartition("/")
+    return {
+        f"{prefix}.registry": registry,
+        f"{prefix}.repository": short,
+        f"{prefix}.tag": tag,
+    }
 
 
 def _selector(release: Release) -> str:

@@ -1,6 +1,7 @@
 """The secrets of an environment without Terraform: each generated once, then kept.
 
-A value lives in the cluster only. The copies that other namespaces need follow their source.
+A value lives in the cluster only. The copies that other namespaces need follow their source. To
+rotate one, its Secret is deleted or given another value.
 """
 
 import base64
@@ -22,7 +23,7 @@ Keys = Mapping[str, str]
 
 
 def bootstrap_secrets(api: client.ApiClient) -> list[str]:
-    """Create the Secrets that are missing; return what was made or brought up to date.
+    """Create the Secrets of servers that are missing; return what was made or brought up to date.
 
     Raises kubernetes' ApiException when a namespace is missing or writing is forbidden.
     """
@@ -31,7 +32,6 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
     def keep(namespace: str, name: str, key: str, generate: Callable[[], str]) -> str:
         return _read(core, namespace, name).get(key) or generate()
 
-    auth = keep("prefect", "prefect-auth", "auth-string", lambda: f"admin:{_random()}")
     keys = {
         "access-key-id": keep("data", "object-store", "access-key-id", _random),
         "secret-access-key": keep("data", "object-store", "secret-access-key", _random),
@@ -40,10 +40,12 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
         name: keep("data", "object-store", f"default-{name}", _random)
         for name in ("access-key-id", "secret-access-key")
     }
-    warehouse = {"password": keep("data", "warehouse", "password", _random)}
-    locks = keep("data", "result-locks", "password", _random)
     wanted = {
-        ("prefect", "prefect-auth"): {"auth-string": auth},
+        ("prefect", "prefect-auth"): {
+            "auth-string": keep(
+                "prefect", "prefect-auth", "auth-string", lambda: f"admin:{_random()}"
+            )
+        },
         ("prefect", "prefect-database"): {
             "password": keep("prefect", "prefect-database", "password", _random)
         },
@@ -55,26 +57,39 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
                 "prefect", "prefect-encryption", "key", lambda: Fernet.generate_key().decode()
             )
         },
-        ("prefect-workers", "prefect-auth"): {"auth-string": auth},
-        ("flows-default", "prefect-auth"): {"auth-string": auth},
-        ("flows-default", "object-store"): pool,
-        ("flows-default", "warehouse"): warehouse,
-        ("flows-default", "result-locks"): {
-            "url": f"redis://:{locks}@result-locks.data.svc.cluster.local:6379/0"
-        },
         ("data", "object-store"): {
             **keys,
             **{f"default-{name}": value for name, value in pool.items()},
             "s3.json": s3_identities(keys, {"default": pool}),
         },
-        ("data", "warehouse"): warehouse,
-        ("data", "result-locks"): {"password": locks},
+        ("data", "warehouse"): {"password": keep("data", "warehouse", "password", _random)},
+        ("data", "result-locks"): {"password": keep("data", "result-locks", "password", _random)},
     }
-    return [
-        f"{namespace}/{name}"
-        for (namespace, name), data in wanted.items()
-        if _ensure(core, namespace, name, data)
-    ]
+    return _ensure_all(core, wanted)
+
+
+def copy_secrets(api: client.ApiClient) -> list[str]:
+    """Bring the Secrets of workers and job pods up to date; return which were not.
+
+    Called when the servers know the values: a job pod may read its own at any time. Raises
+    kubernetes' ApiException when a namespace is missing or writing is forbidden.
+    """
+    core = client.CoreV1Api(api)
+    auth = {"auth-string": read_auth_string(api)}
+    store = _read(core, "data", "object-store")
+    locks = _read(core, "data", "result-locks")["password"]
+    wanted = {
+        ("prefect-workers", "prefect-auth"): auth,
+        ("flows-default", "prefect-auth"): auth,
+        ("flows-default", "object-store"): {
+            name: store[f"default-{name}"] for name in ("access-key-id", "secret-access-key")
+        },
+        ("flows-default", "warehouse"): {"password": _read(core, "data", "warehouse")["password"]},
+        ("flows-default", "result-locks"): {
+            "url": f"redis://:{locks}@result-locks.data.svc.cluster.local:6379/0"
+        },
+    }
+    return _ensure_all(core, wanted)
 
 
 def s3_identities(admin: Keys, pools: Mapping[str, Keys]) -> str:
@@ -101,6 +116,17 @@ def s3_identities(admin: Keys, pools: Mapping[str, Keys]) -> str:
     )
 
 
+def secret_version(api: client.ApiClient, namespace: str, name: str) -> str:
+    """Return what differs once the Secret has changed, and tells nothing of its values."""
+    secret = client.CoreV1Api(api).read_namespaced_secret(name, namespace)
+    return str(secret.metadata.resource_version)
+
+
+def has_secret(api: client.ApiClient, namespace: str, name: str) -> bool:
+    """Return whether the Secret is there, with a value."""
+    return bool(_read(client.CoreV1Api(api), namespace, name))
+
+
 def read_auth_string(api: client.ApiClient) -> str:
     """Return the API's "user:password"; empty when the Secret is not there."""
     return _read(client.CoreV1Api(api), "prefect", "prefect-auth").get("auth-string", "")
@@ -113,6 +139,16 @@ def _identity(name: str, keys: Keys, *actions: str) -> dict[str, object]:
 
 def _random() -> str:
     return secrets.token_urlsafe(24)
+
+
+def _ensure_all(
+    core: client.CoreV1Api, wanted: Mapping[tuple[str, str], dict[str, str]]
+) -> list[str]:
+    return [
+        f"{namespace}/{name}"
+        for (namespace, name), data in wanted.items()
+        if _ensure(core, namespace, name, data)
+    ]
 
 
 def _read(core: client.CoreV1Api, namespace: str, name: str) -> dict[str, str]:

@@ -27,11 +27,21 @@ from prefect_platform.values.kubernetes_types import (
 from prefect_platform.values.retention import Retention
 
 
+class PreviousAuthString(Values):
+    name: str = ""
+    """Secret in the release's namespace."""
+    key: NonEmpty = "auth-string"
+    """Its key."""
+
+
 class Auth(Values):
     existing_secret: str = "prefect-auth"  # noqa: S105  # its name
     """Secret in the release's namespace."""
     key: NonEmpty = "auth-string"
     """Its key; the value reads "user:password"."""
+    previous_secret: PreviousAuthString = PreviousAuthString()
+    """The auth string before this one. The API takes both while this is set: for as long as runs of
+    before a rotation still have it."""
 
 
 class PreviousEncryptionKey(Values):
@@ -49,6 +59,20 @@ class Encryption(Values):
     previous_secret: PreviousEncryptionKey = PreviousEncryptionKey()
     """The key before this one, for the migration Job alone: it writes the blocks of that key again
     with this one. It may stay set."""
+
+
+class SecretVersions(Values):
+    auth: str = ""
+    """Of auth.existingSecret: API and background services."""
+    database: str = ""
+    """Of database.passwordSecret, or of the connection URL: API, background services, and the
+    embedded database, which gives its role the password."""
+    encryption: str = ""
+    """Of encryption.existingSecret: API and background services. With previousSecret the migration
+    Job runs again, too."""
+    redis: str = ""
+    """Of redis.passwordSecret, or of the URL, in mode `ha`: API, background services and the
+    embedded Redis."""
 
 
 class Autoscaling(Values):
@@ -366,6 +390,9 @@ class PrefectServer(Values):
     who reaches the Service reads every block."""
     encryption: Encryption = Encryption()
     """The Fernet key that encrypts blocks in the database."""
+    secret_versions: SecretVersions = SecretVersions()
+    """Pods read a Secret as they start. Another text here, such as Terraform's number, makes new
+    ones of all that have read it; see docs/operations/rotation.md."""
     api: Api = Api()
     """The API; in mode `single` with the background services."""
     services: Services = Services()

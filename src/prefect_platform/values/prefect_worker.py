@@ -40,6 +40,14 @@ class Auth(Values):
     """Its key; the value reads "user:password"."""
 
 
+class SecretVersions(Values):
+    auth: str = ""
+    """Of auth.existingSecret: the workers. Job pods are new for each run."""
+    configuration: str = ""
+    """Of those in configuration.secrets: the configuration's Job runs again. Without it, its
+    CronJob brings a new value within its period."""
+
+
 class Worker(Extras):
     replicas: Count = 1
     """Pods that poll the pool; each flow run is started by one of them."""
@@ -250,6 +258,9 @@ class PrefectWorker(PoolDefaults):
     auth: Auth = Auth()
     """The API's basic authentication. The Secret has to exist in the release's namespace and in
     those of the job pods: a pod reads only Secrets beside it."""
+    secret_versions: SecretVersions = SecretVersions()
+    """Pods read a Secret as they start. Another text here, such as Terraform's number, makes new
+    ones of all that have read it; see docs/operations/rotation.md."""
     pools: Annotated[
         dict[str, Pool],  # type: ignore[valid-type]  # made of PoolDefaults when this is imported
         Field(

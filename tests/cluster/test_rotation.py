@@ -1,0 +1,179 @@
+"""New values in the Secrets and one command: everything follows, and no run is disturbed."""
+
+import base64
+from dataclasses import dataclass
+from uuid import UUID
+
+import httpx
+import pytest
+from kubernetes import client as kubernetes_client
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.variables import Variable
+
+from prefect_platform.deploy.connection import connected, forwarded
+from prefect_platform.errors import PlatformError
+from prefect_platform.kubectl import Kubectl
+from tests.cluster.deployed import (
+    Platform,
+    command,
+    deploy_code,
+    eventually,
+    final,
+    messages,
+    put_secret,
+    run_etl,
+)
+
+_VARIABLE = "rotation_test"
+# Asks the API until the rotation is over, each time with a new client.
+_LONG = f"""
+import time
+from prefect import flow
+from prefect.variables import Variable
+
+@flow(log_prints=True)
+def through_a_rotation():
+    print("begun")
+    end = time.monotonic() + 900
+    while Variable.get("{_VARIABLE}") != "over":
+        if time.monotonic() > end:
+            raise TimeoutError("the rotation is not over after 900 s")
+        time.sleep(1)
+"""
+# Deleted, so that new values are made: all but the object store's, which test_deploy.py rotates.
+_ROTATED = {
+    "prefect": ("prefect-auth", "prefect-database", "prefect-encryption"),
+    "data": ("warehouse", "result-locks"),
+}
+_PREVIOUS = ("prefect-auth", "prefect-encryption")
+_DATABASES = {
+    "prefect": ("prefect-database", "prefect-server-database", "prefect"),
+    "data": ("warehouse", "warehouse", "warehouse"),
+}
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The values before it, by namespace where there are two, and a run that began before."""
+
+    auth: str
+    passwords: dict[str, str]
+    run_id: UUID
+
+
+@pytest.fixture(scope="module")
+def rotation(platform: Platform) -> Rotation:
+    """Rotate what _ROTATED names, with the values before beside the new ones."""
+    kubectl = platform.kubectl
+    before = Rotation(
+        auth=only_value(kubectl, "prefect", "prefect-auth"),
+        passwords={
+            namespace: only_value(kubectl, namespace, secret)
+            for namespace, (secret, _, _) in _DATABASES.items()
+        },
+        run_id=begin(kubectl),
+    )
+    for name in _PREVIOUS:
+        put_secret(kubectl, "prefect", f"{name}-previous", content(kubectl, "prefect", name))
+    for namespace, names in _ROTATED.items():
+        kubectl(f"--namespace={namespace}", "delete", "secret", *names)
+    rotated = command("deploy")
+    assert rotated.returncode == 0, rotated.stderr
+    return before
+
+
+def test_the_new_values_count_and_what_was_there_goes_on(
+    platform: Platform, rotation: Rotation
+) -> None:
+    kubectl = platform.kubectl
+    assert only_value(kubectl, "prefect", "prefect-auth") != rotation.auth
+    with connected(kubectl) as prefect:
+        Variable.set(_VARIABLE, "over", overwrite=True)
+        assert final(prefect, prefect.read_flow_run(rotation.run_id)).state_name == "Completed"
+        assert run_etl(prefect, "2013-06-06").state_name == "Completed"
+        assert block(prefect) == "written before"
+        Secret(value="written after").save("rotation-test", overwrite=True)
+
+    for namespace, (secret, _, _) in _DATABASES.items():
+        ask_database(kubectl, namespace, only_value(kubectl, namespace, secret))
+        with pytest.raises(PlatformError, match="password authentication failed"):
+            ask_database(kubectl, namespace, rotation.passwords[namespace])
+
+
+def test_the_values_before_count_until_they_are_dropped_and_no_longer(
+    platform: Platform, rotation: Rotation
+) -> None:
+    kubectl = platform.kubectl
+    assert ask_api(kubectl, rotation.auth) == httpx.codes.OK
+
+    kubectl("--namespace=prefect", "delete", "secret", *(f"{name}-previous" for name in _PREVIOUS))
+    dropped = command("deploy")
+
+    assert dropped.returncode == 0, dropped.stderr
+    assert ask_api(kubectl, rotation.auth) == httpx.codes.UNAUTHORIZED
+    with connected(kubectl) as prefect:
+        assert block(prefect) == "written after"
+
+
+@pytest.mark.usefixtures("rotation")
+def test_a_second_call_restarts_nothing(platform: Platform) -> None:
+    before = pods(platform.kubectl)
+
+    again = command("deploy")
+
+    assert again.returncode == 0, again.stderr
+    assert "Nothing changed" in again.stdout
+    assert pods(platform.kubectl) == before
+
+
+def begin(kubectl: Kubectl) -> UUID:
+    """Write a block, and return a run that goes on until it is told that the rotation is over."""
+    with connected(kubectl) as prefect:
+        Secret(value="written before").save("rotation-test", overwrite=True)
+        Variable.set(_VARIABLE, "begun", overwrite=True)
+        deployment = deploy_code(prefect, "through_a_rotation", _LONG)
+        run_id = prefect.create_flow_run_from_deployment(deployment).id
+        eventually("the run has begun", lambda: "begun" in messages(prefect, run_id))
+    return run_id
+
+
+def block(prefect: SyncPrefectClient) -> object:
+    document = prefect.read_block_document_by_name("rotation-test", "secret", include_secrets=True)
+    return document.data["value"]
+
+
+def content(kubectl: Kubectl, namespace: str, name: str) -> dict[str, str]:
+    secret = kubernetes_client.CoreV1Api(kubectl.api()).read_namespaced_secret(name, namespace)
+    return {key: base64.b64decode(value).decode() for key, value in secret.data.items()}
+
+
+def only_value(kubectl: Kubectl, namespace: str, name: str) -> str:
+    (value,) = content(kubectl, namespace, name).values()
+    return value
+
+
+def ask_database(kubectl: Kubectl, namespace: str, password: str) -> None:
+    """Connect as its clients do; raises PlatformError with psql's words when it is refused."""
+    _, pod, user = _DATABASES[namespace]
+    psql = f'PGPASSWORD="$(cat)" psql --host=127.0.0.1 --username={user} --command="SELECT 1"'
+    within = (f"--namespace={namespace}", "exec", "--stdin", f"statefulset/{pod}", "--")
+    kubectl(*within, "sh", "-c", psql, stdin=password)
+
+
+def ask_api(kubectl: Kubectl, auth: str) -> int:
+    """Return the status with which the API answers somebody with this auth string."""
+    user, _, password = auth.partition(":")
+    with forwarded(kubectl) as url:
+        return httpx.get(f"{url}/api/admin/version", auth=(user, password)).status_code
+
+
+def pods(kubectl: Kubectl) -> dict[str, int]:
+    """Return the restarts of each pod of a workload, by its UID."""
+    return {
+        pod.metadata.uid: sum(each.restart_count for each in pod.status.container_statuses)
+        for namespace in ("prefect", "prefect-workers", "data")
+        for pod in kubernetes_client.CoreV1Api(kubectl.api()).list_namespaced_pod(namespace).items
+        for owner in pod.metadata.owner_references or []
+        if owner.kind in {"ReplicaSet", "StatefulSet"} and pod.metadata.deletion_timestamp is None
+    }

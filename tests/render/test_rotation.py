@@ -1,0 +1,101 @@
+"""Another version of a Secret makes new pods of all that read it, and of no others."""
+
+import json
+from importlib.metadata import entry_points
+
+import pytest
+
+from tests.render.rendering import STORIES, Object, Story, find, objects, pod_of
+
+_READERS = ("Deployment", "StatefulSet")
+# Where each Secret of these stories is named, by its key in secretVersions.
+_SECRETS = {
+    "server": {"auth": "prefect-auth", "database": "prefect-database"},
+    "server-ha": {
+        "auth": "prefect-auth",
+        "database": "prefect-database",
+        "encryption": "prefect-encryption",
+        "redis": "prefect-redis",
+    },
+    "server-cloudnative-pg": {"database": "prefect-database"},
+    "server-external-url": {"database": "our-database"},
+    "server-ha-external": {"database": "prefect-database", "redis": "our-redis"},
+    "worker-pools": {"auth": "prefect-auth"},
+}
+
+
+def workloads(story: Story) -> dict[str, Object]:
+    """Return what runs for ever, by kind and name."""
+    return {
+        f"{item['kind']}/{item['metadata']['name']}": item
+        for item in objects(story)
+        if item["kind"] in _READERS
+    }
+
+
+@pytest.mark.parametrize(
+    ("story", "key", "secret"),
+    [(story, key, name) for story, names in _SECRETS.items() for key, name in names.items()],
+)
+def test_who_reads_a_secret_starts_anew_with_it_and_nobody_else(
+    story: str, key: str, secret: str
+) -> None:
+    before = workloads(STORIES[story])
+    after = workloads(STORIES[story].with_values({f"secretVersions.{key}": "2"}))
+    readers = {name for name, item in before.items() if f'"name": "{secret}"' in json.dumps(item)}
+
+    assert readers
+    assert {name for name in before if before[name] != after[name]} == readers
+
+
+@pytest.mark.parametrize("story", ["server", "worker-pools"])
+def test_without_versions_a_pod_has_no_annotation_of_them(story: str) -> None:
+    for item in workloads(STORIES[story]).values():
+        assert "annotations" not in (pod_of(item) or {})["metadata"]
+
+
+def test_annotations_of_the_values_stand_beside_the_versions() -> None:
+    values = {"api.annotations": {"example.org/team": "data"}, "secretVersions.auth": "2"}
+    api = find(objects(STORIES["server"].with_values(values)), "Deployment", "api")
+
+    assert api["spec"]["template"]["metadata"]["annotations"] == {
+        "example.org/team": "data",
+        "prefect-platform/auth-version": "2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("story", "component", "key", "runs"),
+    [
+        ("server-new-key", "migrations", "encryption", True),
+        ("server-new-key", "migrations", "database", False),
+        ("server", "migrations", "encryption", False),
+        ("worker-configuration", "configuration", "configuration", True),
+        ("worker-configuration", "configuration", "auth", False),
+    ],
+)
+def test_a_job_runs_again_for_a_secret_whose_content_it_works_on(
+    story: str, component: str, key: str, *, runs: bool
+) -> None:
+    changed = STORIES[story].with_values({f"secretVersions.{key}": "2"})
+    before, after = (find(objects(each), "Job", component) for each in (STORIES[story], changed))
+
+    assert (before["metadata"]["name"] != after["metadata"]["name"]) == runs
+
+
+def test_the_auth_string_before_is_in_the_pods_of_the_api_alone_with_the_plugin_that_takes_it() -> (
+    None
+):
+    previous = {"auth.previousSecret.name": "old", "auth.previousSecret.key": "auth-1"}
+    rendered = objects(STORIES["server-ha"].with_values(previous))
+    api = find(rendered, "Deployment", "api")
+    (container,) = api["spec"]["template"]["spec"]["containers"]
+    variables = {each["name"]: each for each in container["env"]}
+    plugins = set(variables["PREFECT_PLUGINS_ALLOW"]["value"].split(","))
+
+    assert variables["PREVIOUS_API_AUTH_STRING"]["valueFrom"] == {
+        "secretKeyRef": {"name": "old", "key": "auth-1"}
+    }
+    assert "previous-auth-string" in plugins
+    assert plugins <= entry_points(group="prefect.plugins").names
+    assert [item for item in rendered if '"name": "old"' in json.dumps(item)] == [api]
