@@ -27,11 +27,16 @@ _BUFFER_FORCED, _BUFFER = 33, 32 << 20  # SO_RCVBUFFORCE, which Python does not 
 
 @dataclass
 class ExecutedCommands:
-    """What was executed, each command line once; `missed` of `executed` had ended at a look."""
+    """What was executed, each command line once; `missed` of `executed` had ended at a look.
+
+    `failure` says why nothing was seen after some moment, such as that the kernel had more to tell
+    than was read in time; the record ends then, and what is recorded goes on.
+    """
 
     seen: set[Place] = field(default_factory=set)
     executed: int = 0
     missed: int = 0
+    failure: OSError | None = None
 
     def note(self, pid: int) -> None:
         """Add a process."""
@@ -52,11 +57,8 @@ def available() -> bool:
 
 @contextmanager
 def recorded() -> Iterator[ExecutedCommands]:
-    """Record what runs already and what is executed in the block.
-
-    Raises OSError when the kernel had more to tell than was read in time.
-    """
-    commands, stop, failures = ExecutedCommands(), threading.Event(), []
+    """Record what runs already and what is executed in the block."""
+    commands, stop = ExecutedCommands(), threading.Event()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _CONNECTOR) as events:
         events.setsockopt(socket.SOL_SOCKET, _BUFFER_FORCED, _BUFFER)
         events.settimeout(0.2)
@@ -75,7 +77,7 @@ def recorded() -> Iterator[ExecutedCommands]:
                         if what == _EXECUTED:
                             commands.note(pid)
             except OSError as error:
-                failures.append(error)
+                commands.failure = error
 
         listener = threading.Thread(target=listen)
         listener.start()
@@ -88,5 +90,3 @@ def recorded() -> Iterator[ExecutedCommands]:
         finally:
             stop.set()
             listener.join()
-    if failures:
-        raise failures[0]

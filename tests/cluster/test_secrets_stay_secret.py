@@ -105,6 +105,7 @@ def test_no_command_line_holds_a_secret(
     assert platform.executed is not None
 
     both = (platform.executed, later)
+    assert [each.failure for each in both] == [None, None]
     executed, missed = (
         sum(getattr(each, count) for each in both) for count in ("executed", "missed")
     )
