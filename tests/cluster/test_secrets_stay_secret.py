@@ -1,7 +1,8 @@
 """No value of a Secret is anywhere but in Secrets: not printed, installed, logged or executed.
 
-Searched for is every value of every Secret in the namespaces that carry the platform's label, so a
-new one is covered by itself; keys that are public by their name, such as tls.crt, are left out.
+Searched for is every value of every Secret with the platform's label, which all have that deploy
+makes, so a new one is covered by itself; keys that are public by their name, such as tls.crt, are
+left out.
 A failure names Secret, form and place, never the value.
 """
 

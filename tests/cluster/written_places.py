@@ -18,6 +18,7 @@ from prefect_platform.kubectl import Kubectl
 from tests.cluster.deployed import helm, on_node
 from tests.secret_search import Place, Secret
 
+_PART_OF = "app.kubernetes.io/part-of"
 _RELEASE = "helm.sh/release.v1"
 # Keys that Kubernetes, its controllers and our charts use for what anybody may know.
 _PUBLIC = {"ca.crt", "tls.crt", "namespace", "username", "user", "host", "port", "dbname"}
@@ -31,20 +32,21 @@ _LISTED: tuple[ServerRoutes, ...] = (
 def namespaces(kubectl: Kubectl) -> list[str]:
     """Return the platform's namespaces: those that carry its label, whoever made them."""
     found = kubernetes_client.CoreV1Api(kubectl.api()).list_namespace(
-        label_selector="app.kubernetes.io/part-of=prefect-platform"
+        label_selector=f"{_PART_OF}=prefect-platform"
     )
     return [each.metadata.name for each in found.items]
 
 
 def secret_values(kubectl: Kubectl) -> list[Secret]:
-    """Return every value of every Secret of the platform's namespaces, but for public keys.
+    """Return every value of every Secret that the platform has made, but for public keys.
 
-    Helm's records of releases are Secrets by their type alone: they are searched, not searched for.
+    Those that tests or people put beside them lack the platform's label. Helm's records of releases
+    are Secrets by their type alone: they are searched, not searched for.
     """
     return [
         Secret(f"{namespace}/{secret.metadata.name} {key}", base64.b64decode(value).decode())
         for namespace, secret in _secrets(kubectl)
-        if secret.type != _RELEASE
+        if (secret.metadata.labels or {}).get(_PART_OF) == "prefect-platform"
         for key, value in (secret.data or {}).items()
         if key not in _PUBLIC
     ]
