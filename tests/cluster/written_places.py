@@ -86,7 +86,9 @@ def objects(kubectl: Kubectl) -> Iterator[Place]:
 
 def logs_of_the_node() -> Iterator[Place]:
     """Yield the logs of all containers that the node has, and those of its own services."""
-    lines = on_node("grep", "--recursive", "--text", "", "/var/log/pods").splitlines()
+    # A log goes with its pod, also while it is read.
+    read = "grep --recursive --text --no-messages '' /var/log/pods || true"
+    lines = on_node("sh", "-c", read).splitlines()
     for path, written in groupby(lines, lambda line: line.partition(":")[0]):
         yield f"the log {path}", "\n".join(written).encode()
     yield "the journal of the node", on_node("journalctl", "--no-pager").encode()
