@@ -19,6 +19,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
 from prefect.exceptions import ObjectNotFound
 
+from prefect_platform.deploy.connection import connected
 from prefect_platform.paths import REPOSITORY, cache_directory, state_directory
 from tests import executed_commands
 from tests.cluster import written_places
@@ -132,17 +133,18 @@ def test_no_file_holds_a_secret(values: list[Secret]) -> None:
 
 
 def test_a_value_that_is_written_somewhere_is_found_there(
-    platform: Platform, prefect: SyncPrefectClient, tmp_path: Path
+    platform: Platform, tmp_path: Path
 ) -> None:
     planted = Secret("planted", secrets.token_urlsafe(24))
-    with _everywhere(planted.value, platform, prefect, tmp_path):
-        found = search(
+    with _everywhere(planted.value, platform, tmp_path):
+        with connected(platform.kubectl) as prefect:
+            found = search([planted], written_places.answers(prefect))
+        found += search(
             [planted],
             chain(
                 written_places.releases(platform.kubectl),
                 written_places.objects(platform.kubectl),
                 written_places.logs_of_the_node(),
-                written_places.answers(prefect),
             ),
         )
 
@@ -157,10 +159,11 @@ def test_a_value_that_is_written_somewhere_is_found_there(
 
 
 @contextmanager
-def _everywhere(
-    value: str, platform: Platform, prefect: SyncPrefectClient, directory: Path
-) -> Iterator[None]:
-    """Write `value` into a release, a ConfigMap, a pod, its log, a variable, the log of a run."""
+def _everywhere(value: str, platform: Platform, directory: Path) -> Iterator[None]:
+    """Write `value` into a release, a ConfigMap, a pod, its log, a variable, the log of a run.
+
+    The API is connected to anew each time: a way to it does not outlast a pause of this length.
+    """
     chart = directory / "planted"
     (chart / "templates").mkdir(parents=True)
     (chart / "Chart.yaml").write_text("{apiVersion: v2, name: planted, version: 0.0.1}")
@@ -169,18 +172,20 @@ def _everywhere(
     image = workers[0]["spec"]["containers"][0]["image"]
     container = {"image": image, "command": ["python", "-c", f"print({value!r}, flush=True)"]}
     pod = json.dumps(restricted_pod("planted", "data", container))
-    run = prefect.read_flow_runs(limit=1)[0].id
-    line = {"name": "test", "level": 20, "message": value, "flow_run_id": str(run)}
     try:
         helm(platform.kubectl, "data", "install", "planted", str(chart), f"--set=value={value}")
         platform.kubectl("create", "--filename=-", stdin=pod)
-        prefect.create_variable(VariableCreate(name="planted", value=value))
-        prefect.create_logs([{**line, "timestamp": dt.datetime.now(dt.UTC).isoformat()}])
+        with connected(platform.kubectl) as prefect:
+            run = prefect.read_flow_runs(limit=1)[0].id
+            now = dt.datetime.now(dt.UTC).isoformat()
+            line = {"name": "test", "level": 20, "message": value, "flow_run_id": str(run)}
+            prefect.create_variable(VariableCreate(name="planted", value=value))
+            prefect.create_logs([{**line, "timestamp": now}])
         ended = ("--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
         platform.kubectl("--namespace=data", "wait", "pod/planted", *ended)
         yield
     finally:
-        with suppress(ObjectNotFound):
+        with connected(platform.kubectl) as prefect, suppress(ObjectNotFound):
             prefect.delete_variable_by_name("planted")
         platform.kubectl("--namespace=data", "delete", "pod", "planted", "--ignore-not-found")
         helm(platform.kubectl, "data", "uninstall", "planted", "--ignore-not-found", wait=False)

@@ -95,6 +95,8 @@ def test_a_store_that_dies_leaves_whole_results_and_a_run_that_says_why(
     assert "ResultNotWritten" in state["message"]
     assert dying.variables["AWS_ENDPOINT_URL_S3"] in state["message"]
     with running_store(data) as restarted:
+        # Its volumes are known to it a moment after it takes requests.
+        assert not poll(lambda: _unreadable(restarted), 60)
         _assert_whole(restarted, range(1))
 
 
@@ -157,6 +159,15 @@ def _pieces(directory: Path) -> dict[str, object]:
 def _wait_for_the_first_piece(directory: Path) -> None:
     account = directory / "account"
     assert not poll(lambda: not account.exists(), 60), "no piece after 60 s"
+
+
+def _unreadable(store: Store) -> str | None:
+    """Return why the records cannot be read; None when they can."""
+    try:
+        records.read(store.client())
+    except ClientError as error:
+        return str(error)
+    return None
 
 
 def _assert_whole(store: Store, numbers: range) -> None:
