@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -89,6 +90,12 @@ def put_secret(kubectl: Kubectl, namespace: str, name: str, content: dict[str, s
     kubectl.apply(
         json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
     )
+
+
+def read_secret(kubectl: Kubectl, namespace: str, name: str) -> dict[str, str]:
+    """Return the values of a Secret by their keys."""
+    secret = kubernetes_client.CoreV1Api(kubectl.api()).read_namespaced_secret(name, namespace)
+    return {key: base64.b64decode(value).decode() for key, value in secret.data.items()}
 
 
 def run_etl(prefect: SyncPrefectClient, date: str) -> FlowRun:

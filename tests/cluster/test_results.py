@@ -1,6 +1,5 @@
 """Results outlive their pod: another one reads them, hits them, and gets no others."""
 
-import base64
 import datetime as dt
 import hashlib
 import inspect
@@ -11,7 +10,6 @@ from uuid import UUID
 
 import boto3
 import pytest
-from kubernetes import client as kubernetes_client
 from mypy_boto3_s3 import S3Client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
@@ -25,6 +23,7 @@ from tests.cluster.deployed import (
     eventually,
     final,
     messages,
+    read_secret,
     task_states,
 )
 from tests.integration.results import records
@@ -52,7 +51,7 @@ def begin(prefect: SyncPrefectClient) -> Iterator[Begin]:
 @pytest.fixture
 def administrator(platform: Platform) -> Iterator[S3Client]:
     """Return a client of the object store that may do everything."""
-    keys = secret(platform, "data", "object-store")
+    keys = read_secret(platform.kubectl, "data", "object-store")
     with platform.kubectl.port_forward("service/object-store", 8333, namespace="data") as port:
         yield boto3.Session().client(
             "s3",
@@ -151,7 +150,7 @@ def test_who_reads_every_block_through_the_api_finds_no_key_of_the_object_store(
     keys = {
         value
         for namespace in ("data", JOBS)
-        for value in secret(platform, namespace, "object-store").values()
+        for value in read_secret(platform.kubectl, namespace, "object-store").values()
     }
 
     assert "s3-bucket" in written
@@ -179,10 +178,3 @@ def completed(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
     assert ended.state is not None
     assert ended.state.is_completed(), ended.state
     return ended
-
-
-def secret(platform: Platform, namespace: str, name: str) -> dict[str, str]:
-    """Return the values of a Secret."""
-    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
-    found = core.read_namespaced_secret(name, namespace)
-    return {key: base64.b64decode(value).decode() for key, value in found.data.items()}

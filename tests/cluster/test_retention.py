@@ -1,7 +1,6 @@
 """Of every kind the platform forgets what is old and keeps what is young, to the row."""
 
 import asyncio
-import base64
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from prefect_platform.kubectl import Kubectl
 from prefect_platform.server.database import Target
 from prefect_platform.server.retention import KINDS
 from tests.cluster.cronjobs import summary_of_run, suspended
-from tests.cluster.deployed import JOBS, POOL, Platform, eventually
+from tests.cluster.deployed import JOBS, POOL, Platform, eventually, read_secret
 from tests.integration.server.rows import Rows, rows
 
 # What k8s/environments/local/retention.yaml says, in days.
@@ -31,9 +30,7 @@ _FINISHED = "example.org/finished=long-ago"
 @contextmanager
 def _database(kubectl: Kubectl) -> Iterator[Target]:
     """Yield the server's database, reached through the cluster."""
-    secrets = kubernetes_client.CoreV1Api(kubectl.api())
-    secret = secrets.read_namespaced_secret("prefect-database", _NAMESPACE)
-    password = base64.b64decode(secret.data["password"]).decode()
+    password = read_secret(kubectl, _NAMESPACE, "prefect-database")["password"]
     with kubectl.port_forward("service/prefect-server-database", 5432, namespace=_NAMESPACE) as at:
         yield Target("127.0.0.1", at, "prefect", "prefect", password)
 

@@ -1,6 +1,5 @@
 """New values in the Secrets and one command: everything follows, and no run is disturbed."""
 
-import base64
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -22,6 +21,7 @@ from tests.cluster.deployed import (
     final,
     messages,
     put_secret,
+    read_secret,
     run_etl,
 )
 
@@ -75,7 +75,7 @@ def rotation(platform: Platform) -> Rotation:
         run_id=begin(kubectl),
     )
     for name in _PREVIOUS:
-        put_secret(kubectl, "prefect", f"{name}-previous", content(kubectl, "prefect", name))
+        put_secret(kubectl, "prefect", f"{name}-previous", read_secret(kubectl, "prefect", name))
     for namespace, names in _ROTATED.items():
         kubectl(f"--namespace={namespace}", "delete", "secret", *names)
     rotated = command("deploy")
@@ -143,13 +143,8 @@ def block(prefect: SyncPrefectClient) -> object:
     return document.data["value"]
 
 
-def content(kubectl: Kubectl, namespace: str, name: str) -> dict[str, str]:
-    secret = kubernetes_client.CoreV1Api(kubectl.api()).read_namespaced_secret(name, namespace)
-    return {key: base64.b64decode(value).decode() for key, value in secret.data.items()}
-
-
 def only_value(kubectl: Kubectl, namespace: str, name: str) -> str:
-    (value,) = content(kubectl, namespace, name).values()
+    (value,) = read_secret(kubectl, namespace, name).values()
     return value
 
 
