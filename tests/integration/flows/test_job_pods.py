@@ -13,7 +13,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import boto3
-import httpx
 import psycopg
 import pytest
 from mypy_boto3_s3 import S3Client
@@ -23,7 +22,7 @@ from delays import Delays, summarise
 from flight_days import PACKAGE_SOURCE, read_day
 from tests.integration.flows.conftest import POOL
 from tests.integration.results import records
-from tests.unit.flows.servers import REPOSITORY, clean_environment
+from tests.unit.flows.servers import REPOSITORY, api_client, clean_environment
 from warehouse import to_parquet
 
 DAY = dt.date(2013, 2, 8)
@@ -57,9 +56,8 @@ class Platform:
         return deployments
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
-        response = httpx.post(f"{self.api}/{path}", json=body or {}, timeout=60)
-        response.raise_for_status()
-        return response.json()
+        with api_client(self.api) as client:
+            return client.post(path, json=body or {}).json()
 
     def run(
         self,

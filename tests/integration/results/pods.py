@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 from ruamel.yaml import YAML
 
 from prefect_platform.paths import REPOSITORY
 from prefect_platform.polling import poll
-from tests.unit.flows.servers import clean_environment
+from tests.unit.flows.servers import api_client, clean_environment
 
 FLOWS = Path(__file__).with_name("computing.py")
 BLOCK = "s3-bucket/results-default"
@@ -84,8 +83,8 @@ class Pods:
 
     def state(self, run: str) -> dict[str, Any]:
         """Return the state of a run: name, type, message."""
-        found = httpx.get(f"{self.api}/flow_runs/{run}", timeout=60).raise_for_status().json()
-        return dict(found["state"])
+        with api_client(self.api) as client:
+            return dict(client.get(f"flow_runs/{run}").json()["state"])
 
     def task_states(self, run: str) -> list[str]:
         """Return the states of the run's tasks, once all have ended: the server learns it late."""
@@ -106,8 +105,8 @@ class Pods:
 
     def post(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401
         """Return the answer of the API."""
-        response = httpx.post(f"{self.api}/{path}", json=body, timeout=60)
-        return response.raise_for_status().json()
+        with api_client(self.api) as client:
+            return client.post(path, json=body).json()
 
     def environment(self, variables: dict[str, str] | None = None) -> dict[str, str]:
         """Return the environment of a new pod, with a home of its own."""

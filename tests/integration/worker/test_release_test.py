@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prefect.workers.process import ProcessWorker
 
 from prefect_platform.api_failures import MISSING_POOL
-from tests.unit.flows.servers import clean_environment, free_ports, prefect_server
+from tests.unit.flows.servers import api_client, clean_environment, free_ports, prefect_server
 
 _FAILING = """
 from prefect import flow
@@ -39,7 +38,8 @@ def create_pool(api: str, name: str, **env: str) -> None:
     template = ProcessWorker.get_default_base_job_template()
     template["variables"]["properties"]["env"]["default"] = env
     created = {"name": name, "type": "process", "base_job_template": template}
-    httpx.post(f"{api}/work_pools/", json=created).raise_for_status()
+    with api_client(api) as client:
+        client.post("work_pools/", json=created)
 
 
 @contextmanager
@@ -77,8 +77,8 @@ def helm_test(
 
 def runs_of(api: str, pool: str) -> list[dict[str, Any]]:
     """Return the runs of a pool as the server has them."""
-    found = httpx.post(f"{api}/flow_runs/filter", json={"work_pools": {"name": {"any_": [pool]}}})
-    found.raise_for_status()
+    with api_client(api) as client:
+        found = client.post("flow_runs/filter", json={"work_pools": {"name": {"any_": [pool]}}})
     runs: list[dict[str, Any]] = found.json()
     return runs
 
@@ -146,7 +146,8 @@ def test_a_pool_in_which_nothing_can_start_is_told_before_a_run_is_made(
     api: str, tmp_path: Path
 ) -> None:
     create_pool(api, "paused")
-    httpx.patch(f"{api}/work_pools/paused", json={"is_paused": True}).raise_for_status()
+    with api_client(api) as client:
+        client.patch("work_pools/paused", json={"is_paused": True})
     paused, missing = (helm_test(api, pool, tmp_path) for pool in ("paused", "missing"))
 
     assert paused.returncode == missing.returncode == 1

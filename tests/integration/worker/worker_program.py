@@ -41,7 +41,8 @@ def prefect_server(home: Path) -> Iterator[str]:
     """Start a Prefect server with the pool of the worker and yield the address of its API."""
     with servers.prefect_server(home) as api_url:
         pool = {"name": POOL, "type": "kubernetes"}
-        httpx.post(f"{api_url}/work_pools/", json=pool, timeout=WITHIN).raise_for_status()
+        with servers.api_client(api_url) as client:
+            client.post("work_pools/", json=pool)
         yield api_url
 
 

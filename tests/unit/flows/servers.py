@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from prefect.client.base import PrefectHttpxSyncClient
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 ACCESS_KEY = "tests"
 SECRET_KEY = "of-the-flows"
@@ -143,6 +145,15 @@ def prefect_server(directory: Path, **settings: str) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+
+
+def api_client(url: str) -> PrefectHttpxSyncClient:
+    """Return a client of the API at `url` that raises httpx.HTTPStatusError for what it refuses.
+
+    As every client of Prefect it asks again after a 503, the server's answer while another holds
+    the database: with SQLite, the end of a run's process does for a moment.
+    """
+    return PrefectHttpxSyncClient(base_url=url, timeout=60)
 
 
 def listening(port: int) -> bool:
