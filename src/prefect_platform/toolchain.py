@@ -82,8 +82,6 @@ TOOLS = {
     "local-path-provisioner": Tool(
         "local-path-provisioner", "github.com/rancher/local-path-provisioner"
     ),
-    "cyclonus": Tool("cyclonus", "github.com/mattfenwick/cyclonus/cmd/cyclonus"),
-    "agnhost": Tool("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
     "tofu": Tool(
         "opentofu",
         "github.com/opentofu/opentofu/cmd/tofu",
@@ -152,32 +150,52 @@ def _build(name: str, binary: Path) -> None:
         pinned = version(name)
         major, minor, *_ = pinned.removeprefix("v").split(".")
         ldflags = definition.ldflags.format(version=pinned, major=major, minor=minor)
-        compiler = go()
         # A folder of its own, so that an interrupted link never leaves half a program behind.
         with (
             step(f"Build {name} {pinned} from its Go module"),
             tempfile.TemporaryDirectory(dir=binary.parent, prefix=".building-") as building,
         ):
             built = Path(building) / name
-            run(
-                [
-                    *(compiler, "build", "-trimpath"),
-                    *(f"-ldflags={ldflags}", f"-tags={definition.tags}"),
-                    *("-o", built, definition.package),
-                ],
+            compile_package(
+                MODULES / definition.module,
+                definition.package,
+                built,
                 failure=f"{name} {pinned} does not build",
-                next_step="check the network and the disk, then run the same command again: "
-                "what was compiled is kept",
-                cwd=MODULES / definition.module,
-                env={
-                    **os.environ,
-                    "CGO_ENABLED": "1" if definition.cgo else "0",
-                    "GOFLAGS": "-buildvcs=false -mod=readonly",
-                    "GOTOOLCHAIN": "local",
-                    "GOWORK": "off",
-                },
+                ldflags=ldflags,
+                tags=definition.tags,
+                cgo=definition.cgo,
             )
             built.rename(binary)
+
+
+def compile_package(
+    module: Path,
+    package: str,
+    binary: Path,
+    *,
+    failure: str,
+    ldflags: str = _STRIPPED,
+    tags: str = "",
+    cgo: bool = False,
+) -> None:
+    """Compile `package` of the Go module in the folder `module`, as its go.sum has it, to `binary`.
+
+    Raises PlatformError, which begins with `failure`, when it does not compile.
+    """
+    run(
+        [go(), "build", "-trimpath", f"-ldflags={ldflags}", f"-tags={tags}", "-o", binary, package],
+        failure=failure,
+        next_step="check the network and the disk, then run the same command again: "
+        "what was compiled is kept",
+        cwd=module,
+        env={
+            **os.environ,
+            "CGO_ENABLED": "1" if cgo else "0",
+            "GOFLAGS": "-buildvcs=false -mod=readonly",
+            "GOTOOLCHAIN": "local",
+            "GOWORK": "off",
+        },
+    )
 
 
 def _require_space() -> None:

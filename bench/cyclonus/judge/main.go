@@ -1,0 +1,69 @@
+// The cases of cyclonus, judged by cyclonus, as `cyclonus generate` does, with its batches: a pod makes
+// all of its tries in one exec, not in one for each. The command has no option for them.
+//
+// The arguments are tags, of which a case needs one; without any, every case runs. Ends with 1 when
+// a try was judged wrong, 2 when the cluster refuses something.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/mattfenwick/cyclonus/pkg/connectivity"
+	"github.com/mattfenwick/cyclonus/pkg/connectivity/probe"
+	"github.com/mattfenwick/cyclonus/pkg/generator"
+	"github.com/mattfenwick/cyclonus/pkg/kube"
+	v1 "k8s.io/api/core/v1"
+)
+
+// No policy keeps a pod from itself, but cyclonus expects it.
+const ignoreLoopback = true
+
+var (
+	namespaces = []string{"x", "y", "z"}
+	pods       = []string{"a", "b", "c"}
+	ports      = []int{80, 81}
+	// SCTP needs a module that not every kernel has.
+	protocols = []v1.Protocol{v1.ProtocolTCP, v1.ProtocolUDP}
+)
+
+func main() {
+	tags := os.Args[1:]
+	need(generator.ValidateTags(tags))
+	kubernetes, err := kube.NewKubernetesForContext("")
+	need(err)
+	resources, err := probe.NewDefaultResources(kubernetes, namespaces, pods, ports, protocols, nil, 60, true, "")
+	need(err)
+	interpreter := connectivity.NewInterpreter(kubernetes, resources, &connectivity.InterpreterConfig{
+		ResetClusterBeforeTestCase:       true,
+		KubeProbeRetries:                 1,
+		PerturbationWaitSeconds:          1,
+		VerifyClusterStateBeforeTestCase: true,
+		BatchJobs:                        true,
+		IgnoreLoopback:                   ignoreLoopback,
+	})
+	printer := &connectivity.Printer{IgnoreLoopback: ignoreLoopback}
+	target, err := resources.GetPod("z", "c")
+	need(err)
+
+	wrong := false
+	cases := generator.NewTestCaseGenerator(true, target.IP, namespaces, tags, nil).GenerateTestCases()
+	for number, testCase := range cases {
+		fmt.Printf("case %d of %d\n", number+1, len(cases))
+		result := interpreter.ExecuteTestCase(testCase)
+		need(result.Err)
+		printer.PrintTestCaseResult(result)
+		wrong = wrong || !result.Passed(ignoreLoopback)
+	}
+	printer.PrintSummary()
+	if wrong {
+		os.Exit(1)
+	}
+}
+
+func need(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+}
