@@ -14,6 +14,7 @@ import (
 	"github.com/mattfenwick/cyclonus/pkg/generator"
 	"github.com/mattfenwick/cyclonus/pkg/kube"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/util/retry"
 )
 
 // No policy keeps a pod from itself, but cyclonus expects it.
@@ -27,11 +28,23 @@ var (
 	protocols = []v1.Protocol{v1.ProtocolTCP, v1.ProtocolUDP}
 )
 
+// cluster is cyclonus' client, but for an update that the kubelet's of the pod's status gets before.
+type cluster struct{ *kube.Kubernetes }
+
+func (c cluster) SetPodLabels(namespace, name string, labels map[string]string) (pod *v1.Pod, err error) {
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		pod, err = c.Kubernetes.SetPodLabels(namespace, name, labels)
+		return err
+	})
+	return pod, err
+}
+
 func main() {
 	tags := os.Args[1:]
 	need(generator.ValidateTags(tags))
-	kubernetes, err := kube.NewKubernetesForContext("")
+	client, err := kube.NewKubernetesForContext("")
 	need(err)
+	kubernetes := cluster{client}
 	resources, err := probe.NewDefaultResources(kubernetes, namespaces, pods, ports, protocols, nil, 60, true, "")
 	need(err)
 	interpreter := connectivity.NewInterpreter(kubernetes, resources, &connectivity.InterpreterConfig{
