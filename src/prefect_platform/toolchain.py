@@ -87,6 +87,7 @@ TOOLS = {
         "github.com/opentofu/opentofu/cmd/tofu",
         ldflags=f"{_STRIPPED} -X github.com/opentofu/opentofu/version.dev=no",
     ),
+    "external-secrets": Tool("external-secrets", "github.com/external-secrets/external-secrets"),
     "fake-gcs-server": Tool("fake-gcs-server", "github.com/fsouza/fake-gcs-server"),
     "terraform-docs": Tool("terraform-docs", "github.com/terraform-docs/terraform-docs"),
 }

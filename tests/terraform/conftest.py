@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule
 from tests.unit.flows import servers
 
+STATE = "example-prefect-terraform"  # the bucket of the environments' states
 STAND_IN = "6.25.0"  # the version whose names it has
 
 
@@ -50,13 +52,20 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def emulator_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start moto's server and yield its URL."""
     (port,) = servers.free_ports(1)
-    log = tmp_path_factory.mktemp("moto") / "log"
+    with running_emulator(port, tmp_path_factory.mktemp("moto") / "log") as url:
+        yield url
+
+
+@contextmanager
+def running_emulator(port: int, log: Path, **variables: str) -> Iterator[str]:
+    """Run moto's server with further `variables` of its environment; yield its URL."""
     with log.open("wb") as output:
         server = subprocess.Popen(
             [
                 Path(sys.executable).with_name("moto_server"),
                 *("--host", "127.0.0.1", "--port", str(port)),
             ],
+            env={**os.environ, **variables},
             stdout=output,
             stderr=output,
         )
@@ -140,6 +149,50 @@ def initialised(tmp_path: Path, plugins: Path) -> Callable[..., RootModule]:
             },
         )
         module.run("init", f"-plugin-dir={plugins}", *options)
+        return module
+
+    return initialise
+
+
+@pytest.fixture
+def account(emulator: str) -> dict[str, str]:
+    """Return the variables that lead to an account with the state's bucket and both clusters."""
+    iam = on_account("iam", emulator)
+    for cluster in ("EXAMPLE1", "EXAMPLE2"):
+        url = f"https://oidc.eks.eu-central-1.amazonaws.com/id/{cluster}"
+        iam.create_open_id_connect_provider(Url=url, ThumbprintList=["0" * 40])
+    on_account("s3", emulator).create_bucket(
+        Bucket=STATE, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    return {
+        **{
+            f"AWS_ENDPOINT_URL_{service}": emulator
+            for service in ("S3", "IAM", "STS", "SECRETS_MANAGER")
+        },
+        "AWS_ACCESS_KEY_ID": "tests",
+        "AWS_SECRET_ACCESS_KEY": "tests",
+    }
+
+
+def on_account(service: str, emulator: str) -> Client:
+    """Return a client in the environments' region."""
+    return client(service, emulator, region="eu-central-1")
+
+
+@pytest.fixture
+def environment(
+    initialised: Callable[..., RootModule], account: dict[str, str]
+) -> Callable[[str], RootModule]:
+    """Return a function that initialises an environment with that account."""
+
+    def initialise(name: str) -> RootModule:
+        module = initialised(
+            f"environments/{name}", "-backend-config=use_path_style=true", **account
+        )
+        # An emulator has no host of its own for each bucket.
+        (module.path / "emulator_override.tf").write_text(
+            'provider "aws" {\n  s3_use_path_style = true\n}\n'
+        )
         return module
 
     return initialise

@@ -9,62 +9,18 @@ from botocore.exceptions import ClientError
 
 from prefect_platform.paths import REPOSITORY
 from tests.secret_search import Secret, files, search
-from tests.terraform.clients import Client, client
+from tests.terraform.clients import client
+from tests.terraform.conftest import STATE, on_account
 from tests.terraform.root_module import RootModule
 from tests.unit.flows.servers import free_ports
 
 ENVIRONMENTS = REPOSITORY / "k8s/environments"
 VALUES = ENVIRONMENTS / "production"
-STATE = "example-prefect-terraform"
-
-
-@pytest.fixture
-def account(emulator: str) -> dict[str, str]:
-    """Return the variables that lead to an account with the state's bucket and both clusters."""
-    iam = on_account("iam", emulator)
-    for cluster in ("EXAMPLE1", "EXAMPLE2"):
-        url = f"https://oidc.eks.eu-central-1.amazonaws.com/id/{cluster}"
-        iam.create_open_id_connect_provider(Url=url, ThumbprintList=["0" * 40])
-    on_account("s3", emulator).create_bucket(
-        Bucket=STATE, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
-    )
-    return {
-        **{
-            f"AWS_ENDPOINT_URL_{service}": emulator
-            for service in ("S3", "IAM", "STS", "SECRETS_MANAGER")
-        },
-        "AWS_ACCESS_KEY_ID": "tests",
-        "AWS_SECRET_ACCESS_KEY": "tests",
-    }
-
-
-def on_account(service: str, emulator: str) -> Client:
-    """Return a client in the environments' region."""
-    return client(service, emulator, region="eu-central-1")
 
 
 def buckets(emulator: str) -> list[str]:
     """Return the names of all buckets of the account."""
     return [each["Name"] for each in on_account("s3", emulator).list_buckets()["Buckets"]]
-
-
-@pytest.fixture
-def environment(
-    initialised: Callable[..., RootModule], account: dict[str, str]
-) -> Callable[[str], RootModule]:
-    """Return a function that initialises an environment with that account."""
-
-    def initialise(name: str) -> RootModule:
-        module = initialised(
-            f"environments/{name}", "-backend-config=use_path_style=true", **account
-        )
-        # An emulator has no host of its own for each bucket.
-        (module.path / "emulator_override.tf").write_text(
-            'provider "aws" {\n  s3_use_path_style = true\n}\n'
-        )
-        return module
-
-    return initialise
 
 
 @pytest.mark.parametrize("name", ["staging", "production"])

@@ -1,13 +1,18 @@
 """Secrets as the local environment makes them, in an emulator of Secrets Manager."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
+import httpx
 import pytest
 from cryptography.fernet import Fernet
 
 from tests.secret_search import Secret, files, search
 from tests.terraform.clients import Client, client
+from tests.terraform.conftest import running_emulator
 from tests.terraform.root_module import RootModule
+from tests.unit.flows import servers
 
 ALERTS = {"slack-url": "https://hooks.example.org/services/T0/B0/of-the-tests"}
 
@@ -122,3 +127,37 @@ def test_destroying_leaves_no_secret_where_nothing_is_recovered(
     local.run("destroy", "-auto-approve")
 
     assert manager.list_secrets(IncludePlannedDeletion=True)["SecretList"] == []
+
+
+def test_the_emulator_has_its_data_again_after_a_restart(
+    initialised: Callable[..., RootModule], s3: Client, tmp_path: Path
+) -> None:
+    (port,) = servers.free_ports(1)
+    recording = {
+        "MOTO_ENABLE_RECORDING": "1",
+        "MOTO_RECORDER_FILEPATH": str(tmp_path / "recording"),
+    }
+    local = initialised(
+        "environments/local",
+        TF_VAR_object_store=s3.meta.endpoint_url,
+        TF_VAR_emulator=f"http://127.0.0.1:{port}",
+        TF_VAR_oidc_issuer="https://oidc.example.org/id/LOCAL",
+        AWS_ACCESS_KEY_ID=servers.ACCESS_KEY,
+        AWS_SECRET_ACCESS_KEY=servers.SECRET_KEY,
+    )
+    with running_emulator(port, tmp_path / "first.log", **recording) as url:
+        httpx.post(f"{url}/moto-api/seed?a=1").raise_for_status()
+        client("iam", url).create_open_id_connect_provider(
+            Url="https://oidc.example.org/id/LOCAL", ThumbprintList=["0" * 40]
+        )
+        local.run("apply", "-auto-approve", "-parallelism=1")
+        before = values(client("secretsmanager", url))
+
+    with running_emulator(port, tmp_path / "second.log", **recording) as url:
+        httpx.post(f"{url}/moto-api/recorder/replay-recording", timeout=60).raise_for_status()
+        after = values(client("secretsmanager", url))
+        planned = local.changes()
+
+    assert len(before) == 4
+    assert after == before
+    assert planned == {}

@@ -1,0 +1,110 @@
+"""A Kubernetes API server with etcd, on loopback: real objects and tokens, and no pods."""
+
+import secrets
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from prefect_platform.errors import PlatformError
+from prefect_platform.kubectl import Kubectl
+from prefect_platform.toolchain import tool
+from tests.unit.flows import servers
+
+
+@contextmanager
+def control_plane(directory: Path, issuer: str) -> Iterator[Kubectl]:
+    """Start both in `directory`; yield a kubectl of the administrator's.
+
+    `issuer` is the URL that stands in the tokens of ServiceAccounts.
+    """
+    etcd_port, peer_port, port = servers.free_ports(3)
+    etcd = f"http://127.0.0.1:{etcd_port}"
+    peer = f"http://127.0.0.1:{peer_port}"
+    with _process(
+        directory / "etcd.log",
+        etcd_port,
+        *(tool("etcd"), f"--data-dir={directory / 'etcd'}", "--unsafe-no-fsync"),
+        *(f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}"),
+        *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"),
+        f"--initial-cluster=default={peer}",
+    ):
+        token = secrets.token_hex(16)
+        (directory / "tokens").write_text(f"{token},administrator,administrator,system:masters\n")
+        key = _key(directory / "service-accounts.key")
+        with _process(
+            directory / "kube-apiserver.log",
+            port,
+            *(tool("kube-apiserver"), f"--etcd-servers={etcd}", "--authorization-mode=RBAC"),
+            *("--bind-address=127.0.0.1", f"--secure-port={port}"),
+            *(f"--cert-dir={directory / 'certificates'}", "--endpoint-reconciler-type=none"),
+            *(f"--token-auth-file={directory / 'tokens'}", f"--service-account-issuer={issuer}"),
+            *(f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"),
+            "--api-audiences=https://kubernetes.default.svc",
+            # Its objects come from a controller manager, which nothing here needs.
+            "--disable-admission-plugins=ServiceAccount",
+        ) as server:
+            kubectl = Kubectl(_kubeconfig(directory, port, token))
+            servers.wait_for(server, partial(_ready, kubectl), directory / "kube-apiserver.log")
+            yield kubectl
+
+
+@contextmanager
+def _process(log: Path, port: int, *command: str | Path) -> Iterator["subprocess.Popen[bytes]"]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        servers.wait_for(process, partial(servers.listening, port), log)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _ready(kubectl: Kubectl) -> bool:
+    try:
+        kubectl("get", "--raw=/readyz")
+    except PlatformError:
+        return False
+    return True
+
+
+def _key(path: Path) -> Path:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+def _kubeconfig(directory: Path, port: int, token: str) -> Path:
+    """Write how the administrator reaches the server, whose certificate it made for itself."""
+    cluster = {
+        "server": f"https://127.0.0.1:{port}",
+        "certificate-authority": str(directory / "certificates" / "apiserver.crt"),
+    }
+    path = directory / "kubeconfig"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "tests", "cluster": cluster}],
+                "users": [{"name": "administrator", "user": {"token": token}}],
+                "contexts": [
+                    {"name": "tests", "context": {"cluster": "tests", "user": "administrator"}}
+                ],
+                "current-context": "tests",
+            }
+        )
+    )
+    return path

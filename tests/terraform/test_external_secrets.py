@@ -1,0 +1,271 @@
+"""Values of Terraform's secrets come into a cluster by External Secrets itself.
+
+The controller runs against a real API server, and reads moto's Secrets Manager by the roles that
+Terraform made.
+"""
+
+import base64
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from prefect_platform.kubectl import Kubectl
+from prefect_platform.paths import REPOSITORY
+from prefect_platform.polling import poll
+from prefect_platform.toolchain import MODULES, go, tool
+from tests.terraform.clients import Client
+from tests.terraform.conftest import on_account
+from tests.terraform.control_plane import control_plane
+from tests.terraform.iam import guarded
+from tests.terraform.root_module import RootModule
+from tests.unit.flows.servers import clean_environment
+
+_MODULE = "github.com/external-secrets/external-secrets"
+_WITHIN = 60  # seconds until the controller has done what was asked for
+
+Secrets = dict[str, dict[str, dict[str, str]]]
+"""Values of Secrets, by namespace, name and key."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """An API server with a controller of External Secrets, and the account that it reads."""
+
+    module: RootModule
+    kubectl: Kubectl
+    manager: Client
+    declared: list[dict[str, Any]]
+
+    def externals(self) -> list[dict[str, Any]]:
+        """Return all ExternalSecrets, as the controller has left them."""
+        listed = self.kubectl("get", "externalsecrets", "--all-namespaces", "--output=json")
+        found: list[dict[str, Any]] = json.loads(listed)["items"]
+        return found
+
+    def secrets(self) -> Secrets:
+        """Return what the cluster has."""
+        found: Secrets = {}
+        listed = self.kubectl("get", "secrets", "--all-namespaces", "--output=json")
+        for each in json.loads(listed)["items"]:
+            of = found.setdefault(each["metadata"]["namespace"], {})
+            of[each["metadata"]["name"]] = {
+                key: base64.b64decode(value).decode() for key, value in each["data"].items()
+            }
+        return found
+
+    def in_account(self) -> Secrets:
+        """Return what the declared ExternalSecrets ask for, with the values of the account."""
+        wanted: Secrets = {}
+        for each in self.declared:
+            if each["kind"] != "ExternalSecret":
+                continue
+            of = wanted.setdefault(each["metadata"]["namespace"], {})
+            of[each["metadata"]["name"]] = {
+                entry["secretKey"]: self.value(**entry["remoteRef"])
+                for entry in each["spec"]["data"]
+            }
+        return wanted
+
+    def value(self, key: str, property: str) -> str:  # noqa: A002 - the names in the manifest
+        """Return the value of a property of a secret of the account."""
+        text = self.manager.get_secret_value(SecretId=key)["SecretString"]
+        return str(json.loads(text)[property])
+
+    def wait_until_read(self) -> None:
+        """Return when each ExternalSecret has been read in its present form."""
+
+        def others() -> list[str]:
+            return [
+                f"{each['metadata']['namespace']}/{each['metadata']['name']}: {told}"
+                for each in self.externals()
+                if (told := condition(each)) != "SecretSynced"
+            ]
+
+        left = poll(others, _WITHIN)
+        events = self.kubectl("get", "events", "--all-namespaces")
+        assert not left, f"not read after {_WITHIN} s: {left}\n{events}"
+
+    def refusal(self, namespace: str, name: str) -> str:
+        """Return what the controller tells of an ExternalSecret that it cannot read."""
+
+        def silent() -> bool:
+            return not any("UpdateFailed" in each["reason"] for each in self.told(namespace, name))
+
+        assert not poll(silent, _WITHIN), f"nothing told of {namespace}/{name} in {_WITHIN} s"
+        return " ".join(each["message"] for each in self.told(namespace, name))
+
+    def told(self, namespace: str, name: str) -> list[dict[str, Any]]:
+        """Return the events of an object."""
+        events = self.kubectl(
+            *(f"--namespace={namespace}", "get", "events", "--output=json"),
+            f"--field-selector=involvedObject.name={name}",
+        )
+        found: list[dict[str, Any]] = json.loads(events)["items"]
+        return found
+
+
+def condition(external: dict[str, Any]) -> str:
+    """Return the reason of an ExternalSecret's condition Ready; empty before it has one."""
+    conditions = external.get("status", {}).get("conditions", [])
+    return next((each["reason"] for each in conditions if each["type"] == "Ready"), "")
+
+
+@pytest.fixture
+def cluster(
+    environment: Callable[[str], RootModule], emulator: str, tmp_path: Path
+) -> Iterator[Callable[[str], Cluster]]:
+    """Return a function that applies an environment and gives its secrets.yaml to a cluster."""
+    with ExitStack() as stack:
+
+        def start(name: str) -> Cluster:
+            module = environment(name)
+            module.apply()
+            iam = on_account("iam", emulator)
+            (provider,) = iam.list_roles()["Roles"][0]["AssumeRolePolicyDocument"]["Statement"]
+            issuer = provider["Principal"]["Federated"].partition(":oidc-provider/")[2]
+            kubectl = stack.enter_context(control_plane(tmp_path, f"https://{issuer}"))
+            manager = on_account("secretsmanager", emulator)
+            guard = guarded(emulator, iam, manager, kubectl.api())
+            stack.enter_context(controller(kubectl, stack.enter_context(guard), tmp_path))
+            manifests = REPOSITORY / "k8s" / "environments" / name / "secrets.yaml"
+            declared = list(yaml.safe_load_all(manifests.read_text()))
+            for namespace in {each["metadata"]["namespace"] for each in declared}:
+                kubectl("create", "namespace", namespace)
+            kubectl("apply", "--server-side", f"--filename={manifests}")
+            return Cluster(module, kubectl, manager, declared)
+
+        yield start
+
+
+@contextmanager
+def controller(kubectl: Kubectl, account: str, directory: Path) -> Iterator[None]:
+    """Run External Secrets while the block runs, with no right in the account of its own."""
+    sources = subprocess.check_output(
+        [go(), "list", "-m", "-mod=readonly", "-f={{.Dir}}", _MODULE],
+        cwd=MODULES / "external-secrets",
+        text=True,
+    )
+    crds = Path(sources.strip()) / "config" / "crds" / "bases"
+    # Two kinds are no definitions of resources: the folder has a kustomization.
+    kubectl("apply", "--server-side", *(f"--filename={each}" for each in crds.glob("*_*.yaml")))
+    kubectl("wait", "--for=condition=Established", "customresourcedefinitions", "--all")
+    with (directory / "external-secrets.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *(tool("external-secrets"), "--metrics-addr=127.0.0.1:0"),
+                *(
+                    "--enable-cluster-store-reconciler=false",
+                    "--enable-push-secret-reconciler=false",
+                ),
+                "--enable-cluster-external-secret-reconciler=false",
+                "--enable-cluster-push-secret-reconciler=false",
+            ],
+            env={
+                **clean_environment(directory),
+                "KUBECONFIG": str(kubectl.kubeconfig),
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "AWS_STS_ENDPOINT": account,
+                "AWS_SECRETSMANAGER_ENDPOINT": account,
+            },
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("name", ["staging", "production"])
+def test_each_secret_that_the_charts_read_has_the_value_that_terraform_made(
+    cluster: Callable[[str], Cluster], name: str
+) -> None:
+    made = cluster(name)
+
+    made.wait_until_read()
+
+    assert made.secrets() == made.in_account()
+
+
+def test_a_rotated_value_comes_where_it_is_asked_for_and_the_one_before_beside_it(
+    cluster: Callable[[str], Cluster],
+) -> None:
+    made = cluster("production")
+    made.wait_until_read()
+    before = made.secrets()
+    facts = made.module.path / "main.tf"
+    facts.write_text(facts.read_text().replace("auth = 1", "auth = 2"))
+    made.module.apply()
+
+    made.kubectl(
+        *("annotate", "externalsecrets", "--namespace=prefect", "--all", "force-sync=2"),
+    )
+    made.kubectl("apply", "--filename=-", stdin=documented_value_before())
+    made.wait_until_read()
+
+    rotated = made.in_account()["prefect"]["prefect-auth"]
+    server = {
+        **before["prefect"],
+        "prefect-auth": rotated,
+        "prefect-auth-previous": before["prefect"]["prefect-auth"],
+    }
+    assert rotated != before["prefect"]["prefect-auth"]
+    poll(lambda: made.secrets()["prefect"] != server, _WITHIN)
+    assert made.secrets() == {**before, "prefect": server}
+
+
+def documented_value_before() -> str:
+    """Return the manifest of docs/operations/rotation.md for the auth string before."""
+    text = (REPOSITORY / "docs" / "operations" / "rotation.md").read_text()
+    section = text.partition("\n## The value before\n")[2]
+    return section.partition("```yaml\n")[2].partition("```")[0]
+
+
+def test_a_namespace_reads_no_secret_of_another(cluster: Callable[[str], Cluster]) -> None:
+    made = cluster("production")
+    made.wait_until_read()
+    before = made.secrets()
+    hostile = {
+        "apiVersion": "external-secrets.io/v1",
+        "kind": "ExternalSecret",
+        "metadata": {"name": "stolen", "namespace": "flows-default"},
+        "spec": {
+            "refreshPolicy": "OnChange",
+            "secretStoreRef": {"kind": "SecretStore", "name": "terraform"},
+            "data": [
+                {
+                    "secretKey": "key",
+                    "remoteRef": {"key": "prefect/production/encryption", "property": "key"},
+                }
+            ],
+        },
+    }
+
+    made.kubectl("apply", "--filename=-", stdin=json.dumps(hostile))
+    by_its_own_role = made.refusal("flows-default", "stolen")
+    made.kubectl("--namespace=flows-default", "delete", "externalsecret", "stolen")
+    # The role of the server's namespace, which may read the key, trusts no account of this one.
+    made.kubectl(
+        *("--namespace=flows-default", "annotate", "--overwrite", "serviceaccount"),
+        "external-secrets",
+        "eks.amazonaws.com/role-arn=arn:aws:iam::123456789012:role/prefect-production-prefect-secrets",
+    )
+    hostile["metadata"] = {"name": "stolen-again", "namespace": "flows-default"}
+    made.kubectl("apply", "--filename=-", stdin=json.dumps(hostile))
+    by_that_of_another = made.refusal("flows-default", "stolen-again")
+
+    assert {each["metadata"]["name"]: condition(each) for each in made.externals()}[
+        "stolen-again"
+    ] == "SecretSyncedError"
+    assert "secretsmanager:GetSecretValue" in by_its_own_role
+    assert "prefect-production-flows-default-secrets is not authorized" in by_its_own_role
+    assert "may not assume" in by_that_of_another
+    assert made.secrets() == before
