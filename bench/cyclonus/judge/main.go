@@ -1,6 +1,9 @@
 // The cases of cyclonus, judged by cyclonus, as `cyclonus generate` does, with its batches: a pod makes
 // all of its tries in one exec, not in one for each. The command has no option for them.
 //
+// cyclonus repeats a step with wrong tries once, and judges by the second round. What passed in the
+// first although it must not is wrong here all the same: a policy was late.
+//
 // The arguments are tags, of which a case needs one; without any, every case runs. Ends with 1 when
 // a try was judged wrong, 2 when the cluster refuses something.
 package main
@@ -66,12 +69,37 @@ func main() {
 		result := interpreter.ExecuteTestCase(testCase)
 		need(result.Err)
 		printer.PrintTestCaseResult(result)
-		wrong = wrong || !result.Passed(ignoreLoopback)
+		wrong = !result.Passed(ignoreLoopback) || passed(result) || wrong
 	}
 	printer.PrintSummary()
 	if wrong {
 		os.Exit(1)
 	}
+}
+
+// passed tells each try of any round that differs from what is expected, and whether one got through
+// that must not.
+func passed(result *connectivity.Result) bool {
+	through := false
+	for _, step := range result.Steps {
+		for round := range step.KubeProbes {
+			comparison := step.Comparison(round)
+			for _, pair := range comparison.Wrapped.Keys() {
+				if pair.From == pair.To {
+					continue
+				}
+				item := comparison.Get(pair.From, pair.To)
+				for port, try := range item.Kube.JobResults {
+					expected := item.Simulated.JobResults[port].Combined
+					if try.Combined != expected {
+						fmt.Printf("round %d: %s to %s at %s was %s, not %s\n", round+1, pair.From, pair.To, port, try.Combined, expected)
+						through = through || try.Combined == probe.ConnectivityAllowed
+					}
+				}
+			}
+		}
+	}
+	return through
 }
 
 func need(err error) {
