@@ -89,6 +89,7 @@ TOOLS = {
     ),
     "external-secrets": Tool("external-secrets", "github.com/external-secrets/external-secrets"),
     "fake-gcs-server": Tool("fake-gcs-server", "github.com/fsouza/fake-gcs-server"),
+    "tflint": Tool("tflint", "github.com/terraform-linters/tflint"),
     "terraform-docs": Tool("terraform-docs", "github.com/terraform-docs/terraform-docs"),
 }
 

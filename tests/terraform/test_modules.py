@@ -44,6 +44,22 @@ def test_its_reference_says_what_its_variables_and_outputs_say(module: Path) -> 
     assert checked.returncode == 0, f"{checked.stderr}{reference.COMMAND} writes it anew"
 
 
+def test_nothing_in_it_is_unused_untyped_undocumented_or_unpinned() -> None:
+    linted = subprocess.run(
+        [
+            *(tool("tflint"), "--recursive", "--minimum-failure-severity=notice"),
+            f"--config={REPOSITORY / 'terraform' / '.tflint.hcl'}",
+        ],
+        cwd=REPOSITORY / "terraform",
+        env=servers.clean_environment(REPOSITORY),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (linted.returncode, linted.stdout) == (0, ""), linted.stdout + linted.stderr
+
+
 def test_every_file_has_the_one_format() -> None:
     unformatted = subprocess.run(
         [tool("tofu"), "fmt", "-check", "-recursive"],

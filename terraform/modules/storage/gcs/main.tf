@@ -2,6 +2,7 @@
 # deleted with objects in it.
 
 # A plan that only creates asks the server nothing: this read makes it fail while nothing is done.
+# tflint-ignore: terraform_unused_declarations
 data "google_storage_project_service_account" "reachable" {}
 
 resource "google_storage_bucket" "this" {

@@ -2,6 +2,7 @@
 # refuses, and there is no force_destroy here.
 
 # A plan that only creates asks the server nothing: this read makes it fail while nothing is done.
+# tflint-ignore: terraform_unused_declarations
 data "aws_canonical_user_id" "reachable" {}
 
 resource "aws_s3_bucket" "this" {
