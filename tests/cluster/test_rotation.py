@@ -13,6 +13,9 @@ from prefect.variables import Variable
 from prefect_platform.deploy.connection import connected, forwarded
 from prefect_platform.errors import PlatformError
 from prefect_platform.kubectl import Kubectl
+from prefect_platform.process import run
+from prefect_platform.toolchain import tool
+from tests import documented
 from tests.cluster.deployed import (
     Platform,
     command,
@@ -125,6 +128,38 @@ def test_a_second_call_restarts_nothing(platform: Platform) -> None:
     assert again.returncode == 0, again.stderr
     assert "Nothing changed" in again.stdout
     assert pods(platform.kubectl) == before
+
+
+@pytest.mark.usefixtures("rotation")
+def test_a_lost_encryption_key_is_refused_and_comes_back_from_the_api(platform: Platform) -> None:
+    kubectl = platform.kubectl
+    key = read_secret(kubectl, "prefect", "prefect-encryption")
+    with connected(kubectl) as prefect:
+        readable = block(prefect)
+    secrets = ("prefect-encryption", "prefect-encryption-previous")
+    kubectl("--namespace=prefect", "delete", "secret", "--ignore-not-found", *secrets)
+
+    refused = command("deploy")
+    bring_back = documented.block("operations/rotation.md", "### A lost key", "sh")
+    brought_back = run(
+        ["sh", "-euc", bring_back],
+        failure="the documented command failed",
+        next_step="look at the logs of the report",
+        env={
+            "KUBECONFIG": str(kubectl.kubeconfig),
+            "PATH": f"{tool('kubectl').parent}:/usr/bin:/bin",
+        },
+    )
+    again = command("deploy")
+
+    assert refused.returncode == 1
+    assert "the Secret prefect-encryption is gone" in refused.stderr
+    assert "Next: bring the key back" in refused.stderr
+    assert brought_back == "secret/prefect-encryption created\n"
+    assert read_secret(kubectl, "prefect", "prefect-encryption") == key
+    assert again.returncode == 0, again.stderr
+    with connected(kubectl) as prefect:
+        assert block(prefect) == readable
 
 
 def begin(kubectl: Kubectl) -> UUID:

@@ -20,6 +20,7 @@ from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY
 from prefect_platform.polling import poll
 from prefect_platform.toolchain import MODULES, go, tool
+from tests import documented
 from tests.terraform.clients import Client
 from tests.terraform.conftest import on_account
 from tests.terraform.control_plane import control_plane
@@ -208,7 +209,11 @@ def test_a_rotated_value_comes_where_it_is_asked_for_and_the_one_before_beside_i
     made.kubectl(
         *("annotate", "externalsecrets", "--namespace=prefect", "--all", "force-sync=2"),
     )
-    made.kubectl("apply", "--filename=-", stdin=documented_value_before())
+    made.kubectl(
+        "apply",
+        "--filename=-",
+        stdin=documented.block("operations/rotation.md", "## The value before", "yaml"),
+    )
     made.wait_until_read()
 
     rotated = made.in_account()["prefect"]["prefect-auth"]
@@ -220,13 +225,6 @@ def test_a_rotated_value_comes_where_it_is_asked_for_and_the_one_before_beside_i
     assert rotated != before["prefect"]["prefect-auth"]
     poll(lambda: made.secrets()["prefect"] != server, _WITHIN)
     assert made.secrets() == {**before, "prefect": server}
-
-
-def documented_value_before() -> str:
-    """Return the manifest of docs/operations/rotation.md for the auth string before."""
-    text = (REPOSITORY / "docs" / "operations" / "rotation.md").read_text()
-    section = text.partition("\n## The value before\n")[2]
-    return section.partition("```yaml\n")[2].partition("```")[0]
 
 
 def test_a_namespace_reads_no_secret_of_another(cluster: Callable[[str], Cluster]) -> None:

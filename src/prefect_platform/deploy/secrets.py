@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from cryptography.fernet import Fernet
 from kubernetes import client
 
+from prefect_platform.errors import PlatformError
+
 _LABELS = {
     "app.kubernetes.io/part-of": "prefect-platform",
     "app.kubernetes.io/managed-by": "prefect-platform",
@@ -25,9 +27,11 @@ Keys = Mapping[str, str]
 def bootstrap_secrets(api: client.ApiClient) -> list[str]:
     """Create the Secrets of servers that are missing; return what was made or brought up to date.
 
-    Raises kubernetes' ApiException when a namespace is missing or writing is forbidden.
+    Raises PlatformError, before anything is made, when the key of encrypted blocks is gone; and
+    kubernetes' ApiException when a namespace is missing or writing is forbidden.
     """
     core = client.CoreV1Api(api)
+    _refuse_a_lost_key(api)
 
     def keep(namespace: str, name: str, key: str, generate: Callable[[], str]) -> str:
         return _read(core, namespace, name).get(key) or generate()
@@ -130,6 +134,20 @@ def has_secret(api: client.ApiClient, namespace: str, name: str) -> bool:
 def read_auth_string(api: client.ApiClient) -> str:
     """Return the API's "user:password"; empty when the Secret is not there."""
     return _read(client.CoreV1Api(api), "prefect", "prefect-auth").get("auth-string", "")
+
+
+def _refuse_a_lost_key(api: client.ApiClient) -> None:
+    """Raise PlatformError where a new key would make the blocks of a server unreadable for good."""
+    if has_secret(api, "prefect", "prefect-encryption"):
+        return
+    if has_secret(api, "prefect", "prefect-encryption-previous"):
+        return
+    if client.AppsV1Api(api).list_namespaced_deployment("prefect").items:
+        raise PlatformError(
+            "the Secret prefect-encryption is gone from the namespace prefect, and with it the key "
+            "of the encrypted blocks; a new one could not read them",
+            next_step="bring the key back, as docs/operations/rotation.md says under A lost key",
+        )
 
 
 def _identity(name: str, keys: Keys, *actions: str) -> dict[str, object]:

@@ -1,0 +1,13 @@
+"""Commands and manifests as our pages show them, for tests that do what a reader does."""
+
+from prefect_platform.paths import REPOSITORY
+
+
+def block(page: str, heading: str, language: str) -> str:
+    """Return the first block in `language` below `heading`, which has its #, of a page of docs/."""
+    text = (REPOSITORY / "docs" / page).read_text()
+    _, found, section = text.partition(f"\n{heading}\n")
+    _, begun, rest = section.partition(f"```{language}\n")
+    assert found, f"docs/{page} has no {heading}"
+    assert begun, f"docs/{page} has no {language} below {heading}"
+    return rest.partition("```")[0]
