@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -59,22 +58,10 @@ def emulator_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @contextmanager
 def running_emulator(port: int, log: Path, **variables: str) -> Iterator[str]:
     """Run moto's server with further `variables` of its environment; yield its URL."""
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [
-                Path(sys.executable).with_name("moto_server"),
-                *("--host", "127.0.0.1", "--port", str(port)),
-            ],
-            env={**os.environ, **variables},
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        servers.wait_for(server, partial(servers.listening, port), log)
+    moto = Path(sys.executable).with_name("moto_server")
+    command = (moto, "--host", "127.0.0.1", "--port", str(port))
+    with servers.running(log, port, *command, env={**os.environ, **variables}):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture

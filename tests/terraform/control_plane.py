@@ -1,7 +1,6 @@
 """A Kubernetes API server with etcd, on loopback: real objects and tokens, and no pods."""
 
 import secrets
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,7 +25,7 @@ def control_plane(directory: Path, issuer: str) -> Iterator[Kubectl]:
     etcd_port, peer_port, port = servers.free_ports(3)
     etcd = f"http://127.0.0.1:{etcd_port}"
     peer = f"http://127.0.0.1:{peer_port}"
-    with _process(
+    with servers.running(
         directory / "etcd.log",
         etcd_port,
         *(tool("etcd"), f"--data-dir={directory / 'etcd'}", "--unsafe-no-fsync"),
@@ -37,7 +36,7 @@ def control_plane(directory: Path, issuer: str) -> Iterator[Kubectl]:
         token = secrets.token_hex(16)
         (directory / "tokens").write_text(f"{token},administrator,administrator,system:masters\n")
         key = _key(directory / "service-accounts.key")
-        with _process(
+        with servers.running(
             directory / "kube-apiserver.log",
             port,
             *(tool("kube-apiserver"), f"--etcd-servers={etcd}", "--authorization-mode=RBAC"),
@@ -52,18 +51,6 @@ def control_plane(directory: Path, issuer: str) -> Iterator[Kubectl]:
             kubectl = Kubectl(_kubeconfig(directory, port, token))
             servers.wait_for(server, partial(_ready, kubectl), directory / "kube-apiserver.log")
             yield kubectl
-
-
-@contextmanager
-def _process(log: Path, port: int, *command: str | Path) -> Iterator["subprocess.Popen[bytes]"]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        servers.wait_for(process, partial(servers.listening, port), log)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _ready(kubectl: Kubectl) -> bool:

@@ -29,6 +29,7 @@ from tests.terraform.root_module import RootModule
 from tests.unit.flows.servers import clean_environment
 
 _MODULE = "github.com/external-secrets/external-secrets"
+_UNUSED = ("cluster-store", "cluster-external-secret", "push-secret", "cluster-push-secret")
 _WITHIN = 60  # seconds until the controller has done what was asked for
 
 Secrets = dict[str, dict[str, dict[str, str]]]
@@ -154,19 +155,14 @@ def controller(kubectl: Kubectl, account: str, directory: Path) -> Iterator[None
         text=True,
     )
     crds = Path(sources.strip()) / "config" / "crds" / "bases"
-    # Two kinds are no definitions of resources: the folder has a kustomization.
+    # All files but the kustomization.
     kubectl("apply", "--server-side", *(f"--filename={each}" for each in crds.glob("*_*.yaml")))
     kubectl("wait", "--for=condition=Established", "customresourcedefinitions", "--all")
     with (directory / "external-secrets.log").open("wb") as log:
         process = subprocess.Popen(
             [
                 *(tool("external-secrets"), "--metrics-addr=127.0.0.1:0"),
-                *(
-                    "--enable-cluster-store-reconciler=false",
-                    "--enable-push-secret-reconciler=false",
-                ),
-                "--enable-cluster-external-secret-reconciler=false",
-                "--enable-cluster-push-secret-reconciler=false",
+                *(f"--enable-{each}-reconciler=false" for each in _UNUSED),
             ],
             env={
                 **clean_environment(directory),

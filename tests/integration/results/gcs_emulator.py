@@ -1,11 +1,9 @@
 """Google Cloud Storage as a pod sees it: an emulator, and the tokens of workload identity."""
 
 import json
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -74,22 +72,13 @@ def google_cloud_storage(directory: Path) -> Iterator[Bucket]:
     (port,) = servers.free_ports(1)
     url, log = f"http://127.0.0.1:{port}", directory / "fake-gcs-server.log"
     place = ("-host=127.0.0.1", f"-port={port}", "-scheme=http")
-    with log.open("wb") as output:
-        emulator = subprocess.Popen(
-            [
-                *(tool("fake-gcs-server"), *place, "-backend=memory"),
-                *(f"-public-host=127.0.0.1:{port}", f"-external-url={url}"),
-            ],
-            stdout=output,
-            stderr=output,
-        )
+    public = (f"-public-host=127.0.0.1:{port}", f"-external-url={url}")
     metadata = ThreadingHTTPServer(("127.0.0.1", 0), _Metadata)
     threading.Thread(target=metadata.serve_forever, daemon=True).start()
     try:
-        servers.wait_for(emulator, partial(servers.listening, port), log)
-        yield Bucket(url, f"127.0.0.1:{metadata.server_port}")
+        command = (tool("fake-gcs-server"), *place, *public, "-backend=memory")
+        with servers.running(log, port, *command):
+            yield Bucket(url, f"127.0.0.1:{metadata.server_port}")
     finally:
-        emulator.kill()
-        emulator.wait()
         metadata.shutdown()
         metadata.server_close()

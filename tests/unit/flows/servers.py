@@ -165,6 +165,21 @@ def listening(port: int) -> bool:
     return True
 
 
+@contextmanager
+def running(
+    log: Path, port: int, *command: str | Path, env: dict[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a program inside the block, which begins when it listens at `port` of loopback."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=output)
+    try:
+        wait_for(process, partial(listening, port), log)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def wait_for(server: "subprocess.Popen[bytes]", ready: Callable[[], bool], log: Path) -> None:
     """Return when `ready` does; raises RuntimeError with the end of `log` if the server ends."""
     while not ready():
