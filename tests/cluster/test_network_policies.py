@@ -1,11 +1,13 @@
 """NetworkPolicies hold between real pods, from a pod's first packet on, agent or no agent."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kubernetes import client as kubernetes_client
 
+from prefect_platform.doctor.enforcement import keeps_policies
 from tests.cluster.deployed import Platform, eventually
 from tests.cluster.policed_pods import PORTS, SERVE, Pods, policed_pods
 from tests.cluster.policy_agent import has_agent, without_agent
@@ -25,14 +27,37 @@ while time.monotonic() < end:
 
 
 @pytest.fixture(scope="module")
-def pods(platform: Platform) -> Iterator[Pods]:
-    """Run the pods with the worker's image, which every cluster has."""
+def image(platform: Platform) -> str:
+    """Return the worker's image, which has Python, and which every cluster has."""
     core = kubernetes_client.CoreV1Api(platform.kubectl.api())
     worker = core.list_namespaced_pod(
         "prefect-workers", label_selector="app.kubernetes.io/component=worker"
     ).items[0]
-    with policed_pods(platform.kubectl, worker.spec.containers[0].image) as made:
+    return str(worker.spec.containers[0].image)
+
+
+@pytest.fixture(scope="module")
+def pods(platform: Platform, image: str) -> Iterator[Pods]:
+    """Run the pods."""
+    with policed_pods(platform.kubectl, image) as made:
         yield made
+
+
+def test_the_deploys_look_at_the_network_is_not_misled_by_one_that_was_killed(
+    platform: Platform, image: str
+) -> None:
+    left_behind = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "policy-probe", "namespace": "prefect"},
+        "spec": {
+            "podSelector": {"matchLabels": {"prefect-platform/covered": "true"}},
+            "policyTypes": ["Egress"],
+        },
+    }
+    platform.kubectl.apply(json.dumps(left_behind))
+
+    assert keeps_policies(platform.kubectl, "prefect", image)
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_a_lost_encryption_key_is_refused_and_comes_back_from_the_api(platform: 
 
     assert refused.returncode == 1
     assert "the Secret prefect-encryption is gone" in refused.stderr
-    assert "Next: bring the key back" in refused.stderr
+    assert "next: bring the key back" in refused.stderr
     assert brought_back == "secret/prefect-encryption created\n"
     assert read_secret(kubectl, "prefect", "prefect-encryption") == key
     assert again.returncode == 0, again.stderr

@@ -25,6 +25,12 @@ def keeps_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
         "metadata": {"name": _NAME, "namespace": namespace},
         "spec": {"podSelector": {"matchLabels": _COVERED}, "policyTypes": ["Egress"]},
     }
+
+    def remove_policy() -> None:
+        named = ("networkpolicy", _NAME, "--ignore-not-found")
+        kubectl(f"--namespace={namespace}", "delete", *named)
+
+    remove_policy()  # of a look that was killed
     with probe_pods(kubectl, _NAME) as pods:
         covered, other = pods.start(namespace, image, _COVERED), pods.start(namespace, image, {})
         for pod in (covered, other):
@@ -44,10 +50,7 @@ def keeps_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
             kubectl.apply(json.dumps(policy))
             return not poll(lambda: not cut_off(), _KEPT_WITHIN, every=1)
         finally:
-            kubectl(
-                *(f"--namespace={namespace}", "delete", "networkpolicy", _NAME),
-                "--ignore-not-found",
-            )
+            remove_policy()
 
 
 def refuse_unenforced(*, accept: bool) -> str:
