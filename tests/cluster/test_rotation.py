@@ -1,6 +1,7 @@
 """New values in the Secrets and one command: everything follows, and no run is disturbed."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -131,7 +132,9 @@ def test_a_second_call_restarts_nothing(platform: Platform) -> None:
 
 
 @pytest.mark.usefixtures("rotation")
-def test_a_lost_encryption_key_is_refused_and_comes_back_from_the_api(platform: Platform) -> None:
+def test_a_lost_encryption_key_is_refused_and_comes_back_from_the_api(
+    platform: Platform, tmp_path: Path
+) -> None:
     kubectl = platform.kubectl
     key = read_secret(kubectl, "prefect", "prefect-encryption")
     with connected(kubectl) as prefect:
@@ -146,6 +149,7 @@ def test_a_lost_encryption_key_is_refused_and_comes_back_from_the_api(platform: 
         failure="the documented command failed",
         next_step="look at the logs of the report",
         env={
+            "HOME": str(tmp_path),
             "KUBECONFIG": str(kubectl.kubeconfig),
             "PATH": f"{tool('kubectl').parent}:/usr/bin:/bin",
         },
