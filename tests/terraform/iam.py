@@ -28,10 +28,6 @@ _REFUSAL = (
 )
 
 
-class _NotTrustedError(Exception):
-    """A role does not trust a token."""
-
-
 @contextmanager
 def guarded(
     emulator: str, iam: Client, secrets_manager: Client, cluster: kubernetes.ApiClient
@@ -51,10 +47,9 @@ def guarded(
                 self.read(body)
 
         def assume(self, asked: dict[str, str], body: bytes) -> None:
-            try:
-                _check_trust(iam, cluster, asked["RoleArn"], asked["WebIdentityToken"])
-            except _NotTrustedError as refused:
-                self.answer(HTTPStatus.FORBIDDEN, _REFUSAL.format(refused).encode())
+            if not _trusts(iam, cluster, asked["RoleArn"], asked["WebIdentityToken"]):
+                refusal = _REFUSAL.format(f"this token may not assume {asked['RoleArn']}")
+                self.answer(HTTPStatus.FORBIDDEN, refusal.encode())
                 return
             made = self.forward(body)
             key = re.search(r"<AccessKeyId>(\w+)<", made.text)
@@ -103,8 +98,8 @@ def guarded(
             server.shutdown()
 
 
-def _check_trust(iam: Client, cluster: kubernetes.ApiClient, role: str, token: str) -> None:
-    """Raise _NotTrustedError unless the role trusts the token, and Kubernetes made it."""
+def _trusts(iam: Client, cluster: kubernetes.ApiClient, role: str, token: str) -> bool:
+    """Return whether the role trusts the token, and Kubernetes made it."""
     payload = token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     audience = claims["aud"][0]
@@ -122,8 +117,7 @@ def _check_trust(iam: Client, cluster: kubernetes.ApiClient, role: str, token: s
         and statement["Condition"]["StringEquals"].items() <= found.items()
         for statement in document["Statement"]
     )
-    if not confirmed.authenticated or confirmed.user.username != claims["sub"] or not trusted:
-        raise _NotTrustedError(f"{claims['sub']} may not assume {role}")
+    return bool(trusted and confirmed.authenticated and confirmed.user.username == claims["sub"])
 
 
 def _allowed(iam: Client, role: str, action: str, resource: str) -> bool:

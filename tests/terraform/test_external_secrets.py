@@ -81,7 +81,7 @@ class Cluster:
         return str(json.loads(text)[property])
 
     def wait_until_read(self) -> None:
-        """Return when each ExternalSecret has been read in its present form."""
+        """Return when each ExternalSecret has been read."""
 
         def others() -> list[str]:
             return [
@@ -202,14 +202,9 @@ def test_a_rotated_value_comes_where_it_is_asked_for_and_the_one_before_beside_i
     facts.write_text(facts.read_text().replace("auth = 1", "auth = 2"))
     made.module.apply()
 
-    made.kubectl(
-        *("annotate", "externalsecrets", "--namespace=prefect", "--all", "force-sync=2"),
-    )
-    made.kubectl(
-        "apply",
-        "--filename=-",
-        stdin=documented.block("operations/rotation.md", "## The value before", "yaml"),
-    )
+    made.kubectl("annotate", "externalsecrets", "--namespace=prefect", "--all", "force-sync=2")
+    value_before = documented.block("operations/rotation.md", "## The value before", "yaml")
+    made.kubectl("apply", "--filename=-", stdin=value_before)
     made.wait_until_read()
 
     rotated = made.in_account()["prefect"]["prefect-auth"]

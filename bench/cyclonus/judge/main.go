@@ -69,7 +69,7 @@ func main() {
 		result := interpreter.ExecuteTestCase(testCase)
 		need(result.Err)
 		printer.PrintTestCaseResult(result)
-		wrong = !result.Passed(ignoreLoopback) || passed(result) || wrong
+		wrong = gotThrough(result) || !result.Passed(ignoreLoopback) || wrong
 	}
 	printer.PrintSummary()
 	if wrong {
@@ -77,9 +77,9 @@ func main() {
 	}
 }
 
-// passed tells each try of any round that differs from what is expected, and whether one got through
+// gotThrough tells each try of any round that differs from what is expected, and whether one got through
 // that must not.
-func passed(result *connectivity.Result) bool {
+func gotThrough(result *connectivity.Result) bool {
 	through := false
 	for _, step := range result.Steps {
 		for round := range step.KubeProbes {

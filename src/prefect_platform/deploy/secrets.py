@@ -138,9 +138,8 @@ def read_auth_string(api: client.ApiClient) -> str:
 
 def _refuse_a_lost_key(api: client.ApiClient) -> None:
     """Raise PlatformError where a new key would make the blocks of a server unreadable for good."""
-    if has_secret(api, "prefect", "prefect-encryption"):
-        return
-    if has_secret(api, "prefect", "prefect-encryption-previous"):
+    names = ("prefect-encryption", "prefect-encryption-previous")
+    if any(has_secret(api, "prefect", name) for name in names):
         return
     if client.AppsV1Api(api).list_namespaced_deployment("prefect").items:
         raise PlatformError(

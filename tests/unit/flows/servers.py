@@ -78,45 +78,38 @@ def object_store_process(
     parts = ("master.port", "volume.port", "filer.port", "s3.port")
     names = [name for part in parts for name in (part, f"{part}.grpc")]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    with (directory / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [
-                Path(sys.executable).with_name("weed"),
-                "-logtostderr",
-                "server",
-                f"-dir={directory}",
-                "-ip=127.0.0.1",
-                "-ip.bind=127.0.0.1",
-                *[f"-{name}={port}" for name, port in ports.items()],
-                "-s3",
-                f"-s3.config={configuration}",
-                "-s3.iam=false",
-                "-s3.autoCreateBucket=false",
-                "-s3.allowDeleteBucketNotEmpty=false",
-                "-s3.port.iceberg=0",
-                "-s3.port.lance=0",
-                f"-s3.localSocket={directory}/s3.sock",
-                f"-filer.localSocket={directory}/filer.sock",
-                "-master.telemetry=false",
-                "-master.volumeSizeLimitMB=64",
-                "-volume.max=100",
-            ],
-            stdout=log,
-            stderr=log,
-        )
+    command = [
+        str(Path(sys.executable).with_name("weed")),
+        "-logtostderr",
+        "server",
+        f"-dir={directory}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *[f"-{name}={port}" for name, port in ports.items()],
+        "-s3",
+        f"-s3.config={configuration}",
+        "-s3.iam=false",
+        "-s3.autoCreateBucket=false",
+        "-s3.allowDeleteBucketNotEmpty=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        f"-s3.localSocket={directory}/s3.sock",
+        f"-filer.localSocket={directory}/filer.sock",
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=64",
+        "-volume.max=100",
+    ]
+    variables = {
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports['s3.port']}",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    }
     try:
-        wait_for(server, partial(listening, ports["s3.port"]), directory / "log")
-        variables = {
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports['s3.port']}",
-            "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        }
-        yield server, variables
-    finally:
         # It has nothing to save, and takes long to leave politely.
-        server.kill()
-        server.wait()
+        with running(directory / "log", ports["s3.port"], *command) as server:
+            yield server, variables
+    finally:
         for part in ("master", "volume", "filer", "s3"):
             socket_file = f"/tmp/seaweedfs-{part}-grpc-{ports[f'{part}.port.grpc']}.sock"  # noqa: S108
             Path(socket_file).unlink(missing_ok=True)
@@ -151,7 +144,7 @@ def api_client(url: str) -> PrefectHttpxSyncClient:
     """Return a client of the API at `url` that raises httpx.HTTPStatusError for what it refuses.
 
     As every client of Prefect it asks again after a 503, the server's answer while another holds
-    the database: with SQLite, the end of a run's process does for a moment.
+    the database, as each writer to SQLite does for a moment.
     """
     return PrefectHttpxSyncClient(base_url=url, timeout=60)
 
