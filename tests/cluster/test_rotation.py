@@ -1,5 +1,6 @@
 """New values in the Secrets and one command: everything follows, and no run is disturbed."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -162,6 +163,9 @@ def test_a_lost_encryption_key_is_refused_and_comes_back_from_the_api(
     assert brought_back == "secret/prefect-encryption created\n"
     assert read_secret(kubectl, "prefect", "prefect-encryption") == key
     assert again.returncode == 0, again.stderr
+    labels = "--output=jsonpath={.metadata.labels}"
+    adopted = kubectl("--namespace=prefect", "get", "secret", "prefect-encryption", labels)
+    assert json.loads(adopted)["app.kubernetes.io/part-of"] == "prefect-platform"
     with connected(kubectl) as prefect:
         assert block(prefect) == readable
 

@@ -169,26 +169,36 @@ def _ensure_all(
 
 
 def _read(core: client.CoreV1Api, namespace: str, name: str) -> dict[str, str]:
+    found = _find(core, namespace, name)
+    return _values(found) if found else {}
+
+
+def _find(core: client.CoreV1Api, namespace: str, name: str) -> client.V1Secret | None:
     try:
-        found = core.read_namespaced_secret(name, namespace)
+        return core.read_namespaced_secret(name, namespace)
     except client.ApiException as error:
         if error.status == _NOT_FOUND:
-            return {}
+            return None
         raise
-    return {key: base64.b64decode(value).decode() for key, value in (found.data or {}).items()}
+
+
+def _values(secret: client.V1Secret) -> dict[str, str]:
+    return {key: base64.b64decode(value).decode() for key, value in (secret.data or {}).items()}
 
 
 def _ensure(core: client.CoreV1Api, namespace: str, name: str, data: dict[str, str]) -> bool:
-    existing = _read(core, namespace, name)
-    if data.items() <= existing.items():
-        return False
+    existing = _find(core, namespace, name)
     body = client.V1Secret(
         metadata=client.V1ObjectMeta(name=name, namespace=namespace, labels=_LABELS),
         string_data=data,
         type="Opaque",
     )
-    if existing:
-        core.patch_namespaced_secret(name, namespace, body)
-    else:
+    if existing is None:
         core.create_namespaced_secret(namespace, body)
+        return True
+    labels = existing.metadata.labels or {}
+    # One that somebody made by hand, such as a key that was brought back, is ours from now on.
+    if data.items() <= _values(existing).items() and _LABELS.items() <= labels.items():
+        return False
+    core.patch_namespaced_secret(name, namespace, body)
     return True
