@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect_platform.cluster.kind import KindProvider
 from prefect_platform.images.base import choose_base
+from prefect_platform.images.build import alone
 from prefect_platform.images.builder import Order
 from prefect_platform.images.catalogue import REGISTRY
 from prefect_platform.images.selection import choose_builder
@@ -42,15 +43,14 @@ def load_older(platform: str, folder: Path) -> str:
         ],
         check=True,
     )
-    builder, _ = choose_builder(
-        None,
-        base=choose_base(None),
-        docker_host=None,
-        folder=cache_directory() / "images" / "buildah",
-    )
-    arguments = {"BASE": platform}
-    builder.build(Order(older, folder, folder / "log", arguments=arguments, base_is_local=True))
-    builder.export([older], folder / "archive.tar")
-    builder.discard([older])
+    images = cache_directory() / "images"
+    order = Order(older, folder, folder / "log", arguments={"BASE": platform}, base_is_local=True)
+    with alone(images):
+        builder, _ = choose_builder(
+            None, base=choose_base(None), docker_host=None, folder=images / "buildah"
+        )
+        builder.build(order)
+        builder.export([older], folder / "archive.tar")
+        builder.discard([older])
     KindProvider(CLUSTER).load_images(folder / "archive.tar", [older])
     return older.rpartition(":")[2]

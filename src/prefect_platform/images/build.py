@@ -42,7 +42,7 @@ def build(
     """
     wanted = recipes(names)
     folder = cache_directory() / "images"
-    with _alone(folder):
+    with alone(folder):
         below = choose_base(base)
         references = {recipe.name: reference(recipe, below.identity) for recipe in wanted}
         labels = [_label(built) for built in references.values()]
@@ -140,7 +140,7 @@ def _discard_superseded(
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Wait until no other process builds images."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
