@@ -149,12 +149,10 @@ def cluster(
 @contextmanager
 def controller(kubectl: Kubectl, account: str, directory: Path) -> Iterator[None]:
     """Run External Secrets while the block runs, with no right in the account of its own."""
-    sources = subprocess.check_output(
-        [go(), "list", "-m", "-mod=readonly", "-f={{.Dir}}", _MODULE],
-        cwd=MODULES / "external-secrets",
-        text=True,
+    module = subprocess.check_output(
+        [go(), "mod", "download", "-json", _MODULE], cwd=MODULES / "external-secrets"
     )
-    crds = Path(sources.strip()) / "config" / "crds" / "bases"
+    crds = Path(json.loads(module)["Dir"]) / "config" / "crds" / "bases"
     # All files but the kustomization.
     kubectl("apply", "--server-side", *(f"--filename={each}" for each in crds.glob("*_*.yaml")))
     kubectl("wait", "--for=condition=Established", "customresourcedefinitions", "--all")
