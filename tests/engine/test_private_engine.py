@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from prefect_platform.cluster.engine_existing import ExistingEngine
 from prefect_platform.cluster.engine_private import PrivateEngine
 from prefect_platform.errors import PlatformError
+from tests.unit.flows.servers import free_ports
 
 Docker = Callable[..., str]
 NewEngine = Callable[[], PrivateEngine]
@@ -58,9 +58,7 @@ def test_privileged_containers_run_and_find_each_other_by_name(
 
 def test_published_ports_answer_on_the_machine(engine: PrivateEngine, docker: Docker) -> None:
     engine.start()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     docker(
         *(engine, "run", "-d", f"--network={engine.network}", f"-p=127.0.0.1:{port}:80"),
         *("busybox", "sh", "-c", "echo hello > /index.html; exec httpd -f -h /"),

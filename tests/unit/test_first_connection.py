@@ -1,11 +1,12 @@
 """A client that finds no server at first waits for it, in a process that has the plugin."""
 
 import os
-import socket
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+
+from tests.unit.flows.servers import free_ports
 
 _ASK = """
 from prefect.client.orchestration import get_client
@@ -31,11 +32,6 @@ def _ask(port: int, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def _unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
 class _Hello(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
@@ -44,7 +40,7 @@ class _Hello(BaseHTTPRequestHandler):
 
 
 def test_without_the_plugin_the_first_refused_connection_is_the_end() -> None:
-    asking = _ask(_unused_port())
+    asking = _ask(*free_ports(1))
     _, complaint = asking.communicate(timeout=60)
 
     assert asking.returncode == 1
@@ -52,7 +48,7 @@ def test_without_the_plugin_the_first_refused_connection_is_the_end() -> None:
 
 
 def test_with_the_plugin_a_server_that_comes_later_is_found() -> None:
-    port = _unused_port()
+    (port,) = free_ports(1)
     asking = _ask(port, PREFECT_PLUGINS_ENABLED="true", PREFECT_PLUGINS_ALLOW="first-connection")
     # When one without the plugin has ended, this one has been refused too.
     refused = _ask(port)

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from tests.integration.images.contained import Contained, Running
+from tests.unit.flows.servers import free_ports
 
 READY = "database system is ready to accept connections"
 PASSWORD = "not the default"
@@ -18,9 +19,8 @@ PASSWORD = "not the default"
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        number: int = free.getsockname()[1]
-        return number
+    (number,) = free_ports(1)
+    return number
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import tarfile
 
 import httpx
@@ -14,6 +13,7 @@ from prefect_platform.images.catalogue import RECIPES, recipes
 from prefect_platform.images.provenance import build_arguments
 from prefect_platform.paths import REPOSITORY
 from tests.integration.images.contained import Contained
+from tests.unit.flows.servers import free_ports
 
 NAMES = [recipe.name for recipe in RECIPES]
 PYTHON = ["platform", "flows"]
@@ -168,8 +168,7 @@ def test_one_archive_holds_all_images_and_each_layer_once(images: dict[str, Imag
 
 
 def test_the_server_serves_its_user_interface_from_a_read_only_root(platform: Contained) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     server = platform.started(
         *("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)),
         environment={"PREFECT_SERVER_ANALYTICS_ENABLED": "false"},

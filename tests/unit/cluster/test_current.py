@@ -1,6 +1,5 @@
 """A cluster of somebody else is taken by its name only, and never changed or removed."""
 
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,6 +10,7 @@ from ruamel.yaml import YAML
 
 from prefect_platform.cluster.current import CurrentProvider
 from prefect_platform.errors import PlatformError
+from tests.unit.flows.servers import free_ports
 
 
 class _Api(BaseHTTPRequestHandler):
@@ -69,12 +69,6 @@ def _write(kubeconfig: Path, server: str, **cluster: str) -> None:
         YAML().dump(content, stream)
 
 
-def _closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_a_missing_kubeconfig_is_named(kubeconfig: Path) -> None:
     with pytest.raises(PlatformError, match=f"{kubeconfig} does not exist"):
         CurrentProvider("unit", "staging")
@@ -99,7 +93,7 @@ def test_a_context_that_is_not_there_is_refused_with_those_that_are(kubeconfig: 
 
 
 def test_an_api_that_does_not_answer_is_told_in_one_sentence(kubeconfig: Path) -> None:
-    _write(kubeconfig, f"http://127.0.0.1:{_closed_port()}")
+    _write(kubeconfig, f"http://127.0.0.1:{free_ports(1)[0]}")
     provider = CurrentProvider("unit", "staging")
     assert not provider.status().running
     refused = r"the cluster of the context staging does not answer: .*refused"

@@ -19,6 +19,7 @@ SECRET_KEY = "of-the-flows"
 _CREDENTIALS = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
 _EVERYTHING = ["Admin", "Read", "Write", "List"]
 _OWNER = {"name": "tests", "actions": _EVERYTHING, "credentials": [_CREDENTIALS]}
+_HELD: list[socket.socket] = []
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
@@ -39,12 +40,17 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
+    """Return ports of loopback that nobody listens on, and that the kernel gives nobody else.
+
+    They stay bound until this process ends. So whoever names one, with SO_REUSEADDR as servers do,
+    may listen there, at once or after a while; whoever asks for any port gets another.
+    """
+    sockets = [socket.socket() for _ in range(count)]
+    for holder in sockets:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+    _HELD.extend(sockets)
+    return [holder.getsockname()[1] for holder in sockets]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pytest
 
 from prefect_platform.errors import PlatformError
 from prefect_platform.server.redis_server import await_redis
+from tests.unit.flows.servers import free_ports
 
 
 class _Server(threading.Thread):
@@ -53,8 +54,7 @@ def test_a_refused_password_ends_the_wait_at_once_and_is_not_shown(port: int) ->
 
 
 def test_a_server_that_is_away_is_waited_for_within_the_bound() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    (port,) = free_ports(1)
     with pytest.raises(PlatformError, match=r"Gave up waiting for Redis .* after 1 s"):
         asyncio.run(await_redis(f"redis://127.0.0.1:{port}/0", timeout=1))
 
