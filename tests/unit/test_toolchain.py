@@ -11,7 +11,7 @@ import pytest
 
 from prefect_platform import toolchain
 from prefect_platform.errors import PlatformError
-from prefect_platform.toolchain import MODULES, TOOLS, Tool, tool, version
+from prefect_platform.toolchain import MODULES, TOOLS, Tool, ensure_tools, tool, version
 
 _needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="needs Go on PATH")
 
@@ -76,13 +76,20 @@ def test_a_program_that_does_not_compile_is_told_in_the_compilers_words_and_leav
     assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
-@pytest.mark.usefixtures("module")
-def test_a_full_disk_is_refused_before_anything_is_built(
+@_needs_go
+@pytest.mark.usefixtures("program")
+def test_a_disk_that_holds_one_tool_and_not_two_is_refused_before_anything_is_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(toolchain.TOOLS, "part", toolchain.TOOLS["greet"])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 30))
-    with pytest.raises(PlatformError, match=r"building greet takes about 8\.0 GiB.* 1\.0 GiB free"):
-        tool("greet")
+    with pytest.raises(
+        PlatformError, match=r"building greet, part takes about 2 GiB.* 1\.0 GiB free"
+    ):
+        ensure_tools(["greet", "part"])
+    assert not toolchain._directory(toolchain.TOOLS["greet"]).exists()
+
+    assert tool("greet").exists()
 
 
 @pytest.fixture

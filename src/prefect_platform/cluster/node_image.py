@@ -23,7 +23,7 @@ from prefect_platform.console import step
 from prefect_platform.debian import ensure_packages
 from prefect_platform.paths import REPOSITORY, cache_directory
 from prefect_platform.process import run
-from prefect_platform.toolchain import MODULES, TOOLS, tool, version
+from prefect_platform.toolchain import MODULES, TOOLS, ensure_tools, version
 
 _SOURCE = REPOSITORY / "k8s" / "kind" / "node-image"
 _NETWORK_POLICY = REPOSITORY / "k8s" / "kind" / "network_policy"
@@ -123,7 +123,7 @@ def node_image() -> NodeImage:
     archive = cache_directory() / "node-images" / f"{tag}.tar"
     if not archive.exists():
         ensure_packages("mmdebstrap", "gcc", "libc6-dev", "libseccomp-dev", "pkg-config", "zstd")
-        programs = {name: tool(name) for name in _programs()}
+        programs = ensure_tools(_programs())
         archive.parent.mkdir(parents=True, exist_ok=True)
         with (
             step(f"Assemble the node image of Kubernetes {version('kubelet')}"),
