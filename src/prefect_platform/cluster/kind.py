@@ -29,7 +29,7 @@ from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY, state_directory
 from prefect_platform.polling import poll
 from prefect_platform.process import run, tail
-from prefect_platform.toolchain import tool, version
+from prefect_platform.toolchain import ensure_tools, tool, version
 
 _MANIFESTS = REPOSITORY / "k8s" / "kind"
 _READY_WITHIN = 180  # seconds
@@ -218,8 +218,7 @@ class KindProvider:
         choice = choose_node_image(self._forced_node_image)
         origin = "kind's own" if choice.source == "registry" else "our own build"
         err.print(f"node image: {origin} ({choice.reason})")
-        tool("kind")
-        tool("kubectl")
+        ensure_tools(["kind", "kubectl"])
         return node_image() if choice.source == "build" else None
 
     def _load_node_image(self, engine: Engine, image: NodeImage) -> None:
