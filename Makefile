@@ -2,16 +2,10 @@
 # (CLUSTER, NODES, DATE, ...) reach the commands through the environment.
 .DEFAULT_GOAL := help
 PLATFORM := .venv/bin/prefect-platform
-PYTEST := .venv/bin/pytest
+PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
 
-# Tests that need processes of their own and nothing else; a cluster, an engine and builds have the
-# machine to themselves.
-BESIDE_OTHERS := tests/unit tests/render \
-	tests/integration/configuration tests/integration/housekeeping tests/integration/server \
-	tests/terraform
-
-.PHONY: help deploy-cluster destroy-cluster status ui image logs test test-fast \
+.PHONY: help deploy-cluster destroy-cluster status ui image logs test test-whole test-fast \
 	lint lint-format lint-style lint-types lint-shell lint-dockerfile
 
 help: ## list the targets
@@ -36,13 +30,15 @@ logs: .venv/ready ## show the logs of the newest flow run, or of RUN=name
 	$(PLATFORM) logs
 
 test: .venv/ready ## run all tests, on a cluster of their own
-	@status=0; \
-	$(PYTEST) --numprocesses auto --dist loadfile $(BESIDE_OTHERS) || status=1; \
-	$(PYTEST) $(BESIDE_OTHERS:%=--ignore=%) || status=1; \
-	exit $$status
+	$(PYTHON) -m tests.lanes
+
+test-whole: .venv/ready ## run all tests, their long variants, and mutations of the source
+	$(PYTHON) -m tests.lanes whole
+	$(PYTHON) -m tests.support.mutations
 
 test-fast: .venv/ready ## run the tests that need neither cluster nor root
-	$(PYTEST) --numprocesses auto tests/unit tests/render
+	$(PYTHON) -m tests.support.programs fast
+	$(PYTHON) -m pytest --numprocesses auto tests/unit tests/render
 
 lint: lint-format lint-style lint-types lint-shell lint-dockerfile ## check format, style, types, shell and Dockerfile
 

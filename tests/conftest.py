@@ -1,6 +1,17 @@
-"""What tests measured, at the end of the run: a figure that nobody sees was not measured."""
+"""What holds for every test: its turn on the machine, and figures that are seen."""
+
+from collections.abc import Generator
 
 import pytest
+
+from tests.support.turns import turn
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test with the marker `alone` while no other lane runs one."""
+    with turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,5 +1,6 @@
 """Install packages of Debian or Ubuntu that a step needs, without starting their services."""
 
+import fcntl
 import os
 import platform
 import shutil
@@ -36,8 +37,10 @@ def ensure_packages(*names: str) -> list[str]:
             f"{wanted} cannot be installed: this is not root",
             next_step=f"sudo apt-get install --no-install-recommends {wanted}",
         )
-    with step(f"Install {wanted}"), _services_stay_stopped():
-        _install(missing)
+    with _alone():
+        if still_missing := _missing(names):
+            with step(f"Install {' '.join(still_missing)}"), _services_stay_stopped():
+                _install(still_missing)
     return missing
 
 
@@ -81,6 +84,17 @@ def _apt_get(*arguments: str, failure: str) -> None:
         next_step=_OFFLINE,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
     )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other process installs: the first one's end would let services start."""
+    folder = os.open(_POLICY.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 @contextmanager

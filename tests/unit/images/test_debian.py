@@ -1,5 +1,6 @@
 """Packages are installed once, without services, or refused with a sentence."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,24 @@ def test_another_distribution_is_refused(machine: Path, monkeypatch: pytest.Monk
     with pytest.raises(PlatformError, match="neither Debian nor Ubuntu"):
         debian.ensure_packages("buildah")
     assert _log(machine) == ""
+
+
+def test_two_installations_at_once_keep_services_stopped_until_the_last_one_ends(
+    machine: Path,
+) -> None:
+    apt_get = machine / "bin" / "apt-get"
+    # The first one waits a moment for the second one to begin, which looks for a while.
+    overlap = """\
+look() { n=0; while "$@" && [ $n -lt 10 ]; do sleep 0.1; n=$((n + 1)); done; }
+case "$*" in
+*buildah*) look [ ! -e second ] ;;
+*mmdebstrap*) touch second; look [ -x policy-rc.d ] ;;
+esac
+"""
+    apt_get.write_text(apt_get.read_text().replace("if [ -x", f"{overlap}if [ -x"))
+
+    with ThreadPoolExecutor() as both:
+        assert list(both.map(debian.ensure_packages, ("buildah", "mmdebstrap")))
+
+    assert _log(machine).count("services-held") == 2
+    assert not (machine / "policy-rc.d").exists()

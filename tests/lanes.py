@@ -1,0 +1,110 @@
+"""Run all tests in lanes: what shares the machine runs together, what looks at all of it alone.
+
+The cluster lane mostly waits, so the tests that need only processes run beside it at a low
+priority. Engine and nodes come last, when no other engine lives that would hide what they leave.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from prefect_platform.console import out
+from tests.support import timings, turns
+from tests.support.programs import makes_clusters
+from tests.support.supervision import Command, Ended, run_together
+
+_PYTHON = Path(sys.executable)
+_INTERRUPTED = 130  # as a shell reports the end by Ctrl-C
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Folders of tests for one process of pytest, or for one process a processor."""
+
+    name: str
+    folders: tuple[str, ...]
+    parallel: bool = False
+
+    def command(self, report: Path, *, whole: bool) -> Command:
+        """Return the command that runs the lane and writes its outcome to `report`."""
+        argv = [
+            *(str(_PYTHON), "-m", "pytest", f"--junitxml={report}", "-o", "junit_family=xunit1"),
+            *(() if whole else ("-m", "not whole")),
+            *(("--numprocesses=auto", "--dist=loadfile") if self.parallel else ("--verbose",)),
+            *self.folders,
+        ]
+        return Command(self.name, argv, low_priority=self.parallel)
+
+
+PROCESSES = Lane(
+    "processes",
+    (
+        *("tests/unit", "tests/render", "tests/terraform"),
+        *("tests/integration/configuration", "tests/integration/deploy"),
+        *("tests/integration/flows", "tests/integration/housekeeping"),
+        *("tests/integration/results", "tests/integration/server", "tests/integration/worker"),
+    ),
+    parallel=True,
+)
+CLUSTER = Lane("cluster", ("tests/cluster",))
+MACHINE = Lane(
+    "machine",
+    (
+        *("tests/integration/images", "tests/integration/network_policy"),
+        *("tests/engine", "tests/lifecycle"),
+    ),
+)
+STAGES = ((CLUSTER, PROCESSES), (MACHINE,))
+"""One after the other; the lanes of one run together."""
+
+
+def main() -> int:
+    """Run all stages until one fails, print where the time went, and return the exit code."""
+    whole = sys.argv[1:] == ["whole"]
+    with TemporaryDirectory() as folder:
+        os.environ[turns.FOLDER] = folder
+        reports = {lane.name: Path(folder, f"{lane.name}.xml") for lane in _lanes()}
+        seconds, failed = _run(reports, whole=whole)
+        tests = timings.read(reports)
+    timings.show(tests, seconds, out)
+    if failed:
+        out.print(f"failed: {', '.join(failed)}; the lines that begin with its name say why")
+    out.print(f"tests: {timings.summary(tests)}")
+    return 1 if failed else 0
+
+
+def _run(reports: dict[str, Path], *, whole: bool) -> tuple[dict[str, float], list[str]]:
+    """Run the stages; return the seconds of each command, and the names of those that failed."""
+    seconds: dict[str, float] = {}
+    for commands in (
+        _preparation(),
+        *([lane.command(reports[lane.name], whole=whole) for lane in stage] for stage in STAGES),
+    ):
+        ended: dict[str, Ended] = run_together(commands)
+        seconds |= {name: each.seconds for name, each in ended.items()}
+        if failed := [name for name, each in ended.items() if each.returncode]:
+            return seconds, failed
+    return seconds, []
+
+
+def _lanes() -> Iterator[Lane]:
+    for stage in STAGES:
+        yield from stage
+
+
+def _preparation() -> list[Command]:
+    images = [str(_PYTHON.with_name("prefect-platform")), "image"]
+    return [
+        Command("programs", [str(_PYTHON), "-m", "tests.support.programs"]),
+        *([Command("images", images)] if makes_clusters() else []),
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)

@@ -1,0 +1,40 @@
+"""Programs and images that the tests need, built before them: a test's bound is for the test."""
+
+import os
+import shutil
+import sys
+
+from prefect_platform.cluster.node_image import node_image
+from prefect_platform.toolchain import ensure_tools
+
+FAST = ("helm", "kubeconform", "kubectl")
+"""What tests/unit and tests/render call."""
+ALL = (
+    *FAST,
+    *("etcd", "external-secrets", "fake-gcs-server", "kind", "kube-apiserver", "terraform-docs"),
+    *("tflint", "tofu"),
+)
+
+
+def root_on_debian() -> bool:
+    """Return whether nodes and a private engine can be made here."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def makes_clusters() -> bool:
+    """Return whether clusters can be made here."""
+    return shutil.which("docker") is not None or root_on_debian()
+
+
+def main() -> None:
+    """Build the programs of `ALL`, or of `FAST` if that is asked for, and the node image."""
+    if sys.argv[1:] == ["fast"]:
+        ensure_tools(FAST)
+        return
+    if root_on_debian():
+        node_image()
+    ensure_tools(ALL)
+
+
+if __name__ == "__main__":
+    main()

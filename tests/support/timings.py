@@ -1,0 +1,92 @@
+"""Where a run's time went, read from the reports that pytest writes of each lane."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from rich.console import Console
+from rich.table import Table
+
+_SHOWN_FROM = 5.0
+"""Seconds from which a file has a line of its own in the table."""
+_SLOWEST = 10
+
+
+@dataclass(frozen=True)
+class Test:
+    """One test of a lane: its file, name, outcome, and seconds with set-up and clean-up."""
+
+    lane: str
+    file: str
+    name: str
+    outcome: str
+    seconds: float
+
+
+def read(reports: Mapping[str, Path]) -> list[Test]:
+    """Return the tests of the reports, by lane; a lane that wrote none has no tests."""
+    return [
+        Test(
+            lane,
+            case.attrib["file"],
+            case.attrib["name"],
+            _outcome(case),
+            float(case.attrib["time"]),
+        )
+        for lane, report in reports.items()
+        if report.exists()
+        for case in ET.parse(report).iter("testcase")  # noqa: S314 - we have just written it
+    ]
+
+
+def _outcome(case: ET.Element) -> str:
+    tags = {child.tag for child in case}
+    if tags & {"failure", "error"}:
+        return "failed"
+    return "skipped" if "skipped" in tags else "passed"
+
+
+def show(tests: Iterable[Test], steps: Mapping[str, float], console: Console) -> None:
+    """Print the seconds of each step and file, the slowest tests, and how many passed."""
+    tests = list(tests)
+    console.print(_steps(steps))
+    console.print(_files(tests))
+    slowest = Table(title=f"The {_SLOWEST} slowest tests")
+    slowest.add_column("seconds", justify="right")
+    slowest.add_column("test", overflow="fold")
+    for test in sorted(tests, key=lambda test: -test.seconds)[:_SLOWEST]:
+        slowest.add_row(f"{test.seconds:.1f}", f"{test.file}::{test.name}")
+    console.print(slowest)
+
+
+def summary(tests: Iterable[Test]) -> str:
+    """Return how many tests had which outcome, in the words of a test runner's last line."""
+    outcomes = Counter(test.outcome for test in tests)
+    return ", ".join(f"{outcomes[each]} {each}" for each in ("passed", "failed", "skipped"))
+
+
+def _steps(steps: Mapping[str, float]) -> Table:
+    table = Table(title="Where the time went")
+    table.add_column("step")
+    table.add_column("seconds", justify="right")
+    for name, seconds in steps.items():
+        table.add_row(name, f"{seconds:.0f}")
+    return table
+
+
+def _files(tests: Iterable[Test]) -> Table:
+    files: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for test in tests:
+        files[test.lane, test.file].append(test.seconds)
+    for lane, file in [key for key, each in files.items() if sum(each) < _SHOWN_FROM]:
+        files[lane, f"files of less than {_SHOWN_FROM:.0f} s"] += files.pop((lane, file))
+    table = Table(title="Seconds of the test files; lanes that run together share the processors")
+    for column in ("lane", "file"):
+        table.add_column(column, overflow="fold")
+    for column in ("tests", "seconds"):
+        table.add_column(column, justify="right")
+    for (lane, file), each in sorted(files.items(), key=lambda item: -sum(item[1])):
+        table.add_row(lane, file, str(len(each)), f"{sum(each):.0f}")
+    return table

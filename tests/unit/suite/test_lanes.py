@@ -1,0 +1,36 @@
+"""No test is left out of the lanes, and no program that a test calls is built within its bound."""
+
+import re
+
+from prefect_platform.cluster.node_image import _programs as programs_of_nodes
+from prefect_platform.paths import REPOSITORY
+from tests.lanes import STAGES
+from tests.support.programs import ALL, FAST
+
+_TESTS = REPOSITORY / "tests"
+
+
+def test_every_test_is_in_exactly_one_lane() -> None:
+    folders = [REPOSITORY / folder for stage in STAGES for lane in stage for folder in lane.folders]
+
+    for file in _TESTS.rglob("test_*.py"):
+        lanes = [folder for folder in folders if folder in file.parents]
+        assert len(lanes) == 1, f"{file.relative_to(REPOSITORY)} is in {lanes}"
+
+
+def test_programs_that_tests_call_are_built_before_them() -> None:
+    called = _called("*")
+
+    assert called >= {"helm", "tofu"}
+    assert called <= {*ALL, *programs_of_nodes()}
+    assert _called("unit") | _called("render") <= set(FAST)
+
+
+def _called(folder: str) -> set[str]:
+    calls = re.compile(r"\btool\(\"([a-z-]+)\"\)")
+    return {
+        program
+        for file in _TESTS.glob(f"{folder}/**/*.py")
+        if file.name != "test_toolchain.py"  # its programs are its own
+        for program in calls.findall(file.read_text())
+    }

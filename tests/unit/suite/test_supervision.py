@@ -1,0 +1,123 @@
+"""Commands beside each other: output is named, one failure ends all, nothing is left running."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.polling import poll
+from tests.support.supervision import Command, run_together
+
+# Says that it has begun, then waits for its end; it cleans up when it is interrupted.
+_WAITS = """
+import pathlib, subprocess, sys, time
+child = subprocess.Popen(["sleep", "600"])
+pathlib.Path(sys.argv[1], "waiting").write_text(str(child.pid))
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    pathlib.Path(sys.argv[1], "cleaned").touch()
+"""
+_FAILS = """
+import pathlib, sys, time
+while not pathlib.Path(sys.argv[1], "waiting").exists():
+    time.sleep(0.02)
+print("this is why")
+sys.exit(3)
+"""
+_STUBBORN = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + _WAITS
+_SUPERVISES = """
+import signal, sys
+from tests.support.supervision import Command, run_together
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it runs in the background
+run_together([Command("one", [sys.executable, "-c", sys.argv[1], sys.argv[2]])])
+"""
+
+
+def _python(name: str, code: str, folder: Path, *, low_priority: bool = False) -> Command:
+    return Command(name, [sys.executable, "-c", code, str(folder)], low_priority)
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def _assert_child_ends(folder: Path) -> None:
+    child = int((folder / "waiting").read_text())
+    assert not poll(lambda: None if _gone(child) else f"{child} lives", 10, every=0.05)
+
+
+def test_every_line_has_the_name_of_its_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = [_python(name, f"print('{name} speaks')", tmp_path) for name in ("one", "two")]
+
+    ended = run_together(commands)
+
+    assert {name: each.returncode for name, each in ended.items()} == {"one": 0, "two": 0}
+    assert sorted(capsys.readouterr().out.splitlines()) == ["[one] one speaks", "[two] two speaks"]
+
+
+def test_a_failure_is_shown_and_interrupts_the_others_which_clean_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = [_python("fails", _FAILS, tmp_path), _python("waits", _WAITS, tmp_path)]
+
+    ended = run_together(commands)
+
+    assert ended["fails"].returncode == 3
+    assert ended["waits"].returncode != 0, "an interrupted command has not passed"
+    assert "[fails] this is why\n" in capsys.readouterr().out
+    assert (tmp_path / "cleaned").exists()
+    _assert_child_ends(tmp_path)
+
+
+def test_what_ignores_the_interruption_is_killed_with_its_children(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = [_python("fails", _FAILS, tmp_path), _python("stubborn", _STUBBORN, tmp_path)]
+
+    ended = run_together(commands, end_within=0.3)
+
+    assert ended["stubborn"].returncode == -signal.SIGKILL
+    assert "[stubborn] did not end within" in capsys.readouterr().out
+    _assert_child_ends(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_all_also_where_the_shell_has_shut_it_off(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    begun = tmp_path / "waiting"
+    with subprocess.Popen(
+        [sys.executable, "-c", _SUPERVISES, _WAITS, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+    ) as supervisor:
+        assert not poll(lambda: None if begun.exists() else "not begun", 60, every=0.05)
+        supervisor.send_signal(number)
+        _, errors = supervisor.communicate(timeout=60)
+
+    assert b"KeyboardInterrupt" in errors
+    assert supervisor.returncode != 0
+    assert (tmp_path / "cleaned").exists()
+    _assert_child_ends(tmp_path)
+
+
+def test_a_command_of_low_priority_gives_way_with_all_that_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    child = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
+    wait = "import time; time.sleep(0.2)  # until the priority is set\n"
+    code = f"{wait}import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+
+    run_together([_python("polite", code, tmp_path, low_priority=True)])
+
+    lowered = os.getpriority(os.PRIO_PROCESS, 0) + 10
+    assert capsys.readouterr().out == f"[polite] {min(lowered, 19)}\n"

@@ -1,0 +1,69 @@
+"""The table at the end of a run tells where its time went, and its last line how it ended."""
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.support import timings
+
+_TESTS = """
+import pytest
+
+def test_passes(): pass
+def test_fails(): assert False
+@pytest.mark.skip
+def test_is_skipped(): pass
+@pytest.fixture
+def broken(): raise ValueError
+def test_has_a_broken_fixture(broken): pass
+"""
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    """Return what pytest reports of a file with one test of each outcome."""
+    (tmp_path / "test_each.py").write_text(_TESTS)
+    written = tmp_path / "report.xml"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "."),
+            *(f"--junitxml={written}", "-o", "junit_family=xunit1", "test_each.py"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    return written
+
+
+def test_the_last_line_counts_every_outcome(report: Path) -> None:
+    tests = timings.read({"some": report, "never ran": report.with_name("missing.xml")})
+
+    assert timings.summary(tests) == "1 passed, 2 failed, 1 skipped"
+    assert {(test.lane, test.file) for test in tests} == {("some", "test_each.py")}
+
+
+def test_files_and_tests_are_told_with_their_seconds() -> None:
+    tests = [
+        timings.Test("fast", "tests/a.py", "test_one", "passed", 60.0),
+        timings.Test("fast", "tests/a.py", "test_two", "passed", 7.5),
+        timings.Test("fast", "tests/b.py", "test_three", "passed", 1.0),
+        timings.Test("fast", "tests/c.py", "test_four", "passed", 2.0),
+    ]
+    printed = io.StringIO()
+
+    timings.show(tests, {"programs": 3.2, "fast": 70.0}, Console(width=120, file=printed))
+
+    shown = printed.getvalue().splitlines()
+    lines = [re.split(r"\s*[│┃]\s*", line.strip("│┃ ")) for line in shown]
+    assert ["programs", "3"] in lines
+    assert ["fast", "tests/a.py", "2", "68"] in lines
+    assert ["fast", "files of less than 5 s", "2", "3"] in lines
+    assert lines.index(["60.0", "tests/a.py::test_one"]) < lines.index(
+        ["7.5", "tests/a.py::test_two"]
+    )
