@@ -121,7 +121,7 @@ def _end(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Take Ctrl-C and a request to end as KeyboardInterrupt, also where a shell has disabled Ctrl-C.
+    """Take Ctrl-C and a request to end as KeyboardInterrupt, even where a shell disables Ctrl-C.
 
     Only the first one counts: a second one must not cut the clean-up short.
     """
