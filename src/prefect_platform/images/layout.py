@@ -22,6 +22,8 @@ class Layout:
 
     def keep(self, references: Sequence[str]) -> None:
         """Remove every other image and the layers that only it needed."""
+        if not (self.path / "index.json").exists():  # nothing was exported yet
+            return
         kept = [entry for entry in self._entries() if entry["annotations"][_NAME] in references]
         temporary = self.path / "index.json.new"
         temporary.write_bytes(_index(kept))

@@ -86,3 +86,9 @@ def test_keeping_one_image_removes_what_only_the_other_needed(folder: Path) -> N
 
 def test_a_layout_that_was_never_written_is_empty(tmp_path: Path) -> None:
     assert Layout(tmp_path / "nothing").references() == []
+
+
+def test_a_layout_to_which_nothing_was_exported_has_nothing_to_remove(tmp_path: Path) -> None:
+    Layout(tmp_path / "layout").keep([])
+
+    assert not (tmp_path / "layout").exists()
