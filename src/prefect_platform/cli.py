@@ -1,4 +1,8 @@
-"""The command line: parse, call, print."""
+"""The command line: parse, call, print.
+
+Prefect and the Kubernetes client take seconds to import. Each command imports what it needs when it
+runs, so that help does not wait for them.
+"""
 
 import os
 import signal
@@ -7,31 +11,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from kubernetes.client import ApiException
-from prefect.client.orchestration import SyncPrefectClient
 from rich.markup import escape
-from urllib3.exceptions import HTTPError
 
-from prefect_platform import reports
-from prefect_platform.cluster.current import CurrentProvider
-from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.cluster.provider import ClusterProvider
-from prefect_platform.configuration import commands
-from prefect_platform.configuration.platform_file import Files
 from prefect_platform.console import err, out, step
-from prefect_platform.deploy import platform
-from prefect_platform.deploy.connection import connected, forwarded
-from prefect_platform.deploy.first_run import parse_day
-from prefect_platform.deploy.surroundings import FromCluster
-from prefect_platform.doctor.isolation import parse_address, refuse_wrong
-from prefect_platform.doctor.isolation_probe import look
 from prefect_platform.errors import PlatformError
-from prefect_platform.images.build import Image, build
-from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+    from prefect_platform.cluster.provider import ClusterProvider
+    from prefect_platform.configuration.platform_file import Files
+    from prefect_platform.deploy.surroundings import FromCluster
+    from prefect_platform.images.build import Image
+    from prefect_platform.kubectl import Kubectl
 
 _INTERRUPTED = 130  # as a shell reports the end by Ctrl-C
 _DIFFERS = 2  # as terraform plan reports it
@@ -58,8 +54,10 @@ class _Options:
     node_image: str | None
     builder: str | None
 
-    def provider(self) -> ClusterProvider:
+    def provider(self) -> "ClusterProvider":
         if self.cluster == "kind":
+            from prefect_platform.cluster.kind import KindProvider
+
             return KindProvider(
                 self.name,
                 nodes=self.nodes,
@@ -68,16 +66,22 @@ class _Options:
                 docker_host=os.environ.get("DOCKER_HOST"),
             )
         if self.cluster == "current":
+            from prefect_platform.cluster.current import CurrentProvider
+
             return CurrentProvider(self.name, self.context)
         raise PlatformError(
             f"CLUSTER={self.cluster} is not a provider; there are kind and current",
             next_step="make deploy-cluster CLUSTER=kind",
         )
 
-    def images(self) -> list[Image]:
+    def images(self) -> "list[Image]":
+        from prefect_platform.images.build import build
+
         return build(_IMAGES, builder=self.builder)
 
-    def kubectl(self) -> Kubectl:
+    def kubectl(self) -> "Kubectl":
+        from prefect_platform.kubectl import Kubectl
+
         provider = self.provider()
         if not provider.status().running:
             raise PlatformError("there is no running cluster", next_step="make deploy-cluster")
@@ -126,6 +130,10 @@ def deploy(
     ] = None,
 ) -> None:
     """Bring cluster and platform up and run the daily ETL once; again, it changes nothing."""
+    from prefect_platform import reports
+    from prefect_platform.deploy import platform
+    from prefect_platform.deploy.first_run import parse_day
+
     chosen: _Options = context.obj
     day = parse_day(date)
     if unenforced_policies not in {None, "accept"}:
@@ -150,12 +158,16 @@ def destroy(context: typer.Context) -> None:
 @app.command()
 def status(context: typer.Context) -> None:
     """Show engine, nodes, components, releases, and pods that are not ready and why."""
+    from prefect_platform import reports
+
     reports.print_status(context.obj.provider())
 
 
 @app.command()
 def image(context: typer.Context) -> None:
     """Build the images and load them into the cluster when it runs."""
+    from prefect_platform.deploy import platform
+
     chosen: _Options = context.obj
     images = chosen.images()
     provider = chosen.provider()
@@ -171,6 +183,9 @@ def ui(
     port: Annotated[int, typer.Option(envvar="PORT", help="local port")] = 4200,
 ) -> None:
     """Open the way to the user interface; print its address and the place of its password."""
+    from prefect_platform import reports
+    from prefect_platform.deploy.connection import forwarded
+
     kubectl: Kubectl = context.obj.kubectl()
     reports.refuse_busy_port(port)
     with forwarded(kubectl, port) as url:
@@ -186,6 +201,9 @@ def logs(
     ] = None,
 ) -> None:
     """Show the logs of a flow run, also when its pod is long gone."""
+    from prefect_platform import reports
+    from prefect_platform.deploy.connection import connected
+
     with connected(context.obj.kubectl()) as client:
         reports.print_logs(client, run)
 
@@ -208,6 +226,8 @@ def validate(
     deployments: Deployments = REPOSITORY / "prefect.yaml",
 ) -> None:
     """Check platform.yaml and prefect.yaml by themselves, without a server."""
+    from prefect_platform.configuration import commands
+
     commands.validate(_files(context.obj, environment, file, deployments))
 
 
@@ -221,6 +241,8 @@ def plan(
     prune: Prune = False,
 ) -> None:
     """Show what apply would change on the server; exit 2 when it would change something."""
+    from prefect_platform.configuration import commands
+
     with _server(context.obj) as (client, surroundings):
         files = _files(context.obj, environment, file, deployments)
         differs = commands.plan(client, files, surroundings, prune=prune)
@@ -238,6 +260,8 @@ def apply(
     prune: Prune = False,
 ) -> None:
     """Make the server as platform.yaml and prefect.yaml say; again, it changes nothing."""
+    from prefect_platform.configuration import commands
+
     with _server(context.obj) as (client, surroundings):
         files = _files(context.obj, environment, file, deployments)
         commands.apply(client, files, surroundings, prune=prune)
@@ -246,6 +270,8 @@ def apply(
 @app.command()
 def export(context: typer.Context) -> None:
     """Print the server's configuration as a platform.yaml; secrets stay references."""
+    from prefect_platform.configuration import commands
+
     with _server(context.obj) as (client, surroundings):
         commands.export(client, surroundings)
 
@@ -258,6 +284,10 @@ def isolation(
     ] = "1.1.1.1:443",
 ) -> None:
     """Try from pods who reaches whom; exit 1 when it is not as declared."""
+    from prefect_platform import reports
+    from prefect_platform.doctor.isolation import parse_address, refuse_wrong
+    from prefect_platform.doctor.isolation_probe import look
+
     with step("Try every way between the parts of the platform"):
         cells = look(context.obj.kubectl(), parse_address(world))
     reports.print_isolation(cells)
@@ -266,8 +296,10 @@ def isolation(
 
 def _files(
     chosen: _Options, environment: str | None, file: Path | None, deployments: Path
-) -> Files:
+) -> "Files":
     """Return the files of an environment: `local` for a kind cluster, and for no other unsaid."""
+    from prefect_platform.configuration.platform_file import Files
+
     if environment is None and chosen.cluster != "kind":
         raise PlatformError(
             f"CLUSTER={chosen.cluster} needs --environment: the files of another one would change "
@@ -279,8 +311,11 @@ def _files(
 
 
 @contextmanager
-def _server(chosen: _Options) -> Iterator[tuple[SyncPrefectClient, FromCluster]]:
+def _server(chosen: _Options) -> "Iterator[tuple[SyncPrefectClient, FromCluster]]":
     """Yield a client of the cluster's server, and where its configuration finds Secrets."""
+    from prefect_platform.deploy.connection import connected
+    from prefect_platform.deploy.surroundings import FromCluster
+
     kubectl = chosen.kubectl()
     with connected(kubectl) as client:
         yield client, FromCluster(kubectl)
@@ -294,13 +329,18 @@ def main() -> None:
         err.print(f"[red]error:[/] {escape(error.message)}")
         err.print(f"[bold]next:[/] {escape(error.next_step)}")
         sys.exit(1)
-    except (ApiException, HTTPError) as error:
+    except KeyboardInterrupt:
+        err.print("Interrupted; the same command goes on from here.")
+        sys.exit(_INTERRUPTED)
+    except Exception as error:
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        if not isinstance(error, ApiException | HTTPError):
+            raise
         reason = error.reason if isinstance(error, ApiException) else error
         err.print(
             f"[red]error:[/] the Kubernetes API refused or did not answer: {escape(str(reason))}"
         )
         err.print("[bold]next:[/] make status")
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("Interrupted; the same command goes on from here.")
-        sys.exit(_INTERRUPTED)

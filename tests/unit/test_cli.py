@@ -1,9 +1,34 @@
-"""The command line's errors are the sentence as it is, whatever characters it holds."""
+"""The command line is quick to help, and its errors are the sentence as it is."""
 
+import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
+
+from prefect_platform import cli
+
+_PRINT_PACKAGES = """
+import atexit, sys
+
+def print_packages():
+    packages = {module.partition(".")[0] for module in sys.modules}
+    print(*packages - sys.stdlib_module_names, sep="\\n", file=sys.stderr)
+
+atexit.register(print_packages)
+"""
+_KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: it
+clusters: [{name: it, cluster: {server: "http://127.0.0.1:%s"}}]
+contexts: [{name: it, context: {cluster: it, user: me}}]
+users: [{name: me, user: {token: t}}]
+"""
 
 
 def test_a_sentence_with_brackets_is_printed_and_not_read_as_markup() -> None:
@@ -30,3 +55,67 @@ def test_a_word_that_accepts_nothing_is_refused_before_anything_is_done(tmp_path
     assert refused.returncode == 1
     assert "error: UNENFORCED_POLICIES=yes is not known; there is accept" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def _packages(program: str, *arguments: str) -> set[str]:
+    """Return the third-party packages that a process has imported when it ends."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _PRINT_PACKAGES + program, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(ended.stderr.splitlines())
+
+
+def test_help_imports_no_package_but_typer_and_what_typer_imports() -> None:
+    typer = _packages("import typer.rich_utils")
+    ours = _packages("from prefect_platform.cli import main; main()", "--help")
+    assert ours - typer == {"prefect_platform"}
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """A Kubernetes API that tells its version and refuses everything else."""
+
+    def do_GET(self) -> None:
+        names = ("major", "minor", "gitVersion", "gitCommit", "gitTreeState")
+        names += ("buildDate", "goVersion", "compiler", "platform")
+        self.send_response(200 if self.path == "/version/" else 403)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(dict.fromkeys(names, "v1.36.3")).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output clean."""
+
+
+def test_what_the_kubernetes_api_refuses_is_one_sentence(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as api:
+        thread = threading.Thread(target=api.serve_forever, args=(0.01,))
+        thread.start()
+        kubeconfig.write_text(_KUBECONFIG % api.server_port)
+        refused = subprocess.run(
+            [Path(sys.executable).with_name("prefect-platform"), "status"],
+            env={
+                **os.environ,
+                "CLUSTER": "current",
+                "CONTEXT": "it",
+                "KUBECONFIG": str(kubeconfig),
+                "XDG_STATE_HOME": str(tmp_path / "state"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        api.shutdown()
+        thread.join()
+    assert refused.returncode == 1
+    assert "error: the Kubernetes API refused or did not answer: Forbidden" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_failure_that_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "app", lambda: {}["unforeseen"])
+    with pytest.raises(KeyError, match="unforeseen"):
+        cli.main()
