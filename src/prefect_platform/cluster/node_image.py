@@ -23,7 +23,7 @@ from prefect_platform.console import step
 from prefect_platform.debian import ensure_packages
 from prefect_platform.paths import REPOSITORY, cache_directory
 from prefect_platform.process import run
-from prefect_platform.toolchain import MODULES, TOOLS, ensure_tools, version
+from prefect_platform.toolchain import TOOLS, ensure_tools, fingerprint, version
 
 _SOURCE = REPOSITORY / "k8s" / "kind" / "node-image"
 _NETWORK_POLICY = REPOSITORY / "k8s" / "kind" / "network_policy"
@@ -141,12 +141,11 @@ def _programs() -> list[str]:
 def _fingerprint() -> str:
     """Return a checksum of all that the image is made from, Debian's own updates aside."""
     code = [Path(__file__), Path(image_archive.__file__)]
-    modules = {MODULES / TOOLS[name].module for name in _programs()}
-    pins = [module / name for module in modules for name in ("go.mod", "go.sum")]
     contents = (*_SOURCE.rglob("*"), *_NETWORK_POLICY.glob("*"))
     sources = [path for path in contents if path.is_file()]
-    digest = hashlib.sha256()
-    for path in sorted([*code, *pins, *sources]):
+    programs = [(name, fingerprint(TOOLS[name])) for name in _programs()]
+    digest = hashlib.sha256(repr(programs).encode())
+    for path in sorted([*code, *sources]):
         executable = path.stat().st_mode & 0o100
         digest.update(f"{path.relative_to(REPOSITORY)}:{executable}:".encode())
         digest.update(path.read_bytes())
