@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kubernetes import client, config
 
+from prefect_platform.clients import program
 from prefect_platform.errors import PlatformError
 from prefect_platform.process import run
-from prefect_platform.toolchain import tool
 
 _MANAGER = "prefect-platform"
 
@@ -82,7 +82,7 @@ class Kubectl:
                 process.terminate()
 
     def _command(self) -> list[str]:
-        return [str(tool("kubectl")), "--kubeconfig", str(self.kubeconfig)]
+        return [str(program("kubectl")), "--kubeconfig", str(self.kubeconfig)]
 
 
 def _server_side(manager: str) -> tuple[str, ...]:

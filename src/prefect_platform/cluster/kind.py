@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 from urllib3.exceptions import HTTPError
 
+from prefect_platform.clients import ensure_clients, program
 from prefect_platform.cluster.api import asking_once
 from prefect_platform.cluster.engine import Engine
 from prefect_platform.cluster.engine_detection import (
@@ -29,7 +30,7 @@ from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY, state_directory
 from prefect_platform.polling import poll
 from prefect_platform.process import run, tail
-from prefect_platform.toolchain import ensure_tools, tool, version
+from prefect_platform.toolchain import version
 
 _MANIFESTS = REPOSITORY / "k8s" / "kind"
 _READY_WITHIN = 180  # seconds
@@ -135,9 +136,9 @@ class KindProvider:
         engine = recorded_engine(self._cluster)
         if engine is not None and engine.kind == "private":
             exports["DOCKER_HOST"] = engine.docker_host
-            exports["PATH"] = (
-                f"{tool('kind').parent}:{tool('kubectl').parent}:{engine.docker.parent}:$PATH"
-            )
+            needed = [program("kind"), program("kubectl"), engine.docker]
+            folders = [f"{each.parent}" for each in needed if not _is_found(each)]
+            exports["PATH"] = ":".join([*folders, "$PATH"])
         return exports
 
     def status(self) -> ClusterStatus:
@@ -192,7 +193,7 @@ class KindProvider:
         with file.open("w") as stream:
             YAML().dump(config, stream)
         command: list[str | Path] = [
-            *(tool("kind"), "create", "cluster", "--retain", "--name", self._cluster),
+            *(program("kind"), "create", "cluster", "--retain", "--name", self._cluster),
             *("--config", file, "--kubeconfig", self.kubeconfig()),
             *(["--image", image.reference] if image else []),
         ]
@@ -218,7 +219,7 @@ class KindProvider:
         choice = choose_node_image(self._forced_node_image)
         origin = "kind's own" if choice.source == "registry" else "our own build"
         err.print(f"node image: {origin} ({choice.reason})")
-        ensure_tools(["kind", "kubectl"])
+        ensure_clients(["kind", "kubectl"])
         return node_image() if choice.source == "build" else None
 
     def _load_node_image(self, engine: Engine, image: NodeImage) -> None:
@@ -371,7 +372,7 @@ class KindProvider:
 
     def _kind(self, engine: Engine, *arguments: str) -> None:
         run(
-            [tool("kind"), *arguments],
+            [program("kind"), *arguments],
             failure=f"kind {arguments[0]} {arguments[1]} failed for the cluster {self._cluster}",
             next_step="run the same command again: it starts from where this one stopped",
             env=_environment(engine),
@@ -388,6 +389,11 @@ class KindProvider:
 
 def _environment(engine: Engine) -> dict[str, str]:
     return {**os.environ, **engine.environment()}
+
+
+def _is_found(path: Path) -> bool:
+    """Return whether PATH leads to `path`: its folder in front would hide others' programs."""
+    return shutil.which(path.name) == str(path)
 
 
 def _numeric(address: str) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from kubernetes import client
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform import manifests
+from prefect_platform.clients import ensure_clients, program
 from prefect_platform.cluster.provider import ClusterProvider
 from prefect_platform.console import step
 from prefect_platform.deploy import first_run
@@ -25,7 +26,6 @@ from prefect_platform.doctor.enforcement import keeps_policies, refuse_unenforce
 from prefect_platform.images.build import Image
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY
-from prefect_platform.toolchain import tool
 from prefect_platform.workloads import wait_until_ready
 
 POOL = "default"
@@ -53,6 +53,7 @@ def deploy(
     Every step leaves what is already right as it is. Raises PlatformError for the first step
     that fails; the next call goes on from there.
     """
+    ensure_clients(["kubectl", "helm"])
     kubectl = Kubectl(provider.kubeconfig())
     api = kubectl.api()
     references = {image.name: image.reference for image in images}
@@ -100,7 +101,7 @@ def load(provider: ClusterProvider, images: Sequence[Image]) -> bool:
 def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
     """Apply the data services, and remove Jobs that an earlier version of them left."""
     folder = _ENVIRONMENT / "data"
-    rendered = json.loads(manifests.render(tool("kubectl"), folder, list(references.values())))
+    rendered = json.loads(manifests.render(program("kubectl"), folder, list(references.values())))
     _follow_secrets(rendered["items"], kubectl.api())
     changed = kubectl.apply(json.dumps(rendered))
     jobs = {f"job.batch/{item['metadata']['name']}" for item in rendered["items"]}

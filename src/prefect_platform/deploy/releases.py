@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prefect_platform.clients import program
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.process import run
-from prefect_platform.toolchain import tool
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _forget_interrupted(kubectl: Kubectl, release: Release) -> None:
 
 def _helm(kubectl: Kubectl, *arguments: str) -> str:
     return run(
-        [tool("helm"), "--kubeconfig", kubectl.kubeconfig, *arguments],
+        [program("helm"), "--kubeconfig", kubectl.kubeconfig, *arguments],
         failure=f"helm {' '.join(arguments[:3])} failed",
         next_step="correct the values it names, then run it again",
     )

@@ -1,0 +1,175 @@
+"""kind, kubectl and helm of PATH are used when their version is supported, and only then."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from prefect_platform import clients, toolchain
+from prefect_platform.clients import choose_client, ensure_clients, program
+from prefect_platform.errors import PlatformError
+from prefect_platform.toolchain import tool, version
+
+# What each program prints, as of their releases.
+PRINTS = {
+    "kind": "kind {} go1.26.8 linux/amd64",
+    "kubectl": "Client Version: {}\nKustomize Version: v5.8.1",
+    "helm": "{}+g45689a9",
+}
+
+
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the one folder of PATH, empty at first; nothing is built yet."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CLIENTS", raising=False)
+    return folder
+
+
+def install(folder: Path, name: str, script: str) -> Path:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    return folder / name
+
+
+def printing(folder: Path, name: str, number: str) -> Path:
+    """Install a program that prints the version `number` in the way of `name`."""
+    return install(folder, name, f"echo '{PRINTS[name].format(number)}'")
+
+
+def built(name: str) -> Path:
+    """Install a program where our own build of `name` is kept."""
+    folder = toolchain._directory(toolchain.TOOLS[name])
+    folder.mkdir(parents=True)
+    return install(folder, name, "")
+
+
+def pinned_with(name: str, major: int = 0, minor: int = 0) -> str:
+    """Return the pinned version of `name` with its major and minor number raised by so much."""
+    first, second, _ = version(name).removeprefix("v").split(".")
+    return f"v{int(first) + major}.{int(second) + minor}.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "major", "minor"),
+    [
+        ("kind", 0, 0),
+        ("kubectl", 0, -1),
+        ("kubectl", 0, 0),
+        ("kubectl", 0, 1),
+        ("helm", 0, -1),
+        ("helm", 0, 7),
+    ],
+)
+def test_a_supported_client_on_path_is_used(
+    on_path: Path, name: str, major: int, minor: int
+) -> None:
+    number = pinned_with(name, major, minor)
+    found = printing(on_path, name, number)
+    choice = choose_client(name)
+    assert (choice.path, choice.reason.partition(",")[0]) == (found, number)
+    assert program(name) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "major", "minor"),
+    [
+        ("kind", 0, 1),
+        ("kind", 0, -1),
+        ("kind", 1, 0),
+        ("kubectl", 0, -2),
+        ("kubectl", 0, 2),
+        ("kubectl", 1, 0),
+        ("helm", -1, 0),
+        ("helm", 1, 0),
+    ],
+)
+def test_a_client_of_another_version_is_not_used(
+    on_path: Path, name: str, major: int, minor: int
+) -> None:
+    number = pinned_with(name, major, minor)
+    found, ours = printing(on_path, name, number), built(name)
+    choice = choose_client(name)
+    assert choice.path is None
+    assert choice.reason.startswith(f"{found} is {number}, which is not ")
+    assert program(name) == ours
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo none of your business", "does not tell its version"),
+        ("echo the disk is gone >&2; exit 3", "exited with 3: the disk is gone"),
+    ],
+)
+def test_a_client_that_tells_no_version_is_not_used(
+    on_path: Path, script: str, reason: str
+) -> None:
+    install(on_path, "helm", script)
+    choice = choose_client("helm")
+    assert choice.path is None
+    assert reason in choice.reason
+
+
+@pytest.mark.usefixtures("on_path")
+def test_without_a_client_on_path_our_own_build_is_used() -> None:
+    ours = built("kind")
+    assert choose_client("kind").reason == "PATH has no kind"
+    assert program("kind") == ours
+
+
+def test_our_own_build_on_path_is_not_taken_for_the_users(
+    on_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = printing(built("kind").parent, "kind", pinned_with("kind"))
+    monkeypatch.setenv("PATH", f"{ours.parent}{os.pathsep}{on_path}")
+    assert choose_client("kind").path is None
+
+
+def test_a_build_can_be_forced(on_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printing(on_path, "kubectl", version("kubectl"))
+    ours = built("kubectl")
+    monkeypatch.setenv("CLIENTS", "build")
+    assert program("kubectl") == ours
+    assert choose_client("kubectl", "build").reason == "CLIENTS=build"
+
+
+def test_a_client_of_path_can_be_forced_but_not_an_unsupported_one(
+    on_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIENTS", "path")
+    found = printing(on_path, "helm", version("helm"))
+    assert program("helm") == found
+    printing(on_path, "kind", "v0.1.0")
+    for name, reason in {"kind": "is v0.1.0, which is not", "kubectl": "PATH has no"}.items():
+        with pytest.raises(PlatformError, match=f"CLIENTS=path, but .*{reason}"):
+            program(name)
+
+
+def test_an_unknown_choice_is_refused() -> None:
+    with pytest.raises(PlatformError, match="CLIENTS=tape is not known"):
+        choose_client("kind", "tape")
+
+
+def test_it_is_told_which_client_is_used_and_why(
+    on_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = printing(on_path, "kind", version("kind"))
+    for name in ("kubectl", "helm"):
+        built(name)
+    ensure_clients(["kind", "kubectl", "helm"])
+    kind, kubectl, helm = capsys.readouterr().err.splitlines()
+    assert kind.startswith(f"kind: {found} ({version('kind')}, ")
+    assert kubectl == f"kubectl: our own build of {version('kubectl')} (PATH has no kubectl)"
+    assert helm.startswith("helm: our own build of ")
+
+
+def test_what_goes_into_the_node_image_is_never_taken_from_path(on_path: Path) -> None:
+    found = printing(on_path, "kubectl", version("kubectl"))
+    ours = built("kubectl")
+    assert tool("kubectl") == ours
+    assert toolchain.ensure_tools(["kubectl"]) == {"kubectl": ours}
+    assert clients.program("kubectl") == found
