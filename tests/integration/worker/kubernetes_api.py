@@ -1,11 +1,13 @@
 """A fake Kubernetes API: real HTTP on loopback, made-up objects.
 
 It lists, streams and breaks off as an API server does, as far as the worker, its observer, the
-reaper and the commands ask for it. What a real one answers is checked in tests/cluster.
+reaper, the commands, kubectl and helm ask for it. What a real one answers is checked in
+tests/cluster.
 """
 
 import json
 import queue
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,11 +25,18 @@ _KINDS = {
     "pods": ("/api/v1", "Pod"),
     "events": ("/api/v1", "Event"),
     "secrets": ("/api/v1", "Secret"),
+    "nodes": ("/api/v1", "Node"),
+    "deployments": ("/apis/apps/v1", "Deployment"),
+    "statefulsets": ("/apis/apps/v1", "StatefulSet"),
     "jobs": ("/apis/batch/v1", "Job"),
 }
+# Of the one namespace, and of all: they hold the same, for there is no other.
 _COLLECTIONS = {
-    f"{group}/namespaces/{NAMESPACE}/{plural}": plural for plural, (group, _) in _KINDS.items()
+    f"{group}/{within}{plural}": plural
+    for plural, (group, _) in _KINDS.items()
+    for within in ("", f"namespaces/{NAMESPACE}/")
 }
+_REQUIREMENT = re.compile(r"(!?)([^!=, ]+)(?:(==?|!=)([^,]*)| (in|notin) \(([^)]*)\))?(?:,|$)")
 
 _QUERY = ("labelSelector", "continue", "fieldSelector")
 
@@ -38,8 +47,30 @@ def _resource(plural: str, kind: str, *, namespaced: bool = True) -> dict[str, A
         "singularName": kind.lower(),
         "kind": kind,
         "namespaced": namespaced,
-        "verbs": ["create", "get", "list", "watch", "delete"],
+        "verbs": ["create", "get", "list", "watch", "update", "delete"],
     }
+
+
+def _matches(selector: str, labels: dict[str, str]) -> bool:
+    """Return whether `labels` meet every requirement of a label selector."""
+    for absent, key, sign, one, operator, several in _REQUIREMENT.findall(selector):
+        found = labels.get(key)
+        if sign or operator:
+            values = [each.strip() for each in several.split(",")] if operator else [one]
+            wanted = (found in values) is (operator != "notin" and sign != "!=")
+        else:
+            wanted = (found is None) is bool(absent)
+        if not wanted:
+            return False
+    return True
+
+
+def _field(item: dict[str, Any], path: str) -> object:
+    """Return the field of an object at a path such as metadata.name, or None."""
+    found: Any = item
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
 
 
 def _discovery(group: str, *more: dict[str, Any]) -> dict[str, Any]:
@@ -49,19 +80,17 @@ def _discovery(group: str, *more: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
 
 
-_BATCH = {"groupVersion": "batch/v1", "version": "v1"}
+def _group(name: str) -> dict[str, Any]:
+    version = {"groupVersion": f"{name}/v1", "version": "v1"}
+    return {"name": name, "versions": [version], "preferredVersion": version}
+
+
 _DISCOVERY = {
+    "/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.0"},
     "/api": {"versions": ["v1"]},
     "/api/v1": _discovery("/api/v1", _resource("namespaces", "Namespace", namespaced=False)),
-    "/apis": {
-        "groups": [
-            {
-                "name": "batch",
-                "versions": [_BATCH],
-                "preferredVersion": _BATCH,
-            }
-        ]
-    },
+    "/apis": {"groups": [_group("apps"), _group("batch")]},
+    "/apis/apps/v1": _discovery("/apis/apps/v1"),
     "/apis/batch/v1": _discovery("/apis/batch/v1"),
 }
 
@@ -141,17 +170,14 @@ class KubernetesApi:
     ) -> dict[str, Any]:
         """Return a page of `plural` as the API shows it: the first, or the one behind `token`.
 
-        All pages show the moment of the first. `selector` is a label, or a label and its value;
-        `fields` is metadata.name=NAME.
+        All pages show the moment of the first. `fields` is a field and its value, such as
+        metadata.name=NAME.
         """
-        label, _, value = selector.partition("=")
-        name = fields.removeprefix("metadata.name=")
+        field, _, value = fields.partition("=")
 
         def selected(item: dict[str, Any]) -> bool:
-            found = item["metadata"].get("labels", {}).get(label)
-            return name in ("", item["metadata"]["name"]) and (
-                not label or (found == value if value else found is not None)
-            )
+            labels = item["metadata"].get("labels", {})
+            return _matches(selector, labels) and (not field or _field(item, field) == value)
 
         with self._lock:
             items = (
@@ -163,8 +189,10 @@ class KubernetesApi:
             if rest := items[self.page :]:
                 metadata["continue"] = f"after-{len(self._pages)}-{len(rest)}"
                 self._pages[metadata["continue"]] = rest
+            group, kind = _KINDS[plural]
             return {
-                "kind": f"{_KINDS[plural][1]}List",
+                "kind": f"{kind}List",
+                "apiVersion": group.removeprefix("/apis/").removeprefix("/api/"),
                 "metadata": metadata,
                 "items": items[: self.page],
             }
@@ -215,14 +243,23 @@ class _Handler(BaseHTTPRequestHandler):
             created = self.api.put(_COLLECTIONS[urlsplit(self.path).path], body)
             self._answer(HTTPStatus.CREATED, created)
 
+    def do_PUT(self) -> None:
+        self.api.requests.append(f"PUT {self.path}")
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        collection, _, _ = urlsplit(self.path).path.rpartition("/")
+        self._answer(HTTPStatus.OK, self.api.put(_COLLECTIONS[collection], body))
+
     def do_DELETE(self) -> None:
         self.api.requests.append(f"DELETE {self.path}")
-        options = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        options = json.loads(body or "{}")
         self.api.deletions.append(options)
         collection, _, name = urlsplit(self.path).path.rpartition("/")
-        status = self.api.delete(_COLLECTIONS[collection], name, options.get("preconditions", {}))
-        if status == HTTPStatus.OK:
-            self._answer(status, {"kind": "Status", "status": "Success"})
+        plural = _COLLECTIONS[collection]
+        pod = self.api.objects["pods"].get(name) if plural == "pods" else None
+        status = self.api.delete(plural, name, options.get("preconditions", {}))
+        if status == HTTPStatus.OK:  # the end of a pod is answered with the pod
+            self._answer(status, pod or {"kind": "Status", "status": "Success"})
         else:
             self._refuse(status)
 

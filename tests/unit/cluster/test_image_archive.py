@@ -41,7 +41,11 @@ def _of_digest(blobs: dict[str, bytes], digest: str) -> dict[str, Any]:
 
 
 @given(files=_FILES)
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50,
+    deadline=None,  # it writes files, and a busy disk is no fault of the archive
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_a_layer_gives_back_every_file_with_its_executable_bit(
     tmp_path: Path, files: dict[str, tuple[bytes, bool]]
 ) -> None:

@@ -25,6 +25,15 @@ echo "ERROR: failed to create cluster: the words of kind"
 exit 1
 """
 _DOCKER = '#!/bin/sh\necho "docker $*" >>{calls}\n'
+# Lists the images of a file, all or those of one repository, and removes them from it.
+_DOCKER_WITH_IMAGES = """#!/bin/sh
+case "$*" in
+    *"--filter reference="*) grep "^${{5#reference=}}:" {images} ;;
+    "image ls"*) cat {images} ;;
+    "image rm"*) grep -vxF "$3" {images} >{images}.left; mv {images}.left {images} ;;
+esac
+exit 0
+"""
 
 
 class _Engine:
@@ -157,6 +166,19 @@ def test_delete_removes_what_a_crash_left_in_the_state_folder(
     KindProvider(_CLUSTER).delete()
     assert machine.engine.destroyed
     assert list(Path(os.environ["XDG_STATE_HOME"]).iterdir()) == []
+
+
+def test_delete_removes_our_node_images_and_no_image_of_somebody_else(
+    machine: _Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = machine.engine.docker.with_name("images")
+    theirs = ["theirs/database:v1", "kindest/node:v1"]
+    images.write_text("\n".join([*theirs, "prefect-platform.local/node:v1"]) + "\n")
+    machine.engine.docker.write_text(_DOCKER_WITH_IMAGES.format(images=images))
+    _create(1, "registry")
+    monkeypatch.setattr(KindProvider, "_delete_nodes", lambda *_: None)
+    KindProvider(_CLUSTER).delete()
+    assert images.read_text().split() == theirs
 
 
 def test_delete_keeps_the_record_of_a_cluster_whose_engine_does_not_answer(

@@ -47,14 +47,17 @@ def test_an_image_has_the_version_that_its_program_is_built_from(name: str) -> N
 
 
 @pytest.mark.parametrize("change", ["content", "executable bit", "another file"])
+@pytest.mark.parametrize(
+    ("folder", "name"), [("_SOURCE", "rootfs/program"), ("_NETWORK_POLICY", "agent.py")]
+)
 def test_whatever_goes_into_the_image_changes_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, name: str, change: str
 ) -> None:
-    source = tmp_path / "rootfs" / "program"
-    source.parent.mkdir()
+    source = tmp_path / name
+    source.parent.mkdir(exist_ok=True)
     source.write_text("#!/bin/sh")
     monkeypatch.setattr(node_image, "REPOSITORY", Path("/"))
-    monkeypatch.setattr(node_image, "_SOURCE", tmp_path)
+    monkeypatch.setattr(node_image, folder, tmp_path)
     before = node_image._fingerprint()
     assert node_image._fingerprint() == before
     if change == "content":

@@ -1,0 +1,31 @@
+"""A look at a cluster removes its probe pods, and those that an earlier look left: over HTTP."""
+
+from pathlib import Path
+
+from prefect_platform.doctor.probe_pods import ProbePods
+from prefect_platform.kubectl import Kubectl
+from tests.integration.worker.kubernetes_api import fake_kubernetes
+
+PODS = {
+    "ours": ({"prefect-platform/probe": "this-look"}, "Running"),
+    "left-behind": ({"prefect-platform/probe": "an-earlier-look"}, "Failed"),
+    "of-a-look-under-way": ({"prefect-platform/probe": "another-look"}, "Running"),
+    "no-probe": ({"app": "theirs"}, "Failed"),
+}
+
+
+def test_own_probe_pods_and_ended_ones_of_others_go_and_the_rest_stays(tmp_path: Path) -> None:
+    with fake_kubernetes(tmp_path / "kubeconfig") as api:
+        for name, (labels, phase) in PODS.items():
+            api.put(
+                "pods",
+                {
+                    "metadata": {"name": name, "labels": labels},
+                    "spec": {"containers": [{"name": "probe"}]},
+                    "status": {"phase": phase},
+                },
+            )
+
+        ProbePods(Kubectl(api.kubeconfig), "this-look").remove()
+
+        assert set(api.objects["pods"]) == {"of-a-look-under-way", "no-probe"}

@@ -1,0 +1,67 @@
+"""A release is ready when its workloads and their pods are: asked of an API over HTTP."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.errors import PlatformError
+from prefect_platform.kubectl import Kubectl
+from prefect_platform.workloads import wait_until_ready
+from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
+
+LABELS = {"app.kubernetes.io/instance": "prefect-server"}
+SELECTOR = "app.kubernetes.io/instance=prefect-server"
+
+
+@pytest.fixture
+def kubernetes(tmp_path: Path) -> Iterator[KubernetesApi]:
+    """Yield an API with one Deployment that, by its own word, is ready."""
+    with fake_kubernetes(tmp_path / "kubeconfig") as api:
+        counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas"), 1)
+        api.put(
+            "deployments",
+            {
+                "metadata": {"name": "api", "generation": 1, "labels": LABELS},
+                "spec": {"replicas": 1, "selector": {}, "template": {}},
+                "status": {"observedGeneration": 1, **counts},
+            },
+        )
+        yield api
+
+
+def put_pod(kubernetes: KubernetesApi, owner: str, ready: str) -> None:
+    """Create a pod of an owner of that kind."""
+    reference = {"apiVersion": "apps/v1", "kind": owner, "name": "its-owner", "uid": "1"}
+    kubernetes.put(
+        "pods",
+        {
+            "metadata": {"name": "a-pod", "labels": LABELS, "ownerReferences": [reference]},
+            "spec": {"containers": [{"name": "main"}]},
+            "status": {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": ready}],
+            },
+        },
+    )
+
+
+def ready(kubernetes: KubernetesApi) -> None:
+    """Look once."""
+    wait_until_ready(Kubectl(kubernetes.kubeconfig).api(), NAMESPACE, SELECTOR, within=0)
+
+
+def test_a_pod_that_is_not_ready_is_waited_for_whatever_its_deployment_says(
+    kubernetes: KubernetesApi,
+) -> None:
+    put_pod(kubernetes, "ReplicaSet", "False")
+    with pytest.raises(PlatformError, match=f"pod/a-pod in {NAMESPACE}: phase Running"):
+        ready(kubernetes)
+
+
+@pytest.mark.parametrize(("owner", "state"), [("ReplicaSet", "True"), ("Job", "False")])
+def test_ready_pods_and_pods_of_jobs_are_not_waited_for(
+    kubernetes: KubernetesApi, owner: str, state: str
+) -> None:
+    put_pod(kubernetes, owner, state)
+    ready(kubernetes)

@@ -1,0 +1,45 @@
+"""The end of the last private engine puts the machine's kernel settings back."""
+
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.cluster import engine_private, kernel_settings
+from prefect_platform.cluster.engine_private import PrivateEngine
+
+_CLUSTER = "unit-test-of-private-engine"
+
+
+@pytest.fixture
+def panic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return kernel.panic of a machine of the test's own: recorded as 0, and 10 since a node ran.
+
+    Neither the real settings nor the folder of real engines are touched.
+    """
+    setting = tmp_path / "sys" / "kernel" / "panic"
+    setting.parent.mkdir(parents=True)
+    setting.write_text("0\n")
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    monkeypatch.setattr(kernel_settings, "_SYSCTL", tmp_path / "sys")
+    monkeypatch.setattr(engine_private, "_MACHINE", machine)
+    monkeypatch.setattr(engine_private.os, "geteuid", lambda: 0)
+    kernel_settings.record(machine / "kernel-settings.json")
+    setting.write_text("10\n")
+    return setting
+
+
+def test_the_last_engine_puts_kernel_settings_back(panic: Path, tmp_path: Path) -> None:
+    PrivateEngine(_CLUSTER).destroy()
+    assert panic.read_text() == "0\n"
+    assert not (tmp_path / "machine").exists()
+
+
+def test_an_engine_that_others_outlive_leaves_kernel_settings(panic: Path, tmp_path: Path) -> None:
+    other = tmp_path / "machine" / "other"
+    other.mkdir()
+    PrivateEngine(_CLUSTER).destroy()
+    assert panic.read_text() == "10\n"
+    other.rmdir()
+    PrivateEngine(_CLUSTER).destroy()
+    assert panic.read_text() == "0\n"
