@@ -32,9 +32,8 @@ logs: .venv/ready ## show the logs of the newest flow run, or of RUN=name
 test: .venv/ready ## run all tests, on a cluster of their own
 	$(PYTHON) -m tests.lanes
 
-test-whole: .venv/ready ## run all tests, their long variants, and mutations of the source
+test-whole: .venv/ready ## run all tests and the long variants of some, which have the marker whole
 	$(PYTHON) -m tests.lanes whole
-	$(PYTHON) -m tests.support.mutations
 
 test-fast: .venv/ready ## run the tests that need neither cluster nor root
 	$(PYTHON) -m tests.support.programs fast

@@ -85,7 +85,7 @@ def _group(name: str) -> dict[str, Any]:
     return {"name": name, "versions": [version], "preferredVersion": version}
 
 
-_DISCOVERY = {
+_DISCOVERY: dict[str, dict[str, Any]] = {
     "/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.0"},
     "/api": {"versions": ["v1"]},
     "/api/v1": _discovery("/api/v1", _resource("namespaces", "Namespace", namespaced=False)),

@@ -23,7 +23,7 @@ def panic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     machine.mkdir()
     monkeypatch.setattr(kernel_settings, "_SYSCTL", tmp_path / "sys")
     monkeypatch.setattr(engine_private, "_MACHINE", machine)
-    monkeypatch.setattr(engine_private.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     kernel_settings.record(machine / "kernel-settings.json")
     setting.write_text("10\n")
     return setting
