@@ -80,10 +80,16 @@ class Receivers:
         log = self._kubectl(f"--namespace={NAMESPACE}", "logs", "receiver")
         return [line for line in map(json.loads, log.splitlines()) if line["host"]]
 
+    def ready(self) -> None:
+        """Wait until the pod receives, and the cluster's DNS leads to it."""
+        here = f"--namespace={NAMESPACE}"
+        self._kubectl(here, "wait", "pod/receiver", "--for=condition=Ready", "--timeout=120s")
+        _resolved(self._kubectl)
+
 
 @contextmanager
 def receivers(kubectl: Kubectl, image: str) -> Iterator[Receivers]:
-    """Run the receivers with `image`, which has Python, and lead the names to them."""
+    """Start the receivers with `image`, which has Python, and lead the names to them."""
     authority = Authority("alerts of a test")
     certificate, key = authority.issue(*_FOREIGN, _RECEIVER)
     files = {
@@ -130,18 +136,21 @@ def receivers(kubectl: Kubectl, image: str) -> Iterator[Receivers]:
     corefile = core.read_namespaced_config_map("coredns", "kube-system").data["Corefile"]
     rewrites = "".join(f"    rewrite name {name} {_RECEIVER}\n" for name in _FOREIGN)
     try:
-        kubectl(f"--namespace={NAMESPACE}", "wait", "pod/receiver", "--for=condition=Ready")
         _resolve(kubectl, core, corefile.replace(".:53 {\n", f".:53 {{\n{rewrites}"))
         yield Receivers(kubectl, authority)
     finally:
         _resolve(kubectl, core, corefile)
-        kubectl("delete", "namespace", NAMESPACE)
+        _resolved(kubectl)
+        kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def _resolve(kubectl: Kubectl, core: kubernetes_client.CoreV1Api, corefile: str) -> None:
     core.patch_namespaced_config_map("coredns", "kube-system", {"data": {"Corefile": corefile}})
     kubectl("--namespace=kube-system", "rollout", "restart", "deployment/coredns")
-    kubectl("--namespace=kube-system", "rollout", "status", "deployment/coredns")
+
+
+def _resolved(kubectl: Kubectl) -> None:
+    kubectl("--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
 
 
 def _packed(*packages: str) -> bytes:

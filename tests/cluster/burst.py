@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect_platform.deploy.connection import connected
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
-from tests.cluster.deployed import JOBS, deploy_code, eventually, messages
+from tests.cluster.deployed import JOBS, SMALL, deploy_code, eventually, messages
 
 _FLOW = """
 import time
@@ -61,7 +61,7 @@ def burst(kubectl: Kubectl, runs: int, disturb: Callable[[], object]) -> Outcome
     disturb()
     with connected(kubectl) as prefect:
         poll(
-            lambda: not all(_ended(each) for each in _read(prefect, ids)), 300 + 10 * runs, every=2
+            lambda: not all(_ended(each) for each in _read(prefect, ids)), 300 + 10 * runs, every=1
         )
         return _outcome(kubectl, prefect, ids, begun)
 
@@ -83,7 +83,9 @@ def take_api_away(kubectl: Kubectl, seconds: float) -> None:
 def _create(prefect: SyncPrefectClient, runs: int) -> list[UUID]:
     deployment = deploy_code(prefect, "one_of_many", _FLOW)
     return [
-        prefect.create_flow_run_from_deployment(deployment, parameters={"number": number}).id
+        prefect.create_flow_run_from_deployment(
+            deployment, parameters={"number": number}, job_variables=SMALL
+        ).id
         for number in range(runs)
     ]
 
@@ -110,7 +112,7 @@ def _times_done(prefect: SyncPrefectClient, run_id: UUID) -> int:
     def none_yet() -> bool:
         return not _count_done(prefect, run_id)
 
-    poll(none_yet, 30, every=1)  # logs come in batches, after the state
+    poll(none_yet, 30, every=0.5)  # logs come in batches, after the state
     return _count_done(prefect, run_id)
 
 

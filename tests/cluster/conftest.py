@@ -15,30 +15,50 @@ from prefect_platform.deploy.connection import connected
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.toolchain import tool
 from tests import executed_commands
+from tests.cluster import cronjobs
 from tests.cluster.deployed import CLUSTER, Platform, command
 from tests.cluster.ha_server import Server, ha_server
 
 _NAMESPACES = ("prefect", "prefect-workers", "flows-default", "data", "kube-system")
+# The server stays in mode ha once the first of the last three has brought it there; all others want
+# the server that is declared. Each leaves it as the next one needs it.
+_LAST = (
+    *("test_secrets_stay_secret.py", "test_high_availability.py"),
+    *("test_isolation.py", "test_upgrade.py"),
+)
+_COLD_DEPLOY = 3600  # seconds: on a machine that has built nothing yet
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip these tests, saying why, where no cluster can be made."""
+    """Put these tests in order; skip them, saying why, where no cluster can be made."""
+    own = [at for at, item in enumerate(items) if Path(__file__).parent in item.path.parents]
+    ordered = sorted((items[at] for at in own), key=_turn)
+    for at, item in zip(own, ordered, strict=True):
+        items[at] = item
+    if ordered:
+        ordered[0].add_marker(pytest.mark.timeout(_COLD_DEPLOY))
     if shutil.which("docker") or (os.geteuid() == 0 and shutil.which("apt-get")):
         return
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="needs Docker, or root on Debian or Ubuntu"))
+    for item in ordered:
+        item.add_marker(pytest.mark.skip(reason="needs Docker, or root on Debian or Ubuntu"))
+
+
+def _turn(item: pytest.Item) -> int:
+    return _LAST.index(item.path.name) + 1 if item.path.name in _LAST else 0
 
 
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
-    """Deploy the platform, and remove it at the end."""
+    """Deploy the platform and suspend its CronJobs; remove it at the end."""
     with executed_commands.recorded() if executed_commands.available() else nullcontext() as seen:
         deployed = command("deploy")
     try:
         assert deployed.returncode == 0, deployed.stderr
         kubectl = Kubectl(KindProvider(CLUSTER).kubeconfig())
-        yield Platform(deployed.stdout + deployed.stderr, seen, kubectl)
+        as_deployed = cronjobs.schedules(kubectl)
+        cronjobs.suspend(kubectl)
+        yield Platform(deployed.stdout + deployed.stderr, seen, kubectl, as_deployed)
     finally:
         destroyed = command("destroy")
         assert destroyed.returncode == 0, destroyed.stderr
@@ -74,11 +94,10 @@ def prefect(platform: Platform) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def server(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Return the platform's server in mode ha."""
-    with ha_server(platform.kubectl, tmp_path_factory.mktemp("ha") / "values.yaml") as ha:
-        yield ha
+@pytest.fixture(scope="session")
+def server(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """Return the platform's server in mode ha, in which it stays."""
+    return ha_server(platform.kubectl, tmp_path_factory.mktemp("ha") / "values.yaml")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,54 +1,83 @@
 """The charts' CronJobs, run when a test says so."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 from prefect_platform.kubectl import Kubectl
 from tests.cluster.deployed import eventually
 
+# Of the reaper, in seconds, instead of a minute: between its two looks at a run without a Job, and
+# how old a Job is before it may be without a run.
+A_SHORT_GRACE = "--grace=5"
 
-@contextmanager
-def suspended(kubectl: Kubectl, namespace: str, cronjob: str) -> Iterator[None]:
-    """Keep a CronJob from doing by itself what the test waits for.
 
-    The field is applied, not patched: when it is given up, it is nobody's and no later upgrade of
-    the release is in conflict with it.
+def schedules(kubectl: Kubectl) -> dict[str, tuple[str, bool]]:
+    """Return the schedule of each CronJob by its name, and whether it is suspended."""
+    return {
+        each["metadata"]["name"]: (each["spec"]["schedule"], each["spec"]["suspend"])
+        for each in _all(kubectl)
+    }
+
+
+def suspend(kubectl: Kubectl) -> None:
+    """Keep every CronJob from doing by itself what a test waits for.
+
+    The field is applied under a name of its own, not patched: no chart says it, so that no later
+    upgrade of a release is in conflict with it or takes it back.
     """
+    suspended = [
+        {
+            **{key: each[key] for key in ("apiVersion", "kind")},
+            "metadata": {key: each["metadata"][key] for key in ("name", "namespace")},
+            "spec": {"suspend": True},
+        }
+        for each in _all(kubectl)
+    ]
+    kubectl(
+        *("apply", "--server-side", "--field-manager=suspended", "--filename=-"),
+        stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": suspended}),
+    )
+    eventually(
+        "no CronJob is at work",
+        lambda: not any(each["status"].get("active") for each in _all(kubectl)),
+    )
 
-    def apply(spec: dict[str, bool]) -> None:
-        metadata = {"name": cronjob, "namespace": namespace}
-        kubectl(
-            *("apply", "--server-side", "--field-manager=suspended", "--filename=-"),
-            stdin=json.dumps(
-                {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec}
-            ),
-        )
 
-    active = (f"--namespace={namespace}", "get", "cronjob", cronjob, "-o=jsonpath={.status.active}")
-    apply({"suspend": True})
-    try:
-        eventually(f"no Job of {cronjob} is at work", lambda: not kubectl(*active))
-        yield
-    finally:
-        apply({})
-
-
-def run_now(kubectl: Kubectl, namespace: str, cronjob: str) -> str:
-    """Run a CronJob's Job to its completion and return its log."""
+def run_now(kubectl: Kubectl, namespace: str, cronjob: str, *arguments: str) -> str:
+    """Run a CronJob's Job to its completion, with further arguments, and return its log."""
     name = f"{cronjob}-{uuid4().hex[:6]}"
     here = f"--namespace={namespace}"
-    kubectl(here, "create", "job", name, f"--from=cronjob/{cronjob}")
+    create = (here, "create", "job", name, f"--from=cronjob/{cronjob}", "--dry-run=client")
+    job = json.loads(kubectl(*create, "--output=json"))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    container["args"] = [*container.get("args", []), *arguments]
+    kubectl("create", "--filename=-", stdin=json.dumps(job))
+
+    def conditions() -> set[str]:
+        return {
+            *kubectl(here, "get", "job", name, "-o=jsonpath={.status.conditions[*].type}").split()
+        }
+
     try:
-        kubectl(here, "wait", f"job/{name}", "--for=condition=Complete", "--timeout=300s")
-        return kubectl(here, "logs", f"job/{name}")
+        eventually(f"{name} ends", lambda: bool(conditions() & {"Complete", "Failed"}))
+        log = kubectl(here, "logs", f"job/{name}")
+        assert "Complete" in conditions(), log
+        return log
     finally:
-        kubectl(here, "delete", "job", name)
+        kubectl(here, "delete", "job", name, "--wait=false")
 
 
-def summary_of_run(kubectl: Kubectl, namespace: str, cronjob: str) -> dict[str, Any]:
+def summary_of_run(
+    kubectl: Kubectl, namespace: str, cronjob: str, *arguments: str
+) -> dict[str, Any]:
     """Run a CronJob as `run_now` does and return what the last line of its log says, as JSON."""
-    summary: dict[str, Any] = json.loads(run_now(kubectl, namespace, cronjob).splitlines()[-1])
+    log = run_now(kubectl, namespace, cronjob, *arguments)
+    summary: dict[str, Any] = json.loads(log.splitlines()[-1])
     return summary
+
+
+def _all(kubectl: Kubectl) -> list[dict[str, Any]]:
+    listed = kubectl("get", "cronjobs", "--all-namespaces", "--output=json")
+    found: list[dict[str, Any]] = json.loads(listed)["items"]
+    return found

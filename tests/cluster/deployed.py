@@ -5,24 +5,28 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
     LogFilter,
     LogFilterFlowRunId,
 )
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, Log
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from prefect_platform.cluster.engine_detection import recorded_engine
+from prefect_platform.deploy.connection import connected
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
 from prefect_platform.process import run
@@ -32,18 +36,30 @@ from tests.executed_commands import ExecutedCommands
 CLUSTER = "platform-test"
 POOL, JOBS = "default", "flows-default"
 DEPLOYMENT = "etl-daily/daily"
+# Of a job pod, so that more of them than the pool's own limit fit on the node.
+SMALL = {"cpu_request": "20m", "memory_request": "128Mi"}
+_PAGE = 200  # lines of logs, the most that the API gives at once
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Platform:
     """What `deploy` printed and what was executed meanwhile, and kubectl for the cluster.
 
-    `executed` is None where the kernel does not tell.
+    `executed` is None where the kernel does not tell. `cronjobs` has the schedule of each CronJob
+    as it was deployed, and whether it was suspended: since then all of them are.
     """
 
     printed: str
     executed: ExecutedCommands | None
     kubectl: Kubectl
+    cronjobs: dict[str, tuple[str, bool]]
+
+
+def at_once(*calls: Callable[[], _T]) -> list[_T]:
+    """Make all of the calls at once and return their results, in the order of the calls."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [each.result() for each in [pool.submit(call) for call in calls]]
 
 
 def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -100,9 +116,30 @@ def read_secret(kubectl: Kubectl, namespace: str, name: str) -> dict[str, str]:
 
 def run_etl(prefect: SyncPrefectClient, date: str) -> FlowRun:
     """Run the daily ETL for `date` and return the run in its final state."""
+    return final(prefect, start_etl(prefect, date))
+
+
+def start_etl(prefect: SyncPrefectClient, date: str) -> FlowRun:
+    """Start the daily ETL for `date`."""
     deployment = prefect.read_deployment_by_name(DEPLOYMENT)
-    run = prefect.create_flow_run_from_deployment(deployment.id, parameters={"date": date})
-    return final(prefect, run)
+    return prefect.create_flow_run_from_deployment(deployment.id, parameters={"date": date})
+
+
+@contextmanager
+def at_a_time(kubectl: Kubectl, runs: int) -> Iterator[None]:
+    """Let so many runs of the pool be under way at once in the block; they have to be `SMALL`."""
+
+    def limit(number: int | None) -> None:
+        with connected(kubectl) as prefect:
+            prefect.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=number))
+
+    with connected(kubectl) as prefect:
+        before = prefect.read_work_pool(POOL).concurrency_limit
+    limit(runs)
+    try:
+        yield
+    finally:
+        limit(before)
 
 
 def deploy_code(prefect: SyncPrefectClient, name: str, code: str) -> UUID:
@@ -128,20 +165,28 @@ def final(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
     ended: FlowRun = Retrying(
         retry=retry_if_result(lambda run: run.state is None or not run.state.is_final()),
         stop=stop_after_delay(300),
-        wait=wait_fixed(1),
+        wait=wait_fixed(0.5),
     )(prefect.read_flow_run, run.id)
     return ended
 
 
 def messages(prefect: SyncPrefectClient, run_id: UUID) -> list[str]:
-    """Return what the API has of the log of a run, its first 200 lines."""
+    """Return what the API has of the log of a run."""
+    return [line.message for line in log_lines(prefect, run_id)]
+
+
+def log_lines(prefect: SyncPrefectClient, run_id: UUID) -> list[Log]:
+    """Return the lines that the API has of the log of a run, oldest first."""
     of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
-    return [line.message for line in prefect.read_logs(of_run, limit=200)]
+    found: list[Log] = []
+    while page := prefect.read_logs(of_run, limit=_PAGE, offset=len(found)):
+        found.extend(page)
+    return found
 
 
 def eventually(what: str, probe: Callable[[], bool], within: float = 180) -> None:
     """Fail, saying `what`, unless `probe` becomes true within so many seconds."""
-    assert not poll(lambda: None if probe() else what, within, every=1), (
+    assert not poll(lambda: None if probe() else what, within, every=0.5), (
         f"not in {within} s: {what}"
     )
 
@@ -163,6 +208,7 @@ def restricted_pod(name: str, namespace: str, container: dict[str, Any]) -> dict
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": 1000,

@@ -1,8 +1,6 @@
 """The platform's server in mode ha, small enough for two cores."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ from kubernetes import client as kubernetes_client
 
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.paths import REPOSITORY
-from tests.cluster.deployed import command, helm
+from tests.cluster.deployed import helm
 
 NAMESPACE = "prefect"
 _SMALL = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
@@ -93,9 +91,8 @@ class Server:
         return self.kubectl("--namespace", NAMESPACE, *arguments, stdin=stdin)
 
 
-@contextmanager
-def ha_server(kubectl: Kubectl, values: Path) -> Iterator[Server]:
-    """Bring the platform's server to mode ha by `values`, and back to what the repository says."""
+def ha_server(kubectl: Kubectl, values: Path) -> Server:
+    """Bring the platform's server to mode ha for good, by `values`."""
     values.write_text(yaml.safe_dump(_VALUES))
     fault = {
         "apiVersion": "v1",
@@ -103,13 +100,7 @@ def ha_server(kubectl: Kubectl, values: Path) -> Iterator[Server]:
         "metadata": {"name": "fault", "namespace": NAMESPACE},
         "data": {"sitecustomize.py": _FAULT},
     }
+    kubectl.apply(json.dumps(fault))
     server = Server(kubectl, values)
-    try:
-        kubectl.apply(json.dumps(fault))
-        server.upgrade()
-        yield server
-    finally:
-        # Kubernetes never ends a rollout that is half way when its strategy becomes Recreate.
-        server("delete", "deployment", "--selector=app.kubernetes.io/instance=prefect-server")
-        again = command("deploy")
-        assert again.returncode == 0, again.stderr
+    server.upgrade()
+    return server

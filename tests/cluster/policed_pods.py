@@ -46,7 +46,6 @@ class Pods:
         )
         pod["metadata"]["labels"] = {"app": name}
         pod["spec"]["automountServiceAccountToken"] = False
-        pod["spec"]["terminationGracePeriodSeconds"] = 0
         self.kubectl("apply", "--filename=-", stdin=json.dumps(pod))
 
     def address(self, name: str) -> str:
@@ -108,4 +107,4 @@ def policed_pods(kubectl: Kubectl, image: str) -> Iterator[Pods]:
         eventually("the server serves", lambda: made.reached("client", "other") == both)
         yield made
     finally:
-        kubectl("delete", "namespace", NAMESPACE)
+        kubectl("delete", "namespace", NAMESPACE, "--wait=false")

@@ -29,7 +29,7 @@ def content(number: int) -> bytes:
 
 def pass_gate() -> None:
     """Wait until the gate is open."""
-    if poll(lambda: Variable.get(GATE) is None, _GATE_WITHIN, every=1):
+    if poll(lambda: Variable.get(GATE) is None, _GATE_WITHIN, every=0.5):
         raise TimeoutError(f"the variable {GATE} is not there after {_GATE_WITHIN} s")
 
 

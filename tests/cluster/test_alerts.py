@@ -30,16 +30,19 @@ from tests.cluster.alert_receivers import (
     Receivers,
     receivers,
 )
-from tests.cluster.cronjobs import suspended
 from tests.cluster.deployed import (
     JOBS,
+    SMALL,
     Platform,
+    at_once,
     command,
     deploy_code,
     eventually,
     put_secret,
 )
 from tests.cluster.ha_server import Server
+
+pytestmark = pytest.mark.timeout(600)  # an alert may take 300 s, and the server rolls before it
 
 _AUTHORITY = "/etc/test-authority/ca.crt"
 _FLOW = """
@@ -88,7 +91,6 @@ _SECRET = {
     "api-key": "fedcba9876543210fedcba9876543210",
 }
 _CHANNELS = {SLACK: "slack", TEAMS: "teams", PAGERDUTY: "pagerduty", "mail": "mail"}
-_SMALL = {"cpu_request": "20m", "memory_request": "128Mi"}
 
 
 @dataclass(frozen=True)
@@ -154,15 +156,12 @@ def alerted(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "prefect-workers", label_selector="app.kubernetes.io/component=worker"
     ).items[0]
     server = Server(kubectl, _server_values(folder))
-    with (
-        receivers(kubectl, worker.spec.containers[0].image) as received,
-        suspended(kubectl, "prefect-workers", "prefect-worker-configuration"),
-    ):
+    with receivers(kubectl, worker.spec.containers[0].image) as received:
         authority = {"ca.crt": received.authority.pem.decode()}
         put_secret(kubectl, "prefect", "test-authority", authority)
         put_secret(kubectl, "prefect-workers", "alerts", _SECRET)
         try:
-            server.upgrade()
+            at_once(server.upgrade, received.ready)
             applied = command("apply", "--file", str(_platform_file(folder)))
             assert applied.returncode == 0, applied.stderr
             for value in _SECRET.values():
@@ -211,7 +210,7 @@ def runs(alerted: Alerted) -> Iterator[dict[str, FlowRun]]:
             started[name] = prefect.create_flow_run_from_deployment(
                 deployments[-1],
                 parameters={"how": case.how},
-                job_variables={**_SMALL, **case.variables},
+                job_variables={**SMALL, **case.variables},
             )
     yield started
     with connected(alerted.platform.kubectl) as prefect:
@@ -219,9 +218,9 @@ def runs(alerted: Alerted) -> Iterator[dict[str, FlowRun]]:
             prefect.delete_deployment(deployment)
         for run in started.values():
             prefect.delete_flow_run(run.id)
-    ids = ",".join(str(run.id) for run in started.values())
+    selector = f"prefect.io/flow-run-id in ({','.join(str(run.id) for run in started.values())})"
     alerted.platform.kubectl(
-        f"--namespace={JOBS}", "delete", "jobs", f"--selector=prefect.io/flow-run-id in ({ids})"
+        *(f"--namespace={JOBS}", "delete", "jobs", f"--selector={selector}", "--wait=false")
     )
 
 

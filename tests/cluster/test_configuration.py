@@ -13,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Running
 
 from prefect_platform.paths import REPOSITORY
-from tests.cluster.cronjobs import run_now, summary_of_run, suspended
+from tests.cluster.cronjobs import A_SHORT_GRACE, run_now, summary_of_run
 from tests.cluster.deployed import (
     JOBS,
     POOL,
@@ -38,18 +38,25 @@ def sleeper():
 """
 
 
+def test_the_cronjobs_are_deployed_at_work_and_with_their_schedules(platform: Platform) -> None:
+    assert platform.cronjobs == {
+        _CONFIGURATION: ("*/5 * * * *", False),
+        _REAPER: ("*/2 * * * *", False),
+        "prefect-server-retention": ("17 2 * * *", False),
+    }
+
+
 def test_a_plan_after_the_deploy_is_empty_and_shows_what_somebody_changed(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     empty = command("plan", "--prune")
     assert (empty.returncode, "Nothing to change" in empty.stdout) == (0, True), empty.stderr
 
-    with suspended(platform.kubectl, _WORKERS, _CONFIGURATION):
-        prefect.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=7))
-        changed = command("plan", "--prune")
-        log = run_now(platform.kubectl, _WORKERS, _CONFIGURATION)
-        assert f"update work pool {POOL}" in log
+    prefect.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=7))
+    changed = command("plan", "--prune")
+    log = run_now(platform.kubectl, _WORKERS, _CONFIGURATION)
 
+    assert f"update work pool {POOL}" in log
     assert changed.returncode == 2, changed.stderr
     assert "concurrency_limit: 7 → 2" in changed.stdout
     assert prefect.read_work_pool(POOL).concurrency_limit == 2
@@ -66,9 +73,8 @@ def test_a_secret_that_is_rotated_in_kubernetes_arrives_without_a_hand(
         _upgrade_worker(platform, _with_a_secret(tmp_path))
         assert value() == "the first"
 
-        with suspended(platform.kubectl, _WORKERS, _CONFIGURATION):
-            put_secret(platform.kubectl, _WORKERS, "vendor", {"token": "the second"})
-            log = run_now(platform.kubectl, _WORKERS, _CONFIGURATION)
+        put_secret(platform.kubectl, _WORKERS, "vendor", {"token": "the second"})
+        log = run_now(platform.kubectl, _WORKERS, _CONFIGURATION)
         assert "update block secret/vendor" in log
         assert "the second" not in log
         assert value() == "the second"
@@ -113,7 +119,7 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
             return state is not None and state.is_running()
 
         eventually("the run runs", running)
-        with suspended(platform.kubectl, _WORKERS, _REAPER), _without_the_observer(platform):
+        with _without_the_observer(platform):
             prefect.delete_flow_run(forgotten.id)
             # As a node leaves it behind that is lost with its pod and its Job.
             lost = prefect.create_flow_run_from_deployment(deployment)
@@ -122,12 +128,11 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
             counts: Counter[str] = Counter()
 
             def settled() -> bool:
-                found = summary_of_run(platform.kubectl, _WORKERS, _REAPER)
+                found = summary_of_run(platform.kubectl, _WORKERS, _REAPER, A_SHORT_GRACE)
                 counts.update(found["pools"][POOL]["counts"])
                 return {"job_without_run", "run_without_job"} <= counts.keys()
 
-            # A Job is a minute old before it may be without a run.
-            eventually("run and Job are settled", settled, within=300)
+            eventually("run and Job are settled", settled)
         state = prefect.read_flow_run(lost.id).state
         left = platform.kubectl(
             here, "get", "jobs", f"--selector={_RUN}={forgotten.id}", "--output=name"

@@ -4,15 +4,21 @@ import csv
 import datetime as dt
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.objects import FlowRun
 
-from tests.cluster.deployed import Platform, run_etl, task_states
+from prefect_platform.deploy.connection import connected
+from tests.cluster.deployed import DEPLOYMENT, Platform, final, run_etl, start_etl, task_states
 from tests.unit.flows.delays_by_pandas import by_pandas
 
+_DAYS = ("2013-01-01", "2013-02-08", "2013-07-10")
+_NO_DAY = "2014-01-01"
 _COLUMNS = "dimension, member, flights, cancelled, mean_departure_delay, mean_arrival_delay"
 
 
@@ -34,11 +40,35 @@ def job_pod(platform: Platform, run: FlowRun) -> dict[str, Any]:
     return dict(pod)
 
 
-@pytest.mark.parametrize("day", ["2013-01-01", "2013-02-08", "2013-07-10"])
+@contextmanager
+def several_at_once(prefect: SyncPrefectClient) -> Iterator[None]:
+    """Let more than one run of the deployment be under way, whose days differ in this module."""
+    limit = prefect.read_deployment_by_name(DEPLOYMENT).global_concurrency_limit
+    assert limit is not None
+
+    def change(to: int) -> None:
+        prefect.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(limit=to))
+
+    change(len(_DAYS) + 1)
+    try:
+        yield
+    finally:
+        change(limit.limit)
+
+
+@pytest.fixture(scope="module")
+def runs(platform: Platform) -> dict[str, FlowRun]:
+    """Return the run of each day at its end; they are started at once."""
+    with connected(platform.kubectl) as prefect, several_at_once(prefect):
+        started = {day: start_etl(prefect, day) for day in (*_DAYS, _NO_DAY)}
+        return {day: final(prefect, run) for day, run in started.items()}
+
+
+@pytest.mark.parametrize("day", _DAYS)
 def test_the_warehouse_has_exactly_the_rows_that_pandas_computes(
-    platform: Platform, prefect: SyncPrefectClient, day: str
+    platform: Platform, runs: dict[str, FlowRun], day: str
 ) -> None:
-    run = run_etl(prefect, day)
+    run = runs[day]
 
     assert run.state is not None
     assert run.state.is_completed(), run.state.message
@@ -66,11 +96,10 @@ def test_the_warehouse_has_exactly_the_rows_that_pandas_computes(
 
 
 def test_a_second_run_of_a_day_takes_the_extract_from_the_cache_in_another_pod(
-    platform: Platform, prefect: SyncPrefectClient
+    platform: Platform, prefect: SyncPrefectClient, runs: dict[str, FlowRun]
 ) -> None:
-    first = run_etl(prefect, "2013-03-08")
-    rows = warehouse_rows(platform, "2013-03-08")
-    second = run_etl(prefect, "2013-03-08")
+    first, rows = runs["2013-02-08"], warehouse_rows(platform, "2013-02-08")
+    second = run_etl(prefect, "2013-02-08")
 
     assert task_states(prefect, first)["extract"] == "Completed"
     assert task_states(prefect, second) == {
@@ -80,14 +109,13 @@ def test_a_second_run_of_a_day_takes_the_extract_from_the_cache_in_another_pod(
     }
     names = {job_pod(platform, run)["metadata"]["name"] for run in (first, second)}
     assert len(names) == 2
-    assert warehouse_rows(platform, "2013-03-08") == rows
+    assert warehouse_rows(platform, "2013-02-08") == rows
 
 
 def test_a_run_is_one_job_pod_without_rights_and_without_secrets_in_its_spec(
-    platform: Platform, prefect: SyncPrefectClient
+    platform: Platform, runs: dict[str, FlowRun]
 ) -> None:
-    run = run_etl(prefect, "2013-04-01")
-    pod = job_pod(platform, run)
+    pod = job_pod(platform, runs["2013-07-10"])
     spec = pod["spec"]
     (container,) = spec["containers"]
 
@@ -112,9 +140,9 @@ def test_a_run_is_one_job_pod_without_rights_and_without_secrets_in_its_spec(
 
 
 def test_a_day_that_the_data_does_not_have_fails_with_the_sentence_that_says_so(
-    prefect: SyncPrefectClient,
+    runs: dict[str, FlowRun],
 ) -> None:
-    run = run_etl(prefect, "2014-01-01")
+    run = runs[_NO_DAY]
 
     assert run.state is not None
     assert run.state.name == "Failed"

@@ -1,8 +1,11 @@
 """deploy-cluster: its end, its second call, and what it refuses."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from kubernetes import client as kubernetes_client
@@ -16,6 +19,7 @@ from tests.cluster.deployed import (
     DEPLOYMENT,
     JOBS,
     Platform,
+    at_once,
     command,
     on_node,
     restricted_pod,
@@ -23,6 +27,17 @@ from tests.cluster.deployed import (
 from tests.cluster.policy_agent import without_agent
 
 _WORKER = "prefect-worker-default"
+_MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
+    "provider": ({"CLUSTER": "moon"}, "CLUSTER=moon is not a provider", "CLUSTER=kind"),
+    "day": (
+        {"DATE": "2014-01-01"},
+        "not between 2013-01-01 and 2013-12-31",
+        "DATE=2013-01-01",
+    ),
+    "no day": ({"DATE": "tomorrow"}, "DATE=tomorrow is not a date", "DATE=2013-01-01"),
+    "nodes": ({"NODES": "3"}, "has 1 nodes, not 3", "make destroy-cluster"),
+    "engine": ({"ENGINE": "steam"}, "ENGINE=steam is not known", "existing, private"),
+}
 _BROKEN = restricted_pod(
     "broken", "data", {"image": "missing.invalid/none:1", "imagePullPolicy": "Never"}
 )
@@ -63,32 +78,41 @@ def test_the_same_cluster_by_its_kubeconfig_context_needs_no_change(platform: Pl
     assert "Nothing changed" in found.stdout
 
 
-def test_an_object_that_somebody_deleted_comes_back(platform: Platform) -> None:
+@dataclass(frozen=True)
+class Repair:
+    """A deploy after a loss: of the worker's Deployment, and of the runs' key, which was `key`."""
+
+    key: str
+    deploy: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def repair(platform: Platform) -> Repair:
+    """Lose both and deploy again, with a day that has not run."""
+    key, patch = key_of_runs(platform), {"data": {"default-secret-access-key": None}}
+    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
+    core.patch_namespaced_secret("object-store", "data", patch)
     platform.kubectl("--namespace=prefect-workers", "delete", "deployment", _WORKER)
+    return Repair(key, command("deploy", DATE="2013-05-05"))
 
-    again = command("deploy")
 
-    assert again.returncode == 0, again.stderr
-    assert "Nothing changed" not in again.stdout
+def test_an_object_that_somebody_deleted_comes_back(platform: Platform, repair: Repair) -> None:
+    assert repair.deploy.returncode == 0, repair.deploy.stderr
+    assert "Nothing changed" not in repair.deploy.stdout
     platform.kubectl("--namespace=prefect-workers", "get", "deployment", _WORKER)
 
 
 def test_runs_whose_key_of_the_object_store_is_lost_get_one_that_it_knows(
-    platform: Platform,
+    platform: Platform, repair: Repair
 ) -> None:
+    assert repair.deploy.returncode == 0, repair.deploy.stderr
+    assert "s3://artifacts/etl-daily/2013-05-05.parquet" in repair.deploy.stdout
+    assert key_of_runs(platform) != repair.key
+
+
+def key_of_runs(platform: Platform) -> str:
     core = kubernetes_client.CoreV1Api(platform.kubectl.api())
-
-    def key() -> str:
-        return str(core.read_namespaced_secret("object-store", JOBS).data["secret-access-key"])
-
-    lost, patch = key(), {"data": {"default-secret-access-key": None}}
-    core.patch_namespaced_secret("object-store", "data", patch)
-
-    again = command("deploy", DATE="2013-05-05")
-
-    assert again.returncode == 0, again.stderr
-    assert "s3://artifacts/etl-daily/2013-05-05.parquet" in again.stdout
-    assert key() != lost
+    return str(core.read_namespaced_secret("object-store", JOBS).data["secret-access-key"])
 
 
 def test_what_people_know_of_kind_works(kind_cluster: KindCluster) -> None:
@@ -124,21 +148,19 @@ def test_status_names_a_pod_that_is_not_ready_and_its_cause(platform: Platform) 
     assert "private" in shown or "existing" in shown
 
 
+@pytest.fixture(scope="module")
+def refusals() -> dict[str, subprocess.CompletedProcess[str]]:
+    """Return what became of a deploy with each of the mistakes."""
+    calls = [partial(command, "deploy", **variables) for variables, _, _ in _MISTAKES.values()]
+    return dict(zip(_MISTAKES, at_once(*calls), strict=True))
+
+
 @pytest.mark.usefixtures("platform")
-@pytest.mark.parametrize(
-    ("variables", "cause", "advice"),
-    [
-        ({"CLUSTER": "moon"}, "CLUSTER=moon is not a provider", "CLUSTER=kind"),
-        ({"DATE": "2014-01-01"}, "not between 2013-01-01 and 2013-12-31", "DATE=2013-01-01"),
-        ({"DATE": "tomorrow"}, "DATE=tomorrow is not a date", "DATE=2013-01-01"),
-        ({"NODES": "3"}, "has 1 nodes, not 3", "make destroy-cluster"),
-        ({"ENGINE": "steam"}, "ENGINE=steam is not known", "existing, private"),
-    ],
-)
+@pytest.mark.parametrize("mistake", _MISTAKES)
 def test_a_mistake_is_one_sentence_with_the_next_step(
-    variables: dict[str, str], cause: str, advice: str
+    refusals: dict[str, subprocess.CompletedProcess[str]], mistake: str
 ) -> None:
-    refused = command("deploy", **variables)
+    refused, (_, cause, advice) = refusals[mistake], _MISTAKES[mistake]
 
     assert refused.returncode != 0
     assert cause in refused.stderr

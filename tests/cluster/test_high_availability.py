@@ -3,14 +3,18 @@
 import json
 from collections.abc import Callable
 from http.client import INTERNAL_SERVER_ERROR
+from itertools import chain
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 
 from prefect_platform.deploy.connection import connected
-from tests.cluster.deployed import DEPLOYMENT, eventually, restricted_pod, run_etl
+from tests.cluster import written_places
+from tests.cluster.deployed import eventually, final, restricted_pod, run_etl, start_etl
 from tests.cluster.ha_server import END_LOOP, Server
+from tests.secret_search import search
 
 SERVICES = "app.kubernetes.io/component=services"
 # Asks the API without a pause, until it is told to stop; then says what became of each request.
@@ -60,6 +64,22 @@ def test_a_run_completes_and_its_events_are_kept(
     eventually("the events of the run are kept", lambda: persisted_events(prefect, ended.id) >= 4)
 
 
+def test_nothing_of_mode_ha_holds_a_secret(server: Server) -> None:
+    values = written_places.secret_values(server.kubectl)
+    assert "prefect/prefect-redis password" in {each.name for each in values}
+
+    found = search(
+        values,
+        chain(
+            written_places.releases(server.kubectl),
+            written_places.objects(server.kubectl),
+            written_places.logs_of_the_node(),
+        ),
+    )
+
+    assert not found
+
+
 def test_a_rollout_of_the_api_loses_no_request(
     server: Server, record_property: Callable[[str, object], None]
 ) -> None:
@@ -95,7 +115,7 @@ def test_a_rollout_of_the_api_loses_no_request(
         eventually("the client ended", lambda: phase() == "Succeeded")
         last = kubectl(*in_workers, "logs", "client", "--tail=1")
     finally:
-        kubectl(*in_workers, "delete", "pod", "client", "--grace-period=1")
+        kubectl(*in_workers, "delete", "pod", "client", "--wait=false")
 
     record_property("requests during a rollout of the API, by outcome", last)
     assert set(json.loads(last.replace("'", '"'))) == {"200"}
@@ -117,14 +137,13 @@ def test_services_work_again_after_redis_was_away(server: Server) -> None:
     restarts = server.pods(SERVICES)
     server("delete", "pod", "prefect-server-redis-0", "--grace-period=0", "--force")
 
+    taken: list[FlowRun] = []
+
     def takes_runs() -> bool:
         # kubectl ends its port-forward when the pod resets a connection, so each try has its own.
         with connected(server.kubectl) as client:
             try:
-                deployment = client.read_deployment_by_name(DEPLOYMENT)
-                client.create_flow_run_from_deployment(
-                    deployment.id, parameters={"date": "2013-02-03"}
-                )
+                taken.append(start_etl(client, "2013-02-02"))
             except PrefectHTTPStatusError as error:
                 if error.response.status_code != INTERNAL_SERVER_ERROR:
                     raise
@@ -135,7 +154,7 @@ def test_services_work_again_after_redis_was_away(server: Server) -> None:
 
     eventually("the API takes runs again", takes_runs)
     with connected(server.kubectl) as client:
-        ended = run_etl(client, "2013-02-02")
+        ended = final(client, taken[0])
 
         assert ended.state is not None
         assert ended.state.is_completed(), ended.state

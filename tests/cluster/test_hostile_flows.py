@@ -16,7 +16,15 @@ from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform.deploy.connection import connected
 from tests.cluster import hostile
-from tests.cluster.deployed import JOBS, Platform, deploy_code, eventually, final
+from tests.cluster.deployed import (
+    JOBS,
+    SMALL,
+    Platform,
+    at_a_time,
+    deploy_code,
+    eventually,
+    final,
+)
 
 # What the runs of the local environment are given, each for its purpose: the API's login, the keys
 # of the object store, the passwords of the warehouse and of the locks of results.
@@ -29,6 +37,7 @@ _GIVEN = {
 }
 
 
+_ATTACKS = ("look_around", "fork", "eat_memory", "fill_disk")
 _SECRET = 12  # characters, in base64
 
 
@@ -59,7 +68,8 @@ def deployments(platform: Platform) -> Iterator[dict[str, UUID]]:
     with connected(platform.kubectl) as prefect:
         made = {name: deploy_code(prefect, name, code) for name in ("hostile", "neighbour")}
         try:
-            yield made
+            with at_a_time(platform.kubectl, len(_ATTACKS) + 1):
+                yield made
         finally:
             for each in made.values():
                 prefect.delete_deployment(each)
@@ -70,7 +80,7 @@ def neighbour(platform: Platform, deployments: dict[str, UUID]) -> Iterator[Neig
     """Run the neighbour for the whole module; it must end well."""
     with connected(platform.kubectl) as prefect:
         set_variable(prefect, "neighbour", "go on")
-        run = prefect.create_flow_run_from_deployment(deployments["neighbour"])
+        run = prefect.create_flow_run_from_deployment(deployments["neighbour"], job_variables=SMALL)
         found = Neighbour(prefect, run)
         eventually("the neighbour runs", lambda: found.count() > 0)
         yield found
@@ -80,13 +90,28 @@ def neighbour(platform: Platform, deployments: dict[str, UUID]) -> Iterator[Neig
         assert ended.is_completed(), ended
 
 
+@pytest.fixture(scope="module")
+def attacks(
+    platform: Platform, deployments: dict[str, UUID], neighbour: Neighbour
+) -> dict[str, FlowRun]:
+    """Start every attack at once beside the neighbour, and return their runs by their names."""
+    assert neighbour.count() > 0
+    with connected(platform.kubectl) as prefect:
+        return {
+            name: prefect.create_flow_run_from_deployment(
+                deployments["hostile"], parameters={"attack": name}, job_variables=SMALL
+            )
+            for name in _ATTACKS
+        }
+
+
 def test_a_flow_is_no_more_than_an_ordinary_process_of_its_pod(
     platform: Platform,
     prefect: SyncPrefectClient,
-    deployments: dict[str, UUID],
+    attacks: dict[str, FlowRun],
     neighbour: Neighbour,
 ) -> None:
-    run = attack(prefect, deployments, "look_around")
+    run = final(prefect, attacks["look_around"])
     found = printed(platform, run)
     environment = found.pop("environment")
 
@@ -114,10 +139,10 @@ def test_a_flow_is_no_more_than_an_ordinary_process_of_its_pod(
 def test_a_fork_bomb_stops_at_the_bound_of_its_pod(
     platform: Platform,
     prefect: SyncPrefectClient,
-    deployments: dict[str, UUID],
+    attacks: dict[str, FlowRun],
     neighbour: Neighbour,
 ) -> None:
-    run = attack(prefect, deployments, "fork")
+    run = final(prefect, attacks["fork"])
     found = printed(platform, run)
 
     assert found["refused"] == "EAGAIN"
@@ -129,10 +154,10 @@ def test_a_fork_bomb_stops_at_the_bound_of_its_pod(
 def test_a_flow_that_takes_too_much_memory_is_killed_alone(
     platform: Platform,
     prefect: SyncPrefectClient,
-    deployments: dict[str, UUID],
+    attacks: dict[str, FlowRun],
     neighbour: Neighbour,
 ) -> None:
-    run = attack(prefect, deployments, "eat_memory")
+    run = final(prefect, attacks["eat_memory"])
 
     assert run.state is not None
     assert run.state.is_crashed(), run.state
@@ -147,10 +172,10 @@ def test_a_flow_that_takes_too_much_memory_is_killed_alone(
 def test_a_flow_that_fills_the_disk_is_evicted_alone_and_not_started_again(
     platform: Platform,
     prefect: SyncPrefectClient,
-    deployments: dict[str, UUID],
+    attacks: dict[str, FlowRun],
     neighbour: Neighbour,
 ) -> None:
-    run = attack(prefect, deployments, "fill_disk")
+    run = final(prefect, attacks["fill_disk"])
 
     (pod,) = pods(platform, run)
     assert pod.status.reason == "Evicted"
@@ -164,14 +189,6 @@ def test_a_flow_that_fills_the_disk_is_evicted_alone_and_not_started_again(
     )
     assert node_is_ready(platform)
     neighbour.goes_on()
-
-
-def attack(prefect: SyncPrefectClient, deployments: dict[str, UUID], name: str) -> FlowRun:
-    """Run the hostile flow and return it at its end."""
-    run = prefect.create_flow_run_from_deployment(
-        deployments["hostile"], parameters={"attack": name}
-    )
-    return final(prefect, run)
 
 
 def pods(platform: Platform, run: FlowRun) -> list[kubernetes_client.V1Pod]:

@@ -43,6 +43,18 @@ def pods(platform: Platform, image: str) -> Iterator[Pods]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def first_moments(pods: Pods) -> dict[str, set[str]]:
+    """Return what became of the tries of two new pods: a policy waits for `newcomer` alone."""
+    names = ("newcomer", "free")
+    with pods.policy("newcomer", policyTypes=["Egress"]):
+        for name in names:
+            pods.run(name, "-c", _TRY_AT_ONCE, pods.address("server"))
+        for name in names:
+            pods.wait(name, "jsonpath={.status.phase}=Succeeded")
+    return {name: set(pods.log(name)) for name in names}
+
+
 def test_the_deploys_look_at_the_network_is_not_misled_by_one_that_was_killed(
     platform: Platform, image: str
 ) -> None:
@@ -91,20 +103,15 @@ def test_a_block_lets_in_all_but_its_exception(pods: Pods) -> None:
 
 
 def test_a_new_pod_is_closed_from_its_first_moment_by_a_policy_that_waits_for_it(
-    pods: Pods,
+    first_moments: dict[str, set[str]],
 ) -> None:
-    with pods.policy("newcomer", policyTypes=["Egress"]):
-        pods.run("newcomer", "-c", _TRY_AT_ONCE, pods.address("server"))
-        pods.wait("newcomer", "jsonpath={.status.phase}=Succeeded")
-
-    assert set(pods.log("newcomer")) == {"closed"}
+    assert first_moments["newcomer"] == {"closed"}
 
 
-def test_a_new_pod_without_policies_is_open_from_its_first_moment(pods: Pods) -> None:
-    pods.run("free", "-c", _TRY_AT_ONCE, pods.address("server"))
-    pods.wait("free", "jsonpath={.status.phase}=Succeeded")
-
-    assert set(pods.log("free")) == {"open"}
+def test_a_new_pod_without_policies_is_open_from_its_first_moment(
+    first_moments: dict[str, set[str]],
+) -> None:
+    assert first_moments["free"] == {"open"}
 
 
 def test_without_the_agent_policies_stay_and_new_pods_are_closed_until_it_is_back(

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import WorkPool
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.server.database import Target
 from prefect_platform.server.retention import KINDS
-from tests.cluster.cronjobs import summary_of_run, suspended
+from tests.cluster.cronjobs import A_SHORT_GRACE, summary_of_run
 from tests.cluster.deployed import JOBS, POOL, Platform, eventually, read_secret
 from tests.integration.server.rows import Rows, rows
 
@@ -85,7 +85,7 @@ def test_what_is_old_goes_and_what_is_young_stays(
     platform: Platform, record_property: Callable[[str, object], None]
 ) -> None:
     kubectl = platform.kubectl
-    with _database(kubectl) as target, suspended(kubectl, _NAMESPACE, _SWEEP):
+    with _database(kubectl) as target:
         kept = Kept(target)
         try:
             assert kept.left() == kept.old | kept.young
@@ -133,32 +133,30 @@ def test_finished_jobs_go_an_hour_after_success_and_a_day_after_failure(
         found = platform.kubectl(f"--namespace={JOBS}", "get", "jobs", made, "--output=name")
         return {name.removeprefix("job.batch/") for name in found.split()}
 
-    with suspended(platform.kubectl, *_REAPER):
-        try:
-            for name, (state, condition, hours) in ended.items():
-                run = {
-                    "flow_id": str(flow),
-                    "work_pool_name": POOL,
-                    "state": {"type": state, "name": state.capitalize()},
-                }
-                run_id = prefect.request("POST", "/flow_runs/", json=run).json()["id"]
-                batch.create_namespaced_job(JOBS, _job(pool, name, run_id))
-                batch.patch_namespaced_job_status(name, JOBS, _ended(condition, hours))
-            eventually("the Job that failed a day ago is gone", lambda: "failed-old" not in jobs())
-            counts: Counter[str] = Counter()
+    try:
+        for name, (state, condition, hours) in ended.items():
+            run = {
+                "flow_id": str(flow),
+                "work_pool_name": POOL,
+                "state": {"type": state, "name": state.capitalize()},
+            }
+            run_id = prefect.request("POST", "/flow_runs/", json=run).json()["id"]
+            batch.create_namespaced_job(JOBS, _job(pool, name, run_id))
+            batch.patch_namespaced_job_status(name, JOBS, _ended(condition, hours))
+        eventually("the Job that failed a day ago is gone", lambda: "failed-old" not in jobs())
+        counts: Counter[str] = Counter()
 
-            def reaped() -> bool:
-                found = summary_of_run(platform.kubectl, *_REAPER)
-                counts.update(found["pools"][POOL]["counts"])
-                return bool(counts)
+        def reaped() -> bool:
+            found = summary_of_run(platform.kubectl, *_REAPER, A_SHORT_GRACE)
+            counts.update(found["pools"][POOL]["counts"])
+            return bool(counts)
 
-            # A Job is a minute old before it may be reaped.
-            eventually("the Job that succeeded an hour ago is reaped", reaped)
-            assert counts == {"job_succeeded": 1}
-            assert jobs() == {"succeeded-young", "failed-young"}
-        finally:
-            platform.kubectl(f"--namespace={JOBS}", "delete", "jobs", made)
-            prefect.delete_flow(flow)
+        eventually("the Job that succeeded an hour ago is reaped", reaped)
+        assert counts == {"job_succeeded": 1}
+        assert jobs() == {"succeeded-young", "failed-young"}
+    finally:
+        platform.kubectl(f"--namespace={JOBS}", "delete", "jobs", made, "--wait=false")
+        prefect.delete_flow(flow)
 
 
 def _job(pool: WorkPool, name: str, flow_run_id: str) -> dict[str, Any]:

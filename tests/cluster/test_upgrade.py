@@ -1,5 +1,6 @@
 """An older Prefect and back again: data stays, and runs that are under way end as they would."""
 
+import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -7,36 +8,53 @@ from pathlib import Path
 from uuid import UUID
 
 import prefect as pinned
+import pytest
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
 )
-from prefect.client.schemas.objects import FlowRun
+from prefect.variables import Variable
 
 from prefect_platform.deploy.connection import connected
 from prefect_platform.errors import PlatformError
 from prefect_platform.workloads import unready_pods
-from tests.cluster.deployed import deploy_code, eventually, final, messages, run_etl
+from tests.cluster.deployed import (
+    deploy_code,
+    eventually,
+    final,
+    log_lines,
+    messages,
+    run_etl,
+    start_etl,
+)
 from tests.cluster.ha_server import NAMESPACE, Server
 from tests.cluster.older_prefect import REVISION, VERSION, load_older
 
-_STEPS = 20
-_ALL_COMPLETED = Counter(Completed=_STEPS)
+_VARIABLE = "upgrade_test"
+_PAGE = 200  # task runs, the most that the API gives at once
+# Does a step about each second until the change of versions is over.
 _LONG = f"""
-import time
+import itertools, time
 from prefect import flow, task
+from prefect.variables import Variable
 
 @task
 def step(number):
-    time.sleep(6)
+    time.sleep(1)
     print("step", number, "is done")
 
 @flow(log_prints=True)
-def long_run():
-    for number in range({_STEPS}):
+def through_a_change():
+    end = time.monotonic() + 900
+    for number in itertools.count():
         step(number)
+        if Variable.get("{_VARIABLE}") == "over":
+            print("steps:", number + 1)
+            return
+        if time.monotonic() > end:
+            raise TimeoutError("the change is not over after 900 s")
 """
 # What a server keeps for its users. Runs to come are left out: they are made anew.
 _KEPT = {
@@ -100,36 +118,79 @@ def version(server: Server) -> str:
 
 
 def begin_long_run(server: Server) -> UUID:
-    """Return a run that has done its first step and has many before it."""
+    """Return a run that has done its first step and goes on until it is told that all is over."""
     with connected(server.kubectl) as client:
-        deployment = deploy_code(client, "long_run", _LONG)
+        Variable.set(_VARIABLE, "begun", overwrite=True)
+        deployment = deploy_code(client, "through_a_change", _LONG)
         run_id = client.create_flow_run_from_deployment(deployment).id
         eventually("the long run has begun", lambda: bool(steps_done(client, run_id)))
     return run_id
 
 
-def steps_done(client: SyncPrefectClient, run_id: UUID) -> list[str]:
-    return sorted(line for line in messages(client, run_id) if line.startswith("step "))
+def steps_done(client: SyncPrefectClient, run_id: UUID) -> list[tuple[str, dt.datetime]]:
+    """Return what each step of the run has logged, and when."""
+    lines = log_lines(client, run_id)
+    return [(each.message, each.timestamp) for each in lines if each.message.startswith("step ")]
 
 
-def tasks(client: SyncPrefectClient, run_id: UUID) -> Counter[str]:
+def attempts(client: SyncPrefectClient, run_id: UUID) -> list[tuple[str, int]]:
+    """Return state and number of attempts of each task run."""
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-    return Counter(str(each.state_name) for each in client.read_task_runs(flow_run_filter=of_run))
+    found: list[tuple[str, int]] = []
+    while page := client.read_task_runs(flow_run_filter=of_run, limit=_PAGE, offset=len(found)):
+        found.extend((str(each.state_name), each.run_count) for each in page)
+    return found
 
 
-def assert_ran_once(server: Server, run_id: UUID) -> None:
-    """Fail unless the long run has completed, each step once, in its first attempt."""
+def completions(client: SyncPrefectClient, run_id: UUID) -> int:
+    """Return how many events say that a task run of the run has completed."""
+    chosen = {
+        "any_resource": {"id": [f"prefect.flow-run.{run_id}"]},
+        "event": {"name": ["prefect.task-run.Completed"]},
+    }
+    answer = client.request("POST", "/events/filter", json={"filter": chosen, "limit": 1})
+    return int(answer.json()["total"])
+
+
+def end_long_run(server: Server, run_id: UUID, began: dt.datetime, over: dt.datetime) -> int:
+    """End the long run, and return its steps: each ran once, before, in and after the change."""
     with connected(server.kubectl) as client:
-        ended: FlowRun = final(client, client.read_flow_run(run_id))
+        eventually(
+            "a step is done after the change",
+            lambda: any(at > over for _, at in steps_done(client, run_id)),
+        )
+        Variable.set(_VARIABLE, "over", overwrite=True)
+        ended = final(client, client.read_flow_run(run_id))
         assert ended.state is not None
         assert ended.state.is_completed(), ended.state
         assert ended.run_count == 1
-        # Task runs and logs come by messages, after the run's own state.
-        eventually("each step has completed", lambda: tasks(client, run_id) == _ALL_COMPLETED)
-        wanted = sorted(f"step {number} is done" for number in range(_STEPS))
-        eventually("each step is logged once", lambda: steps_done(client, run_id) == wanted)
+        # Task runs, their events and logs come by messages, after the run's own state.
+        eventually(
+            "the run counts its steps", lambda: "steps:" in " ".join(messages(client, run_id))
+        )
+        (steps,) = (int(line.split()[1]) for line in messages(client, run_id) if "steps:" in line)
+        eventually(
+            "each step has completed in its first attempt",
+            lambda: attempts(client, run_id) == [("Completed", 1)] * steps,
+        )
+        wanted = Counter(f"step {number} is done" for number in range(steps))
+        eventually(
+            "each step is logged once",
+            lambda: Counter(line for line, _ in steps_done(client, run_id)) == wanted,
+        )
+        eventually("each step's event is kept", lambda: completions(client, run_id) == steps)
+        moments = [at for _, at in steps_done(client, run_id)]
+    assert min(moments) < began
+    assert any(began < at < over for at in moments)
+    assert max(moments) > over
+    return steps
 
 
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@pytest.mark.timeout(900)  # it builds an image, and rolls the server three times
 def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
     server: Server, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -147,13 +208,16 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
     eventually("the status shows what the Job's log ends with", lambda: shows_log(server))
     assert version(server) == pinned.__version__
 
-    before, run_id = kept(server), begin_long_run(server)
+    run_id, before, began = begin_long_run(server), kept(server), now()
     newest = image.rpartition(":")[2]
     server.upgrade(f"--set-string=image.tag={newest},migrations.revision={REVISION}")
     server.helm("rollback", "prefect-server", revision)
 
+    over = now()
     assert version(server) == VERSION
-    assert_ran_once(server, run_id)
+    with connected(server.kubectl) as client:
+        etl = start_etl(client, "2013-05-02")
+    steps = [end_long_run(server, run_id, began, over)]
     after = kept(server)
     record_property(
         "rows before the roll back, and lost by it", (counted(before), lost(before, after))
@@ -161,17 +225,18 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
     assert lost(before, after) == {}
 
     with connected(server.kubectl) as client:
-        assert run_etl(client, "2013-05-02").state_name == "Completed"
-    before, run_id = kept(server), begin_long_run(server)
+        assert final(client, etl).state_name == "Completed"
+    run_id, before, began = begin_long_run(server), kept(server), now()
     server.upgrade(f"--set-string=image.tag={newest},migrations.revision=")
 
+    over = now()
     assert version(server) == pinned.__version__
-    assert_ran_once(server, run_id)
+    steps.append(end_long_run(server, run_id, began, over))
     after = kept(server)
     record_property(
         "rows before the upgrade, and lost by it", (counted(before), lost(before, after))
     )
-    record_property("steps of the run under way in each, of which each ran once", _STEPS)
+    record_property("steps of the run under way in each, of which each ran once", steps)
     assert lost(before, after) == {}
     with connected(server.kubectl) as client:
         block = client.read_block_document_by_name("upgrade-test", "secret", include_secrets=True)
