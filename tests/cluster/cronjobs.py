@@ -36,7 +36,8 @@ def suspend(kubectl: Kubectl) -> None:
     ]
     kubectl(
         *("apply", "--server-side", "--field-manager=suspended", "--filename=-"),
-        stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": suspended}),
+        # No List, of which kubectl itself demands every required field.
+        stdin="\n---\n".join(map(json.dumps, suspended)),
     )
     eventually(
         "no CronJob is at work",
