@@ -4,6 +4,10 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.support.requirements import (  # noqa: F401 - pytest calls these hooks
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+)
 from tests.support.turns import turn
 
 

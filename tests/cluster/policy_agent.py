@@ -9,11 +9,6 @@ from prefect_platform.kubectl import Kubectl
 _SYSTEM, _AGENT = "--namespace=kube-system", "daemonset.apps/network-policy"
 
 
-def has_agent(kubectl: Kubectl) -> bool:
-    """Return whether the cluster has the agent; on kind's own node image kindnet enforces."""
-    return _AGENT in kubectl(_SYSTEM, "get", "daemonsets", "--output=name")
-
-
 @contextmanager
 def without_agent(kubectl: Kubectl) -> Iterator[None]:
     """Take the agent from every node, and bring it back."""

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from kubernetes import client as kubernetes_client
 
+from prefect_platform.cluster.engine_detection import choose_node_image
 from prefect_platform.doctor.enforcement import keeps_policies
 from tests.cluster.deployed import Platform, eventually
 from tests.cluster.policed_pods import PORTS, SERVE, Pods, policed_pods
-from tests.cluster.policy_agent import has_agent, without_agent
+from tests.cluster.policy_agent import without_agent
+from tests.support.requirements import does_not_apply
 
 # From its first moment on, for some seconds: what became of each try.
 _TRY_AT_ONCE = """
@@ -117,8 +119,8 @@ def test_a_new_pod_without_policies_is_open_from_its_first_moment(
 def test_without_the_agent_policies_stay_and_new_pods_are_closed_until_it_is_back(
     pods: Pods,
 ) -> None:
-    if not has_agent(pods.kubectl):
-        pytest.skip("kind's own node image has kindnet")
+    if choose_node_image(None).source != "build":
+        does_not_apply("kind's own node image has kindnet")
     client_alone = [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}]
     expected = {"client": list(PORTS), "other": []}
     with pods.policy("server", ingress=client_alone):

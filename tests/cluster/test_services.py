@@ -2,10 +2,9 @@
 
 import json
 
-import pytest
-
 from prefect_platform.cluster.engine_detection import choose_node_image
 from tests.cluster.deployed import Platform, eventually, on_node
+from tests.support.requirements import does_not_apply
 
 _SYSTEM = "--namespace=kube-system"
 _NEW = {
@@ -16,8 +15,9 @@ _NEW = {
 }
 
 
-@pytest.mark.skipif(choose_node_image(None).source != "build", reason="kind's own node image")
 def test_services_answer_when_kube_proxy_has_started_again(platform: Platform) -> None:
+    if choose_node_image(None).source != "build":
+        does_not_apply("kind's own node image has a kube-proxy of its own")
     # What one process has written, the next one must know for its own. Twice, because what the
     # second one loses the third one finds missing, and writes again.
     for _ in range(2):

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from prefect_platform.cluster.engine_private import PrivateEngine
-from prefect_platform.debian import ensure_packages
 from prefect_platform.process import run
-from tests.debian_root import skip_without_root
+from tests.support.requirements import require_packages, skip_without_root
 
 Docker = Callable[..., str]
 
@@ -26,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an image archive for `docker import`: one static program with its common names."""
     folder = tmp_path_factory.mktemp("busybox")
-    ensure_packages("nftables", "iptables")  # with which a snapshot reads the firewall
+    require_packages("nftables", "iptables")  # with which a snapshot reads the firewall
     fetch = "busybox-static cannot be downloaded"
     apt = ["apt-get", "-o", "APT::Sandbox::User=root", "download", "busybox-static"]
     run(apt, failure=fetch, next_step="apt-get update", cwd=folder)

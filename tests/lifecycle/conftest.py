@@ -10,8 +10,8 @@ from prefect_platform.cluster.engine_packages import ensure_engine_programs
 from prefect_platform.cluster.node_image import node_image
 from prefect_platform.debian import ensure_packages
 from prefect_platform.toolchain import tool
-from tests.debian_root import skip_without_root
 from tests.lifecycle.resident import Machine, Resident
+from tests.support.requirements import skip_without_root
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

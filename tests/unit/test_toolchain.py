@@ -18,7 +18,9 @@ from prefect_platform.paths import cache_directory
 from prefect_platform.toolchain import MODULES, TOOLS, Tool, ensure_tools, tool, version
 
 _GO_CACHE = cache_directory().parent / "go-build"
-_needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="needs Go on PATH")
+_needs_go = pytest.mark.skipif(
+    shutil.which("go") is None, reason="needs Go on PATH: https://go.dev/dl/"
+)
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from prefect_platform.debian import ensure_packages
-from tests.debian_root import skip_without_root
 from tests.integration.network_policy.network import NODE, Network, network
+from tests.support.requirements import require_packages, skip_without_root
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def net() -> Iterator[Network]:
     """Return a node with `client`, `other` and `server` in namespace home, `stranger` in away."""
-    ensure_packages("nftables", "iproute2")
+    require_packages("nftables", "iproute2")
     pods = [
         _pod("server", "home", 10),
         _pod("client", "home", 11),

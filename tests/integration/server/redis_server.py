@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.integration.server import packages
+from tests.support.requirements import require_packages
 from tests.unit.flows import servers
 
 
 @contextmanager
 def redis_server(home: Path, password: str) -> Iterator[int]:
     """Start a server that asks for the password, with its log in `home`; yield its port."""
-    packages.require("redis-server")
+    require_packages("redis-server")
     (port,) = servers.free_ports(1)
     log = home / "redis.log"
     with log.open("wb") as output:

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
 from prefect_platform.server.database import Revisions, Target
-from tests.integration.server import packages
 from tests.integration.server.certificates import Authority
+from tests.support.requirements import require_packages
 from tests.unit.postgres import execute, postgres, serve
 
 _HOST = "127.0.0.1"
@@ -43,7 +43,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 @pytest.fixture(scope="module")
 def programs() -> Path:
     """Return where Debian's server is: the one from the package index was built without TLS."""
-    packages.require("postgresql")
+    require_packages("postgresql")
     return max(Path("/usr/lib/postgresql").glob("*/bin"))
 
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from prefect.server.api.server import UI_VERSION_COOKIE_NAME
 
-from tests.integration.server import packages
 from tests.render.rendering import STORIES, Object, find, objects
+from tests.support.requirements import require_packages
 from tests.unit.flows import servers
 
 _PREFIX = "/prefect"
@@ -70,7 +70,7 @@ def environment(container: Object, folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Start the server with the chart's environment, and nginx before it."""
-    packages.require("nginx-light")
+    require_packages("nginx-light")
     folder = tmp_path_factory.mktemp("path-prefix")
     backend, port = servers.free_ports(2)
     public_url = f"http://127.0.0.1:{port}{_PREFIX}"

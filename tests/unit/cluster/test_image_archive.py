@@ -108,7 +108,7 @@ def test_docker_and_containerd_find_the_same_config_and_layers(
     assert image["rootfs"]["diff_ids"] == expected
 
 
-@pytest.mark.skipif(shutil.which("zstd") is None, reason="needs zstd")
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="needs zstd: apt-get install zstd")
 def test_a_compressed_layer_unpacks_to_the_layer_and_says_how(tmp_path: Path) -> None:
     layer = _layer(tmp_path, "layer.tar", b"compress me " * 1000)
     write_archive(tmp_path / "image.tar", _REFERENCE, [layer], ImageConfig(), compressed=True)

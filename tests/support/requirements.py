@@ -1,0 +1,72 @@
+"""What a test needs of the machine, and what happens where that is missing.
+
+On a developer's machine such a test is skipped, with the reason. In continuous integration, where
+the variable CI is set, a skipped test is a promise that nobody checked, so there it fails.
+"""
+
+import os
+import shutil
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from prefect_platform import debian
+from prefect_platform.errors import PlatformError
+
+_INAPPLICABLE = "does not apply to this machine: "
+
+
+def does_not_apply(reason: str) -> NoReturn:
+    """Skip the running test, in continuous integration too: nothing to install would change it."""
+    pytest.skip(f"{_INAPPLICABLE}{reason}")
+
+
+def require_packages(*names: str) -> None:
+    """Install those of the Debian packages `names` that are missing.
+
+    Where that cannot be done, the running test is skipped with the command that does it.
+    """
+    try:
+        debian.ensure_packages(*names)
+    except PlatformError as error:
+        pytest.skip(str(error))
+
+
+def skip_without_root(items: Iterable[pytest.Item], folder: Path) -> None:
+    """Skip the tests in `folder` where nobody may make networks, engines or nodes."""
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        return
+    for item in items:
+        if folder in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="needs root on Debian or Ubuntu"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that was skipped in continuous integration."""
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail a module that was skipped in continuous integration."""
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    # An expected failure is reported as skipped too, but without a tuple.
+    if not os.environ.get("CI") or not report.skipped or not isinstance(report.longrepr, tuple):
+        return
+    reason = report.longrepr[2]
+    if _INAPPLICABLE not in reason:
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{reason}\nCI is set, where a test that is skipped counts as failed.\n"
+            "Next: provide what is missing, or run without CI"
+        )

@@ -1,0 +1,55 @@
+"""A test that is skipped in continuous integration fails there, and says what it needs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from prefect_platform.paths import REPOSITORY
+from tests.unit.flows.servers import clean_environment
+
+_MODULES = {
+    "mark": "@pytest.mark.skipif(True, reason='needs a moon')\ndef test(): pass",
+    "fixture": "@pytest.fixture\ndef moon(): pytest.skip('needs a moon')\ndef test(moon): pass",
+    "module": "pytest.importorskip('moon', reason='needs a moon')\ndef test(): pass",
+    "package": (
+        "from tests.support.requirements import require_packages\n"
+        "def test(): require_packages('the-moon')"
+    ),
+    "inapplicable": (
+        "from tests.support.requirements import does_not_apply\n"
+        "def test(): does_not_apply('there is no moon')"
+    ),
+    "expected": "@pytest.mark.xfail\ndef test(): assert False",
+}
+
+
+def outcomes(folder: Path, **variables: str) -> tuple[dict[str, int], str]:
+    """Run a module of each kind; return the number of each outcome, and all that was printed."""
+    for name, content in _MODULES.items():
+        (folder / f"test_{name}.py").write_text(f"import pytest\n{content}\n")
+    (folder / "pytest.ini").touch()
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "--import-mode=importlib"),
+            *("--continue-on-collection-errors", "-p", "no:cacheprovider"),
+            *("-p", "tests.support.requirements", str(folder)),
+        ],
+        # No dpkg-query is on this PATH, so that no package can be installed.
+        env=clean_environment(folder, PYTHONPATH=str(REPOSITORY), **variables) | {"PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    counts = re.findall(r"(\d+) ([a-z]+)", ran.stdout.splitlines()[-1])
+    return {outcome: int(number) for number, outcome in counts}, ran.stdout
+
+
+def test_what_is_skipped_elsewhere_fails_in_ci_and_says_what_it_needs(tmp_path: Path) -> None:
+    elsewhere, _ = outcomes(tmp_path)
+    in_ci, told = outcomes(tmp_path, CI="true")
+
+    assert elsewhere == {"skipped": 5, "xfailed": 1}
+    assert in_ci == {"failed": 1, "errors": 3, "skipped": 1, "xfailed": 1}, told
+    assert "the-moon cannot be installed" in told
+    assert "CI is set, where a test that is skipped counts as failed" in told
