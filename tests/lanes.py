@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from prefect_platform.console import out
 from tests.support import timings, turns
-from tests.support.programs import makes_clusters
+from tests.support.requirements import makes_clusters
 from tests.support.supervision import Command, Ended, run_together
 
 _PYTHON = Path(sys.executable)

@@ -1,7 +1,6 @@
 """One kind cluster with the platform for all tests of this folder, made by the real command."""
 
 import os
-import shutil
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests import executed_commands
 from tests.cluster import cronjobs
 from tests.cluster.deployed import CLUSTER, Platform, command
 from tests.cluster.ha_server import Server, ha_server
+from tests.support.requirements import makes_clusters
 
 _NAMESPACES = ("prefect", "prefect-workers", "flows-default", "data", "kube-system")
 # The server stays in mode ha once the first of the last three has brought it there; all others want
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[at] = item
     if ordered:
         ordered[0].add_marker(pytest.mark.timeout(_COLD_DEPLOY))
-    if shutil.which("docker") or (os.geteuid() == 0 and shutil.which("apt-get")):
+    if makes_clusters():
         return
     for item in ordered:
         item.add_marker(pytest.mark.skip(reason="needs Docker, or root on Debian or Ubuntu"))
@@ -51,9 +51,10 @@ def _turn(item: pytest.Item) -> int:
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     """Deploy the platform and suspend its CronJobs; remove it at the end."""
-    with executed_commands.recorded() if executed_commands.available() else nullcontext() as seen:
-        deployed = command("deploy")
+    recording = executed_commands.recorded if executed_commands.available() else nullcontext
     try:
+        with recording() as seen:
+            deployed = command("deploy")
         assert deployed.returncode == 0, deployed.stderr
         kubectl = Kubectl(KindProvider(CLUSTER).kubeconfig())
         as_deployed = cronjobs.schedules(kubectl)

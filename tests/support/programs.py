@@ -1,11 +1,10 @@
 """Programs and images that the tests need, built before them: a test's bound is for the test."""
 
-import os
-import shutil
 import sys
 
 from prefect_platform.cluster.node_image import node_image
 from prefect_platform.toolchain import ensure_tools
+from tests.support.requirements import root_on_debian
 
 FAST = ("helm", "kubeconform", "kubectl")
 """What tests/unit and tests/render call."""
@@ -14,16 +13,6 @@ ALL = (
     *("etcd", "external-secrets", "fake-gcs-server", "kind", "kube-apiserver", "terraform-docs"),
     *("tflint", "tofu"),
 )
-
-
-def root_on_debian() -> bool:
-    """Return whether nodes and a private engine can be made here."""
-    return os.geteuid() == 0 and shutil.which("apt-get") is not None
-
-
-def makes_clusters() -> bool:
-    """Return whether clusters can be made here."""
-    return shutil.which("docker") is not None or root_on_debian()
 
 
 def main() -> None:

@@ -34,9 +34,19 @@ def require_packages(*names: str) -> None:
         pytest.skip(str(error))
 
 
+def root_on_debian() -> bool:
+    """Return whether networks, private engines and nodes can be made here."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def makes_clusters() -> bool:
+    """Return whether clusters can be made here."""
+    return shutil.which("docker") is not None or root_on_debian()
+
+
 def skip_without_root(items: Iterable[pytest.Item], folder: Path) -> None:
-    """Skip the tests in `folder` where nobody may make networks, engines or nodes."""
-    if os.geteuid() == 0 and shutil.which("apt-get"):
+    """Skip the tests in `folder` where networks, engines and nodes cannot be made."""
+    if root_on_debian():
         return
     for item in items:
         if folder in item.path.parents:
