@@ -235,7 +235,9 @@ class KindProvider:
     def _forget_node_image(self, engine: Engine) -> None:
         reference = "reference=prefect-platform.local/node"
         for image in self._docker(engine, "image", "ls", "--quiet", "--filter", reference).split():
-            self._docker(engine, "image", "rm", image)
+            # Another cluster in this engine may run on it, and Docker then refuses.
+            if not self._docker(engine, "ps", "--all", "--quiet", f"--filter=ancestor={image}"):
+                self._docker(engine, "image", "rm", image)
 
     def _config(self, *, own_image: bool) -> dict[str, Any]:
         config: dict[str, Any] = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4"}
