@@ -34,7 +34,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         yield Machine(state)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def resident(machine: Machine) -> Iterator[Resident]:
     """Create one cluster of two nodes with a small workload, and remove it at the end."""
     cluster = Resident(machine, f"lifecycle-{os.getpid()}", nodes=2)
