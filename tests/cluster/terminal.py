@@ -1,0 +1,61 @@
+"""What a user types in a terminal, and how it is ended there."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from signal import SIGKILL
+
+from prefect_platform.paths import REPOSITORY
+from tests.cluster.deployed import CLUSTER
+
+PLATFORM = str(Path(sys.executable).with_name("prefect-platform"))
+
+
+def make(target: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a target of the Makefile to its end, against the cluster of these tests."""
+    return subprocess.run(
+        make_command(target, **variables),
+        cwd=REPOSITORY,
+        env=_environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def make_command(target: str, **variables: str) -> list[str]:
+    """Return the command line of a target, without its echo and with the environment as it is."""
+    given = [f"{name}={value}" for name, value in variables.items()]
+    return ["make", "--silent", "--old-file=.venv/ready", f"PLATFORM={PLATFORM}", target, *given]
+
+
+@contextmanager
+def started(command: list[str], **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a command in the foreground of a terminal: its process group is its own.
+
+    Standard error goes where standard output goes. What is left at the end is killed.
+    """
+    with subprocess.Popen(
+        # A shell that runs the tests in the background has all that they start ignore Ctrl-C.
+        ["env", "--default-signal=INT", *command],
+        cwd=REPOSITORY,
+        env=_environment(variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, SIGKILL)
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if k not in {"DOCKER_HOST", "KUBECONFIG"}}
+    return {**inherited, "CLUSTER_NAME": CLUSTER, "COLUMNS": "200", **variables}

@@ -1,0 +1,157 @@
+"""The targets of the Makefile that people use between deploy-cluster and destroy-cluster."""
+
+import datetime as dt
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.states import Completed, Running
+
+from prefect_platform.toolchain import tool
+from tests.cluster.deployed import JOBS, POOL, Platform, eventually, on_node, restricted_pod
+from tests.cluster.terminal import make, make_command, started
+from tests.unit.flows.servers import free_ports
+
+_LINES = 450  # the API gives 200 at a time
+
+
+def test_make_ui_opens_the_interface_until_ctrl_c_and_says_where_its_password_is(
+    platform: Platform,
+) -> None:
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    with started(make_command("ui", PORT=str(port))) as opened:
+        printed, command = until_the_login(opened)
+        user, _, password = login(command).partition(":")
+        with httpx.Client(base_url=url, trust_env=False, follow_redirects=True) as browser:
+            page = browser.get("/")
+            refused = browser.get("/api/admin/version")
+            admitted = browser.get("/api/admin/version", auth=(user, password))
+        second = make("ui", PORT=str(port))
+        os.killpg(opened.pid, signal.SIGINT)
+        printed += opened.communicate()[0]
+
+    assert f"Prefect: {url}" in printed
+    assert str(platform.kubectl.kubeconfig) in command
+    assert password not in printed
+    assert page.is_success
+    assert "<title>Prefect" in page.text
+    answers = (refused.status_code, admitted.status_code)
+    assert answers == (httpx.codes.UNAUTHORIZED, httpx.codes.OK)
+    assert f"the port {port} of 127.0.0.1 cannot be used" in second.stderr
+    assert f"make ui PORT={port + 1}" in second.stderr
+    assert "Traceback" not in printed
+    eventually("the way is closed", lambda: not listens(port), within=30)
+
+
+def test_make_image_brings_an_image_that_a_node_lost_back_to_it(
+    platform: Platform, prefect: SyncPrefectClient
+) -> None:
+    template = prefect.read_work_pool(POOL).base_job_template
+    image = str(template["variables"]["properties"]["image"]["default"])
+    on_node("ctr", "--namespace=k8s.io", "images", "rm", "--sync", image)
+    assert image not in images_of_the_node()
+
+    made = make("image")
+
+    assert made.returncode == 0, made.stderr
+    archives = dict(line.split() for line in made.stdout.splitlines())
+    assert Path(archives[image]).is_file()
+    assert image in images_of_the_node()
+    container = {"image": image, "imagePullPolicy": "Never", "command": ["python", "--version"]}
+    pod = json.dumps(restricted_pod("has-its-image", JOBS, container))
+    platform.kubectl("create", "--filename=-", stdin=pod)
+    try:
+        ended = ("wait", "pod/has-its-image", "--for=jsonpath={.status.phase}=Succeeded")
+        platform.kubectl(f"--namespace={JOBS}", *ended, "--timeout=60s")
+    finally:
+        platform.kubectl("delete", "--filename=-", stdin=pod)
+
+
+def test_make_logs_shows_all_of_the_newest_run_or_of_the_one_that_is_named(
+    prefect: SyncPrefectClient,
+) -> None:
+    older, newest = f"older-{uuid4().hex[:8]}", f"newest-{uuid4().hex[:8]}"
+    lines = [f"line {number} of the older run" for number in range(_LINES)]
+    ended_run(prefect, older, lines)
+    ended_run(prefect, newest, ["the newest says this"])
+
+    of_name = make("logs", RUN=older)
+    of_newest = make("logs")
+    of_nobody = make("logs", RUN="nobody-of-this-name")
+
+    assert said(of_name) == [f"{older}: Completed", *lines]
+    assert said(of_newest) == [f"{newest}: Completed", "the newest says this"]
+    assert of_nobody.returncode != 0
+    assert "no flow run called nobody-of-this-name has started" in of_nobody.stderr
+    assert "Traceback" not in of_nobody.stderr
+
+
+def until_the_login(opened: subprocess.Popen[str]) -> tuple[str, str]:
+    """Return what was printed up to the command that shows the login, and that command."""
+    assert opened.stdout is not None
+    printed = ""
+    for line in opened.stdout:
+        printed += line
+        if line.lstrip().startswith("KUBECONFIG="):
+            return printed, line.strip()
+    raise AssertionError(f"it ended without the command that shows the login: {printed}")
+
+
+def login(command: str) -> str:
+    """Return what the printed command prints, in a shell that finds kubectl."""
+    path = f"{tool('kubectl').parent}{os.pathsep}{os.environ['PATH']}"
+    shown = subprocess.run(
+        ["sh", "-c", command],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return shown.stdout.strip()
+
+
+def listens(port: int) -> bool:
+    """Return whether something on this machine takes connections at `port`."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def images_of_the_node() -> list[str]:
+    return on_node("ctr", "--namespace=k8s.io", "images", "ls", "--quiet").split()
+
+
+@flow
+def told() -> None:
+    """Only its name is known to the server: the runs' lines are written by the test."""
+
+
+def ended_run(prefect: SyncPrefectClient, name: str, lines: list[str]) -> None:
+    """Leave a run that has started after all others, has said `lines`, and has ended."""
+    run = prefect.create_flow_run(told, name=name, state=Running())
+    begun = dt.datetime.now(dt.UTC)
+    prefect.create_logs(
+        {
+            "name": "prefect.flow_runs",
+            "level": 20,
+            "message": line,
+            "timestamp": (begun + dt.timedelta(milliseconds=number)).isoformat(),
+            "flow_run_id": str(run.id),
+        }
+        for number, line in enumerate(lines)
+    )
+    prefect.set_flow_run_state(run.id, Completed())
+
+
+def said(logs: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the printed lines without the times in front of them."""
+    assert logs.returncode == 0, logs.stderr
+    return [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in logs.stdout.splitlines()]

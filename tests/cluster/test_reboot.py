@@ -1,0 +1,66 @@
+"""The machine loses its power under the platform, and deploy-cluster brings all of it back."""
+
+import os
+import re
+from contextlib import suppress
+from signal import SIGKILL
+
+from prefect_platform.cluster.engine_detection import recorded_engine
+from prefect_platform.cluster.engine_private import PrivateEngine
+from prefect_platform.deploy.connection import connected
+from prefect_platform.kubectl import Kubectl
+from prefect_platform.process import run
+from tests.cluster.deployed import CLUSTER, Platform, command, messages, run_etl
+
+_COUNT = "SELECT count(*) FROM daily_delays WHERE day IN ('2013-01-01', '2013-08-08')"
+_FIRST_RUN = re.compile(r"flow run\s+│ (\S+): Completed")
+
+
+def test_after_a_reboot_deploy_brings_the_platform_back_with_its_data_and_its_runs(
+    platform: Platform,
+) -> None:
+    with connected(platform.kubectl) as prefect:
+        before = run_etl(prefect, "2013-08-08")
+        said = messages(prefect, before.id)
+    rows = rows_of_the_warehouse(platform.kubectl)
+    assert before.state_name == "Completed"
+
+    lose_power()
+    down = command("status")
+    again = command("deploy")
+    up = command("status")
+
+    assert "make deploy-cluster" in down.stdout or "stopped" in down.stdout
+    assert again.returncode == 0, again.stderr
+    assert _FIRST_RUN.findall(again.stdout) == _FIRST_RUN.findall(platform.printed)
+    assert re.search(r"not ready\s+│ none", up.stdout), up.stdout
+    assert rows_of_the_warehouse(platform.kubectl) == rows
+    with connected(platform.kubectl) as prefect:
+        after = prefect.read_flow_run(before.id)
+        assert (after.state_name, after.start_time) == ("Completed", before.start_time)
+        assert messages(prefect, before.id) == said
+        assert run_etl(prefect, "2013-08-08").state_name == "Completed"
+
+
+def lose_power() -> None:
+    """End every process of the cluster at once: of the whole engine, where it is ours alone."""
+    engine = recorded_engine(CLUSTER)
+    assert engine is not None
+    if not isinstance(engine, PrivateEngine):
+        run(
+            [engine.docker, "kill", f"{CLUSTER}-control-plane"],
+            failure="the node cannot be killed",
+            next_step="docker ps",
+            env=engine.environment(),
+        )
+        return
+    while pids := engine.processes():
+        for pid in pids:
+            with suppress(ProcessLookupError):  # they end each other
+                os.kill(pid, SIGKILL)
+
+
+def rows_of_the_warehouse(kubectl: Kubectl) -> int:
+    psql = ("psql", "--username=warehouse", "--dbname=warehouse", "-At")
+    database = ("--namespace=data", "exec", "--stdin", "statefulset/warehouse", "--")
+    return int(kubectl(*database, *psql, stdin=_COUNT))
