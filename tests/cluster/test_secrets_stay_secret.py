@@ -47,6 +47,7 @@ data:
   url: https://{{ .Values.value }}:of@example.org
   encoded: {{ .Values.value | b64enc }}
 """
+pytestmark = pytest.mark.alone  # all command lines of the machine are looked at
 _needs_the_kernel = pytest.mark.skipif(
     not executed_commands.available(), reason="the kernel tells root alone what is executed"
 )
