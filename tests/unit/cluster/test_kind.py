@@ -91,10 +91,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Machine:
         (tmp_path / name).chmod(0o755)
     engine = _Engine(tmp_path / "docker")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(kind, "tool", lambda name: tmp_path / name)
-    monkeypatch.setattr(
-        kind, "ensure_tools", lambda names: {each: tmp_path / each for each in names}
-    )
+    monkeypatch.setattr(kind, "program", lambda name: tmp_path / name)
+    monkeypatch.setattr(kind, "ensure_clients", lambda _: None)
     monkeypatch.setattr(kind, "choose_engine", lambda *_, **__: EngineChoice(engine, "a test"))
     monkeypatch.setattr(kind, "recorded_engine", lambda _: engine)
     monkeypatch.setattr(

@@ -3,10 +3,12 @@
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +22,8 @@ _CREDENTIALS = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
 _EVERYTHING = ["Admin", "Read", "Write", "List"]
 _OWNER = {"name": "tests", "actions": _EVERYTHING, "credentials": [_CREDENTIALS]}
 _HELD: list[socket.socket] = []
+_NEW_DATABASE: list[bytes] = []
+_STARTS_WITHIN = 300.0  # seconds, on a machine with much else to do
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
@@ -125,9 +129,14 @@ def object_store_process(
 def prefect_server(directory: Path, **settings: str) -> Iterator[str]:
     """Start a Prefect server with a database of its own in `directory`; yields its API's URL.
 
-    `settings` are more variables of its environment.
+    `settings` are more variables of its environment. Without any, it begins with the database that
+    the first such server of this process had when it began: to make one takes long.
     """
     (port,) = free_ports(1)
+    database = directory / "prefect" / "prefect.db"
+    if _NEW_DATABASE and not settings and not database.exists():
+        database.parent.mkdir(parents=True, exist_ok=True)
+        database.write_bytes(_NEW_DATABASE[0])
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen(
             [
@@ -140,6 +149,9 @@ def prefect_server(directory: Path, **settings: str) -> Iterator[str]:
         )
     try:
         wait_for(server, partial(listening, port), directory / "log")
+        if not settings and not _NEW_DATABASE:
+            with closing(sqlite3.connect(database)) as made:
+                _NEW_DATABASE.append(made.serialize())
         yield f"http://127.0.0.1:{port}/api"
     finally:
         server.terminate()
@@ -180,8 +192,16 @@ def running(
 
 
 def wait_for(server: "subprocess.Popen[bytes]", ready: Callable[[], bool], log: Path) -> None:
-    """Return when `ready` does; raises RuntimeError with the end of `log` if the server ends."""
+    """Return when `ready` does.
+
+    Raises RuntimeError with the end of `log` when the server ends, or is not ready in time.
+    """
+    deadline = time.monotonic() + _STARTS_WITHIN
     while not ready():
         with suppress(subprocess.TimeoutExpired):
             server.wait(0.1)
             raise RuntimeError(f"{server.args!r} ended: {log.read_text()[-2000:]}")
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"{server.args!r} is not ready in {_STARTS_WITHIN:.0f} s: {log.read_text()[-2000:]}"
+            )
