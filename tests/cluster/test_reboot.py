@@ -5,12 +5,16 @@ import re
 from contextlib import suppress
 from signal import SIGKILL
 
+import pytest
+
 from prefect_platform.cluster.engine_detection import recorded_engine
 from prefect_platform.cluster.engine_private import PrivateEngine
 from prefect_platform.deploy.connection import connected
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.process import run
 from tests.cluster.deployed import CLUSTER, Platform, command, messages, run_etl
+
+pytestmark = pytest.mark.whole
 
 _COUNT = "SELECT count(*) FROM daily_delays WHERE day IN ('2013-01-01', '2013-08-08')"
 _FIRST_RUN = re.compile(r"flow run\s+│ (\S+): Completed")
