@@ -329,9 +329,10 @@ def main() -> None:
         err.print(f"[red]error:[/] {escape(error.message)}")
         err.print(f"[bold]next:[/] {escape(error.next_step)}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("Interrupted; the same command goes on from here.")
-        sys.exit(_INTERRUPTED)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:  # with which typer answers Ctrl-C, without a word
+            err.print("Interrupted; the same command goes on from here.")
+        raise
     except Exception as error:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError

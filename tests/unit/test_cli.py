@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import typer
 
 from prefect_platform import cli
 
@@ -121,3 +122,21 @@ def test_a_failure_that_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.M
     monkeypatch.setattr(cli, "app", lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted = typer.Typer()
+
+    @interrupted.command()
+    def deploy() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(sys, "argv", ["prefect-platform"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == 130
+    assert "the same command goes on from here" in capsys.readouterr().err
