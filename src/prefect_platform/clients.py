@@ -83,7 +83,7 @@ def choose_client(name: str, forced: str | None = None) -> ClientChoice:
     if forced == "build":
         return ClientChoice(None, "CLIENTS=build")
     found = shutil.which(name)
-    # Our own builds are on PATH where somebody exported it as told: they are not theirs.
+    # The exported PATH that deploy prints leads to our own builds, which are not the user's.
     if found is None or Path(found).is_relative_to(cache_directory()):
         choice = ClientChoice(None, f"PATH has no {name}")
     else:
