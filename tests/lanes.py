@@ -72,6 +72,7 @@ def main() -> int:
     timings.show(tests, seconds, out)
     if failed:
         out.print(f"failed: {', '.join(failed)}; the lines that begin with its name say why")
+        out.print("\n".join(timings.failures(tests)), markup=False, soft_wrap=True)
     out.print(f"tests: {timings.summary(tests)}")
     return 1 if failed else 0
 

@@ -55,13 +55,17 @@ class Kept:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self.old, self.young = asyncio.run(self._write())
+        self._written: list[tuple[str, UUID]] = []
+        self.old: set[tuple[str, UUID]] = set()
+        self.young: set[tuple[str, UUID]] = set()
 
-    async def _write(self) -> tuple[set[tuple[str, UUID]], set[tuple[str, UUID]]]:
+    def write(self) -> None:
+        asyncio.run(self._write())
+
+    async def _write(self) -> None:
         async with rows(self._target) as new:
-            written = await _write(new, 1), await _write(new, -1)
-            self._written = new.written
-            return written
+            self._written = new.written  # also what was written before a failure
+            self.old, self.young = await _write(new, 1), await _write(new, -1)
 
     def left(self) -> set[tuple[str, UUID]]:
         return asyncio.run(self._left())
@@ -88,6 +92,7 @@ def test_what_is_old_goes_and_what_is_young_stays(
     with _database(kubectl) as target:
         kept = Kept(target)
         try:
+            kept.write()
             assert kept.left() == kept.old | kept.young
             swept = summary_of_run(kubectl, _NAMESPACE, _SWEEP)["deleted"]
             assert swept == _one_of_each()

@@ -12,6 +12,7 @@ from rich.table import Table
 _SHOWN_FROM = 5.0
 """Seconds from which a file has a line of its own in the table."""
 _SLOWEST = 10
+_FAILED = {"failure", "error"}
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,12 @@ class Test:
     name: str
     outcome: str
     seconds: float
+    why: str = ""
+    """Of a test that failed: the first line of its error."""
 
 
 def read(reports: Mapping[str, Path]) -> list[Test]:
-    """Return the tests of the reports, by lane; a lane that wrote none has no tests."""
+    """Return the tests of the reports that ended, by lane; a lane that wrote none has no tests."""
     return [
         Test(
             lane,
@@ -34,18 +37,26 @@ def read(reports: Mapping[str, Path]) -> list[Test]:
             case.attrib["name"],
             _outcome(case),
             float(case.attrib["time"]),
+            _why(case),
         )
         for lane, report in reports.items()
         if report.exists()
         for case in ET.parse(report).iter("testcase")  # noqa: S314 - we have just written it
+        if "file" in case.attrib  # what was interrupted has nothing but its seconds
     ]
 
 
 def _outcome(case: ET.Element) -> str:
     tags = {child.tag for child in case}
-    if tags & {"failure", "error"}:
+    if tags & _FAILED:
         return "failed"
     return "skipped" if "skipped" in tags else "passed"
+
+
+def _why(case: ET.Element) -> str:
+    return next(
+        (child.get("message", "").partition("\n")[0] for child in case if child.tag in _FAILED), ""
+    )
 
 
 def show(tests: Iterable[Test], steps: Mapping[str, float], console: Console) -> None:
@@ -59,6 +70,15 @@ def show(tests: Iterable[Test], steps: Mapping[str, float], console: Console) ->
     for test in sorted(tests, key=lambda test: -test.seconds)[:_SLOWEST]:
         slowest.add_row(f"{test.seconds:.1f}", f"{test.file}::{test.name}")
     console.print(slowest)
+
+
+def failures(tests: Iterable[Test]) -> list[str]:
+    """Return a line for each test that failed: its lane, file, name, and why."""
+    return [
+        f"[{test.lane}] {test.file}::{test.name}: {test.why}"
+        for test in tests
+        if test.outcome == "failed"
+    ]
 
 
 def summary(tests: Iterable[Test]) -> str:

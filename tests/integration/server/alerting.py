@@ -118,7 +118,7 @@ class Platform:
             while len(self.events(automation, "triggered")) == already:
                 events = [_event(f"test.{name}", resource) for _ in range(times)]
                 client.post("/events", json=events).raise_for_status()
-                self._wait(automation, "triggered", already + times, seconds=20)
+                self._wait(automation, "triggered", already + times, seconds=60)
         assert len(self.events(automation, "triggered")) == already + times
 
     def events(self, automation: str, what: str) -> list[dict[str, Any]]:

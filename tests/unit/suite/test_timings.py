@@ -21,12 +21,13 @@ def test_is_skipped(): pass
 @pytest.fixture
 def broken(): raise ValueError
 def test_has_a_broken_fixture(broken): pass
+def test_is_interrupted(): raise KeyboardInterrupt
 """
 
 
 @pytest.fixture
 def report(tmp_path: Path) -> Path:
-    """Return what pytest reports of a file with one test of each outcome."""
+    """Return what pytest reports of a file with one test of each outcome, the last cut off."""
     (tmp_path / "test_each.py").write_text(_TESTS)
     written = tmp_path / "report.xml"
     subprocess.run(
@@ -46,6 +47,14 @@ def test_the_last_line_counts_every_outcome(report: Path) -> None:
 
     assert timings.summary(tests) == "1 passed, 2 failed, 1 skipped"
     assert {(test.lane, test.file) for test in tests} == {("some", "test_each.py")}
+
+
+def test_a_failure_is_told_with_its_test_and_the_first_line_of_its_error(report: Path) -> None:
+    fails, broken = timings.failures(timings.read({"some": report}))
+
+    assert fails == "[some] test_each.py::test_fails: assert False"
+    assert broken.startswith("[some] test_each.py::test_has_a_broken_fixture: ")
+    assert "ValueError" in broken
 
 
 def test_files_and_tests_are_told_with_their_seconds() -> None:
