@@ -29,13 +29,16 @@ MAIL = WEBHOOK = f"receiver.{NAMESPACE}.svc.cluster.local"
 CA_FILE = "/etc/test-authority/ca.crt"
 _RECEIVER = f"receiver.{NAMESPACE}.svc.cluster.local"
 _SCRIPT = """
-import http.server, json, ssl, sys, time
+import http.server, json, ssl, sys, threading, time
 sys.path.insert(0, "/etc/receiver/aiosmtpd.zip")
 from aiosmtpd.controller import Controller
 from email import message_from_bytes, policy
 
+one = threading.Lock()  # print writes a line and its end separately
+
 def write(**line):
-    print(json.dumps({"at": time.time(), **line}), flush=True)
+    with one:
+        print(json.dumps({"at": time.time(), **line}), flush=True)
 
 class Web(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

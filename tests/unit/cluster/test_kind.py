@@ -35,6 +35,18 @@ esac
 exit 0
 """
 
+# Runs the nodes of a folder, a file with its address each, and gives addresses in the order of
+# starting, as Docker does.
+_DOCKER_WITH_NODES = """#!/bin/sh
+cd {addresses}
+case "$1" in
+    ps) ls ;;
+    inspect) cat "$4" ;;
+    stop) shift; rm "$@" ;;
+    start) echo "198.18.0.$(($(ls | wc -l) + 2))" >.new; mv .new "$2" ;;
+esac
+"""
+
 
 class _Engine:
     """An engine of others that has neither nodes nor images; it writes down what it is asked."""
@@ -200,6 +212,30 @@ def test_a_node_that_was_removed_by_hand_is_named(machine: _Machine) -> None:
     assert error.message == f"the cluster {_CLUSTER} has lost its node {node}"
     assert "make destroy-cluster" in error.next_step
     assert not any(call.startswith("kind") for call in machine.calls)
+
+
+def test_nodes_that_run_at_each_others_address_get_their_own_again(
+    machine: _Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.engine, "start", lambda: False)
+    # Only waiting for the nodes needs a cluster.
+    for wait in ("_wait_for_nodes", "_wait_for_news_of_pods"):
+        monkeypatch.setattr(KindProvider, wait, lambda *_: None)
+    addresses = machine.engine.docker.with_name("addresses")
+    addresses.mkdir()
+    machine.engine.docker.write_text(_DOCKER_WITH_NODES.format(addresses=addresses))
+    own = {f"{_CLUSTER}-control-plane": "198.18.0.2", f"{_CLUSTER}-worker": "198.18.0.3"}
+    for node, address in zip(own, reversed(own.values()), strict=True):
+        (addresses / node).write_text(f"{address}\n")
+    state = KindProvider(_CLUSTER).kubeconfig().parent
+    state.mkdir(parents=True)
+    (state / "kubeconfig").touch()
+    (state / "kind.json").write_text(json.dumps({"addresses": own}))
+
+    assert KindProvider(_CLUSTER).create()
+
+    assert {path.name: path.read_text().strip() for path in addresses.iterdir()} == own
+    assert not KindProvider(_CLUSTER).create()
 
 
 def test_status_tells_of_an_interrupted_creation(machine: _Machine) -> None:
