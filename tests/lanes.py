@@ -1,7 +1,8 @@
 """Run all tests in lanes: what shares the machine runs together, what looks at all of it alone.
 
-The cluster lane mostly waits, so the tests that need only processes run beside it at a low
-priority. Engine and nodes come last, when no other engine lives that would hide what they leave.
+The cluster lane often waits, so tests that need only processes run beside it at a low priority;
+those whose servers have to answer in time run after it. Engine and nodes come last, when no other
+engine lives that would hide what they leave.
 """
 
 import os
@@ -27,6 +28,8 @@ class Lane:
     name: str
     folders: tuple[str, ...]
     parallel: bool = False
+    beside: bool = False
+    """Whether it leaves the processors to the lane that runs with it."""
 
     def command(self, report: Path, *, whole: bool) -> Command:
         """Return the command that runs the lane and writes its outcome to `report`."""
@@ -36,7 +39,7 @@ class Lane:
             *(("--numprocesses=auto", "--dist=loadfile") if self.parallel else ("--verbose",)),
             *self.folders,
         ]
-        return Command(self.name, argv, low_priority=self.parallel)
+        return Command(self.name, argv, low_priority=self.beside)
 
 
 PROCESSES = Lane(
@@ -44,8 +47,16 @@ PROCESSES = Lane(
     (
         *("tests/unit", "tests/render", "tests/terraform"),
         *("tests/integration/configuration", "tests/integration/deploy"),
-        *("tests/integration/flows", "tests/integration/housekeeping"),
-        *("tests/integration/results", "tests/integration/server", "tests/integration/worker"),
+        "tests/integration/housekeeping",
+    ),
+    parallel=True,
+    beside=True,
+)
+SERVERS = Lane(
+    "servers",
+    (
+        *("tests/integration/flows", "tests/integration/results"),
+        *("tests/integration/server", "tests/integration/worker"),
     ),
     parallel=True,
 )
@@ -57,7 +68,7 @@ MACHINE = Lane(
         *("tests/engine", "tests/lifecycle"),
     ),
 )
-STAGES = ((CLUSTER, PROCESSES), (MACHINE,))
+STAGES = ((CLUSTER, PROCESSES), (SERVERS,), (MACHINE,))
 """One after the other; the lanes of one run together."""
 
 
