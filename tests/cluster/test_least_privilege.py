@@ -2,35 +2,47 @@
 
 import base64
 import json
+import re
+from collections import defaultdict
 from typing import Any
 
 import pytest
 from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 
+from prefect_platform.deploy.platform import NAMESPACES
 from prefect_platform.errors import PlatformError
-from tests.cluster.deployed import DEPLOYMENT, JOBS, Platform, final, restricted_pod
+from tests.cluster.deployed import DEPLOYMENT, JOBS, Platform, final, on_node, restricted_pod
+from tests.support.image_users import USERS
 
-# What a flow's process finds when it looks for Kubernetes; then the run goes on as always.
+# What a flow's process finds when it looks for Kubernetes; then the run goes on as always. Another
+# failure than a connection that does not come about ends it: it would not show a refusal.
 _CURIOUS = """
 import json, os, ssl, urllib.error, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-def ask(what):
-    group = "apis/batch/v1" if what == "jobs" else "api/v1"
-    url = f"https://kubernetes.default.svc/{group}/namespaces/flows-default/{what}"
+def ask(url):
     try:
         context = ssl._create_unverified_context()
         return urllib.request.urlopen(url, context=context, timeout=5).status
     except urllib.error.HTTPError as error:
         return error.code
-    except OSError:
-        return "no answer"
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, (TimeoutError, ConnectionRefusedError)):
+            return "no answer"
+        raise
 
+kubernetes = "https://kubernetes.default.svc"
+namespace = "namespaces/flows-default"
+wanted = {
+    "secrets": f"{kubernetes}/api/v1/{namespace}/secrets",
+    "pods": f"{kubernetes}/api/v1/{namespace}/pods",
+    "jobs": f"{kubernetes}/apis/batch/v1/{namespace}/jobs",
+    "prefect": os.environ["PREFECT_API_URL"] + "/health",
+}
 tries = {"token": os.path.exists("/var/run/secrets/kubernetes.io/serviceaccount/token")}
-wanted = ("secrets", "pods", "jobs")
 with ThreadPoolExecutor(len(wanted)) as pool:
-    tries |= zip(wanted, pool.map(ask, wanted))
+    tries |= zip(wanted, pool.map(ask, wanted.values()))
 print("found", json.dumps(tries), flush=True)
 os.execvp("prefect", ["prefect", "flow-run", "execute"])
 """
@@ -81,6 +93,7 @@ def test_a_flow_has_no_token_and_gets_no_answer_from_the_kubernetes_api(
         "secrets": "no answer",
         "pods": "no answer",
         "jobs": "no answer",
+        "prefect": 200,
     }
 
 
@@ -89,10 +102,20 @@ def test_a_flow_has_no_token_and_gets_no_answer_from_the_kubernetes_api(
 def test_the_service_account_of_flows_may_do_nothing(
     platform: Platform, verb: str, resource: str
 ) -> None:
+    assert not may(platform, f"{JOBS}:flow-run", verb, resource)
+
+
+def test_the_service_account_of_the_worker_may_make_jobs(platform: Platform) -> None:
+    # What the same question is answered when the right is there.
+    assert may(platform, "prefect-workers:prefect-worker-default", "create", "jobs.batch")
+
+
+def may(platform: Platform, account: str, verb: str, resource: str) -> bool:
+    """Return whether Kubernetes allows it to a service account where flows run."""
     name, _, group = resource.partition(".")
     review = kubernetes_client.V1SubjectAccessReview(
         spec=kubernetes_client.V1SubjectAccessReviewSpec(
-            user=f"system:serviceaccount:{JOBS}:flow-run",
+            user=f"system:serviceaccount:{account}",
             groups=["system:serviceaccounts", "system:authenticated"],
             resource_attributes=kubernetes_client.V1ResourceAttributes(
                 namespace=JOBS, verb=verb, resource=name, group=group
@@ -100,5 +123,37 @@ def test_the_service_account_of_flows_may_do_nothing(
         )
     )
     api = kubernetes_client.AuthorizationV1Api(platform.kubectl.api())
+    return bool(api.create_subject_access_review(review).status.allowed)
 
-    assert not api.create_subject_access_review(review).status.allowed
+
+def test_every_process_runs_as_the_numbered_user_of_its_image(platform: Platform) -> None:
+    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
+    users = users_of_pods()
+    found = {
+        (image_of(pod), user)
+        for namespace in NAMESPACES
+        for pod in core.list_namespaced_pod(namespace).items
+        for user in users[pod.metadata.uid]
+    }
+
+    services = USERS.items() - {("flows", USERS["flows"])}  # no run need be under way
+    assert services <= found <= set(USERS.items())
+
+
+def image_of(pod: kubernetes_client.V1Pod) -> str:
+    """Return the name of our image in the pod's one container."""
+    (container,) = pod.spec.containers
+    return str(container.image).rpartition("/")[2].partition(":")[0]
+
+
+def users_of_pods() -> defaultdict[str, set[int]]:
+    """Return the users that the processes of each pod really have, by the pod's uid."""
+    files = "/proc/[0-9]*/cgroup /proc/[0-9]*/status"
+    # A process that ends meanwhile is one file less, which grep would call an error.
+    lines = on_node("sh", "-c", f"grep -Es '/pod|^Uid:' {files} || true")
+    pods = dict(re.findall(r"^/proc/(\d+)/cgroup:.*/pod([\da-f-]{36})", lines, re.MULTILINE))
+    users = dict(re.findall(r"^/proc/(\d+)/status:Uid:\t\d+\t(\d+)", lines, re.MULTILINE))
+    found: defaultdict[str, set[int]] = defaultdict(set)
+    for process in pods.keys() & users.keys():
+        found[pods[process]].add(int(users[process]))
+    return found

@@ -13,11 +13,11 @@ from prefect_platform.images.catalogue import RECIPES, recipes
 from prefect_platform.images.provenance import build_arguments
 from prefect_platform.paths import REPOSITORY
 from tests.integration.images.contained import Contained
+from tests.support.image_users import USERS
 from tests.unit.flows.servers import free_ports
 
 NAMES = [recipe.name for recipe in RECIPES]
 PYTHON = ["platform", "flows"]
-USERS = {"platform": 1000, "flows": 1000, "postgres": 999, "redis": 999, "seaweedfs": 1000}
 COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "make", "ld", "as")
 LABELS = {"title", "description", "version", "revision", "created", "source"}
 
@@ -64,7 +64,9 @@ def contained(request: pytest.FixtureRequest, name: str) -> Contained:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_runs_as_its_numbered_user(contained: Contained, name: str) -> None:
+def test_its_user_is_a_number_which_kubernetes_can_tell_from_root(
+    contained: Contained, name: str
+) -> None:
     number = USERS[name]
     assert contained.config["User"] == f"{number}:{number}"
 
