@@ -32,8 +32,9 @@ logs: .venv/ready ## show the logs of the newest flow run, or of RUN=name
 test: .venv/ready ## run all tests, on a cluster of their own
 	$(PYTHON) -m tests.lanes
 
-test-whole: .venv/ready ## run all tests and the long variants of some, which have the marker whole
+test-whole: .venv/ready ## run all tests, and the long ones: a reboot, three nodes, changes of the source
 	$(PYTHON) -m tests.lanes whole
+	$(PYTHON) -m tests.support.mutations
 
 test-fast: .venv/ready ## run the tests that need neither cluster nor root
 	$(PYTHON) -m tests.support.programs fast

@@ -1,0 +1,152 @@
+"""Change two lines of each module of src, one at a time, and tell which change no test notices.
+
+The changes are tried in a copy of the last commit, with the tests that need only processes and name
+the module. They are the same ones until the module changes.
+"""
+
+import ast
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.table import Table
+from rich.text import Text
+
+from prefect_platform.console import out
+from prefect_platform.paths import REPOSITORY
+from tests.lanes import PROCESSES, SERVERS
+
+_A_MODULE = 2
+_WITHIN = 900
+"""Seconds for the tests of one change; one that makes them hang is noticed."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A line of a module, what stands there, and what is put in its place."""
+
+    line: int
+    before: str
+    after: str
+    source: str
+    """The module with the change."""
+
+
+def mutations(source: str) -> list[Mutation]:
+    """Return a few of the changes that a module offers, chosen by its own text.
+
+    A condition is negated, a call whose result nobody uses is left out, True and False change
+    places.
+    """
+    offered = list(_offered(ast.parse(source)))
+    chosen = random.Random(source).sample(offered, min(_A_MODULE, len(offered)))  # noqa: S311
+    encoded = source.encode()
+    starts = [0, *accumulate(map(len, encoded.splitlines(keepends=True)))]
+    found = []
+    for node, replacement in chosen:
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        start = starts[node.lineno - 1] + node.col_offset
+        end = starts[node.end_lineno - 1] + node.end_col_offset
+        before = encoded[start:end].decode()
+        after = replacement.format(before)
+        changed = (encoded[:start] + after.encode() + encoded[end:]).decode()
+        found.append(Mutation(node.lineno, before, after, changed))
+    return found
+
+
+def _offered(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
+    """Yield expressions, each with the format of what to put in its place."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
+                yield test, "(not ({}))"
+            case ast.comprehension(ifs=conditions):
+                for condition in conditions:
+                    yield condition, "(not ({}))"
+            case ast.Expr(value=ast.Call() as call):
+                yield call, "None"
+            case ast.Constant(value=bool(value)):
+                yield node, str(not value)
+
+
+def naming(repository: Path, module: Path) -> list[Path]:
+    """Return the files of tests without a cluster that name a module, the quickest folder first."""
+    package, name = module.relative_to("src").with_suffix("").parts[:-1], module.stem
+    dotted = re.escape(".".join(package))
+    names = re.compile(rf"{dotted}\.{name}\b|from {dotted} import [^\n]*\b{name}\b")
+    return [
+        file
+        for folder in (*PROCESSES.folders, *SERVERS.folders)
+        for file in sorted((repository / folder).rglob("test_*.py"))
+        if names.search(file.read_text())
+    ]
+
+
+def survives(repository: Path, module: Path, mutation: Mutation) -> bool:
+    """Return whether the tests of a module pass with the change in it."""
+    file = repository / module
+    original = file.read_text()
+    file.write_text(mutation.source)
+    try:
+        ended = subprocess.run(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    "--quiet",
+                    "--exitfirst",
+                    "-p",
+                    "no:cacheprovider",
+                ),
+                *naming(repository, module),
+            ],
+            cwd=repository,
+            env={**os.environ, "PYTHONPATH": f"{repository / 'src'}"},
+            capture_output=True,
+            timeout=_WITHIN,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        file.write_text(original)
+    return ended.returncode == 0
+
+
+def main(names: Sequence[str]) -> None:
+    """Try the modules whose path holds one of `names`, all without any; print what survives."""
+    survivors = Table(title="Changes that no test without a cluster notices")
+    for column in ("module", "line", "before", "after"):
+        survivors.add_column(column, overflow="fold")
+    tried = 0
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, "repository")
+        subprocess.run(["git", "clone", "--quiet", REPOSITORY, copy], check=True)
+        (copy / ".venv").symlink_to(REPOSITORY / ".venv")
+        for file in sorted((copy / "src").rglob("*.py")):
+            module = file.relative_to(copy)
+            if names and not any(name in str(module) for name in names):
+                continue
+            for mutation in mutations(file.read_text()):
+                tried += 1
+                survived = not naming(copy, module) or survives(copy, module, mutation)
+                what = f"{module}:{mutation.line}: {mutation.before} -> {mutation.after}"
+                out.print(f"{'survives' if survived else 'noticed'} {what}", markup=False)
+                if survived:
+                    row = (f"{module}", f"{mutation.line}", mutation.before, mutation.after)
+                    survivors.add_row(*map(Text, row))
+    out.print(survivors)
+    out.print(f"{tried} changes tried, {survivors.row_count} not noticed")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
