@@ -11,9 +11,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from signal import SIGKILL
 from tempfile import TemporaryDirectory
 
 from rich.table import Table
@@ -95,31 +97,25 @@ def survives(repository: Path, module: Path, mutation: Mutation) -> bool:
     file = repository / module
     original = file.read_text()
     file.write_text(mutation.source)
+    tests = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pytest", "--quiet", "--exitfirst", "-p", "no:cacheprovider"),
+            *naming(repository, module),
+        ],
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": f"{repository / 'src'}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
-        ended = subprocess.run(
-            [
-                *(
-                    sys.executable,
-                    "-m",
-                    "pytest",
-                    "--quiet",
-                    "--exitfirst",
-                    "-p",
-                    "no:cacheprovider",
-                ),
-                *naming(repository, module),
-            ],
-            cwd=repository,
-            env={**os.environ, "PYTHONPATH": f"{repository / 'src'}"},
-            capture_output=True,
-            timeout=_WITHIN,
-            check=False,
-        )
+        return tests.wait(_WITHIN) == 0
     except subprocess.TimeoutExpired:
         return False
     finally:
+        with suppress(ProcessLookupError):
+            os.killpg(tests.pid, SIGKILL)  # with the servers of tests that hang
         file.write_text(original)
-    return ended.returncode == 0
 
 
 def main(names: Sequence[str]) -> None:
