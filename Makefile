@@ -32,7 +32,7 @@ logs: .venv/ready ## show the logs of the newest flow run, or of RUN=name
 test: .venv/ready ## run all tests, on a cluster of their own
 	$(PYTHON) -m tests.lanes
 
-test-whole: .venv/ready ## run all tests, and the long ones: a reboot, three nodes, changes of the source
+test-whole: .venv/ready ## run all tests, and the long ones: a reboot, three nodes, mutations of the source
 	$(PYTHON) -m tests.lanes whole
 	$(PYTHON) -m tests.support.mutations
 

@@ -28,7 +28,7 @@ class Lane:
     name: str
     folders: tuple[str, ...]
     parallel: bool = False
-    beside: bool = False
+    low_priority: bool = False
     """Whether it leaves the processors to the lane that runs with it."""
 
     def command(self, report: Path, *, whole: bool) -> Command:
@@ -39,7 +39,7 @@ class Lane:
             *(("--numprocesses=auto", "--dist=loadfile") if self.parallel else ("--verbose",)),
             *self.folders,
         ]
-        return Command(self.name, argv, low_priority=self.beside)
+        return Command(self.name, argv, low_priority=self.low_priority)
 
 
 PROCESSES = Lane(
@@ -50,7 +50,7 @@ PROCESSES = Lane(
         "tests/integration/housekeeping",
     ),
     parallel=True,
-    beside=True,
+    low_priority=True,
 )
 SERVERS = Lane(
     "servers",

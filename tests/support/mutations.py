@@ -1,7 +1,7 @@
-"""Change two lines of each module of src, one at a time, and tell which change no test notices.
+"""Try two mutations of each module of src, one at a time, and show those that no test notices.
 
-The changes are tried in a copy of the last commit, with the tests that need only processes and name
-the module. They are the same ones until the module changes.
+They are tried in a copy of the last commit, with the tests that name the module and need only
+processes. A module keeps its mutations until it changes.
 """
 
 import ast
@@ -27,7 +27,7 @@ from tests.lanes import PROCESSES, SERVERS
 
 _A_MODULE = 2
 _WITHIN = 900
-"""Seconds for the tests of one change; one that makes them hang is noticed."""
+"""Seconds for the tests of one mutation; one that makes them hang is noticed."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,13 @@ class Mutation:
     before: str
     after: str
     source: str
-    """The module with the change."""
+    """The module with the mutation."""
 
 
 def mutations(source: str) -> list[Mutation]:
-    """Return a few of the changes that a module offers, chosen by its own text.
+    """Return up to two mutations of a module, chosen at random with its text as the seed.
 
-    A condition is negated, a call whose result nobody uses is left out, True and False change
-    places.
+    Each one negates a condition, removes a call whose result is not used, or swaps True and False.
     """
     offered = list(_offered(ast.parse(source)))
     chosen = random.Random(source).sample(offered, min(_A_MODULE, len(offered)))  # noqa: S311
@@ -92,15 +91,17 @@ def naming(repository: Path, module: Path) -> list[Path]:
     ]
 
 
-def survives(repository: Path, module: Path, mutation: Mutation) -> bool:
-    """Return whether the tests of a module pass with the change in it."""
+def survives(repository: Path, module: Path, mutation: Mutation, tests: Sequence[Path]) -> bool:
+    """Return whether `tests` pass with the mutation in the module; without any, it survives."""
+    if not tests:
+        return True
     file = repository / module
     original = file.read_text()
     file.write_text(mutation.source)
-    tests = subprocess.Popen(
+    process = subprocess.Popen(
         [
             *(sys.executable, "-m", "pytest", "--quiet", "--exitfirst", "-p", "no:cacheprovider"),
-            *naming(repository, module),
+            *tests,
         ],
         cwd=repository,
         env={**os.environ, "PYTHONPATH": f"{repository / 'src'}"},
@@ -109,39 +110,45 @@ def survives(repository: Path, module: Path, mutation: Mutation) -> bool:
         start_new_session=True,
     )
     try:
-        return tests.wait(_WITHIN) == 0
+        return process.wait(_WITHIN) == 0
     except subprocess.TimeoutExpired:
         return False
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(tests.pid, SIGKILL)  # with the servers of tests that hang
+            os.killpg(process.pid, SIGKILL)  # with the servers of tests that hang
         file.write_text(original)
+
+
+def _tried(repository: Path, names: Sequence[str]) -> Iterator[tuple[Path, Mutation, bool]]:
+    """Yield each module whose path holds one of `names`, its mutation, and whether it survives."""
+    for file in sorted((repository / "src").rglob("*.py")):
+        module = file.relative_to(repository)
+        if names and not any(name in str(module) for name in names):
+            continue
+        tests = naming(repository, module)
+        for mutation in mutations(file.read_text()):
+            yield module, mutation, survives(repository, module, mutation, tests)
 
 
 def main(names: Sequence[str]) -> None:
     """Try the modules whose path holds one of `names`, all without any; print what survives."""
-    survivors = Table(title="Changes that no test without a cluster notices")
+    survivors = Table(title="Mutations that no test without a cluster notices")
     for column in ("module", "line", "before", "after"):
         survivors.add_column(column, overflow="fold")
-    tried = 0
+    outcomes = []
     with TemporaryDirectory() as folder:
         copy = Path(folder, "repository")
         subprocess.run(["git", "clone", "--quiet", REPOSITORY, copy], check=True)
         (copy / ".venv").symlink_to(REPOSITORY / ".venv")
-        for file in sorted((copy / "src").rglob("*.py")):
-            module = file.relative_to(copy)
-            if names and not any(name in str(module) for name in names):
-                continue
-            for mutation in mutations(file.read_text()):
-                tried += 1
-                survived = not naming(copy, module) or survives(copy, module, mutation)
-                what = f"{module}:{mutation.line}: {mutation.before} -> {mutation.after}"
-                out.print(f"{'survives' if survived else 'noticed'} {what}", markup=False)
-                if survived:
-                    row = (f"{module}", f"{mutation.line}", mutation.before, mutation.after)
-                    survivors.add_row(*map(Text, row))
+        for module, mutation, survived in _tried(copy, names):
+            outcomes.append(survived)
+            what = f"{module}:{mutation.line}: {mutation.before} -> {mutation.after}"
+            out.print(f"{'survives' if survived else 'noticed'} {what}", markup=False)
+            if survived:
+                row = (f"{module}", f"{mutation.line}", mutation.before, mutation.after)
+                survivors.add_row(*map(Text, row))
     out.print(survivors)
-    out.print(f"{tried} changes tried, {survivors.row_count} not noticed")
+    out.print(f"{len(outcomes)} mutations tried, {sum(outcomes)} not noticed")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectCli
         yield client
 
 
-def ended(prefect: SyncPrefectClient, run: FlowRun, *states: State) -> None:
-    """Bring a run into its states."""
+def bring(prefect: SyncPrefectClient, run: FlowRun, *states: State) -> None:
+    """Bring a run into `states`, one after the other."""
     for state in states:
         prefect.set_flow_run_state(run.id, state, force=True)
 
@@ -43,7 +43,7 @@ def test_a_first_run_that_went_wrong_is_run_again(
     day = dt.date(2013, 1, january)
     wrong, new = first_run.find_or_start(prefect, day)
     assert new
-    ended(prefect, wrong, Running(), end)
+    bring(prefect, wrong, Running(), end)
 
     again, new = first_run.find_or_start(prefect, day)
 
@@ -57,7 +57,7 @@ def test_a_first_run_that_goes_on_or_has_completed_is_the_one(
 ) -> None:
     day = dt.date(2013, 1, january)
     first, _ = first_run.find_or_start(prefect, day)
-    ended(prefect, first, end)
+    bring(prefect, first, end)
 
     found, new = first_run.find_or_start(prefect, day)
 
@@ -70,7 +70,7 @@ def started(prefect: SyncPrefectClient, name: str, seconds: int, lines: int) -> 
     deployment = prefect.read_deployment_by_name(first_run.DEPLOYMENT)
     run = prefect.create_flow_run_from_deployment(deployment.id, name=name)
     at = STARTED + dt.timedelta(seconds=seconds)
-    ended(prefect, run, Running(timestamp=at))
+    bring(prefect, run, Running(timestamp=at))
     for start in range(0, lines, 200):  # of which the server takes so many at once
         prefect.create_logs(
             [
