@@ -1,5 +1,6 @@
-"""A client of a Kubernetes API that may not answer: it says so at once."""
+"""A Kubernetes API that may not answer, or not be ready: both are told at once."""
 
+from http import HTTPStatus
 from pathlib import Path
 
 from kubernetes import client, config
@@ -11,3 +12,9 @@ def asking_once(kubeconfig: Path, context: str | None = None) -> client.ApiClien
     configuration.retries = False
     config.load_kube_config(str(kubeconfig), context=context, client_configuration=configuration)
     return client.ApiClient(configuration)
+
+
+def is_ready(api: client.ApiClient) -> bool:
+    """Return whether the API has started all its parts; before, it may end and start again."""
+    answer = api.rest_client.request("GET", f"{api.configuration.host}/readyz", _request_timeout=10)
+    return bool(answer.status == HTTPStatus.OK)

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from urllib3.exceptions import HTTPError
 
 from prefect_platform.clients import ensure_clients, program
-from prefect_platform.cluster.api import asking_once
+from prefect_platform.cluster.api import asking_once, is_ready
 from prefect_platform.cluster.engine import Engine
 from prefect_platform.cluster.engine_detection import (
     choose_engine,
@@ -303,10 +303,12 @@ class KindProvider:
         return engine
 
     def _wait_for_nodes(self, engine: Engine) -> None:
-        """Wait until the kubelet that runs now in each node has reported it Ready."""
+        """Wait for the API, and for each node's kubelet that runs now to report it Ready."""
         nodes = self._existing_nodes(engine)
 
         def missing(core: CoreV1Api) -> str:
+            if not is_ready(core.api_client):
+                return "its API is still starting"
             listed = core.list_node(_request_timeout=10).items
             ready = {node.metadata.name for node in listed if self._is_ready(engine, node)}
             return ", ".join(sorted(set(nodes) - ready))
