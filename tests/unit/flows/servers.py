@@ -24,6 +24,11 @@ _OWNER = {"name": "tests", "actions": _EVERYTHING, "credentials": [_CREDENTIALS]
 _HELD: list[socket.socket] = []
 _NEW_DATABASE: list[bytes] = []
 _STARTS_WITHIN = 300.0  # seconds, on a machine with much else to do
+# Prefect answers 500 when its database took longer: 10 s, or 5 s to connect, unless it is told.
+_PATIENT = {
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+    "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
+}
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
@@ -143,7 +148,7 @@ def prefect_server(directory: Path, **settings: str) -> Iterator[str]:
                 *(sys.executable, "-m", "prefect", "server", "start"),
                 *("--host", "127.0.0.1", "--port", str(port)),
             ],
-            env=clean_environment(directory, **settings),
+            env=clean_environment(directory, **_PATIENT, **settings),
             stdout=log,
             stderr=log,
         )
