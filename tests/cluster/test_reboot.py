@@ -1,9 +1,6 @@
 """The machine loses its power under the platform, and deploy-cluster brings all of it back."""
 
-import os
 import re
-from contextlib import suppress
-from signal import SIGKILL
 
 import pytest
 
@@ -13,6 +10,7 @@ from prefect_platform.deploy.connection import connected
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.process import run
 from tests.cluster.deployed import CLUSTER, Platform, command, messages, run_etl
+from tests.support import power
 
 pytestmark = pytest.mark.whole
 
@@ -58,10 +56,7 @@ def lose_power() -> None:
             env=engine.environment(),
         )
         return
-    while pids := engine.processes():
-        for pid in pids:
-            with suppress(ProcessLookupError):  # they end each other
-                os.kill(pid, SIGKILL)
+    power.lose_power(engine)
 
 
 def rows_of_the_warehouse(kubectl: Kubectl) -> int:

@@ -5,13 +5,13 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from prefect_platform.cluster.engine_private import PrivateEngine
 from tests.host_snapshot import difference, take
+from tests.support.power import lose_power
 
 Docker = Callable[..., str]
 
@@ -31,13 +31,6 @@ def _kill_dockerd(engine: PrivateEngine) -> None:
             return
 
 
-def _kill_all(engine: PrivateEngine) -> None:
-    while pids := engine.processes():
-        for pid in pids:
-            with suppress(ProcessLookupError):  # they end each other
-                os.kill(pid, signal.SIGKILL)
-
-
 def _lose_the_record(engine: PrivateEngine) -> None:
     (_root(engine) / "engine.json").unlink()
 
@@ -47,7 +40,7 @@ def _lose_the_folder(engine: PrivateEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    "happens", [_leave_running, _kill_dockerd, _kill_all, _lose_the_record, _lose_the_folder]
+    "happens", [_leave_running, _kill_dockerd, lose_power, _lose_the_record, _lose_the_folder]
 )
 def test_nothing_is_left_of_an_engine_with_containers(
     engine: PrivateEngine, docker: Docker, happens: Callable[[PrivateEngine], None]
@@ -68,7 +61,7 @@ def test_nothing_is_left_of_an_engine_with_containers(
     assert difference(before, take(engine)) == []
 
 
-@pytest.mark.parametrize("happens", [_leave_running, _kill_all])
+@pytest.mark.parametrize("happens", [_leave_running, lose_power])
 def test_networks_that_users_made_in_the_engine_go_with_it(
     engine: PrivateEngine, docker: Docker, happens: Callable[[PrivateEngine], None]
 ) -> None:

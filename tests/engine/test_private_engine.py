@@ -14,6 +14,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from prefect_platform.cluster.engine_existing import ExistingEngine
 from prefect_platform.cluster.engine_private import PrivateEngine
 from prefect_platform.errors import PlatformError
+from prefect_platform.polling import poll
 from tests.unit.flows.servers import free_ports
 
 Docker = Callable[..., str]
@@ -139,8 +140,9 @@ def test_ctrl_c_while_it_starts_leaves_what_the_next_start_completes(
     with subprocess.Popen(
         [sys.executable, "-c", code, engine.network], stderr=subprocess.PIPE, process_group=0
     ) as starting:
-        while not engine.processes():
-            assert starting.poll() is None, "it ended without starting an engine"
+        missing = poll(lambda: starting.poll() is None and not engine.processes(), 120, every=0.01)
+        assert not missing, "no engine starts within 120 s"
+        assert starting.poll() is None, "it ended without starting an engine"
         os.killpg(starting.pid, signal.SIGINT)
     assert engine.processes(), "Ctrl-C reached the engine"
     engine.start()

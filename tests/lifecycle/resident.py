@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -130,13 +130,6 @@ class Resident:
         found = {node: self.docker("inspect", f"--format={template}", node) for node in nodes}
         api = self.kubectl("config", "view", "--output=jsonpath={.clusters[0].cluster.server}")
         return {**found, "api": api}
-
-    def crash(self) -> None:
-        """End every process of the engine at once, as a crash of the machine does."""
-        while pids := self.engine.processes():
-            for pid in pids:
-                with suppress(ProcessLookupError):  # they end each other
-                    os.kill(pid, signal.SIGKILL)
 
     def interrupt_creation(self, *, after: str, when: Callable[[], bool] = lambda: True) -> None:
         """Start a creation; press Ctrl-C as soon as its step `after` is done and `when` holds."""

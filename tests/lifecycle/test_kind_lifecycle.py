@@ -16,6 +16,7 @@ from prefect_platform.process import run
 from prefect_platform.toolchain import tool
 from tests.host_snapshot import difference
 from tests.lifecycle.resident import Resident, eventually
+from tests.support.power import lose_power
 
 NewCluster = Callable[[], Resident]
 
@@ -172,7 +173,7 @@ def test_after_a_crash_of_the_machine_the_same_cluster_comes_back_with_its_data(
     resident: Resident,
 ) -> None:
     addresses = resident.addresses()
-    resident.crash()
+    lose_power(resident.engine)
     assert not resident.provider.status().running
 
     assert resident.provider.create()
@@ -204,7 +205,7 @@ def test_nothing_is_left_of_a_creation_that_was_interrupted_and_crashed(
 ) -> None:
     cluster = new_cluster()
     cluster.interrupt_creation(after="Load the node image", when=lambda: _has_nodes(cluster))
-    cluster.crash()
+    lose_power(cluster.engine)
     shutil.rmtree(cluster.provider.kubeconfig().parent)
 
     cluster.provider.delete()

