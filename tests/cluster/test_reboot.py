@@ -9,7 +9,7 @@ from prefect_platform.cluster.engine_private import PrivateEngine
 from prefect_platform.deploy.connection import connected
 from prefect_platform.kubectl import Kubectl
 from prefect_platform.process import run
-from tests.cluster.deployed import CLUSTER, Platform, command, messages, run_etl
+from tests.cluster.deployed import CLUSTER, JOBS, Platform, command, messages, run_etl
 from tests.support import power
 
 pytestmark = pytest.mark.whole
@@ -26,6 +26,9 @@ def test_after_a_reboot_deploy_brings_the_platform_back_with_its_data_and_its_ru
         said = messages(prefect, before.id)
     rows = rows_of_the_warehouse(platform.kubectl)
     assert before.state_name == "Completed"
+    # Its pod ends after it: one that the power takes first has failed, and status says so.
+    ended = ("--for=condition=complete", f"--selector=prefect.io/flow-run-id={before.id}")
+    platform.kubectl(f"--namespace={JOBS}", "wait", "jobs", *ended, "--timeout=60s")
 
     lose_power()
     down = command("status")
