@@ -19,7 +19,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 
 from prefect_platform.configuration.automations import Automations, declare
-from prefect_platform.configuration.prefect_api import prefect_api
+from prefect_platform.configuration.prefect_api import delete, prefect_api
 from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.surroundings import Offline
 from prefect_platform.errors import PlatformError
@@ -93,7 +93,7 @@ def _no_other_automations(client: SyncPrefectClient, named: Inventory) -> Iterat
     yield
     for each in client.read_automations():
         if named.key(each.id) is None:
-            client.delete_automation(each.id)
+            delete(client, "/automations/{id}", id=each.id)
 
 
 def only(name: str, automation: Automation) -> Declared:
@@ -143,7 +143,7 @@ def test_any_automation_is_found_as_it_is_declared(
         assert there.id == made
         assert said(there.body, declared) == declared.body
     finally:
-        client.delete_automation(made)
+        delete(client, "/automations/{id}", id=made)
 
 
 def test_what_is_exported_makes_the_same_automation(
@@ -209,7 +209,7 @@ def test_every_page_is_read(client: SyncPrefectClient, named: Inventory) -> None
     finally:
         for each in Automations().read(client, named):
             if each.key.name in names:
-                client.delete_automation(each.id)
+                delete(client, "/automations/{id}", id=each.id)
 
     assert sorted(read) == sorted({*names, *NAMES.automations})
 

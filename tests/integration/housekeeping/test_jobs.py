@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 import pytest
 
+from prefect_platform.configuration.prefect_api import delete
 from prefect_platform.errors import PlatformError
 from tests.integration.housekeeping.reaped_pool import (
     BACKOFF,
@@ -21,7 +22,7 @@ def test_a_job_whose_run_was_deleted_goes_after_the_grace(
     reaped: ReapedPool, end: dict[str, str] | None
 ) -> None:
     run = reaped.run("Completed")
-    reaped.client.delete_flow_run(run)
+    delete(reaped.client, "/flow_runs/{id}", id=run)
     reaped.job(run, "orphan", end)
 
     assert reaped.reap(grace=60) == {}
