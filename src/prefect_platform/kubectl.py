@@ -1,15 +1,14 @@
 """kubectl against one cluster, and the typed client for what is read rather than applied."""
 
-import re
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from kubernetes import client, config
 
 from prefect_platform.clients import program
 from prefect_platform.errors import PlatformError
+from prefect_platform.port_forward import PortForward
 from prefect_platform.process import run
 
 _MANAGER = "prefect-platform"
@@ -59,27 +58,12 @@ class Kubectl:
     ) -> Iterator[int]:
         """Forward a port of `target` (such as service/NAME) to 127.0.0.1 and yield the local port.
 
-        `local_port` 0 takes a free one.
+        `local_port` 0 takes a free one. It comes back at the same port when the pod goes.
         """
-        forward = [f"--namespace={namespace}", "port-forward", target, f"{local_port or ''}:{port}"]
-        with subprocess.Popen(
-            [*self._command(), *forward],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process:
-            try:
-                announced = process.stdout.readline() if process.stdout else ""
-                local = re.search(r":(\d+) ->", announced)
-                if local is None:
-                    raise PlatformError(
-                        f"no way to {target} in the namespace {namespace}: {announced.strip()}",
-                        next_step="make status",
-                    )
-                yield int(local[1])
-            finally:
-                process.terminate()
+        with closing(
+            PortForward(self._command(), target, port, namespace=namespace, local_port=local_port)
+        ) as forward:
+            yield forward.local_port
 
     def _command(self) -> list[str]:
         return [str(program("kubectl")), "--kubeconfig", str(self.kubeconfig)]

@@ -139,9 +139,10 @@ def test_services_work_again_after_redis_was_away(server: Server) -> None:
 
     taken: list[FlowRun] = []
 
-    def takes_runs() -> bool:
-        # kubectl ends its port-forward when the pod resets a connection, so each try has its own.
-        with connected(server.kubectl) as client:
+    # One connection for all of it, although kubectl ends its forward when the pod resets one.
+    with connected(server.kubectl) as client:
+
+        def takes_runs() -> bool:
             try:
                 taken.append(start_etl(client, "2013-02-02"))
             except PrefectHTTPStatusError as error:
@@ -150,10 +151,9 @@ def test_services_work_again_after_redis_was_away(server: Server) -> None:
                 return False
             except httpx.TransportError:
                 return False
-        return True
+            return True
 
-    eventually("the API takes runs again", takes_runs)
-    with connected(server.kubectl) as client:
+        eventually("the API takes runs again", takes_runs)
         ended = final(client, taken[0])
 
         assert ended.state is not None

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,7 +24,7 @@ from tests.unit.flows.servers import free_ports
 _LINES = 450  # the API gives 200 at a time
 
 
-def test_make_ui_opens_the_interface_until_ctrl_c_and_says_where_its_password_is(
+def test_make_ui_keeps_the_interface_open_until_ctrl_c_and_says_where_its_password_is(
     platform: Platform,
 ) -> None:
     (port,) = free_ports(1)
@@ -36,6 +37,10 @@ def test_make_ui_opens_the_interface_until_ctrl_c_and_says_where_its_password_is
             refused = browser.get("/api/admin/version")
             admitted = browser.get("/api/admin/version", auth=(user, password))
         second = make("ui", PORT=str(port))
+        (lost,) = kubectls_of(opened.pid)
+        os.kill(lost, signal.SIGKILL)
+        eventually("kubectl starts again", lambda: bool(kubectls_of(opened.pid) - {lost}))
+        eventually("the way is open at the same port", lambda: listens(port))
         os.killpg(opened.pid, signal.SIGINT)
         printed += opened.communicate()[0]
 
@@ -117,6 +122,17 @@ def login(command: str) -> str:
         check=True,
     )
     return shown.stdout.strip()
+
+
+def kubectls_of(group: int) -> set[int]:
+    """Return the processes of kubectl in a process group."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # others end at any time
+            name, pid = (process / "comm").read_text(), int(process.name)
+            if name == "kubectl\n" and os.getpgid(pid) == group:
+                found.add(pid)
+    return found
 
 
 def listens(port: int) -> bool:

@@ -1,0 +1,76 @@
+"""A port of this machine that leads into a cluster for as long as it is wanted."""
+
+import re
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from prefect_platform.errors import PlatformError
+
+_PAUSE = 1.0  # seconds between the end of one and the next
+
+
+class PortForward:
+    """`kubectl port-forward`, started again at the same local port whenever it ends.
+
+    kubectl ends it when the pod goes, and also when the pod resets a single connection (client-go,
+    tools/portforward, `handleConnection`); a client that tries again would find nobody there.
+    """
+
+    def __init__(
+        self, kubectl: Sequence[str], target: str, port: int, *, namespace: str, local_port: int = 0
+    ) -> None:
+        """Open a port of 127.0.0.1 (0: a free one) to a port of `target`, such as service/NAME.
+
+        Raises PlatformError when kubectl finds no way there.
+        """
+        self._command = [*kubectl, f"--namespace={namespace}", "port-forward", target]
+        self._closed = threading.Event()
+        self._starting = threading.Lock()
+        self._process = self._start(f"{local_port or ''}:{port}")
+        announced = self._process.stdout.readline() if self._process.stdout else ""
+        local = re.search(r":(\d+) ->", announced)
+        if local is None:
+            with self._process:
+                self._process.terminate()
+            raise PlatformError(
+                f"no way to {target} in the namespace {namespace}: {announced.strip()}",
+                next_step="make status",
+            )
+        self.local_port = int(local[1])
+        self._keeper = threading.Thread(
+            target=self._keep, args=(f"{self.local_port}:{port}",), daemon=True
+        )
+        self._keeper.start()
+
+    def close(self) -> None:
+        """Close the port."""
+        self._closed.set()
+        with self._starting:
+            self._process.terminate()
+        self._keeper.join()
+
+    def _keep(self, ports: str) -> None:
+        process: subprocess.Popen[str] | None = self._process
+        while process is not None:
+            with process:
+                # kubectl writes a line for each connection; a full pipe would stop it.
+                deque(process.stdout or (), maxlen=0)
+            process = None if self._closed.wait(_PAUSE) else self._start_again(ports)
+
+    def _start_again(self, ports: str) -> subprocess.Popen[str] | None:
+        with self._starting:
+            if self._closed.is_set():
+                return None
+            self._process = self._start(ports)
+            return self._process
+
+    def _start(self, ports: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self._command, ports],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
