@@ -58,7 +58,7 @@ class Kubectl:
     ) -> Iterator[int]:
         """Forward a port of `target` (such as service/NAME) to 127.0.0.1 and yield the local port.
 
-        `local_port` 0 takes a free one. It comes back at the same port when the pod goes.
+        `local_port` 0 takes a free one. The port stays the same when the pod is replaced.
         """
         with closing(
             PortForward(self._command(), target, port, namespace=namespace, local_port=local_port)

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 from prefect_platform.errors import PlatformError
 
-_PAUSE = 1.0  # seconds between the end of one and the next
+_PAUSE = 1.0  # seconds before kubectl is restarted
 
 
 class PortForward:
-    """`kubectl port-forward`, started again at the same local port whenever it ends.
+    """`kubectl port-forward` that is restarted on the same local port whenever it exits.
 
-    kubectl ends it when the pod goes, and also when the pod resets a single connection (client-go,
-    tools/portforward, `handleConnection`); a client that tries again would find nobody there.
+    kubectl exits when the pod goes away, and also when the pod resets a single connection
+    (client-go, tools/portforward, `handleConnection`). Without the restart every retry would be
+    refused.
     """
 
     def __init__(

@@ -139,7 +139,7 @@ def test_services_work_again_after_redis_was_away(server: Server) -> None:
 
     taken: list[FlowRun] = []
 
-    # One connection for all of it, although kubectl ends its forward when the pod resets one.
+    # The client keeps its port although kubectl exits when the pod resets a connection.
     with connected(server.kubectl) as client:
 
         def takes_runs() -> bool:
