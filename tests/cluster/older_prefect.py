@@ -13,10 +13,17 @@ from prefect_platform.images.selection import choose_builder
 from prefect_platform.paths import cache_directory
 from tests.cluster.deployed import CLUSTER
 
-VERSION = "3.8.5"
-REVISION = "9e9dadc36797"
+VERSION = "3.8.8"
+REVISION = "d4a7e1c93f52"
 """Of its database: two migrations before the one of the pinned Prefect."""
-_DIGEST = "sha256:2f48380ada06c8d31f35bddebb0f3aea40b7a23151f9d281832540a7803faece"
+# With a newer SQLAlchemy its scheduler makes no runs.
+_REQUIREMENTS = f"""
+prefect=={VERSION} \\
+    --hash=sha256:1ed2f23d07ce5198d2bf9bee0d03262717eac2727e1fa0c9ccb6024722f01a3b
+sqlalchemy==2.0.58 \\
+    --hash=sha256:3be707b48a7aa68f987ed82b219dff32de67677402a0c05356a631ec0ed86e4d \\
+    --hash=sha256:cc1b78ba0ed1f32156d1582f94ca4aca74633e4dcdde3eb1562dd4742493f594
+"""
 _DOCKERFILE = """
 ARG BASE
 FROM ${BASE}
@@ -24,8 +31,10 @@ USER 0
 COPY older /older
 RUN packages="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \\
     && rm -r "$packages"/prefect "$packages"/prefect-3.*.dist-info \\
+        "$packages"/sqlalchemy "$packages"/sqlalchemy-2.*.dist-info \\
     && mv /older/* "$packages" \\
-    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages/prefect"
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash \\
+        "$packages/prefect" "$packages/sqlalchemy"
 USER 1000:1000
 """
 
@@ -34,7 +43,7 @@ def load_older(platform: str, folder: Path) -> str:
     """Build the image from the one called `platform`, load it into the nodes, return its tag."""
     older = f"{REGISTRY}/platform:prefect-{VERSION}"
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"prefect=={VERSION} --hash={_DIGEST}\n")
+    requirements.write_text(_REQUIREMENTS)
     (folder / "Dockerfile").write_text(_DOCKERFILE)
     subprocess.run(
         [

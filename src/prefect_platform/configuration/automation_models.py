@@ -1,6 +1,6 @@
 """Prefect's models of automations, and the one form that what passed them is compared in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, get_args, get_origin
 from uuid import UUID
@@ -46,7 +46,15 @@ def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 def is_duration(field: FieldInfo) -> bool:
     """Return whether Prefect wants a time here."""
-    return timedelta in (field.annotation, *get_args(field.annotation))
+    return timedelta in _parts(field.annotation)
+
+
+def _parts(annotation: object) -> Iterator[object]:
+    """Yield what a type is made of, at any depth: a time may be annotated, and the whole optional.
+    """
+    yield annotation
+    for each in get_args(annotation):
+        yield from _parts(each)
 
 
 def body_of(core: AutomationCore, key_of: Callable[[UUID], Key | None]) -> dict[str, Any]:

@@ -120,10 +120,15 @@ def _lost(file: Path, flow: Flow[..., Any]) -> list[str]:
     positional = [*written.posonlyargs, *written.args]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(written.defaults))
     defaults += [*written.defaults, *written.kw_defaults]
+    arguments = [*positional, *written.kwonlyargs]
+    for variable in (written.vararg, written.kwarg):
+        if variable:
+            arguments.append(variable)
+            defaults.append(None)
     known = inspect.signature(flow.fn).parameters
     return [
         argument.arg
-        for argument, default in zip([*positional, *written.kwonlyargs], defaults, strict=True)
+        for argument, default in zip(arguments, defaults, strict=True)
         if (parameter := known.get(argument.arg))
         and (
             (argument.annotation is not None and parameter.annotation is inspect.Parameter.empty)

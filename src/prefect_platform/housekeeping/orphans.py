@@ -67,7 +67,8 @@ def orphan(
             f"The Job {namespace}/{noted} does not exist any more, and the run was still "
             f"{state.name}.",
         )
-    since = state.timestamp.replace(microsecond=0)  # Kubernetes' times are whole seconds
+    # Kubernetes' times are whole seconds.
+    since = state.timestamp - timedelta(microseconds=state.timestamp.microsecond)
     ended = [job for job in jobs if not submitting or job.created >= since]
     if ended:
         last = max(ended, key=lambda job: job.created)

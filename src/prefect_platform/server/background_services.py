@@ -69,22 +69,25 @@ def _why(task: "asyncio.Task[None]") -> str:
 async def running() -> AsyncIterator[Loops]:
     """Start the enabled services as `prefect server services start` does; stop them at the end."""
     url = get_current_settings().server.docket.url
-    async with (
-        Docket(name=_DOCKET, url=url, execution_ttl=timedelta(0)) as docket,
-        Worker(docket) as worker,
-    ):
-        docket.register_collection("prefect.server.api.background_workers:task_functions")
-        await register_and_schedule_perpetual_services(docket)
-        services = [service() for service in Service.enabled_services()]
-        consumers = {each.name: asyncio.create_task(each.start()) for each in services}
-        perpetual = asyncio.create_task(worker.run_forever())
+    tasks: dict[str, asyncio.Task[None]] = {}
+    async with Docket(name=_DOCKET, url=url, execution_ttl=timedelta(0)) as docket:
         try:
-            yield Loops({**consumers, "docket worker": perpetual}, docket)
+            async with Worker(docket) as worker:
+                docket.register_collection("prefect.server.api.background_workers:task_functions")
+                await register_and_schedule_perpetual_services(docket)
+                services = [service() for service in Service.enabled_services()]
+                tasks.update({each.name: asyncio.create_task(each.start()) for each in services})
+                perpetual = tasks["docket worker"] = asyncio.create_task(worker.run_forever())
+                try:
+                    yield Loops(tasks, docket)
+                finally:
+                    # One that has ended cannot be stopped; the others hand on what they hold.
+                    stopping = (each.stop() for each in services)
+                    await asyncio.gather(*stopping, return_exceptions=True)
+                    perpetual.cancel()
         finally:
-            # One that has ended cannot be stopped; the others still hand on what they hold.
-            await asyncio.gather(*(each.stop() for each in services), return_exceptions=True)
-            perpetual.cancel()
-            await asyncio.gather(perpetual, *consumers.values(), return_exceptions=True)
+            # To leave the worker ends its loop, also where Python 3.11 has lost the cancellation.
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
 def health_api(loops: Loops) -> FastAPI:

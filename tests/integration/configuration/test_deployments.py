@@ -129,7 +129,7 @@ def schedule_from(client: SyncPrefectClient, found: Found, start: dt.datetime) -
 
 EVERYTHING = f"""
 name: everything
-prefect-version: 3.8.8
+prefect-version: 3.9.1
 definitions:
   tags: &tags [etl, daily]
   pool: &pool

@@ -86,7 +86,7 @@ def test_work_that_lies_about_is_named(seconds: int, stopped: int) -> None:
     ("upstream", "checksum"),
     [
         (_run_all_services, "7eddfa4c4e6d"),
-        (background_worker, "82123be3a141"),
+        (background_worker, "6f10ff5f0187"),
         (Service.running, "36fe28390f5e"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

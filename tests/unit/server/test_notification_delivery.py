@@ -173,7 +173,7 @@ def test_the_service_ends_with_the_worker_of_the_deliveries(
 @pytest.mark.parametrize(
     ("upstream", "checksum"),
     [
-        (actions.consumer, "b461bf15f1d8"),
+        (actions.consumer, "20cf786f4385"),
         (Actions.start, "71910435a7ba"),
         (SendNotification.act, "a953a912a912"),
         (SendNotification._get_notification_block, "252ce13c5b96"),
