@@ -232,6 +232,31 @@ def validate(
 
 
 @app.command()
+def schedule(
+    context: typer.Context,
+    environment: Environment = None,
+    file: PlatformFile = None,
+    deployments: Deployments = REPOSITORY / "prefect.yaml",
+    following: Annotated[
+        str, typer.Option("--next", help="how far to look: 30d, 12h or 90m")
+    ] = "7d",
+) -> None:
+    """Show the coming runs in local time; mark clock changes and what a limit holds back."""
+    import datetime as dt
+
+    from prefect_platform.configuration import commands
+    from prefect_platform.values import retention
+
+    try:
+        seconds = retention.seconds(following)
+    except ValueError as error:
+        raise PlatformError(f"--next: {error}", next_step="write --next 30d") from error
+    now = dt.datetime.now(dt.UTC)
+    end = now + dt.timedelta(seconds=seconds)
+    commands.schedule(_files(context.obj, environment, file, deployments), now, end)
+
+
+@app.command()
 def plan(
     context: typer.Context,
     environment: Environment = None,

@@ -155,7 +155,7 @@ def alerted(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
     worker = core.list_namespaced_pod(
         "prefect-workers", label_selector="app.kubernetes.io/component=worker"
     ).items[0]
-    server = Server(kubectl, _server_values(folder))
+    server = Server(kubectl, "single", _server_values(folder))
     with receivers(kubectl, worker.spec.containers[0].image) as received:
         authority = {"ca.crt": received.authority.pem.decode()}
         put_secret(kubectl, "prefect", "test-authority", authority)

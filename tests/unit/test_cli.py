@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -43,6 +44,38 @@ def test_a_sentence_with_brackets_is_printed_and_not_read_as_markup() -> None:
     assert refused.returncode == 1
     assert "error: CLUSTER=[/red] is not a provider" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_the_coming_runs_are_shown_in_the_time_zone_of_their_schedule() -> None:
+    shown = schedule("--next", "48h")
+
+    assert shown.returncode == 0, shown.stderr
+    runs = re.findall(
+        r"06:00:00 -0[45]00 America/New_York\s+etl-daily/daily\s+every-m", shown.stdout
+    )
+    assert len(runs) == 2
+    assert "2 runs until " in shown.stdout
+
+
+def test_a_time_to_look_ahead_that_is_none_is_refused() -> None:
+    refused = schedule("--next", "soon")
+
+    assert refused.returncode == 1
+    assert "error: --next: " in refused.stderr
+    assert "write --next 30d" in refused.stderr
+
+
+def schedule(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [
+            *(Path(sys.executable).with_name("prefect-platform"), "schedule"),
+            *("--environment", "local", *arguments),
+        ],
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_a_word_that_accepts_nothing_is_refused_before_anything_is_done(tmp_path: Path) -> None:

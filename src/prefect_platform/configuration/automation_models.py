@@ -50,8 +50,7 @@ def is_duration(field: FieldInfo) -> bool:
 
 
 def _parts(annotation: object) -> Iterator[object]:
-    """Yield what a type is made of, at any depth: a time may be annotated, and the whole optional.
-    """
+    """Yield what a type is made of: a time may be annotated, and the whole optional."""
     yield annotation
     for each in get_args(annotation):
         yield from _parts(each)

@@ -1,6 +1,11 @@
-"""What `validate`, `plan`, `apply` and `export` do and print, on a laptop and in a pod alike."""
+"""What `validate`, `schedule`, `plan`, `apply` and `export` do and print, wherever they run."""
+
+import datetime as dt
+from collections import Counter
 
 from prefect.client.orchestration import SyncPrefectClient
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from prefect_platform.configuration import differences
 from prefect_platform.configuration.apply import apply as apply_all
@@ -9,14 +14,36 @@ from prefect_platform.configuration.ledger import read_ledger
 from prefect_platform.configuration.plan import Change, make_plan, read
 from prefect_platform.configuration.platform_file import TYPES, Files, load
 from prefect_platform.configuration.prefect_api import require_same_version
+from prefect_platform.configuration.schedule_preview import coming
 from prefect_platform.configuration.surroundings import Offline, Surroundings
 from prefect_platform.console import out
+
+_LINES = 20  # of one schedule: one by the minute has a thousand a day
 
 
 def validate(files: Files) -> None:
     """Check the files by themselves; raises ConfigurationError with all that is wrong."""
     declared = load(files, Offline())
     out.print(f"{files.platform} and {files.deployments} declare {len(declared)} resources")
+
+
+def schedule(files: Files, start: dt.datetime, end: dt.datetime) -> None:
+    """Print the runs that the files' schedules start in a time, each in its schedule's zone."""
+    found = coming(load(files, Offline()), start, end)
+    lines: Counter[str] = Counter()
+    table = Table("local time", "run of", "by", "what to know", box=SIMPLE_HEAD)
+    for run in found:
+        by = f"{run.deployment} {run.schedule}"
+        lines[by] += 1
+        if lines[by] <= _LINES or run.marks:
+            zone = f"{run.time:%z} {run.time.tzinfo}"
+            marks = "\n".join(run.marks)
+            table.add_row(f"{run.time:%a %Y-%m-%d %H:%M:%S} {zone}", *by.split(" ", 1), marks)
+    out.print(table)
+    for by, count in lines.items():
+        if count > _LINES:
+            out.print(f"{by}: the first {_LINES} of {count} runs, and those with something to know")
+    out.print(f"{len(found)} runs until {end:%Y-%m-%d %H:%M} UTC; paused schedules are left out")
 
 
 def plan(

@@ -31,7 +31,7 @@ from pydantic import (
 from prefect_platform.configuration import entrypoints, schedules
 from prefect_platform.configuration.entrypoints import EntrypointError, FlowFacts
 from prefect_platform.configuration.resource import Declared, Key, Kind
-from prefect_platform.configuration.schedules import ScheduleError
+from prefect_platform.configuration.schedule_runs import ScheduleError
 from prefect_platform.configuration.section import Section
 from prefect_platform.configuration.source import ConfigurationError, Problem, Source, Step
 from prefect_platform.configuration.surroundings import Surroundings

@@ -1,6 +1,5 @@
 """Schedules of deployments: as a file writes them, as the API takes them, and as it shows them."""
 
-import asyncio
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,24 +9,19 @@ from prefect._internal.schemas.validators import normalize_rrule_string
 from prefect.cli.deploy._models import RawScheduleConfig
 from prefect.cli.deploy._schedules import _schedule_config_to_deployment_schedule as _parse
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.schedules import CronSchedule, RRuleSchedule
-from prefect.server.schemas import schedules as scheduler
+from prefect.client.schemas.schedules import IntervalSchedule, NoSchedule
 from pydantic import ValidationError
+
+from prefect_platform.configuration.schedule_runs import (
+    ScheduleError,
+    refuse_drift,
+    refuse_none,
+    refuse_too_often,
+)
 
 Schedule = dict[str, Any]
 _FIRST_DAY = dt.datetime(2020, 1, 1)  # from which Prefect counts rules; a zone joins it
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FIELDS = ("cron", "day_or", "interval", "anchor_date", "rrule", "timezone")
-
-
-class ScheduleError(ValueError):
-    """A schedule that Prefect refuses, or that would never start a run."""
-
-    def __init__(self, key: str, cause: str, fix: str = "correct it") -> None:
-        super().__init__(cause)
-        self.key = key
-        self.cause = cause
-        self.fix = fix
 
 
 def declared(config: RawScheduleConfig) -> tuple[Schedule, bool | None]:
@@ -65,14 +59,21 @@ def declared(config: RawScheduleConfig) -> tuple[Schedule, bool | None]:
     except ValueError as error:
         at = "anchor_date" if config.anchor_date is not None else key
         raise ScheduleError(at, f"{at}: {error}") from error
+    schedule = parsed.schedule
+    assert not isinstance(schedule, NoSchedule)  # noqa: S101 - `key` is one of three others
     body = _body(parsed.model_dump(mode="json"))
-    if config.interval is not None and config.anchor_date is None:
+    if isinstance(schedule, IntervalSchedule) and config.anchor_date is None:
         # Prefect counts from the moment of the deploy, which differs from server to server.
         zone = ZoneInfo(body["timezone"])
-        body["anchor_date"] = _in_utc(_FIRST_DAY.replace(tzinfo=zone).isoformat())
+        anchor = _FIRST_DAY.replace(tzinfo=zone)
+        schedule = schedule.model_copy(update={"anchor_date": anchor})
+        body["anchor_date"] = _in_utc(anchor.isoformat())
     if config.rrule is not None:
         _refuse_moving_start(config)
-    _refuse_without_a_run(key, parsed.schedule)
+    refuse_none(key, schedule)
+    refuse_too_often(key, schedule)
+    if isinstance(schedule, IntervalSchedule):
+        refuse_drift(schedule)
     return body, parsed.active if config.active is not None else None
 
 
@@ -133,24 +134,3 @@ def _refuse_moving_start(config: RawScheduleConfig) -> None:
             "would change with each deploy",
             "write interval, or the start in front: DTSTART:20260101T000000",
         )
-
-
-def _refuse_without_a_run(key: str, schedule: object) -> None:
-    """Ask the server's own scheduler for the first run; an interval always has one.
-
-    A rule whose last run is over is no mistake: a file that was right stays so.
-    """
-    try:
-        match schedule:
-            case CronSchedule():
-                cron = scheduler.CronSchedule(**schedule.model_dump())
-                dates = asyncio.run(cron.get_dates(1))
-            case RRuleSchedule():
-                rule = scheduler.RRuleSchedule(**schedule.model_dump())
-                dates = asyncio.run(rule.get_dates(1, start=_EPOCH))
-            case _:
-                return
-    except ValueError as error:
-        raise ScheduleError(key, f"{key}: no run can be scheduled: {error}") from error
-    if not dates:
-        raise ScheduleError(key, f"{key}: it never starts a run")

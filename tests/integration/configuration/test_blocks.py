@@ -194,7 +194,8 @@ def test_a_block_inside_of_another_is_named(client: SyncPrefectClient, tmp_path:
     assert bodies["s3-bucket/theirs"] == bodies["s3-bucket/ours"] == declared.body
     loaded = S3Bucket.load("ours")
     assert isinstance(loaded, S3Bucket)
-    assert loaded.credentials.aws_secret_access_key.get_secret_value() == "sesame"
+    assert isinstance(loaded.credentials, AwsCredentials)
+    assert loaded.credentials.aws_secret_access_key == SecretStr("sesame")
 
 
 def test_blocks_inside_that_have_no_name_are_written_out(client: SyncPrefectClient) -> None:

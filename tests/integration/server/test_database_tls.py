@@ -11,14 +11,14 @@ from sqlalchemy import text
 
 from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
-from prefect_platform.server.database import Revisions, Target
+from prefect_platform.server.database import Migration, Revisions, Target
 from tests.integration.server.certificates import Authority
 from tests.support.requirements import require_packages
 from tests.unit.postgres import execute, postgres, serve
 
 _HOST = "127.0.0.1"
 _PASSWORD = "of-the-owner"
-_REVISIONS = Revisions(head="newest", known=frozenset({"newest"}))
+_REVISIONS = Revisions("newest", {"newest": Migration()})
 _WITH_CERTIFICATE = b"hostssl all all all scram-sha-256 clientcert=verify-ca\n"
 
 

@@ -109,6 +109,22 @@ def test_an_unknown_key_is_refused_at_any_depth_with_its_line(directory: Path) -
         ({"schedules": [cron(slug=None)]}, "the schedule has no slug"),
         ({"schedules": [cron(), cron()]}, "two schedules have the slug early"),
         ({"schedules": [cron(cron="0 0 30 2 *")]}, "cron: no run can be scheduled"),
+        (
+            {"schedules": [{"slug": "a", "interval": 20}]},
+            "interval: two runs are 20 s apart, and less than 30 s is refused",
+        ),
+        (
+            {"schedules": [{"slug": "a", "rrule": "DTSTART:20260101T000000\nRRULE:FREQ=SECONDLY"}]},
+            "rrule: two runs are 1 s apart",
+        ),
+        (
+            {"schedules": [{"slug": "a", "interval": 90000, "timezone": "Europe/Berlin"}]},
+            "after a clock change in Europe/Berlin its runs depend on when the server looks",
+        ),
+        (
+            {"schedules": [{"slug": "a", "interval": 86400, "timezone": "America/Santiago"}]},
+            "a clock change in America/Santiago leaves out 00:00, and all runs after it are at",
+        ),
         ({"schedules": [cron(cron="never")]}, 'cron: Invalid cron string: "never"'),
         ({"schedules": [cron(timezone="Mars/North")]}, 'timezone: Invalid timezone: "Mars/North"'),
         ({"schedules": [cron(replaces="old")]}, "all schedules are replaced"),

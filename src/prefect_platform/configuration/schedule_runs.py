@@ -1,0 +1,112 @@
+"""When a schedule starts runs, as the server's own scheduler says, and what of it is refused."""
+
+import asyncio
+import datetime as dt
+from collections.abc import Iterator
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
+from prefect.server.schemas import schedules as scheduler
+
+Written = CronSchedule | IntervalSchedule | RRuleSchedule
+_DAY = dt.timedelta(days=1)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_AT_A_TIME = 500  # half of what the scheduler computes in one call
+_LEAST = dt.timedelta(seconds=30)
+_LOOKED_AT = 100
+# A year with every clock change, and moments in each of its seasons.
+_YEAR = (dt.datetime(2027, 1, 1, tzinfo=dt.UTC), dt.datetime(2028, 1, 1, tzinfo=dt.UTC))
+_SEASONS = tuple(_YEAR[0] + days * _DAY for days in (0, 100, 200, 300))
+
+
+class ScheduleError(ValueError):
+    """A schedule that Prefect refuses, that never starts a run, or not when it seems to."""
+
+    def __init__(self, key: str, cause: str, fix: str = "correct it") -> None:
+        super().__init__(cause)
+        self.key = key
+        self.cause = cause
+        self.fix = fix
+
+
+def runs(schedule: Written, start: dt.datetime, end: dt.datetime) -> Iterator[dt.datetime]:
+    """Yield the runs of a time, in UTC and in order; ValueError when the scheduler cannot."""
+    while found := _ask(schedule, _AT_A_TIME, start, end):
+        yield from found
+        if len(found) < _AT_A_TIME:
+            return
+        start = found[-1] + dt.timedelta(microseconds=1)
+
+
+def refuse_none(key: str, schedule: Written) -> None:
+    """Refuse a schedule that never starts a run; one whose last run is over was right once."""
+    start = _EPOCH if isinstance(schedule, RRuleSchedule) else None
+    try:
+        found = _ask(schedule, 1, start)
+    except ValueError as error:
+        raise ScheduleError(key, f"{key}: no run can be scheduled: {error}") from error
+    if not found:
+        raise ScheduleError(key, f"{key}: it never starts a run")
+
+
+def refuse_too_often(key: str, schedule: Written) -> None:
+    """Refuse runs closer than 30 s: the server looks for what is due no more often than that."""
+    start = _EPOCH if isinstance(schedule, RRuleSchedule) else None
+    for run, following in pairwise(_ask(schedule, _LOOKED_AT, start)):
+        if following - run < _LEAST:
+            raise ScheduleError(
+                key,
+                f"{key}: two runs are {(following - run).total_seconds():g} s apart, and less than "
+                f"{_LEAST.seconds} s is refused",
+                "let one run do the work of several",
+            )
+
+
+def refuse_drift(schedule: IntervalSchedule) -> None:
+    """Refuse an interval whose runs a clock change moves for good, or to nobody knows where."""
+    zone = ZoneInfo(schedule.timezone or "UTC")
+    if schedule.interval < _DAY:
+        return
+    if schedule.interval % _DAY:
+        asked = [_ask(schedule, _AT_A_TIME, start) for start in _SEASONS]
+        for some, others in pairwise(asked):
+            if _within(some, others) != _within(others, some):
+                raise ScheduleError(
+                    "interval",
+                    f"interval: after a clock change in {zone} its runs depend on when the server "
+                    "looks, so that one may be lost or come twice",
+                    "write whole days, less than a day, a cron, or `timezone: UTC`",
+                )
+        return
+    wanted = schedule.anchor_date.astimezone(zone).time()
+    for run in runs(schedule, *_YEAR):
+        if (got := run.astimezone(zone).time()) != wanted:
+            raise ScheduleError(
+                "interval",
+                f"interval: a clock change in {zone} leaves out {wanted:%H:%M}, and all runs after "
+                f"it are at {got:%H:%M}",
+                "write an anchor_date at an hour that every day has, or a cron",
+            )
+
+
+def _within(some: list[dt.datetime], others: list[dt.datetime]) -> list[dt.datetime]:
+    """Return those of `some` in the time that `others` cover too."""
+    first, last = max(some[0], others[0]), min(some[-1], others[-1])
+    return [run for run in some if first <= run <= last]
+
+
+def _ask(
+    schedule: Written, count: int, start: dt.datetime | None, end: dt.datetime | None = None
+) -> list[dt.datetime]:
+    server: scheduler.CronSchedule | scheduler.IntervalSchedule | scheduler.RRuleSchedule
+    match schedule:
+        case CronSchedule():
+            server = scheduler.CronSchedule(**schedule.model_dump())
+        case RRuleSchedule():
+            server = scheduler.RRuleSchedule(**schedule.model_dump())
+        case IntervalSchedule():
+            server = scheduler.IntervalSchedule(**schedule.model_dump())
+    # All three take None; one of them is annotated as if it did not.
+    found = asyncio.run(server.get_dates(count, start=start, end=end))  # type: ignore[arg-type]
+    return [dt.datetime.fromtimestamp(run.timestamp(), dt.UTC) for run in found]

@@ -1,0 +1,117 @@
+"""The coming runs of deployments, with what a clock change or a limit does to them."""
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.configuration.resource import Body, Declared, Key, Kind
+from prefect_platform.configuration.schedule_preview import Coming, coming
+from prefect_platform.configuration.source import Location
+
+
+def deployment(name: str, *schedules: Body, **more: object) -> Declared:
+    body = {
+        "work_pool": "default",
+        "work_queue": "default",
+        "concurrency_limit": None,
+        "concurrency_options": None,
+        "schedules": [{"parameters": {}, **each} for each in schedules],
+        **more,
+    }
+    return Declared(Key(Kind.DEPLOYMENT, f"flow/{name}"), body, AT)
+
+
+def cron(cron: str, zone: str = "Europe/Berlin", slug: str = "s") -> Body:
+    return {"slug": slug, "cron": cron, "timezone": zone, "day_or": True}
+
+
+def shown(found: list[Coming]) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(f"{each.time:%d %H:%M %z}", each.schedule, each.marks) for each in found]
+
+
+DAY = dt.timedelta(days=1)
+AT = Location(Path("prefect.yaml"), 1)
+SPRING = (dt.datetime(2027, 3, 27, tzinfo=dt.UTC), dt.datetime(2027, 3, 29, tzinfo=dt.UTC))
+AUTUMN = (
+    dt.datetime(2027, 10, 31, 0, tzinfo=dt.UTC),
+    dt.datetime(2027, 10, 31, 2, 30, tzinfo=dt.UTC),
+)
+
+
+def test_a_time_that_the_clock_change_leaves_out_is_marked() -> None:
+    found = shown(coming([deployment("a", cron("30 2 * * *"))], *SPRING))
+
+    assert found == [
+        ("27 02:30 +0100", "s", ()),
+        ("28 03:30 +0200", "s", ("the clock change leaves its time out: it runs after the gap",)),
+    ]
+
+
+def test_a_run_that_prefect_drops_in_an_hour_that_comes_twice_is_marked() -> None:
+    hourly = {
+        "slug": "s",
+        "interval": 3600.0,
+        "anchor_date": "2020-01-01T00:00:00+00:00",
+        "timezone": "Europe/Berlin",
+    }
+    found = shown(coming([deployment("a", hourly)], *AUTUMN))
+
+    assert found == [
+        ("31 02:00 +0200", "s", ()),
+        (
+            "31 03:00 +0100",
+            "s",
+            ("the run before it is lost: its hour comes twice that day",),
+        ),
+    ]
+
+
+def test_a_cron_in_an_hour_that_comes_twice_is_marked_as_run_once() -> None:
+    found = shown(coming([deployment("a", cron("0 1-3 * * *"))], AUTUMN[0] - DAY / 24, AUTUMN[1]))
+
+    assert found == [
+        ("31 01:00 +0200", "s", ()),
+        ("31 02:00 +0200", "s", ("its hour comes twice that day: it runs the first time only",)),
+        ("31 03:00 +0100", "s", ()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "others", "mark"),
+    [
+        ({"concurrency_limit": 1}, [], "waits: the deployment flow/a takes 1 at once"),
+        (
+            {
+                "concurrency_limit": 1,
+                "concurrency_options": {"collision_strategy": "CANCEL_NEW"},
+            },
+            [],
+            "is cancelled: the deployment flow/a takes 1 at once",
+        ),
+        ({}, [(Kind.WORK_POOL, "default")], "waits: the work pool default takes 1 at once"),
+        (
+            {"work_queue": "slow"},
+            [(Kind.WORK_QUEUE, "default/slow")],
+            "waits: the work queue default/slow takes 1 at once",
+        ),
+        ({"concurrency_limit": 2}, [], None),
+    ],
+)
+def test_what_a_limit_holds_back_at_one_moment_is_marked(
+    more: Body, others: list[tuple[Kind, str]], mark: str | None
+) -> None:
+    limits = [Declared(Key(*each), {"concurrency_limit": 1}, AT) for each in others]
+    two = deployment("a", cron("0 6 * * *", slug="x"), cron("0 6 * * *", slug="y"), **more)
+
+    first, second = coming([two, *limits], SPRING[0], SPRING[0] + DAY)
+
+    assert first.marks == ()
+    assert second.marks == ((mark,) if mark else ())
+
+
+def test_paused_deployments_and_schedules_have_no_runs() -> None:
+    off = deployment("a", cron("0 6 * * *", slug="x"), **{"schedules.x.active": False})
+    paused = deployment("b", cron("0 6 * * *"), paused=True)
+
+    assert coming([off, paused], *SPRING) == []
