@@ -5,7 +5,7 @@ PLATFORM := .venv/bin/prefect-platform
 PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
 
-.PHONY: help deploy-cluster destroy-cluster status ui image logs test test-whole test-fast \
+.PHONY: help deploy-cluster destroy-cluster status ui image logs test test-whole test-fast upstream \
 	lint lint-format lint-style lint-types lint-shell lint-dockerfile
 
 help: ## list the targets
@@ -39,6 +39,9 @@ test-whole: .venv/ready ## run all tests, and the long ones: a reboot, three nod
 test-fast: .venv/ready ## run the tests that need neither cluster nor root
 	$(PYTHON) -m tests.support.programs fast
 	$(PYTHON) -m pytest --numprocesses auto tests/unit tests/render
+
+upstream: .venv/ready ## show what other releases change in what the platform replaces of Prefect
+	$(PYTHON) -m tests.support.upstream "$(FROM)" "$(TO)"
 
 lint: lint-format lint-style lint-types lint-shell lint-dockerfile ## check format, style, types, shell and Dockerfile
 

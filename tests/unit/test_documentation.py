@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from prefect_platform.cli import app
 from prefect_platform.doctor.isolation import Source, Target, allowed
 from prefect_platform.paths import REPOSITORY
+from tests.documented import tables
 
 README = REPOSITORY / "README.md"
 PAGES = sorted([README, REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").rglob("*.md")])
@@ -43,21 +44,6 @@ def code(page: Path) -> str:
     return "\n".join([*_FENCE.findall(text), *_INDENTED.findall(text), *spans(page)])
 
 
-def tables(page: Path, header: str) -> list[list[str]]:
-    """Return the rows, as cells, of every table whose first column is called `header`."""
-    rows: list[list[str]] = []
-    wanted = False
-    for line in page.read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if not line.startswith("|"):
-            wanted = False
-        elif cells[0] == header:
-            wanted = True
-        elif wanted and not set(cells[0]) <= {"-"}:
-            rows.append(cells)
-    return rows
-
-
 @cache
 def targets() -> dict[str, str]:
     """Return the help text of each documented target of the Makefile."""
@@ -72,8 +58,9 @@ def accepted() -> dict[str, set[str]]:
     recipes = re.findall(r"^([a-z-]+):.*\n\t(.*)$", makefile, re.MULTILINE)
     return {
         target: variables() | variables(found[1])
-        for target, recipe in recipes
         if (found := re.fullmatch(r"\$\(PLATFORM\) (\w+)", recipe))
+        else set(re.findall(r"\$\((\w+)\)", recipe))
+        for target, recipe in recipes
     }
 
 
@@ -107,7 +94,8 @@ def sentences() -> list[str]:
                     found.append("".join(map(str, parts)))
                 elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                     found.append(node.value)
-    for path in [REPOSITORY / "scripts" / "create-venv", *(REPOSITORY / "helm").rglob("*.yaml")]:
+    shells = (REPOSITORY / "Makefile", REPOSITORY / "scripts" / "create-venv")
+    for path in [*shells, *(REPOSITORY / "helm").rglob("*.yaml")]:
         found += path.read_text().splitlines()
     return [without_literals(text) for text in found]
 

@@ -1,0 +1,247 @@
+"""Show what another release changes in what the platform replaces, wraps or copies of Prefect.
+
+`make upstream` compares the installed packages with the newest ones of the package index. FROM and
+TO name two versions of Prefect, such as 3.8.8 and 3.9.1. Nothing is installed.
+"""
+
+import ast
+import hashlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import unified_diff
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import ZipFile
+
+from prefect_platform.console import out
+from prefect_platform.errors import PlatformError
+from prefect_platform.paths import REPOSITORY
+from prefect_platform.process import run
+
+PREFECT = "prefect"
+_MIGRATIONS = "prefect/server/database/_migrations/versions/"
+_OURS = ("flows", "src", "tests")
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A function of another package, and the module of ours to change when it changes."""
+
+    package: str
+    function: str
+    """Its module and its name, with a colon between them."""
+    checksum: str
+    """Of its source when ours was last compared with it."""
+    ours: str
+
+
+FOLLOWED = tuple(
+    Followed(package, function, checksum, f"src/prefect_platform/{ours}.py")
+    for (ours, package), functions in {
+        ("first_connection", PREFECT): (
+            ("prefect.client.base:PrefectHttpxAsyncClient.send", "2f72a5a31f09"),
+            ("prefect.client.base:PrefectHttpxSyncClient.send", "d7fa4eeac4bc"),
+        ),
+        ("result_writes", PREFECT): (
+            ("prefect.flow_engine:AsyncFlowRunEngine.handle_success", "c7a6ae92ed9c"),
+            ("prefect.flow_engine:FlowRunEngine.handle_success", "58f60dfd6c79"),
+            ("prefect.results:ResultStore.apersist_result_record", "05abbadfed9d"),
+            ("prefect.results:ResultStore.persist_result_record", "25bdac1be8ab"),
+            ("prefect.states:return_value_to_state", "ce1b8d738648"),
+            ("prefect.task_engine:AsyncTaskRunEngine.handle_success", "209e4cd87e96"),
+            ("prefect.task_engine:BaseTaskRunEngine.handle_rollback", "a6d7c9743086"),
+            ("prefect.task_engine:SyncTaskRunEngine.handle_success", "23b3947fba1b"),
+            ("prefect.transactions:AsyncTransaction.__aexit__", "3efd66702a6f"),
+            ("prefect.transactions:AsyncTransaction.commit", "511a6628688f"),
+            ("prefect.transactions:Transaction.__exit__", "ba405ff7871d"),
+            ("prefect.transactions:Transaction.commit", "c7e1e020b6f4"),
+        ),
+        ("server/background_services", PREFECT): (
+            ("prefect.cli._server_utils:_run_all_services", "7eddfa4c4e6d"),
+            ("prefect.server.api.background_workers:background_worker", "6f10ff5f0187"),
+            ("prefect.server.services.base:Service.running", "36fe28390f5e"),
+        ),
+        ("server/notification_delivery", PREFECT): (
+            (
+                "prefect.blocks.notifications:AbstractAppriseNotificationBlock.notify",
+                "4c0fcfbe0f2f",
+            ),
+            (
+                "prefect.server.events.actions:SendNotification._get_notification_block",
+                "252ce13c5b96",
+            ),
+            ("prefect.server.events.actions:SendNotification.act", "a953a912a912"),
+            ("prefect.server.events.actions:_load_block_from_block_document", "163922dbc5f4"),
+            ("prefect.server.events.actions:consumer", "20cf786f4385"),
+            ("prefect.server.events.services.actions:Actions.start", "71910435a7ba"),
+        ),
+        ("server/previous_auth_string", PREFECT): (
+            ("prefect.server.api.server:token_validation", "db7062686898"),
+            ("prefect.server.utilities.subscriptions:accept_prefect_socket", "dc5393573ad1"),
+        ),
+        ("worker/kubernetes_worker", PREFECT): (
+            ("prefect.cli.worker:start", "6d339f6cedbb"),
+            ("prefect.workers.base:BaseWorker._propose_crashed_state", "a260d47608c4"),
+            ("prefect.workers.base:BaseWorker._propose_pending_state", "8d1630c3bc20"),
+            ("prefect.workers.base:BaseWorker._submit_run", "835f04932097"),
+            ("prefect.workers.base:BaseWorker._submit_run_and_capture_errors", "3947a275944c"),
+            ("prefect.workers.base:BaseWorker.teardown", "282f27b5627e"),
+            ("prefect.workers.server:_build_healthcheck_server", "111cb2f1a37d"),
+        ),
+        ("worker/observer", "prefect-kubernetes"): (
+            ("prefect_kubernetes.observer:_observer_thread_entry", "9ae29a43a217"),
+            ("prefect_kubernetes.observer:start_observer", "535f45c848ea"),
+            ("prefect_kubernetes.observer:stop_observer", "a3eb7ec5cef2"),
+        ),
+        ("worker/observer", "kopf"): (
+            ("kopf._core.reactor.orchestration:orchestrator", "66940532ced8"),
+            ("kopf._core.reactor.orchestration:spawn_missing_watchers", "9a331abda3f1"),
+        ),
+    }.items()
+    for function, checksum in functions
+)
+"""Every function whose change has to be read; a test compares the checksums."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """The sources of one version of a package."""
+
+    name: str
+    files: Mapping[str, str]
+    """The text of each module by its path below site-packages."""
+
+    def module(self, name: str) -> str | None:
+        """Return the text of a module, None when there is none of that name."""
+        path = name.replace(".", "/")
+        return self.files.get(f"{path}.py", self.files.get(f"{path}/__init__.py"))
+
+    def function(self, function: str) -> str | None:
+        """Return the source of a function, written as module:name, None when it is not there."""
+        module, _, name = function.partition(":")
+        text = self.module(module)
+        return None if text is None else source_of(text, name)
+
+    def has(self, module: str, name: str) -> bool:
+        """Return whether a module names something so, or it is a module inside of it."""
+        text = self.module(module) or ""
+        return bool(re.search(rf"\b{name}\b", text)) or self.module(f"{module}.{name}") is not None
+
+    @property
+    def migrations(self) -> list[str]:
+        """The scripts that change the database, in the order of their names."""
+        return sorted(path for path in self.files if path.startswith(_MIGRATIONS))
+
+
+def source_of(module: str, name: str) -> str | None:
+    """Return the lines of a function of a module from its decorators on, None when it has none."""
+    node: ast.AST = ast.parse(module)
+    for part in name.split("."):
+        found = [
+            each
+            for each in ast.walk(node)
+            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            and each.name == part
+        ]
+        if not found:
+            return None
+        node = found[0]
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+    return "".join(module.splitlines(keepends=True)[first - 1 : node.end_lineno])
+
+
+def checksum(source: str) -> str:
+    """Return what `Followed.checksum` holds of a source."""
+    return hashlib.sha256(source.encode()).hexdigest()[:12]
+
+
+def changes(package: str, before: Release, after: Release) -> Iterator[str]:
+    """Yield what is to be read before the platform runs with `after`, a paragraph each."""
+    for each in FOLLOWED:
+        old, new = before.function(each.function), after.function(each.function)
+        if each.package == package and old != new:
+            lines, changed = (old or "").splitlines(), (new or "").splitlines()
+            difference = unified_diff(lines, changed, before.name, after.name, lineterm="")
+            yield "\n".join([f"{each.function}, which {each.ours} follows:", *difference])
+    for (module, name), users in sorted(_imported(package).items()):
+        if before.has(module, name) and not after.has(module, name):
+            yield f"{module} no longer has {name}: {', '.join(sorted(users))}"
+    yield from (
+        f"a new migration: {script.removeprefix(_MIGRATIONS)}"
+        for script in after.migrations
+        if script not in before.migrations
+    )
+
+
+def _imported(package: str) -> dict[tuple[str, str], set[str]]:
+    """Return the files of ours that import a name of a module of the package."""
+    root = package.replace("-", "_")
+    users: dict[tuple[str, str], set[str]] = {}
+    for path in (each for folder in _OURS for each in (REPOSITORY / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{root}."):
+                for name in node.names:
+                    where = str(path.relative_to(REPOSITORY))
+                    users.setdefault((str(node.module), name.name), set()).add(where)
+    return users
+
+
+@cache
+def installed(package: str) -> Release:
+    """Return a package as it is installed here."""
+    found = distribution(package)
+    files = {
+        str(path): path.read_text()
+        for path in found.files or ()
+        if path.suffix == ".py" and not path.is_absolute()
+    }
+    return Release(f"{package} {found.version}", files)
+
+
+def download(package: str, wanted: str) -> Release:
+    """Return a version of a package from the package index; an empty one is the newest release.
+
+    Raises PlatformError when the index has no wheel of it.
+    """
+    requirement = f"{package}=={wanted}" if wanted else package
+    with TemporaryDirectory() as folder:
+        run(
+            [
+                *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+                *("--disable-pip-version-check", "--only-binary=:all:", "--dest", folder),
+                requirement,
+            ],
+            failure=f"{requirement} cannot be downloaded",
+            next_step="choose a version that the package index has a wheel of",
+        )
+        (wheel,) = Path(folder).iterdir()
+        with ZipFile(wheel) as archive:
+            files = {
+                name: archive.read(name).decode()
+                for name in archive.namelist()
+                if name.endswith(".py")
+            }
+        return Release(f"{package} {wheel.name.split('-')[1]}", files)
+
+
+def main(older: str, newer: str) -> None:
+    """Print the changes of every package that has a function in the list."""
+    for package in dict.fromkeys(each.package for each in FOLLOWED):
+        wanted = (older, newer) if package == PREFECT else ("", "")
+        before = download(package, wanted[0]) if wanted[0] else installed(package)
+        after = download(package, wanted[1])
+        out.rule(f"{before.name} -> {after.name}")
+        for paragraph in changes(package, before, after):
+            out.print(f"{paragraph}\n", markup=False)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except PlatformError as error:
+        sys.exit(str(error))
