@@ -33,7 +33,8 @@ RUN pip install --target /opt/tools --requirement build.txt
 COPY requirements/base.txt ./
 RUN pip install --requirement base.txt \
     && find /opt/venv -type d -name tests -prune -exec rm -r {} + \
-    && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv
+    && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+        -x '/whenever/_typing_312[.]py$' /opt/venv
 
 # What one image adds to the environment goes to a root of its own. Left out: the asynchronous
 # half of `kubernetes` (41 MB; Prefect's worker brings kubernetes_asyncio) and the program of

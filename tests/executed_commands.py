@@ -1,7 +1,8 @@
 """The command line of every process that starts on this machine, in containers too.
 
-The kernel tells of each exec (its "process events connector"), so that a command that lives for a
-millisecond, such as a probe in a container, is not between two looks, as it would be for a sampler.
+The kernel tells of each exec (its "process events connector"), so that a command that lives for
+some milliseconds, such as a probe in a container, is not between two looks, as it would be for a
+sampler.
 """
 
 import os

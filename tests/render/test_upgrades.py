@@ -71,11 +71,13 @@ def test_the_api_waits_for_the_database_of_the_migration_job() -> None:
 
 @pytest.mark.parametrize("story", ["server", "server-ha", "server-ha-scaled"])
 def test_nothing_runs_on_a_database_that_goes_back(story: str) -> None:
-    back = objects(STORIES[story].with_values({"migrations.revision": "9e9dadc36797"}))
+    values = {"migrations.revision": "9e9dadc36797", "migrations.mayLose": ["held", "bucket"]}
+    back = objects(STORIES[story].with_values(values))
     job = find(back, "Job", "migrations")["spec"]["template"]["spec"]["containers"][0]
     deployments = [item for item in back if item["kind"] == "Deployment"]
 
     assert job["command"][-2:] == ["go-back", "9e9dadc36797"]
+    assert job["args"][1:] == ["--may-lose=held", "--may-lose=bucket"]
     assert {item["spec"]["replicas"] for item in deployments} == {0}
     assert not [item for item in back if item["kind"] == "HorizontalPodAutoscaler"]
 

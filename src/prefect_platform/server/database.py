@@ -12,7 +12,7 @@ import importlib.util
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,11 +96,20 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Migration:
+    """One of Prefect's migration scripts: what it follows, and what its way back drops."""
+
+    follows: frozenset[str] = frozenset()
+    drops: frozenset[str] = frozenset()
+    """Tables, with all of their rows."""
+
+
+@dataclass(frozen=True)
 class Revisions:
-    """The database revisions that one installed Prefect knows, and the newest of them."""
+    """The migrations that one installed Prefect knows, by their revision, and the newest one."""
 
     head: str
-    known: frozenset[str]
+    migrations: Mapping[str, Migration]
 
     @classmethod
     def of_installed_prefect(cls) -> "Revisions":
@@ -120,27 +129,42 @@ class Revisions:
 
         Raises PlatformError when the scripts do not end in exactly one revision.
         """
-        known: set[str] = set()
-        followed: set[str] = set()
-        for script in scripts.glob("*.py"):
+        migrations: dict[str, Migration] = {}
+        for path in scripts.glob("*.py"):
+            script = ast.parse(path.read_bytes())
             assigned = _assigned_constants(script)
             if revision := assigned.get("revision"):
-                known.add(revision)
                 down = assigned.get("down_revision")
-                followed.update([down] if isinstance(down, str) else down or ())
-        heads = sorted(known - followed)
+                follows = [down] if isinstance(down, str) else down or ()
+                migrations[revision] = Migration(frozenset(follows), _dropped_tables(script))
+        heads = migrations.keys() - {
+            each for found in migrations.values() for each in found.follows
+        }
         if len(heads) != 1:
             raise PlatformError(
                 f"The migration scripts in {scripts} end in {len(heads)} revisions instead of one",
                 next_step="rebuild the image `platform` from the committed lock",
             )
-        return cls(head=heads[0], known=frozenset(known))
+        return cls(heads.pop(), migrations)
+
+    def dropped_between(self, newer: str, older: str) -> set[str]:
+        """Return the tables that the way back from one revision to another drops."""
+        undone = self._history(newer) - self._history(older)
+        return {table for each in undone for table in self.migrations[each].drops}
+
+    def _history(self, revision: str) -> set[str]:
+        """Return the revision and all before it."""
+        found, pending = set(), [revision]
+        while pending:
+            found.add(each := pending.pop())
+            pending += self.migrations[each].follows - found
+        return found
 
 
-def _assigned_constants(script: Path) -> dict[str, Any]:
+def _assigned_constants(script: ast.Module) -> dict[str, Any]:
     """Return the names that a script's top level assigns a constant, with their values."""
     assigned: dict[str, Any] = {}
-    for statement in ast.parse(script.read_bytes()).body:
+    for statement in script.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 pass
@@ -153,6 +177,17 @@ def _assigned_constants(script: Path) -> dict[str, Any]:
         except ValueError:
             continue
     return assigned
+
+
+def _dropped_tables(script: ast.Module) -> frozenset[str]:
+    """Return the tables that the script's `downgrade` drops."""
+    return frozenset(
+        str(ast.literal_eval(call.args[0]))
+        for function in script.body
+        if isinstance(function, ast.FunctionDef) and function.name == "downgrade"
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "op.drop_table"
+    )
 
 
 async def await_migrations(target: Target, revisions: Revisions, *, timeout: float) -> None:
@@ -191,14 +226,22 @@ async def migrate(target: Target, revisions: Revisions, *, timeout: float) -> No
         container.say(f"Migrated {target} to {revisions.head}")
 
 
-async def go_back(target: Target, revisions: Revisions, revision: str, *, timeout: float) -> None:
+async def go_back(
+    target: Target,
+    revisions: Revisions,
+    revision: str,
+    *,
+    may_lose: Collection[str] = (),
+    timeout: float,
+) -> None:
     """Downgrade the database to `revision`, so that the older Prefect that needs it can run.
 
     Waits until API and background services have closed their connections: they would meet tables
     that they do not know. Raises PlatformError when this image does not know `revision`, when the
-    connections stay for `timeout` seconds, or when the downgrade fails.
+    connections stay for `timeout` seconds, when a table with rows would go that `may_lose` does not
+    name, or when the downgrade fails.
     """
-    if revision not in revisions.known:
+    if revision not in revisions.migrations:
         raise PlatformError(
             f"This image knows no database revision {revision}",
             next_step="set migrations.revision to the one that the older image names in its log",
@@ -219,9 +262,29 @@ async def go_back(target: Target, revisions: Revisions, revision: str, *, timeou
             timeout=timeout,
             next_step="end what else uses the database; a pooler keeps connections open, too",
         )
+        if current is not None:
+            await _refuse_losses(connection, revisions.dropped_between(current, revision), may_lose)
         container.say(f"Going back with {target} from {current or 'empty'} to {revision}")
         await _prefect_database("downgrade", "--revision", revision)
         container.say(f"{target} is at revision {revision}")
+
+
+async def _refuse_losses(
+    connection: asyncpg.Connection, dropped: set[str], may_lose: Collection[str]
+) -> None:
+    counts = {
+        table: await connection.fetchval(f'SELECT count(*) FROM "{table}"')  # noqa: S608
+        for table in sorted(dropped.difference(may_lose))
+    }
+    lost = {table: rows for table, rows in counts.items() if rows}
+    if lost:
+        told = ", ".join(f"{table} ({rows} rows)" for table, rows in lost.items())
+        accepted = ", ".join(sorted({*lost, *may_lose}))
+        raise PlatformError(
+            f"The older Prefect has no place for {told}, which going back deletes",
+            next_step=f"to lose them, set migrations.mayLose to [{accepted}]; to stay, set "
+            "migrations.revision to nothing (docs/operations/upgrade.md says what they are)",
+        )
 
 
 @asynccontextmanager
@@ -323,7 +386,7 @@ async def _current_revision(
     if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
         return None
     current: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
-    if current is not None and current not in revisions.known:
+    if current is not None and current not in revisions.migrations:
         raise PlatformError(
             f"The database {target} is at revision {current}, which this image does not know: "
             "a newer Prefect has migrated it",
@@ -341,7 +404,9 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("migrate", parents=[options])
     commands.add_parser("await-migrations", parents=[options])
-    commands.add_parser("go-back", parents=[options]).add_argument("revision")
+    back = commands.add_parser("go-back", parents=[options])
+    back.add_argument("revision")
+    back.add_argument("--may-lose", action="append", default=[], metavar="TABLE")
     arguments = parser.parse_args()
     target, revisions = Target.from_environment(os.environ), Revisions.of_installed_prefect()
     timeout: float = arguments.timeout
@@ -351,7 +416,13 @@ def main() -> None:
         case "await-migrations":
             work = await_migrations(target, revisions, timeout=timeout)
         case _:
-            work = go_back(target, revisions, arguments.revision, timeout=timeout)
+            work = go_back(
+                target,
+                revisions,
+                arguments.revision,
+                may_lose=arguments.may_lose,
+                timeout=timeout,
+            )
     asyncio.run(work)
 
 

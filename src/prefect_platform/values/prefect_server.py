@@ -156,6 +156,9 @@ class Migrations(Scheduling):
     which it names in its log. The Job takes the database back to it, and no pod of API and
     background services runs until the older image is deployed without this value. Empty: the
     newest revision of the image."""
+    may_lose: list[Annotated[str, StringConstraints(pattern=r"^[a-z_]+$")]] = []
+    """Tables that the older Prefect does not have, and that may go with their rows. The Job refuses
+    a way back that would lose rows of any other one."""
     active_deadline_seconds: Positive = 3600
     """Seconds that the Job may take, its wait for the database included. Index builds on large
     tables take long."""

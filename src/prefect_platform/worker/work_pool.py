@@ -1,12 +1,15 @@
-"""Wait for a work pool before its worker starts.
+"""Wait for a work pool, and for a server that is no older than the worker, before it starts.
 
 A worker that starts while the API is away loses its observer of job pods for a minute or for
-good, and one without its pool polls for nothing; so its pod waits here, calmly and cheaply.
+good, one without its pool polls for nothing, and an older API need not know what a newer worker
+asks; so its pod waits here, calmly and cheaply.
 """
 
 import argparse
 import asyncio
 import os
+import re
+from importlib.metadata import version
 
 import httpx
 
@@ -16,24 +19,26 @@ from prefect_platform.container import NotYet, wait_for
 from prefect_platform.errors import PlatformError
 
 _REQUEST_SECONDS = 10.0
+_OWN = version("prefect")
+_RELEASE = re.compile(r'"(\d+\.\d+\.[^"]+)"')  # as JSON
 
 
 async def await_work_pool(
     name: str, *, api_url: str, auth_string: str | None, timeout: float
 ) -> None:
-    """Return when the API knows the work pool `name`.
+    """Return when the API is of this Prefect or a newer one, and knows the work pool `name`.
 
-    Raises PlatformError when it does not within `timeout` seconds, or refuses `auth_string`
-    ("user:password").
+    Patch releases fit each other in either order. Raises PlatformError when one of both takes
+    longer than `timeout` seconds, or the API refuses `auth_string` ("user:password").
     """
     user, _, password = (auth_string or "").partition(":")
     auth = httpx.BasicAuth(user, password) if auth_string else None
 
     async with httpx.AsyncClient(auth=auth, timeout=_REQUEST_SECONDS) as client:
 
-        async def check() -> None:
+        async def get(path: str) -> httpx.Response:
             try:
-                response = await client.get(f"{api_url}/work_pools/{name}")
+                response = await client.get(f"{api_url}/{path}")
             except httpx.TransportError as error:
                 raise NotYet(f"{api_url} does not answer ({error})") from error
             if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
@@ -41,18 +46,37 @@ async def await_work_pool(
                     f"The API {api_url} refused the auth string of the worker",
                     next_step="make the Secret of the worker equal to the one of the server",
                 )
-            if response.status_code == httpx.codes.NOT_FOUND:
-                raise NotYet("the API does not know it")
-            if not response.is_success:
+            if not response.is_success and response.status_code != httpx.codes.NOT_FOUND:
                 raise NotYet(f"the API answered {response.status_code}")
+            return response
+
+        async def is_new_enough() -> None:
+            server = _RELEASE.fullmatch((await get("admin/version")).text)
+            if server is None:
+                raise NotYet("what answers there is no API of Prefect's")
+            if _minor(server[1]) < _minor(_OWN):
+                raise NotYet(f"it is Prefect {server[1]}, older than this worker's {_OWN}")
+
+        async def knows_the_pool() -> None:
+            if not (await get(f"work_pools/{name}")).is_success:
+                raise NotYet("the API does not know it")
 
         await wait_for(
-            f"the work pool {name}",
-            check,
+            f"the API {api_url}",
+            is_new_enough,
             timeout=timeout,
-            next_step=MISSING_POOL,
+            next_step="make status; an older server is upgraded before its workers "
+            "(docs/operations/upgrade.md)",
+        )
+        await wait_for(
+            f"the work pool {name}", knows_the_pool, timeout=timeout, next_step=MISSING_POOL
         )
     container.say(f"The work pool {name} is there")
+
+
+def _minor(release: str) -> tuple[int, int]:
+    major, minor, *_ = release.split(".")
+    return int(major), int(minor)
 
 
 def main() -> None:

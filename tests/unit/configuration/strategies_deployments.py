@@ -61,12 +61,20 @@ _TIMES = st.one_of(
         optional={"timezone": _ZONES, "day_or": st.booleans()},
     ),
     st.fixed_dictionaries(
-        {"interval": st.integers(1, 10**6) | st.floats(1, 1e6) | st.just("PT15M")},
+        {"interval": st.integers(30, 86399) | st.floats(30, 86399) | st.just("PT15M")},
         optional={
             "timezone": _ZONES,
             "anchor_date": st.datetimes().map(lambda moment: f"{moment.isoformat()}+05:30")
             | st.just("2026-01-01T00:00:00"),
         },
+    ),
+    # Whole days, at an hour that no clock change leaves out: others are refused.
+    st.fixed_dictionaries(
+        {
+            "interval": st.integers(1, 20).map(lambda days: days * 86400) | st.just("P7D"),
+            "anchor_date": st.just("2026-01-01T12:00:00"),
+        },
+        optional={"timezone": _ZONES},
     ),
     st.fixed_dictionaries(
         {

@@ -11,7 +11,7 @@ from prefect.settings.models.root import Settings
 
 from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
-from prefect_platform.server.database import Revisions, Target
+from prefect_platform.server.database import Migration, Revisions, Target
 from tests.unit.postgres import execute, postgres
 
 _SETTING = "PREFECT_SERVER_DATABASE_"
@@ -24,7 +24,9 @@ _PARTS = {
     f"{_SETTING}USER": "owner",
     f"{_SETTING}PASSWORD": _PASSWORD,
 }
-_REVISIONS = Revisions(head="newest", known=frozenset({"older", "newest"}))
+_REVISIONS = Revisions(
+    "newest", {"older": Migration(), "newest": Migration(frozenset({"older"}), frozenset({"held"}))}
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,14 @@ def test_the_head_is_the_one_that_alembic_finds() -> None:
     )
     found = Revisions.of_installed_prefect()
     assert found.head == scripts.get_current_head()
-    assert found.known == {script.revision for script in scripts.walk_revisions()}
+    assert found.migrations.keys() == {script.revision for script in scripts.walk_revisions()}
+
+
+def test_the_way_back_to_the_prefect_before_drops_a_table() -> None:
+    found = Revisions.of_installed_prefect()
+
+    assert found.dropped_between(found.head, "d4a7e1c93f52") == {"automation_held_event"}
+    assert found.dropped_between(found.head, found.head) == set()
 
 
 def test_scripts_that_branch_are_refused(tmp_path: Path) -> None:
@@ -204,8 +213,24 @@ def test_going_back_twice_downgrades_once(
     target: Target, prefect_database: PrefectDatabase
 ) -> None:
     asyncio.run(set_revision(target, "newest"))
+    asyncio.run(execute(target, "CREATE TABLE held (id int)"))
     for _ in range(2):
         asyncio.run(database.go_back(target, _REVISIONS, "older", timeout=60))
+    assert prefect_database.calls == [("downgrade", "--revision", "older")]
+
+
+def test_going_back_loses_only_rows_that_may_be_lost(
+    target: Target, prefect_database: PrefectDatabase
+) -> None:
+    asyncio.run(set_revision(target, "newest"))
+    asyncio.run(execute(target, "CREATE TABLE held (id int)", "INSERT INTO held VALUES (1), (2)"))
+    with pytest.raises(PlatformError) as refused:
+        asyncio.run(database.go_back(target, _REVISIONS, "older", may_lose=["other"], timeout=60))
+    assert "no place for held (2 rows), which going back deletes" in str(refused.value)
+    assert "set migrations.mayLose to [held, other]" in str(refused.value)
+    assert prefect_database.calls == []
+
+    asyncio.run(database.go_back(target, _REVISIONS, "older", may_lose=["held"], timeout=60))
     assert prefect_database.calls == [("downgrade", "--revision", "older")]
 
 

@@ -2,27 +2,39 @@
 
 import asyncio
 import base64
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import prefect
 import pytest
 
 from prefect_platform.errors import PlatformError
 from prefect_platform.worker.work_pool import await_work_pool
 
 _AUTH_STRING = "admin:p:a%ss"
+_MAJOR, _MINOR = map(int, prefect.__version__.split(".")[:2])
+_Asked = tuple[str, str]
 
 
 @contextmanager
-def api(*answers: int) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Serve the status codes in turn, the last for ever; yield the URL and what was asked."""
-    asked: list[tuple[str, str]] = []
+def api(*answers: int, version: object = prefect.__version__) -> Iterator[tuple[str, list[_Asked]]]:
+    """Say the version, and give the pool these status codes in turn, the last for ever.
+
+    An API that refuses or fails does so for both. Yields the URL and what was asked for the pool.
+    """
+    asked: list[_Asked] = []
     remaining = list(answers)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == "/api/admin/version" and remaining[0] in (200, 404):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps(version).encode())
+                return
             asked.append((self.path, self.headers.get("Authorization", "")))
             self.send_response(remaining.pop(0) if len(remaining) > 1 else remaining[0])
             self.end_headers()
@@ -42,8 +54,26 @@ def wait(url: str, timeout: float) -> None:
 def test_the_worker_starts_when_the_pool_appears() -> None:
     with api(503, 404, 200) as (url, asked):
         wait(url, timeout=60)
-    credentials = base64.b64encode(_AUTH_STRING.encode()).decode()
-    assert asked == [("/api/work_pools/default", f"Basic {credentials}")] * 3
+    credentials = f"Basic {base64.b64encode(_AUTH_STRING.encode()).decode()}"
+    paths = ["/api/admin/version", *["/api/work_pools/default"] * 2]
+    assert asked == [(path, credentials) for path in paths]
+
+
+@pytest.mark.parametrize("version", [f"{_MAJOR}.{_MINOR - 1}.99", f"{_MAJOR - 1}.99.0"])
+def test_a_worker_does_not_start_on_an_older_server(version: str) -> None:
+    with api(200, version=version) as (url, asked), pytest.raises(PlatformError) as refused:
+        wait(url, timeout=0)
+    assert f"it is Prefect {version}, older than this worker's" in str(refused.value)
+    assert "an older server is upgraded before its workers" in refused.value.next_step
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "version", [f"{_MAJOR}.{_MINOR}.0", f"{_MAJOR}.{_MINOR + 1}.2", f"{_MAJOR + 1}.0.0"]
+)
+def test_a_worker_starts_on_a_server_of_its_minor_release_or_a_newer_one(version: str) -> None:
+    with api(200, version=version) as (url, _):
+        wait(url, timeout=0)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +83,15 @@ def test_the_worker_starts_when_the_pool_appears() -> None:
 def test_the_wait_ends_and_says_why(status: int, reason: str) -> None:
     with api(status) as (url, _), pytest.raises(PlatformError, match=reason):
         wait(url, timeout=0)
+
+
+@pytest.mark.parametrize("version", ["<!doctype html>", {"detail": "Not Found"}])
+def test_an_address_that_is_no_api_is_named(version: object) -> None:
+    with api(200, version=version) as (url, asked), pytest.raises(PlatformError) as refused:
+        wait(url, timeout=0)
+    assert f"the API {url}" in str(refused.value)
+    assert "no API of Prefect's" in str(refused.value)
+    assert asked == []
 
 
 def test_a_pool_that_does_not_come_is_told_with_both_ways_to_make_it() -> None:

@@ -25,7 +25,11 @@ containers:
     {{- else }}
     command: [python, -m, prefect_platform.server.database, migrate]
     {{- end }}
-    args: ["--timeout={{ .Values.migrations.timeoutSeconds }}"]
+    args:
+      - --timeout={{ .Values.migrations.timeoutSeconds }}
+      {{- range ternary .Values.migrations.mayLose list (ne .Values.migrations.revision "") }}
+      - --may-lose={{ . }}
+      {{- end }}
     env:
       {{- include "prefect-server.commonEnv" . | nindent 6 }}
       {{- if $reencrypts }}
