@@ -53,10 +53,10 @@ _VALUES: dict[str, Any] = {
 
 
 class Server:
-    """The release prefect-server in mode ha."""
+    """The release prefect-server in one mode."""
 
-    def __init__(self, kubectl: Kubectl, values: Path) -> None:
-        self.kubectl, self.values = kubectl, values
+    def __init__(self, kubectl: Kubectl, mode: str, values: Path) -> None:
+        self.kubectl, self.mode, self.values = kubectl, mode, values
         self.core = kubernetes_client.CoreV1Api(kubectl.api())
 
     def upgrade(self, *options: str, wait: bool = True) -> None:
@@ -101,6 +101,15 @@ def ha_server(kubectl: Kubectl, values: Path) -> Server:
         "data": {"sitecustomize.py": _FAULT},
     }
     kubectl.apply(json.dumps(fault))
-    server = Server(kubectl, values)
+    server = Server(kubectl, "ha", values)
     server.upgrade()
     return server
+
+
+def single_server(server: Server, values: Path) -> Server:
+    """Bring the server back to mode single for good."""
+    one = {"replicas": 1}
+    values.write_text(yaml.safe_dump({"mode": "single", "api": one, "services": one}))
+    single = Server(server.kubectl, "single", values)
+    single.upgrade()
+    return single

@@ -16,6 +16,8 @@ from tests.cluster.deployed import CLUSTER
 VERSION = "3.8.8"
 REVISION = "d4a7e1c93f52"
 """Of its database: two migrations before the one of the pinned Prefect."""
+DROPPED = {"automation_held_event"}
+"""The tables that it does not have."""
 # With a newer SQLAlchemy its scheduler makes no runs.
 _REQUIREMENTS = f"""
 prefect=={VERSION} \\

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +30,8 @@ from tests.cluster.deployed import (
     run_etl,
     start_etl,
 )
-from tests.cluster.ha_server import NAMESPACE, Server
-from tests.cluster.older_prefect import REVISION, VERSION, load_older
+from tests.cluster.ha_server import NAMESPACE, Server, single_server
+from tests.cluster.older_prefect import DROPPED, REVISION, VERSION, load_older
 
 _VARIABLE = "upgrade_test"
 _PAGE = 200  # task runs, the most that the API gives at once
@@ -71,23 +72,56 @@ _KEPT = {
 }
 
 
+def ask(server: Server, query: str) -> list[list[str]]:
+    """Return the fields of each row that the database answers with."""
+    psql = ("psql", "--username=prefect", "--dbname=prefect", "-At", "--field-separator= ")
+    answer = server("exec", "prefect-server-database-0", "--", *psql, f"--command={query}")
+    return [line.split(" ") for line in answer.splitlines()]
+
+
 def kept(server: Server) -> dict[str, set[str]]:
     """Return the ids of all rows that nothing may lose, by table."""
     query = " UNION ALL ".join(
         f"SELECT '{table}', id::text FROM {table} WHERE {condition}"  # noqa: S608
         for table, condition in _KEPT.items()
     )
-    psql = ("psql", "--username=prefect", "--dbname=prefect", "-At", "--field-separator= ")
-    rows = server("exec", "prefect-server-database-0", "--", *psql, f"--command={query}")
     found: dict[str, set[str]] = {table: set() for table in _KEPT}
-    for row in rows.splitlines():
-        table, _, row_id = row.partition(" ")
+    for table, row_id in ask(server, query):
         found[table].add(row_id)
     return found
 
 
-def counted(rows: dict[str, set[str]]) -> dict[str, int]:
-    return {table: len(ids) for table, ids in rows.items()}
+def rows(server: Server) -> dict[str, int]:
+    """Return how many rows each table has."""
+    tables = ask(server, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    query = " UNION ALL ".join(
+        f"SELECT '{table}', count(*) FROM {table}"  # noqa: S608
+        for (table,) in sorted(tables)
+    )
+    return {table: int(count) for table, count in ask(server, query)}
+
+
+def hold_event(server: Server) -> None:
+    """Store what an automation holds for a while; by itself it comes and goes."""
+    ask(
+        server,
+        "INSERT INTO automation_held_event (automation_id, trigger_id, event_id, occurred) "
+        "SELECT id, gen_random_uuid(), gen_random_uuid(), now() FROM automation LIMIT 1",
+    )
+
+
+def image(server: Server) -> str:
+    of_deployment = ("deployment", "prefect-server", "-o=jsonpath={..containers[0].image}")
+    return server("get", *of_deployment)
+
+
+def names_losses(server: Server) -> bool:
+    """Return whether the Job refuses the way back for the table with the event."""
+    unready = unready_pods(server.kubectl.api(), NAMESPACE, last_words=True)
+    wanted = (
+        r"migrate \| The older Prefect has no place for automation_held_event \([1-9]\d* rows\)"
+    )
+    return any(re.search(wanted, str(each)) for each in unready)
 
 
 def lost(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, int]:
@@ -190,28 +224,55 @@ def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-@pytest.mark.timeout(900)  # it builds an image, and rolls the server three times
+def refused_ways_back(server: Server, older: str, back: str) -> str:
+    """Try what would lose something, and return the release's revision with the older image."""
+    server.upgrade(f"--set-string=image.tag={older}", wait=False)
+    revision = str(json.loads(server.helm("list", "--output=json", wait=False))[0]["revision"])
+    eventually("the older image says how to go back", lambda: says_how(server))
+    eventually("the status shows what the Job's log ends with", lambda: shows_log(server))
+    assert version(server) == pinned.__version__, "the newer pods go on"
+
+    hold_event(server)
+    server.upgrade(back, wait=False)
+    eventually("the Job names the rows that would be lost", lambda: names_losses(server))
+    assert rows(server).keys() >= DROPPED, "nothing has been migrated"
+    return revision
+
+
+@pytest.fixture(scope="module")
+def older(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the tag of an image with the older Prefect; the nodes have it."""
+    return load_older(image(server), tmp_path_factory.mktemp("older"))
+
+
+@pytest.fixture(params=["ha", pytest.param("single", marks=pytest.mark.whole)])
+def upgraded(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Server:
+    """Return the server in one of its modes."""
+    return server if request.param == "ha" else single_server(server, tmp_path / "single.yaml")
+
+
+@pytest.mark.timeout(1200)  # it builds an image, and rolls the server four times
 def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
-    server: Server, tmp_path: Path, record_property: Callable[[str, object], None]
+    upgraded: Server, older: str, record_property: Callable[[str, object], None]
 ) -> None:
-    image = server("get", "deployment", "prefect-server", "-o=jsonpath={..containers[0].image}")
-    older = load_older(image, tmp_path)
+    server, newest = upgraded, image(upgraded).rpartition(":")[2]
     with connected(server.kubectl) as client:
         assert run_etl(client, "2013-05-01").state_name == "Completed"
         Secret(value="kept through it all").save("upgrade-test", overwrite=True)
     assert version(server) == pinned.__version__
 
-    # The older image alone: refused with the way back, while the newer pods go on.
-    server.upgrade(f"--set-string=image.tag={older}", wait=False)
-    revision = str(json.loads(server.helm("list", "--output=json", wait=False))[0]["revision"])
-    eventually("the older image says how to go back", lambda: says_how(server))
-    eventually("the status shows what the Job's log ends with", lambda: shows_log(server))
-    assert version(server) == pinned.__version__
-
-    run_id, before, began = begin_long_run(server), kept(server), now()
-    newest = image.rpartition(":")[2]
-    server.upgrade(f"--set-string=image.tag={newest},migrations.revision={REVISION}")
-    server.helm("rollback", "prefect-server", revision)
+    run_id, before, began, counts = begin_long_run(server), kept(server), now(), rows(server)
+    back = f"--set-string=image.tag={newest},migrations.revision={REVISION}"
+    may_lose = f"--set=migrations.mayLose={{{','.join(DROPPED)}}}"
+    if server.mode == "ha":
+        revision = refused_ways_back(server, older, back)
+        server.upgrade(back, may_lose)
+        server.helm("rollback", "prefect-server", revision)
+    else:
+        server.upgrade(back, may_lose)
+        server.upgrade(
+            f"--set-string=image.tag={older},migrations.revision=", "--set=migrations.mayLose=null"
+        )
 
     over = now()
     assert version(server) == VERSION
@@ -219,25 +280,21 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
         etl = start_etl(client, "2013-05-02")
     steps = [end_long_run(server, run_id, began, over)]
     after = kept(server)
-    record_property(
-        "rows before the roll back, and lost by it", (counted(before), lost(before, after))
-    )
+    record_property("rows of every table before the roll back, and after", (counts, rows(server)))
     assert lost(before, after) == {}
+    assert counts.keys() - rows(server).keys() == DROPPED
 
     with connected(server.kubectl) as client:
         assert final(client, etl).state_name == "Completed"
-    run_id, before, began = begin_long_run(server), kept(server), now()
+    run_id, before, began, counts = begin_long_run(server), kept(server), now(), rows(server)
     server.upgrade(f"--set-string=image.tag={newest},migrations.revision=")
 
     over = now()
     assert version(server) == pinned.__version__
     steps.append(end_long_run(server, run_id, began, over))
-    after = kept(server)
-    record_property(
-        "rows before the upgrade, and lost by it", (counted(before), lost(before, after))
-    )
+    record_property("rows of every table before the upgrade, and after", (counts, rows(server)))
     record_property("steps of the run under way in each, of which each ran once", steps)
-    assert lost(before, after) == {}
+    assert lost(before, kept(server)) == {}
     with connected(server.kubectl) as client:
         block = client.read_block_document_by_name("upgrade-test", "secret", include_secrets=True)
     assert block.data == {"value": "kept through it all"}
