@@ -38,6 +38,15 @@ def test_a_run_whose_job_is_gone_ends_and_its_state_names_the_job(
     assert len(reaped.states(run)) == 2
 
 
+def test_a_parameter_of_more_than_64_bits_holds_up_no_run_of_the_pool(reaped: ReapedPool) -> None:
+    huge = reaped.run(job="gone", parameters={"count": 2**70})
+    other = reaped.run(job="gone too")
+
+    assert reaped.reap() == {"run_without_job": 2}
+    assert {reaped.state(run)[0] for run in (huge, other)} == {"Crashed"}
+    assert reaped.client.read_flow_run(huge).parameters == {"count": 2**70}
+
+
 @pytest.mark.parametrize("end", [DEADLINE, BACKOFF, COMPLETE])
 @pytest.mark.parametrize("noted", [True, False])
 def test_a_run_whose_job_has_ended_ends_with_the_reason_of_kubernetes(

@@ -121,6 +121,27 @@ def failing() -> State[Any]:
     return Failed(message="a cause of its own")
 
 
+@task(cache_policy=INPUTS - "account")
+def refusal(number: int, account: str) -> State[Any]:
+    """Return a failure of its own."""
+    _note(account, f"refused {number}")
+    return Failed(message="refused")
+
+
+@flow
+def refusing(number: int, account: str) -> State[Any]:
+    """Call a task twice that returns a failure, and tell the states."""
+    states = [refusal(number, account, return_state=True) for _ in range(2)]
+    return Completed(message=", ".join(f"{each.name} {each.type.value}" for each in states))
+
+
+@flow(retries=2, retry_delay_seconds=0)
+def failing_again(account: str) -> State[Any]:
+    """Return a failure of its own, however often it is tried."""
+    _note(account, "tried")
+    return Failed(message="a cause of its own")
+
+
 @flow(persist_result=False)
 def reading(of: str) -> State[Any]:
     """Tell the hash of the result that another run has returned."""

@@ -55,6 +55,25 @@ def test_another_process_hits_within_the_hour_and_misses_after_it(
     assert pods.task_states(third) == ["Completed"]
 
 
+def test_a_task_that_returns_a_failure_has_failed_also_when_it_is_called_again(
+    pods: Pods, account: Path
+) -> None:
+    run = pods.run("refusing", number=5, account=str(account))
+
+    assert pods.state(run)["message"] == "Failed FAILED, Failed FAILED", pods.log(run)
+    assert account.read_text().splitlines() == ["refused 5", "refused 5"]
+
+
+def test_a_flow_that_returns_a_failure_is_tried_again_in_its_own_process(
+    pods: Pods, account: Path
+) -> None:
+    run = pods.run("failing_again", account=str(account))
+
+    state = pods.state(run)
+    assert (state["name"], state["message"]) == ("Failed", "a cause of its own"), pods.log(run)
+    assert account.read_text().splitlines() == ["tried"] * 3
+
+
 def test_a_store_that_is_silent_for_a_while_costs_no_result(
     pods: Pods, store: Store, tmp_path: Path
 ) -> None:
