@@ -1,6 +1,7 @@
 """A run that nothing moves any more is ended with its cause, and no neighbour of it is touched."""
 
 import asyncio
+import time
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -294,7 +295,10 @@ def test_a_run_that_sends_no_heartbeat_is_named_and_left_alone(reaped: ReapedPoo
     for run, job in ((silent, "silent"), (beating, "beating"), (waiting, "waiting")):
         reaped.job(run, job)
 
-    def beat() -> None:
+    named: list[dict[str, str]] = []
+
+    def unnamed() -> bool:
+        sent = time.monotonic()
         heartbeat = {
             "id": str(uuid.uuid4()),
             "event": "prefect.flow-run.heartbeat",
@@ -302,16 +306,19 @@ def test_a_run_that_sends_no_heartbeat_is_named_and_left_alone(reaped: ReapedPoo
             "resource": {"prefect.resource.id": f"prefect.flow-run.{beating}"},
         }
         reaped.client.request("POST", "/events", json=[heartbeat])
+        wanted = {"filter": {"id": {"id": [heartbeat["id"]]}}}
 
-    named: list[dict[str, str]] = []
+        def unstored() -> bool:
+            answer = reaped.client.request("POST", "/events/filter", json=wanted)
+            return not answer.json()["events"]
 
-    def unnamed() -> bool:
-        beat()
-        # Long enough for a heartbeat to arrive on a machine with much else to do.
-        named.extend(reaped.passed(silence=15).entries)
+        assert not poll(unstored, 60), "the heartbeat is not stored"
+        # Longer than a heartbeat takes, however much else the machine has to do.
+        silence = 5 + 2 * (time.monotonic() - sent)
+        named.extend(reaped.passed(silence=silence).entries)
         return not named
 
-    assert not poll(unnamed, 120)
+    assert not poll(unnamed, 180)
     assert named == [{"reason": "run_silent", "flow_run": str(silent)}]
     assert {reaped.state(run)[0] for run in (silent, beating)} == {"Running"}
 
