@@ -30,14 +30,16 @@ OURS = sorted(
     }
 )
 # Imports the arguments and, to show that it would be seen, a module without byte code; prints
-# what Python had to compile.
+# what Python had to compile. Of a module for a newer Python there is no byte code: `whenever` tries
+# one, and takes another after the SyntaxError.
 IMPORT_ALL = """
 import importlib, importlib.machinery, pathlib, sys
 compiled = []
 source_to_code = importlib.machinery.SourceFileLoader.source_to_code
 def watched(self, data, path, **options):
+    code = source_to_code(self, data, path, **options)
     compiled.append(path)
-    return source_to_code(self, data, path, **options)
+    return code
 importlib.machinery.SourceFileLoader.source_to_code = watched
 pathlib.Path("/tmp/control.py").write_text("")
 sys.path.append("/tmp")
