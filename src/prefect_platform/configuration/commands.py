@@ -30,19 +30,20 @@ def validate(files: Files) -> None:
 def schedule(files: Files, start: dt.datetime, end: dt.datetime) -> None:
     """Print the runs that the files' schedules start in a time, each in its schedule's zone."""
     found = coming(load(files, Offline()), start, end)
-    lines: Counter[str] = Counter()
+    lines: Counter[tuple[str, str]] = Counter()
     table = Table("local time", "run of", "by", "what to know", box=SIMPLE_HEAD)
     for run in found:
-        by = f"{run.deployment} {run.schedule}"
+        by = (run.deployment, run.schedule)
         lines[by] += 1
         if lines[by] <= _LINES or run.marks:
             zone = f"{run.time:%z} {run.time.tzinfo}"
             marks = "\n".join(run.marks)
-            table.add_row(f"{run.time:%a %Y-%m-%d %H:%M:%S} {zone}", *by.split(" ", 1), marks)
+            table.add_row(f"{run.time:%a %Y-%m-%d %H:%M:%S} {zone}", *by, marks)
     out.print(table)
-    for by, count in lines.items():
+    for (deployment, name), count in lines.items():
         if count > _LINES:
-            out.print(f"{by}: the first {_LINES} of {count} runs, and those with something to know")
+            shown = f"the first {_LINES} of {count} runs, and those with something to know"
+            out.print(f"{deployment} {name}: {shown}")
     out.print(f"{len(found)} runs until {end:%Y-%m-%d %H:%M} UTC; paused schedules are left out")
 
 

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from prefect_platform.configuration import commands
+from prefect_platform.configuration.platform_file import Files
 from prefect_platform.configuration.resource import Body, Declared, Key, Kind
 from prefect_platform.configuration.schedule_preview import Coming, coming
 from prefect_platform.configuration.source import Location
+from prefect_platform.console import out
 
 
 def deployment(name: str, *schedules: Body, **more: object) -> Declared:
@@ -31,6 +34,7 @@ def shown(found: list[Coming]) -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 DAY = dt.timedelta(days=1)
+AUTUMN_DAY = (dt.datetime(2027, 10, 30, tzinfo=dt.UTC), dt.datetime(2027, 10, 31, tzinfo=dt.UTC))
 AT = Location(Path("prefect.yaml"), 1)
 SPRING = (dt.datetime(2027, 3, 27, tzinfo=dt.UTC), dt.datetime(2027, 3, 29, tzinfo=dt.UTC))
 AUTUMN = (
@@ -115,3 +119,24 @@ def test_paused_deployments_and_schedules_have_no_runs() -> None:
     paused = deployment("b", cron("0 6 * * *"), paused=True)
 
     assert coming([off, paused], *SPRING) == []
+
+
+def test_a_flow_whose_name_has_several_words_stays_in_its_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "from prefect import flow\n@flow(name='two words')\ndef count(): ...\n"
+    (tmp_path / "counting.py").write_text(module)
+    (tmp_path / "platform.yaml").write_text("{}")
+    (tmp_path / "prefect.yaml").write_text(
+        "pull: []\n"
+        "deployments:\n"
+        "- name: daily\n"
+        "  entrypoint: counting.py:count\n"
+        "  work_pool: {name: default}\n"
+        "  schedules: [{slug: at-six, cron: 0 6 * * *, timezone: UTC}]\n"
+    )
+    monkeypatch.setattr(out, "width", 200)
+
+    commands.schedule(Files(tmp_path / "platform.yaml", tmp_path / "prefect.yaml"), *AUTUMN_DAY)
+
+    assert "06:00:00 +0000 UTC   two words/daily   at-six" in capsys.readouterr().out
