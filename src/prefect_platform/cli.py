@@ -4,6 +4,7 @@ Prefect and the Kubernetes client take seconds to import. Each command imports w
 runs, so that help does not wait for them.
 """
 
+import datetime as dt
 import os
 import signal
 import sys
@@ -242,8 +243,6 @@ def schedule(
     ] = "7d",
 ) -> None:
     """Show the coming runs in local time; mark clock changes and what a limit holds back."""
-    import datetime as dt
-
     from prefect_platform.configuration import commands
     from prefect_platform.values import retention
 

@@ -1,4 +1,4 @@
-"""The runs that are coming by the files' schedules, and what will become of them at a glance."""
+"""The coming runs of the files' schedules, and what a clock change or a limit does to them."""
 
 import datetime as dt
 from collections import defaultdict
@@ -19,7 +19,7 @@ _DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Coming:
-    """A run that a schedule will start: when, in the schedule's own zone, and what is odd of it."""
+    """A run that a schedule will start: its time in the schedule's zone, and what to know of it."""
 
     time: dt.datetime
     deployment: str

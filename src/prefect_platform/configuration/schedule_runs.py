@@ -21,7 +21,7 @@ _SEASONS = tuple(_YEAR[0] + days * _DAY for days in (0, 100, 200, 300))
 
 
 class ScheduleError(ValueError):
-    """A schedule that Prefect refuses, that never starts a run, or not when it seems to."""
+    """A schedule that Prefect refuses, or whose runs never come, too often or at other times."""
 
     def __init__(self, key: str, cause: str, fix: str = "correct it") -> None:
         super().__init__(cause)
@@ -41,9 +41,8 @@ def runs(schedule: Written, start: dt.datetime, end: dt.datetime) -> Iterator[dt
 
 def refuse_none(key: str, schedule: Written) -> None:
     """Refuse a schedule that never starts a run; one whose last run is over was right once."""
-    start = _EPOCH if isinstance(schedule, RRuleSchedule) else None
     try:
-        found = _ask(schedule, 1, start)
+        found = _first(schedule, 1)
     except ValueError as error:
         raise ScheduleError(key, f"{key}: no run can be scheduled: {error}") from error
     if not found:
@@ -52,8 +51,7 @@ def refuse_none(key: str, schedule: Written) -> None:
 
 def refuse_too_often(key: str, schedule: Written) -> None:
     """Refuse runs closer than 30 s: the server looks for what is due no more often than that."""
-    start = _EPOCH if isinstance(schedule, RRuleSchedule) else None
-    for run, following in pairwise(_ask(schedule, _LOOKED_AT, start)):
+    for run, following in pairwise(_first(schedule, _LOOKED_AT)):
         if following - run < _LEAST:
             raise ScheduleError(
                 key,
@@ -64,7 +62,7 @@ def refuse_too_often(key: str, schedule: Written) -> None:
 
 
 def refuse_drift(schedule: IntervalSchedule) -> None:
-    """Refuse an interval whose runs a clock change moves for good, or to nobody knows where."""
+    """Refuse an interval that a clock change moves permanently, or makes unpredictable."""
     zone = ZoneInfo(schedule.timezone or "UTC")
     if schedule.interval < _DAY:
         return
@@ -94,6 +92,11 @@ def _within(some: list[dt.datetime], others: list[dt.datetime]) -> list[dt.datet
     """Return those of `some` in the time that `others` cover too."""
     first, last = max(some[0], others[0]), min(some[-1], others[-1])
     return [run for run in some if first <= run <= last]
+
+
+def _first(schedule: Written, count: int) -> list[dt.datetime]:
+    """Return runs from now on, of a rule, which may be over, from its beginning."""
+    return _ask(schedule, count, _EPOCH if isinstance(schedule, RRuleSchedule) else None)
 
 
 def _ask(
