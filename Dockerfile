@@ -61,11 +61,9 @@ RUN pip install --root /flows --requirement flows.txt \
         -s /flows -p / /flows
 
 FROM installer AS project
-COPY pyproject.toml ./
-COPY src src
-# The description that pyproject.toml names is for people; a change of it is no new image.
-RUN touch README.md \
-    && PYTHONPATH=/opt/tools PIP_REQUIRE_HASHES=0 pip install --root /project \
+COPY src/pyproject.toml ./
+COPY src/prefect_platform prefect_platform
+RUN PYTHONPATH=/opt/tools PIP_REQUIRE_HASHES=0 pip install --root /project \
         --no-index --no-build-isolation . \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash \
         -s /project -p / /project

@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
 
 .PHONY: help deploy-cluster destroy-cluster status ui image logs test test-whole test-fast upstream \
-	lint lint-format lint-style lint-types lint-shell lint-dockerfile
+	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfile
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,7 +43,7 @@ test-fast: .venv/ready ## run the tests that need neither cluster nor root
 upstream: .venv/ready ## show what other releases change in what the platform replaces of Prefect
 	$(PYTHON) -m tests.support.upstream "$(FROM)" "$(TO)"
 
-lint: lint-format lint-style lint-types lint-shell lint-dockerfile ## check format, style, types, shell and Dockerfile
+lint: lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfile ## check format, style, types, shell and Dockerfile
 
 lint-format: .venv/ready
 	.venv/bin/ruff format --check
@@ -54,6 +54,13 @@ lint-style: .venv/ready
 lint-types: .venv/ready
 	.venv/bin/mypy
 
+lint-imports: .venv/ready
+	.venv/bin/lint-imports
+
+lint-dependencies: .venv/ready
+	.venv/bin/deptry --config src/pyproject.toml src/prefect_platform
+	.venv/bin/deptry src/prefect_platform_cli
+
 lint-shell: .venv/ready
 	.venv/bin/shellcheck $(SHELL_SCRIPTS)
 
@@ -61,5 +68,5 @@ lint-dockerfile: .venv/ready
 	.venv/bin/hadolint Dockerfile
 
 # The one step that runs before there is a Python environment.
-.venv/ready: uv.lock pyproject.toml scripts/create-venv
+.venv/ready: uv.lock pyproject.toml src/pyproject.toml scripts/create-venv
 	scripts/create-venv

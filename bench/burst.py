@@ -9,8 +9,8 @@ import os
 
 from rich.console import Console
 
-from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.kubectl import Kubectl
+from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.burst import burst, take_api_away
 
 

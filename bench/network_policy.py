@@ -13,8 +13,8 @@ from kubernetes import client as kubernetes_client
 from rich.console import Console
 from rich.table import Table
 
-from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.kubectl import Kubectl
+from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import eventually
 from tests.cluster.policed_pods import NAMESPACE, Pods, policed_pods
 

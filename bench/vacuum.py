@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from prefect_platform.console import step
-from prefect_platform.paths import REPOSITORY
 from prefect_platform.server.database import Target, connected
 from prefect_platform.server.retention import Periods, sweep
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.render.test_retention import vacuum as vacuum_settings
 from tests.unit.flows.servers import clean_environment, free_ports
 from tests.unit.postgres import postgres

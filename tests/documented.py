@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
 
 
 def block(page: str, heading: str, language: str) -> str:

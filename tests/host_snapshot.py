@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
-from prefect_platform.cluster import cgroups
-from prefect_platform.cluster.engine_private import PrivateEngine
-from prefect_platform.process import run
+from prefect_platform_cli.cluster.engine import cgroups
+from prefect_platform_cli.cluster.engine.private import PrivateEngine
+from prefect_platform_cli.host.process import run
 
 _SYSCTL = Path("/proc/sys")
 # Settings that the kernel itself changes all the time.

@@ -13,10 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from prefect_platform.cluster.image_archive import ImageConfig, write_archive, write_layer
-from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.kubectl import Kubectl
-from prefect_platform.toolchain import compile_package
+from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.cluster.node_image.image_archive import (
+    ImageConfig,
+    write_archive,
+    write_layer,
+)
+from prefect_platform_cli.host.toolchain import compile_package
+from prefect_platform_cli.kube.kubectl import Kubectl
 
 _SOURCES = Path(__file__).parent
 _CYCLONUS = "github.com/mattfenwick/cyclonus"

@@ -1,1 +1,1 @@
-"""Run Prefect on Kubernetes: cluster, charts, images, flows and their operation."""
+"""What runs in pods: the server's and the worker's programs, the configuration, plugins."""

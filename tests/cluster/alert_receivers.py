@@ -17,7 +17,7 @@ from typing import Any
 
 from kubernetes import client as kubernetes_client
 
-from prefect_platform.kubectl import Kubectl
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import restricted_pod
 from tests.integration.server.certificates import Authority
 

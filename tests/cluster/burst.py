@@ -14,9 +14,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_platform.deploy.connection import connected
-from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
+from prefect_platform_cli.deploy.connection import connected
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import JOBS, SMALL, deploy_code, eventually, messages
 
 _FLOW = """

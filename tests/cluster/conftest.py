@@ -9,10 +9,10 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
-from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.deploy.connection import connected
-from prefect_platform.kubectl import Kubectl
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.deploy.connection import connected
+from prefect_platform_cli.host.toolchain import tool
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests import executed_commands
 from tests.cluster import cronjobs
 from tests.cluster.deployed import CLUSTER, Platform, command

@@ -4,7 +4,7 @@ import json
 from typing import Any
 from uuid import uuid4
 
-from prefect_platform.kubectl import Kubectl
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import eventually
 
 # Of the reaper, in seconds, instead of a minute: between its two looks at a run without a Job, and

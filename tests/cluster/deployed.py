@@ -25,12 +25,12 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, Log
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from prefect_platform.cluster.engine_detection import recorded_engine
-from prefect_platform.deploy.connection import connected
-from prefect_platform.kubectl import Kubectl
 from prefect_platform.polling import poll
-from prefect_platform.process import run
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.cluster.engine.detection import recorded_engine
+from prefect_platform_cli.deploy.connection import connected
+from prefect_platform_cli.host.process import run
+from prefect_platform_cli.host.toolchain import tool
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.executed_commands import ExecutedCommands
 
 CLUSTER = "platform-test"

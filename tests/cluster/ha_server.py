@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 from kubernetes import client as kubernetes_client
 
-from prefect_platform.kubectl import Kubectl
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import helm
 
 NAMESPACE = "prefect"

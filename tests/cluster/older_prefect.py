@@ -4,13 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.images.base import choose_base
-from prefect_platform.images.build import alone
-from prefect_platform.images.builder import Order
-from prefect_platform.images.catalogue import REGISTRY
-from prefect_platform.images.selection import choose_builder
-from prefect_platform.paths import cache_directory
+from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.host.paths import cache_directory
+from prefect_platform_cli.images.base import choose_base
+from prefect_platform_cli.images.build import alone
+from prefect_platform_cli.images.builder import Order
+from prefect_platform_cli.images.catalogue import REGISTRY
+from prefect_platform_cli.images.selection import choose_builder
 from tests.cluster.deployed import CLUSTER
 
 VERSION = "3.8.8"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from kubernetes import client as kubernetes_client
 
-from prefect_platform.kubectl import Kubectl
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import eventually, restricted_pod
 
 NAMESPACE = "policies"

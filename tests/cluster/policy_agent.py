@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prefect_platform.kubectl import Kubectl
+from prefect_platform_cli.kube.kubectl import Kubectl
 
 _SYSTEM, _AGENT = "--namespace=kube-system", "daemonset.apps/network-policy"
 

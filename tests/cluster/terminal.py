@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import SIGKILL
 
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.cluster.deployed import CLUSTER
 
 PLATFORM = str(Path(sys.executable).with_name("prefect-platform"))

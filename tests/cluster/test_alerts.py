@@ -18,8 +18,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_platform.deploy.connection import connected
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.deploy.connection import connected
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.cluster.alert_receivers import (
     MAIL,
     NAMESPACE,

@@ -12,7 +12,7 @@ from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Running
 
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.cluster.cronjobs import A_SHORT_GRACE, run_now, summary_of_run
 from tests.cluster.deployed import (
     JOBS,

@@ -13,7 +13,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_platform.deploy.connection import connected
+from prefect_platform_cli.deploy.connection import connected
 from tests.cluster.deployed import DEPLOYMENT, Platform, final, run_etl, start_etl, task_states
 from tests.unit.flows.delays_by_pandas import by_pandas
 

@@ -12,8 +12,8 @@ from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
-from prefect_platform.deploy.releases import installed
-from prefect_platform.kubectl import Kubectl
+from prefect_platform_cli.deploy.releases import installed
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import (
     CLUSTER,
     DEPLOYMENT,

@@ -13,12 +13,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_platform import cli
-from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.deploy.platform import deploy
-from prefect_platform.deploy.releases import installed
-from prefect_platform.images.build import build
-from prefect_platform.kubectl import Kubectl
+from prefect_platform_cli import main as cli
+from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.deploy.platform import deploy
+from prefect_platform_cli.deploy.releases import installed
+from prefect_platform_cli.images.build import build
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import (
     CLUSTER,
     DEPLOYMENT,

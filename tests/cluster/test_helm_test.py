@@ -5,7 +5,7 @@ import subprocess
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.host.toolchain import tool
 from tests.cluster.deployed import Platform
 
 

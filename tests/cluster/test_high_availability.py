@@ -10,7 +10,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 
-from prefect_platform.deploy.connection import connected
+from prefect_platform_cli.deploy.connection import connected
 from tests.cluster import written_places
 from tests.cluster.deployed import eventually, final, restricted_pod, run_etl, start_etl
 from tests.cluster.ha_server import END_LOOP, Server

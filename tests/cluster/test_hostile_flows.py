@@ -14,7 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_platform.deploy.connection import connected
+from prefect_platform_cli.deploy.connection import connected
 from tests.cluster import hostile
 from tests.cluster.deployed import (
     JOBS,

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from kubernetes import client as kubernetes_client
 
-from prefect_platform.kubectl import Kubectl
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import CLUSTER, JOBS, command, eventually, helm
 from tests.cluster.ha_server import Server
 from tests.cluster.outside import outside

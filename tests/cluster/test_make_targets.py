@@ -16,7 +16,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Completed, Running
 
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.host.toolchain import tool
 from tests.cluster.deployed import JOBS, POOL, Platform, eventually, on_node, restricted_pod
 from tests.cluster.terminal import make, make_command, started
 from tests.unit.flows.servers import free_ports

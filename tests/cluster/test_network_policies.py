@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from kubernetes import client as kubernetes_client
 
-from prefect_platform.cluster.engine_detection import choose_node_image
-from prefect_platform.doctor.enforcement import keeps_policies
+from prefect_platform_cli.cluster.engine.detection import choose_node_image
+from prefect_platform_cli.doctor.enforcement import keeps_policies
 from tests.cluster.deployed import Platform, eventually
 from tests.cluster.policed_pods import PORTS, SERVE, Pods, policed_pods
 from tests.cluster.policy_agent import without_agent

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from prefect_platform.cluster.engine_detection import recorded_engine
-from prefect_platform.cluster.engine_private import PrivateEngine
-from prefect_platform.deploy.connection import connected
-from prefect_platform.kubectl import Kubectl
-from prefect_platform.process import run
+from prefect_platform_cli.cluster.engine.detection import recorded_engine
+from prefect_platform_cli.cluster.engine.private import PrivateEngine
+from prefect_platform_cli.deploy.connection import connected
+from prefect_platform_cli.host.process import run
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import CLUSTER, JOBS, Platform, command, messages, run_etl
 from tests.support import power
 

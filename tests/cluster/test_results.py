@@ -16,7 +16,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_platform.deploy.connection import connected
+from prefect_platform_cli.deploy.connection import connected
 from tests.cluster import stored_results
 from tests.cluster.deployed import (
     JOBS,

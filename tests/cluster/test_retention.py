@@ -12,9 +12,9 @@ from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import WorkPool
 
-from prefect_platform.kubectl import Kubectl
 from prefect_platform.server.database import Target
 from prefect_platform.server.retention import KINDS
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.cronjobs import A_SHORT_GRACE, summary_of_run
 from tests.cluster.deployed import JOBS, POOL, Platform, eventually, read_secret
 from tests.integration.server.rows import Rows, rows

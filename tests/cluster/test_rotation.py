@@ -12,11 +12,11 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.variables import Variable
 
-from prefect_platform.deploy.connection import connected, forwarded
 from prefect_platform.errors import PlatformError
-from prefect_platform.kubectl import Kubectl
-from prefect_platform.process import run
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.deploy.connection import connected, forwarded
+from prefect_platform_cli.host.process import run
+from prefect_platform_cli.host.toolchain import tool
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests import documented
 from tests.cluster.deployed import (
     Platform,

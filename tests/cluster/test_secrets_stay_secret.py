@@ -20,8 +20,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
 from prefect.exceptions import ObjectNotFound
 
-from prefect_platform.deploy.connection import connected
-from prefect_platform.paths import REPOSITORY, cache_directory, state_directory
+from prefect_platform_cli.deploy.connection import connected
+from prefect_platform_cli.host.paths import REPOSITORY, cache_directory, state_directory
 from tests import executed_commands
 from tests.cluster import written_places
 from tests.cluster.deployed import (

@@ -2,7 +2,7 @@
 
 import json
 
-from prefect_platform.cluster.engine_detection import choose_node_image
+from prefect_platform_cli.cluster.engine.detection import choose_node_image
 from tests.cluster.deployed import Platform, eventually, on_node
 from tests.support.requirements import does_not_apply
 

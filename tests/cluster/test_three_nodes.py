@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_platform.cluster.engine_detection import recorded_engine
-from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.deploy.connection import connected
-from prefect_platform.deploy.platform import NAMESPACES
-from prefect_platform.kubectl import Kubectl
-from prefect_platform.process import run
+from prefect_platform_cli.cluster.engine.detection import recorded_engine
+from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.deploy.connection import connected
+from prefect_platform_cli.deploy.platform import NAMESPACES
+from prefect_platform_cli.host.process import run
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import (
     CLUSTER,
     JOBS,

@@ -18,9 +18,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.variables import Variable
 
-from prefect_platform.deploy.connection import connected
 from prefect_platform.errors import PlatformError
-from prefect_platform.workloads import unready_pods
+from prefect_platform_cli.deploy.connection import connected
+from prefect_platform_cli.kube.workloads import unready_pods
 from tests.cluster.deployed import (
     deploy_code,
     eventually,

@@ -12,9 +12,9 @@ from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.orchestration.routes import ServerRoutes
 
-from prefect_platform.configuration.prefect_api import pages
-from prefect_platform.deploy.releases import installed
-from prefect_platform.kubectl import Kubectl
+from prefect_platform.configuration.core.prefect_api import pages
+from prefect_platform_cli.deploy.releases import installed
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import helm, on_node
 from tests.secret_search import Place, Secret
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.cluster.engine_private import PrivateEngine
-from prefect_platform.process import run
+from prefect_platform_cli.cluster.engine.private import PrivateEngine
+from prefect_platform_cli.host.process import run
 from tests.support.requirements import require_packages, skip_without_root
 
 Docker = Callable[..., str]

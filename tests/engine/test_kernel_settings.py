@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.cluster import kernel_settings
+from prefect_platform_cli.cluster.engine import kernel_settings
 
 _PANIC = Path("/proc/sys/kernel/panic")
 

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from prefect_platform.cluster.engine_existing import ExistingEngine
-from prefect_platform.cluster.engine_private import PrivateEngine
 from prefect_platform.errors import PlatformError
 from prefect_platform.polling import poll
+from prefect_platform_cli.cluster.engine.existing import ExistingEngine
+from prefect_platform_cli.cluster.engine.private import PrivateEngine
 from tests.unit.flows.servers import free_ports
 
 Docker = Callable[..., str]
@@ -134,7 +134,7 @@ def test_ctrl_c_while_it_starts_leaves_what_the_next_start_completes(
     # A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import sys; from prefect_platform.cluster.engine_private import PrivateEngine;"
+        "import sys; from prefect_platform_cli.cluster.engine.private import PrivateEngine;"
         "PrivateEngine(sys.argv[1]).start()"
     )
     with subprocess.Popen(

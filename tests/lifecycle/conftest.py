@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.cluster.engine_packages import ensure_engine_programs
-from prefect_platform.cluster.node_image import node_image
-from prefect_platform.debian import ensure_packages
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.cluster.engine.packages import ensure_engine_programs
+from prefect_platform_cli.cluster.node_image.node_image import node_image
+from prefect_platform_cli.host.debian import ensure_packages
+from prefect_platform_cli.host.toolchain import tool
 from tests.lifecycle.resident import Machine, Resident
 from tests.support.requirements import skip_without_root
 

@@ -12,18 +12,18 @@ from typing import TypeVar
 
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from prefect_platform.cluster.engine_private import PrivateEngine
-from prefect_platform.cluster.kind import KindProvider
 from prefect_platform.errors import PlatformError
-from prefect_platform.kubectl import Kubectl
-from prefect_platform.process import run
+from prefect_platform_cli.cluster.engine.private import PrivateEngine
+from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.host.process import run
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.host_snapshot import take
 
 _T = TypeVar("_T")
 # A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C.
 _CREATE = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "import sys; from prefect_platform.cluster.kind import KindProvider;"
+    "import sys; from prefect_platform_cli.cluster.kind import KindProvider;"
     "KindProvider(sys.argv[1], engine='private', node_image='build').create()"
 )
 _WORKLOAD = """

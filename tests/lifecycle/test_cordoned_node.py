@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from prefect_platform.reports import print_status
+from prefect_platform_cli.reports import print_status
 from tests.lifecycle.resident import Resident
 
 _NAMESPACE = "data"  # one of the platform's, whose pods the status shows

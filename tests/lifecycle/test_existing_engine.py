@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.cluster.image_archive import write_layer
-from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.kubectl import Kubectl
+from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.cluster.node_image.image_archive import write_layer
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.host_snapshot import difference
 from tests.lifecycle.resident import Resident, eventually
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from pytest_kind.cluster import KindCluster
 
-from prefect_platform.cluster.image_archive import write_layer
-from prefect_platform.cluster.kind import KindProvider
 from prefect_platform.errors import PlatformError
-from prefect_platform.process import run
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.cluster.node_image.image_archive import write_layer
+from prefect_platform_cli.host.process import run
+from prefect_platform_cli.host.toolchain import tool
 from tests.host_snapshot import difference
 from tests.lifecycle.resident import Resident, eventually
 from tests.support.power import lose_power

@@ -2,9 +2,9 @@
 
 import pytest
 
-from prefect_platform.cluster import node_image
-from prefect_platform.process import run
-from prefect_platform.toolchain import tool, version
+from prefect_platform_cli.cluster.node_image import node_image
+from prefect_platform_cli.host.process import run
+from prefect_platform_cli.host.toolchain import tool, version
 
 
 @pytest.mark.usefixtures("machine")

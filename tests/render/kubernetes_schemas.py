@@ -20,9 +20,9 @@ from typing import Any
 
 import yaml
 
-from prefect_platform import toolchain
 from prefect_platform.errors import PlatformError
-from prefect_platform.process import run
+from prefect_platform_cli.host import toolchain
+from prefect_platform_cli.host.process import run
 from tests.render.rendering import all_objects
 
 Schema = dict[str, Any]

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from prefect_platform import manifests
-from prefect_platform.paths import REPOSITORY
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.toolchain import tool
+from prefect_platform_cli.kube import manifests
 
 HELM_CHARTS = REPOSITORY / "helm"
 ENVIRONMENTS = REPOSITORY / "k8s" / "environments"

@@ -7,9 +7,9 @@ import pytest
 from prefect_kubernetes.worker import KubernetesWorkerVariables  # type: ignore[import-untyped]
 from ruamel.yaml import YAML
 
-from prefect_platform.configuration.automation_pack import BEATS, PACK
-from prefect_platform.paths import REPOSITORY
-from prefect_platform.result_writes import SECONDS_VARIABLE
+from prefect_platform.configuration.automations.automation_pack import BEATS, PACK
+from prefect_platform.plugins.result_writes import SECONDS_VARIABLE
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.render.job_pods import AUTH_STRING, base_job_template, created_job
 from tests.render.rendering import STORIES, Object, find, objects
 

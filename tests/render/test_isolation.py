@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from prefect_platform.doctor.isolation import Source, Target, allowed
+from prefect_platform_cli.doctor.isolation import Source, Target, allowed
 from tests.render.reachability import End, Network
 from tests.render.rendering import STORIES, Object, all_objects, containers, objects, pod_of
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from prefect_platform import toolchain
 from prefect_platform.errors import PlatformError
-from prefect_platform.toolchain import tool, version
+from prefect_platform_cli.host import toolchain
+from prefect_platform_cli.host.toolchain import tool, version
 from tests.render.components import LABEL, pod_owners
 from tests.render.kubernetes_schemas import (
     CUSTOM_RESOURCES,

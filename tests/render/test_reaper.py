@@ -2,7 +2,7 @@
 
 import pytest
 
-from prefect_platform.housekeeping.reaper import arguments_parser
+from prefect_platform.reaper.reaper import arguments_parser
 from tests.render.rendering import STORIES, Object, Story, find, objects
 
 POOLS = STORIES["worker-pools"]

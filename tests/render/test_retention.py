@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from prefect.settings.models.root import Settings
 from pydantic import ValidationError
 
-from prefect_platform.values.retention import RetentionFile, seconds
+from prefect_platform.retention_file import RetentionFile, seconds
 from tests.render.rendering import ENVIRONMENTS, STORIES, Object, find, objects, template
 
 FILES = sorted(ENVIRONMENTS.glob("*/retention.yaml"))

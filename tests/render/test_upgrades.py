@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prefect_platform import manifests
 from prefect_platform.errors import PlatformError
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.host.toolchain import tool
+from prefect_platform_cli.kube import manifests
 from tests.render.rendering import IMAGES, LOCAL, STORIES, Object, Story, find, objects
 
 SERVER = STORIES["server"]

@@ -9,7 +9,7 @@ import prefect
 import pytest
 import yaml
 
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.host.toolchain import tool
 from tests.render.rendering import HELM_CHARTS, STORIES, template
 
 _OTHER_STRINGS = {

@@ -10,7 +10,7 @@ from prefect.server.events.jinja_filters import ui_resource_events_url, ui_url
 from prefect.server.events.schemas.events import Resource
 from prefect.settings import PREFECT_UI_URL, temporary_settings
 
-from prefect_platform.deploy.connection import path_prefix
+from prefect_platform_cli.deploy.connection import path_prefix
 from tests.render.rendering import STORIES, Object, Story, find, objects
 
 _RUN = UUID(int=7)

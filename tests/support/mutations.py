@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefect_platform.console import out
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.lanes import PROCESSES, SERVERS
 
 _A_MODULE = 2

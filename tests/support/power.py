@@ -4,8 +4,8 @@ import os
 from contextlib import suppress
 from signal import SIGKILL
 
-from prefect_platform.cluster.engine_private import PrivateEngine
 from prefect_platform.polling import poll
+from prefect_platform_cli.cluster.engine.private import PrivateEngine
 
 _ENDS_WITHIN = 60  # seconds
 

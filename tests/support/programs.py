@@ -2,8 +2,8 @@
 
 import sys
 
-from prefect_platform.cluster.node_image import node_image
-from prefect_platform.toolchain import ensure_tools
+from prefect_platform_cli.cluster.node_image.node_image import node_image
+from prefect_platform_cli.host.toolchain import ensure_tools
 from tests.support.requirements import root_on_debian
 
 FAST = ("helm", "kubeconform", "kubectl")

@@ -12,8 +12,8 @@ from typing import NoReturn
 
 import pytest
 
-from prefect_platform import debian
 from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host import debian
 
 _INAPPLICABLE = "does not apply to this machine: "
 

@@ -19,8 +19,8 @@ from zipfile import ZipFile
 
 from prefect_platform.console import out
 from prefect_platform.errors import PlatformError
-from prefect_platform.paths import REPOSITORY
-from prefect_platform.process import run
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.process import run
 
 PREFECT = "prefect"
 _MIGRATIONS = "prefect/server/database/_migrations/versions/"

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from prefect_platform.paths import REPOSITORY
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.toolchain import tool
 from tests.terraform import root_module
 from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.kubectl import Kubectl
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.host.toolchain import tool
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.unit.flows import servers
 
 

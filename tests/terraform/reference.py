@@ -6,8 +6,8 @@
 import subprocess
 from pathlib import Path
 
-from prefect_platform.paths import REPOSITORY
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.toolchain import tool
 
 COMMAND = ".venv/bin/python -m tests.terraform.reference"
 _TERRAFORM = REPOSITORY / "terraform"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from prefect_platform.paths import REPOSITORY
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.toolchain import tool
 
 
 @dataclass(frozen=True)

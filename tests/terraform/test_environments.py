@@ -7,7 +7,7 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.secret_search import Secret, files, search
 from tests.terraform.clients import client
 from tests.terraform.conftest import STATE, on_account

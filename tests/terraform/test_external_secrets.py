@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
-from prefect_platform.kubectl import Kubectl
-from prefect_platform.paths import REPOSITORY
 from prefect_platform.polling import poll
-from prefect_platform.toolchain import MODULES, go, tool
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.toolchain import MODULES, go, tool
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests import documented
 from tests.terraform.clients import Client
 from tests.terraform.conftest import on_account

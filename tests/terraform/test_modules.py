@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.paths import REPOSITORY
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.toolchain import tool
 from tests.support.requirements import does_not_apply
 from tests.terraform import reference
 from tests.terraform.root_module import RootModule

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from prefect_platform import cli
+from prefect_platform_cli import main as cli
 
 _PRINT_PACKAGES = """
 import atexit, sys
@@ -104,8 +104,8 @@ def _packages(program: str, *arguments: str) -> set[str]:
 
 def test_help_imports_no_package_but_typer_and_what_typer_imports() -> None:
     typer = _packages("import typer.rich_utils")
-    ours = _packages("from prefect_platform.cli import main; main()", "--help")
-    assert ours - typer == {"prefect_platform"}
+    ours = _packages("from prefect_platform_cli.main import main; main()", "--help")
+    assert ours - typer == {"prefect_platform", "prefect_platform_cli"}
 
 
 class _Refusing(BaseHTTPRequestHandler):

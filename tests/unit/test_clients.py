@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform import clients, toolchain
-from prefect_platform.clients import choose_client, ensure_clients, program
 from prefect_platform.errors import PlatformError
-from prefect_platform.toolchain import tool, version
+from prefect_platform_cli.host import toolchain
+from prefect_platform_cli.host.toolchain import tool, version
+from prefect_platform_cli.kube import clients
+from prefect_platform_cli.kube.clients import choose_client, ensure_clients, program
 
 # What each program prints, as of their releases.
 PRINTS = {

@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,16 +10,14 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from prefect_platform.cli import app
-from prefect_platform.doctor.isolation import Source, Target, allowed
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.doctor.isolation import Source, Target, allowed
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.main import app
 from tests.documented import tables
 
 README = REPOSITORY / "README.md"
 PAGES = sorted([README, REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").rglob("*.md")])
 DECISIONS = sorted((REPOSITORY / "docs" / "adr").glob("[0-9]*.md"))
-LAYERS = REPOSITORY / "docs" / "adr" / "0007-folders-and-imports.md"
-PACKAGE = REPOSITORY / "src" / "prefect_platform"
 SUFFIXES = (".md", ".py", ".toml", ".txt", ".yaml", ".tpl", ".lock")
 PLACEHOLDER = re.compile(r"\b(NAME|FILE|FOLDER|FLOW)\b")
 
@@ -244,52 +241,6 @@ def test_every_decision_says_what_violates_it(page: Path) -> None:
 
 def test_the_decisions_are_numbered_without_a_gap() -> None:
     assert [int(page.name[:4]) for page in DECISIONS] == list(range(1, len(DECISIONS) + 1))
-
-
-def layer_of(module: str, layers: dict[str, int]) -> tuple[str, int]:
-    """Return the longest listed name that `module` belongs to, and its line, counted from above."""
-    parts = module.split(".")
-    for length in range(len(parts), 0, -1):
-        listed = ".".join(parts[:length])
-        if listed in layers:
-            return listed, layers[listed]
-    raise AssertionError(f"{module} is on no line of {name(LAYERS)}")
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Yield the modules of our package that the file imports, without the package's name."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("prefect_platform"):
-            package = str(node.module).removeprefix("prefect_platform").strip(".")
-            for alias in node.names:
-                inner = f"{package}.{alias.name}".strip(".")
-                path_of = PACKAGE.joinpath(*inner.split("."))
-                is_module = path_of.is_dir() or path_of.with_suffix(".py").exists()
-                yield inner if is_module else package
-
-
-def test_imports_go_down_the_list_of_the_decision() -> None:
-    block = re.search(r"^```text\n(.*?)^```", LAYERS.read_text(), re.MULTILINE | re.DOTALL)
-    assert block
-    lines = block[1].splitlines()
-    layers = {each.strip(): row for row, line in enumerate(lines) for each in line.split("|")}
-    modules = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
-    upwards = []
-    for path in modules:
-        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        own, row = layer_of(module.removesuffix(".__init__"), layers)
-        for imported in imports(path):
-            other, below = layer_of(imported, layers)
-            if other != own and below <= row:
-                upwards.append(f"{module} imports {imported}")
-
-    assert upwards == []
-    assert [each for each in layers if not _is_ours(each)] == []
-
-
-def _is_ours(listed: str) -> bool:
-    path = PACKAGE.joinpath(*listed.split("."))
-    return path.is_dir() or path.with_suffix(".py").exists()
 
 
 def test_the_page_on_isolation_has_the_table_that_is_declared() -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.unit.flows.servers import clean_environment
 
 _MODULES = {

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from prefect_platform import toolchain
 from prefect_platform.errors import PlatformError
-from prefect_platform.paths import cache_directory
-from prefect_platform.toolchain import MODULES, TOOLS, Tool, ensure_tools, tool, version
+from prefect_platform_cli.host import toolchain
+from prefect_platform_cli.host.paths import cache_directory
+from prefect_platform_cli.host.toolchain import MODULES, TOOLS, Tool, ensure_tools, tool, version
 
 _GO_CACHE = cache_directory().parent / "go-build"
 _needs_go = pytest.mark.skipif(

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.documented import tables
 from tests.support import upstream
 from tests.support.upstream import FOLLOWED, PREFECT, Followed, Release, installed
@@ -44,7 +44,9 @@ def test_what_a_release_changes_is_shown_with_the_modules_that_have_to_follow() 
     asynchronous, synchronous, gone, migration = upstream.changes(PREFECT, before, after)
 
     assert asynchronous.startswith("prefect.client.base:PrefectHttpxAsyncClient.send, which ")
-    assert synchronous.startswith(f"{_SENDS}, which src/prefect_platform/first_connection.py ")
+    assert synchronous.startswith(
+        f"{_SENDS}, which src/prefect_platform/plugins/first_connection.py "
+    )
     assert "-            httpx.ReadTimeout,\n+            httpx.TimeoutException," in synchronous
     assert gone.startswith("prefect.states no longer has Cancelling: ")
     assert "src/prefect_platform/worker/release_test.py" in gone

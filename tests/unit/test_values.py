@@ -7,15 +7,16 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from prefect_platform.paths import REPOSITORY
-from prefect_platform.values.generate import CHARTS, files, values_schema, values_yaml
-from prefect_platform.values.kubernetes_types import Resources, Values
-from prefect_platform.values.overrides import overrides
+from prefect_platform.values import Values
+from prefect_platform_cli.charts.generate import CHARTS, files, values_schema, values_yaml
+from prefect_platform_cli.charts.kubernetes_types import Resources
+from prefect_platform_cli.charts.overrides import overrides
+from prefect_platform_cli.host.paths import REPOSITORY
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_a_generated_file_is_not_stale(path: Path) -> None:
-    assert path.read_text() == files()[path], "python -m prefect_platform.values.generate"
+    assert path.read_text() == files()[path], "python -m prefect_platform_cli.charts.generate"
 
 
 @pytest.mark.parametrize("chart", CHARTS)

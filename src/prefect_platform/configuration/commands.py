@@ -7,15 +7,15 @@ from prefect.client.orchestration import SyncPrefectClient
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from prefect_platform.configuration import differences
-from prefect_platform.configuration.apply import apply as apply_all
-from prefect_platform.configuration.export import export as export_file
-from prefect_platform.configuration.ledger import read_ledger
-from prefect_platform.configuration.plan import Change, make_plan, read
+from prefect_platform.configuration.core.prefect_api import require_same_version
+from prefect_platform.configuration.core.surroundings import Offline, Surroundings
+from prefect_platform.configuration.deployments.schedule_preview import coming
 from prefect_platform.configuration.platform_file import TYPES, Files, load
-from prefect_platform.configuration.prefect_api import require_same_version
-from prefect_platform.configuration.schedule_preview import coming
-from prefect_platform.configuration.surroundings import Offline, Surroundings
+from prefect_platform.configuration.reconcile import differences
+from prefect_platform.configuration.reconcile.apply import apply as apply_all
+from prefect_platform.configuration.reconcile.export import export as export_file
+from prefect_platform.configuration.reconcile.ledger import read_ledger
+from prefect_platform.configuration.reconcile.plan import Change, make_plan, read
 from prefect_platform.console import out
 
 _LINES = 20  # of one schedule: one by the minute has a thousand a day

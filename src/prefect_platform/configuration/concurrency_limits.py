@@ -10,10 +10,10 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from pydantic import Field, TypeAdapter
 
-from prefect_platform.configuration.prefect_api import delete, pages
-from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.section import Section, each
-from prefect_platform.configuration.source import ConfigurationError, Problem, Source
+from prefect_platform.configuration.core.prefect_api import delete, pages
+from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.core.section import Section, each
+from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
 
 _TAG, _DEPLOYMENT = "tag:", "deployment:"  # prefixes that the server gives
 Slots = Annotated[int, Field(ge=0)]

@@ -7,21 +7,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from prefect_platform.configuration import (
-    alerts,
-    automations,
-    blocks,
-    concurrency_limits,
-    prefect_yaml,
-    variables,
-    work_pools,
-)
-from prefect_platform.configuration.deployment_resources import Deployments
-from prefect_platform.configuration.order import in_order
-from prefect_platform.configuration.resource import Declared, Key, ResourceType
-from prefect_platform.configuration.source import ConfigurationError, Problem, Source, read
-from prefect_platform.configuration.surroundings import Surroundings
-from prefect_platform.values.retention import RetentionFile
+from prefect_platform.configuration import concurrency_limits, variables, work_pools
+from prefect_platform.configuration.automations import alerts, automations
+from prefect_platform.configuration.blocks import blocks
+from prefect_platform.configuration.core.order import in_order
+from prefect_platform.configuration.core.resource import Declared, Key, ResourceType
+from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, read
+from prefect_platform.configuration.core.surroundings import Surroundings
+from prefect_platform.configuration.deployments import prefect_yaml
+from prefect_platform.configuration.deployments.deployment_resources import Deployments
+from prefect_platform.retention_file import RetentionFile
 
 TYPES: Sequence[ResourceType] = (
     variables.Variables(),

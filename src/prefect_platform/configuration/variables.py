@@ -7,11 +7,11 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
 from pydantic import Field, JsonValue
 
-from prefect_platform.configuration.lock import LOCK
-from prefect_platform.configuration.prefect_api import delete, pages
-from prefect_platform.configuration.resource import Body, Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.section import Section, each
-from prefect_platform.configuration.source import ConfigurationError, Problem, Source
+from prefect_platform.configuration.core.lock import LOCK
+from prefect_platform.configuration.core.prefect_api import delete, pages
+from prefect_platform.configuration.core.resource import Body, Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.core.section import Section, each
+from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
 
 
 class Variable(Section):

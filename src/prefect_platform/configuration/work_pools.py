@@ -10,11 +10,11 @@ from prefect.client.orchestration.routes import ServerRoutes
 from prefect.client.schemas.actions import WorkPoolCreate
 from pydantic import Field, JsonValue
 
-from prefect_platform.configuration.prefect_api import delete, pages
-from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.section import Section, each
-from prefect_platform.configuration.source import ConfigurationError, Problem, Source
-from prefect_platform.configuration.surroundings import Surroundings
+from prefect_platform.configuration.core.prefect_api import delete, pages
+from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.core.section import Section, each
+from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
+from prefect_platform.configuration.core.surroundings import Surroundings
 
 _KUBERNETES = "kubernetes"
 Runs = Annotated[int, Field(ge=0)]

@@ -21,10 +21,10 @@ from prefect.client.schemas.actions import StateCreate
 from prefect.client.schemas.objects import State
 from prefect.events import Event
 
-from prefect_platform.configuration.alerts import expand
-from prefect_platform.configuration.prefect_api import prefect_api
-from prefect_platform.configuration.source import read
-from prefect_platform.configuration.surroundings import Offline
+from prefect_platform.configuration.automations.alerts import expand
+from prefect_platform.configuration.core.prefect_api import prefect_api
+from prefect_platform.configuration.core.source import read
+from prefect_platform.configuration.core.surroundings import Offline
 from prefect_platform.polling import poll
 from tests.unit.flows.servers import clean_environment, free_ports, prefect_server
 from tests.unit.postgres import postgres

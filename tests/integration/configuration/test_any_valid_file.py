@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_platform.configuration import commands
-from prefect_platform.configuration.ledger import read_ledger
-from prefect_platform.configuration.plan import make_plan, read
+from prefect_platform.configuration.core.prefect_api import prefect_api
+from prefect_platform.configuration.core.surroundings import Mounted
 from prefect_platform.configuration.platform_file import TYPES, Files, load
-from prefect_platform.configuration.prefect_api import prefect_api
-from prefect_platform.configuration.surroundings import Mounted
+from prefect_platform.configuration.reconcile.ledger import read_ledger
+from prefect_platform.configuration.reconcile.plan import make_plan, read
 from tests.unit.configuration.strategies_automations import Names, automations
 from tests.unit.flows.servers import prefect_server
 

@@ -12,15 +12,15 @@ from prefect.blocks.notifications import SlackWebhook
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import SecretStr
 
-from prefect_platform.configuration import apply as apply_module
 from prefect_platform.configuration import commands
-from prefect_platform.configuration.ledger import read_ledger
-from prefect_platform.configuration.lock import LOCK, Patience, exclusive
-from prefect_platform.configuration.plan import Action, make_plan, read
+from prefect_platform.configuration.core.lock import LOCK, Patience, exclusive
+from prefect_platform.configuration.core.prefect_api import delete, prefect_api
+from prefect_platform.configuration.core.source import ConfigurationError
+from prefect_platform.configuration.core.surroundings import Mounted
 from prefect_platform.configuration.platform_file import TYPES, Files, load
-from prefect_platform.configuration.prefect_api import delete, prefect_api
-from prefect_platform.configuration.source import ConfigurationError
-from prefect_platform.configuration.surroundings import Mounted
+from prefect_platform.configuration.reconcile import apply as apply_module
+from prefect_platform.configuration.reconcile.ledger import read_ledger
+from prefect_platform.configuration.reconcile.plan import Action, make_plan, read
 from prefect_platform.errors import PlatformError
 from tests.unit.flows.servers import prefect_server
 

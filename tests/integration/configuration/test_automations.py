@@ -18,10 +18,10 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 
-from prefect_platform.configuration.automations import Automations, declare
-from prefect_platform.configuration.prefect_api import delete, prefect_api
-from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.surroundings import Offline
+from prefect_platform.configuration.automations.automations import Automations, declare
+from prefect_platform.configuration.core.prefect_api import delete, prefect_api
+from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.core.surroundings import Offline
 from prefect_platform.errors import PlatformError
 from tests.unit.configuration.strategies_automations import NAMES, Automation, automations, source
 from tests.unit.flows import servers

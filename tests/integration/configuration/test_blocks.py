@@ -13,11 +13,11 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect_aws import AwsCredentials, S3Bucket
 from pydantic import SecretStr
 
-from prefect_platform.configuration import block_types
-from prefect_platform.configuration.blocks import Blocks, declare
-from prefect_platform.configuration.prefect_api import prefect_api
-from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.secret_values import reveal, secret_steps
+from prefect_platform.configuration.blocks import block_types
+from prefect_platform.configuration.blocks.blocks import Blocks, declare
+from prefect_platform.configuration.core.prefect_api import prefect_api
+from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.core.secret_values import reveal, secret_steps
 from tests.unit.configuration.strategies_blocks import Section, sections
 from tests.unit.flows.servers import prefect_server
 

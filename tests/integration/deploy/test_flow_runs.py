@@ -9,8 +9,8 @@ from prefect.client.schemas.actions import LogCreate
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed, Crashed, Failed, Pending, Running
 
-from prefect_platform import reports
-from prefect_platform.deploy import first_run
+from prefect_platform_cli import reports
+from prefect_platform_cli.deploy import first_run
 from tests.unit.flows.servers import prefect_server
 
 STARTED = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

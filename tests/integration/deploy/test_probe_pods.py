@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from prefect_platform.doctor.probe_pods import ProbePods
-from prefect_platform.kubectl import Kubectl
+from prefect_platform_cli.doctor.probe_pods import ProbePods
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.integration.worker.kubernetes_api import fake_kubernetes
 
 PODS = {

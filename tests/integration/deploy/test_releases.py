@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from prefect_platform.deploy.releases import Release, forget_failed_jobs
-from prefect_platform.kubectl import Kubectl
+from prefect_platform_cli.deploy.releases import Release, forget_failed_jobs
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 
 RELEASE = Release("prefect-worker", NAMESPACE, Path("chart"), values=[], settings={})

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.configuration.secret_values import resolve
-from prefect_platform.configuration.source import Problem, read
-from prefect_platform.deploy import surroundings
-from prefect_platform.deploy.surroundings import FromCluster
-from prefect_platform.kubectl import Kubectl
+from prefect_platform.configuration.core.secret_values import resolve
+from prefect_platform.configuration.core.source import Problem, read
+from prefect_platform_cli.deploy import surroundings
+from prefect_platform_cli.deploy.surroundings import FromCluster
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.integration.worker.kubernetes_api import NAMESPACE, fake_kubernetes
 
 VALUES = {"token": b"open-sesame\n", "keystore": b"\xff\xfe\x00"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from prefect_platform.deploy.secrets import s3_identities
+from prefect_platform_cli.deploy.secrets import s3_identities
 from tests.unit.flows import servers
 
 NOBODY = 65534

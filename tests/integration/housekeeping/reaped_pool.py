@@ -14,9 +14,9 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State, WorkPool
 from prefect.states import Completed
 
-from prefect_platform.housekeeping.account import Account
-from prefect_platform.housekeeping.jobs import FlowRunJobs, Job
-from prefect_platform.housekeeping.reaper import Periods, Reaper
+from prefect_platform.reaper.account import Account
+from prefect_platform.reaper.jobs import FlowRunJobs, Job
+from prefect_platform.reaper.reaper import Periods, Reaper
 from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
 
 DEADLINE = {

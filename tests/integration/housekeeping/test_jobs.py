@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import pytest
 
-from prefect_platform.configuration.prefect_api import delete
+from prefect_platform.configuration.core.prefect_api import delete
 from prefect_platform.errors import PlatformError
 from tests.integration.housekeeping.reaped_pool import (
     BACKOFF,

@@ -10,9 +10,9 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_platform.housekeeping import flow_runs
-from prefect_platform.housekeeping.account import EVENT
 from prefect_platform.polling import poll
+from prefect_platform.reaper import flow_runs
+from prefect_platform.reaper.account import EVENT
 from tests.integration.housekeeping.reaped_pool import BACKOFF, COMPLETE, DEADLINE, ReapedPool
 from tests.integration.worker.kubernetes_api import NAMESPACE
 

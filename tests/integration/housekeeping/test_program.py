@@ -19,7 +19,7 @@ def run_reaper(
     """Run what the pod runs."""
     home = kubernetes.kubeconfig.parent
     return subprocess.run(
-        [sys.executable, "-m", "prefect_platform.housekeeping.reaper", *PERIODS, *arguments],
+        [sys.executable, "-m", "prefect_platform.reaper.reaper", *PERIODS, *arguments],
         env=clean_environment(
             home,
             KUBECONFIG=str(kubernetes.kubeconfig),

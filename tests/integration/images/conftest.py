@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.images.build import Image, build
-from prefect_platform.images.catalogue import RECIPES
+from prefect_platform_cli.images.build import Image, build
+from prefect_platform_cli.images.catalogue import RECIPES
 from tests.integration.images.contained import Contained, Store
 
 

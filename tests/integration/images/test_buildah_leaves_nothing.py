@@ -11,9 +11,9 @@ import pytest
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.images.base import choose_base
-from prefect_platform.images.buildah import Buildah
-from prefect_platform.images.builder import Order
+from prefect_platform_cli.images.base import choose_base
+from prefect_platform_cli.images.buildah import Buildah
+from prefect_platform_cli.images.builder import Order
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="buildah builds images as root only")
 REFERENCE = "prefect-platform.local/example:1"
@@ -21,8 +21,8 @@ BUILD = """
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from prefect_platform.images.buildah import Buildah
-from prefect_platform.images.builder import Order
+from prefect_platform_cli.images.buildah import Buildah
+from prefect_platform_cli.images.builder import Order
 folder, context, base, local = sys.argv[1:]
 Buildah(Path(folder)).build(
     Order(

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.cluster.engine_private import PrivateEngine
-from prefect_platform.images.base import choose_base
-from prefect_platform.images.builder import Order
-from prefect_platform.images.catalogue import recipes
-from prefect_platform.images.docker import Docker
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.cluster.engine.private import PrivateEngine
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.images.base import choose_base
+from prefect_platform_cli.images.builder import Order
+from prefect_platform_cli.images.catalogue import recipes
+from prefect_platform_cli.images.docker import Docker
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from prefect_platform.images.build import Image
-from prefect_platform.images.catalogue import RECIPES, recipes
-from prefect_platform.images.provenance import build_arguments
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.images.build import Image
+from prefect_platform_cli.images.catalogue import RECIPES, recipes
+from prefect_platform_cli.images.provenance import build_arguments
 from tests.integration.images.contained import Contained
 from tests.support.image_users import USERS
 from tests.unit.flows.servers import free_ports
@@ -50,7 +50,7 @@ print(compiled)
 IMPORTED = {
     "platform": [
         *("prefect.main", "prefect.cli", "prefect.server.api.server", "prefect.server.services"),
-        *("prefect_kubernetes.worker", "prefect_redis", "prefect_aws", "kubernetes", *OURS),
+        *("prefect_kubernetes.worker", "prefect_redis", "prefect_aws", *OURS),
     ],
     "flows": [
         *("prefect.main", "prefect.engine", "prefect.cli", "prefect_aws", "boto3", "psycopg"),
@@ -114,6 +114,18 @@ def test_there_is_no_compiler_no_pip_no_cache_and_no_way_to_become_root(
     pip = contained.run("python", "-m", "pip", "--version")
     assert pip.returncode != 0
     assert "No module named pip" in pip.stderr
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_nothing_that_runs_on_a_laptop_is_in_it(contained: Contained, name: str) -> None:
+    found = contained.run(
+        "python",
+        "-c",
+        "from importlib.util import find_spec as find\n"
+        "names = ('prefect_platform', 'prefect_platform_cli', 'kubernetes', 'uv')\n"
+        "print(*(each for each in names if find(each)))",
+    )
+    assert found.stdout.split() == ["prefect_platform"], name
 
 
 @pytest.mark.parametrize("name", PYTHON)

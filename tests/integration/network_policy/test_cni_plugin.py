@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.integration.network_policy.network import NODE, OUTSIDE, Network
 
 _PLUGIN = REPOSITORY / "k8s" / "kind" / "network_policy" / "cni_plugin.py"

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from mypy_boto3_s3 import S3Client
 
-from prefect_platform.deploy.secrets import s3_identities
+from prefect_platform_cli.deploy.secrets import s3_identities
 from tests.integration.results.pods import BLOCK, Pods
 from tests.integration.server.redis_server import redis_server
 from tests.unit.flows import servers

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from prefect_platform.toolchain import tool
+from prefect_platform_cli.host.toolchain import tool
 from tests.unit.flows import servers
 
 ACCOUNT = "pool-default@example.iam.gserviceaccount.com"

@@ -10,8 +10,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from prefect_platform.paths import REPOSITORY
 from prefect_platform.polling import poll
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.unit.flows.servers import api_client, clean_environment
 
 FLOWS = Path(__file__).with_name("computing.py")

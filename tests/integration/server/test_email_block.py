@@ -10,7 +10,7 @@ import pytest
 from prefect.blocks.abstract import NotificationError
 from pydantic import ValidationError
 
-from prefect_platform.email_block import Email, EmailRefused
+from prefect_platform.plugins.email_block import Email, EmailRefused
 from tests.integration.server.certificates import Authority
 from tests.integration.server.receivers import (
     HOST,

@@ -12,7 +12,7 @@ from prefect.blocks.notifications import (
 )
 from pydantic import SecretStr
 
-from prefect_platform.email_block import Email
+from prefect_platform.plugins.email_block import Email
 from tests.integration.server import alerting
 from tests.integration.server.alerting import Platform
 from tests.integration.server.receivers import (

@@ -14,10 +14,10 @@ import pytest
 from prefect.server.database import orm_models
 from prefect.server.schemas.states import TERMINAL_STATES
 
-from prefect_platform.paths import REPOSITORY
 from prefect_platform.server import retention
 from prefect_platform.server.database import Target
 from prefect_platform.server.retention import KINDS, TERMINAL, Counts, Periods, sweep
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.integration.server.rows import ago, rows
 from tests.render.test_retention import vacuum as vacuum_settings
 from tests.unit.flows.servers import clean_environment

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from prefect_platform.cluster.current import CurrentProvider
 from prefect_platform.errors import PlatformError
+from prefect_platform_cli.cluster.current import CurrentProvider
 from tests.unit.flows.servers import free_ports
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_platform.cluster.engine_addresses import choose_pool
 from prefect_platform.errors import PlatformError
+from prefect_platform_cli.cluster.engine.addresses import choose_pool
 
 _TESTS = IPv4Network("198.18.0.0/15")
 _PODS = IPv4Network("198.19.0.0/16")

@@ -10,12 +10,12 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 
 import pytest
 
-from prefect_platform.cluster import engine_detection
-from prefect_platform.cluster.engine_detection import choose_engine, choose_node_image
-from prefect_platform.cluster.engine_existing import ExistingEngine
-from prefect_platform.cluster.records import write_atomically
 from prefect_platform.errors import PlatformError
-from prefect_platform.paths import state_directory
+from prefect_platform_cli.cluster.engine import detection as engine_detection
+from prefect_platform_cli.cluster.engine.detection import choose_engine, choose_node_image
+from prefect_platform_cli.cluster.engine.existing import ExistingEngine
+from prefect_platform_cli.cluster.engine.records import write_atomically
+from prefect_platform_cli.host.paths import state_directory
 
 _CLUSTER = "unit-test-of-detection"
 

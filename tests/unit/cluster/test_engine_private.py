@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.cluster import engine_private, kernel_settings
-from prefect_platform.cluster.engine_private import PrivateEngine
+from prefect_platform_cli.cluster.engine import kernel_settings
+from prefect_platform_cli.cluster.engine import private as engine_private
+from prefect_platform_cli.cluster.engine.private import PrivateEngine
 
 _CLUSTER = "unit-test-of-private-engine"
 

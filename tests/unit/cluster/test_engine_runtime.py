@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from prefect_platform.cluster import runc_without_sys_resource
+from prefect_platform_cli.cluster.engine import runc_without_sys_resource
 
 _ALL = ["CAP_SYS_ADMIN", "CAP_SYS_RESOURCE", "CAP_NET_ADMIN"]
 _LEFT = ["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]

@@ -13,7 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prefect_platform.cluster.image_archive import ImageConfig, write_archive, write_layer
+from prefect_platform_cli.cluster.node_image.image_archive import (
+    ImageConfig,
+    write_archive,
+    write_layer,
+)
 
 _REFERENCE = "prefect-platform.local/some/image:v1"
 _NAMES = st.from_regex(r"[a-z]{1,8}(/[a-z]{1,120}){0,2}\.txt", fullmatch=True)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from prefect_platform.cluster import kind
-from prefect_platform.cluster.engine import EngineKind, EngineStatus
-from prefect_platform.cluster.engine_detection import EngineChoice, NodeImageChoice
-from prefect_platform.cluster.kind import KindProvider
-from prefect_platform.cluster.node_image import NodeImage
 from prefect_platform.errors import PlatformError
+from prefect_platform_cli.cluster import kind
+from prefect_platform_cli.cluster.engine.detection import EngineChoice, NodeImageChoice
+from prefect_platform_cli.cluster.engine.engine import EngineKind, EngineStatus
+from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.cluster.node_image.node_image import NodeImage
 
 _CLUSTER = "unit-test-of-kind"
 _KIND = """#!/bin/sh

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.cluster import node_image
-from prefect_platform.paths import REPOSITORY
-from prefect_platform.toolchain import version
+from prefect_platform_cli.cluster.node_image import node_image
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.toolchain import version
 
 _KIND = REPOSITORY / "k8s" / "kind"
 _HELD = {component.reference for component in node_image._COMPONENTS}

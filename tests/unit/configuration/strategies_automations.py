@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from prefect.client.schemas.objects import StateType
 
-from prefect_platform.configuration.source import Source
+from prefect_platform.configuration.core.source import Source
 
 Automation = dict[str, Any]
 

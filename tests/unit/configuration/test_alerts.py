@@ -9,11 +9,11 @@ import pytest
 from prefect.server.events.actions import SendNotification
 from prefect.server.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-from prefect_platform.configuration import source
-from prefect_platform.configuration.alerts import expand
-from prefect_platform.configuration.automation_pack import PACK
-from prefect_platform.configuration.source import ConfigurationError, Source
-from prefect_platform.configuration.surroundings import Mounted, Offline
+from prefect_platform.configuration.automations.alerts import expand
+from prefect_platform.configuration.automations.automation_pack import PACK
+from prefect_platform.configuration.core import source
+from prefect_platform.configuration.core.source import ConfigurationError, Source
+from prefect_platform.configuration.core.surroundings import Mounted, Offline
 
 _NAMES = [
     *("platform: zombie", "platform: zombie crashes", "platform: stuck-pending"),

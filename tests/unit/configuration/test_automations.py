@@ -20,8 +20,7 @@ from prefect.types import DateTime
 from prefect.types._datetime import now
 from pydantic import BaseModel, TypeAdapter
 
-from prefect_platform.configuration import source
-from prefect_platform.configuration.automation_models import (
+from prefect_platform.configuration.automations.automation_models import (
     ACTION_LISTS,
     ACTIONS,
     CLIENT_DEFAULTS,
@@ -30,13 +29,14 @@ from prefect_platform.configuration.automation_models import (
     TRIGGERS,
     fields_of,
 )
-from prefect_platform.configuration.automation_schema import json_schema
-from prefect_platform.configuration.automations import declare
-from prefect_platform.configuration.order import in_order
-from prefect_platform.configuration.references import ID_FIELDS
-from prefect_platform.configuration.resource import Declared, Key, Kind
-from prefect_platform.configuration.source import ConfigurationError, Problem
-from prefect_platform.configuration.surroundings import Offline
+from prefect_platform.configuration.automations.automation_schema import json_schema
+from prefect_platform.configuration.automations.automations import declare
+from prefect_platform.configuration.core import source
+from prefect_platform.configuration.core.order import in_order
+from prefect_platform.configuration.core.references import ID_FIELDS
+from prefect_platform.configuration.core.resource import Declared, Key, Kind
+from prefect_platform.configuration.core.source import ConfigurationError, Problem
+from prefect_platform.configuration.core.surroundings import Offline
 from tests.unit.configuration import strategies_automations as strategies
 
 EXAMPLE = """

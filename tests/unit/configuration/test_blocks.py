@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from prefect.blocks.core import Block
 from prefect.utilities import dispatch
 
-from prefect_platform.configuration.block_schemas import json_schema
-from prefect_platform.configuration.block_types import installed
-from prefect_platform.configuration.blocks import declare
-from prefect_platform.configuration.resource import Declared, Key, Kind
-from prefect_platform.configuration.secret_values import SecretValue, reveal, secret_steps
-from prefect_platform.configuration.source import ConfigurationError, read
-from prefect_platform.configuration.surroundings import Mounted, Offline, Surroundings
+from prefect_platform.configuration.blocks.block_schemas import json_schema
+from prefect_platform.configuration.blocks.block_types import installed
+from prefect_platform.configuration.blocks.blocks import declare
+from prefect_platform.configuration.core.resource import Declared, Key, Kind
+from prefect_platform.configuration.core.secret_values import SecretValue, reveal, secret_steps
+from prefect_platform.configuration.core.source import ConfigurationError, read
+from prefect_platform.configuration.core.surroundings import Mounted, Offline, Surroundings
 from tests.unit.configuration.strategies_blocks import Section, sections
 
 SESAME = "open-sesame"

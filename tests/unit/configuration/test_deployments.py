@@ -8,10 +8,10 @@ import pytest
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, WorkPoolConfig
 
-from prefect_platform.configuration import prefect_yaml
-from prefect_platform.configuration.resource import Declared, Key, Kind
-from prefect_platform.configuration.source import ConfigurationError, read
-from prefect_platform.configuration.surroundings import Mounted, Offline
+from prefect_platform.configuration.core.resource import Declared, Key, Kind
+from prefect_platform.configuration.core.source import ConfigurationError, read
+from prefect_platform.configuration.core.surroundings import Mounted, Offline
+from prefect_platform.configuration.deployments import prefect_yaml
 from tests.unit.configuration.strategies_deployments import FLOWS
 
 STEP = "prefect.deployments.steps.set_working_directory"

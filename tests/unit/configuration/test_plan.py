@@ -6,12 +6,12 @@ from uuid import UUID
 
 import pytest
 
-from prefect_platform.configuration import differences
-from prefect_platform.configuration.ledger import Ledger
-from prefect_platform.configuration.plan import Action, Change, Plan, make_plan
-from prefect_platform.configuration.resource import Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.secret_values import SecretValue
-from prefect_platform.configuration.source import ConfigurationError, Location
+from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.core.secret_values import SecretValue
+from prefect_platform.configuration.core.source import ConfigurationError, Location
+from prefect_platform.configuration.reconcile import differences
+from prefect_platform.configuration.reconcile.ledger import Ledger
+from prefect_platform.configuration.reconcile.plan import Action, Change, Plan, make_plan
 
 _FILE = Location(Path("platform.yaml"), 7)
 

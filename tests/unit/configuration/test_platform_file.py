@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from prefect_platform.configuration.core.source import ConfigurationError
+from prefect_platform.configuration.core.surroundings import Offline
 from prefect_platform.configuration.platform_file import Files, load
-from prefect_platform.configuration.source import ConfigurationError
-from prefect_platform.configuration.surroundings import Offline
 
 NAMES = {
     "variables": "a",

@@ -5,17 +5,17 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from prefect_platform.configuration import platform_schema
+from prefect_platform.configuration.core.source import read
+from prefect_platform.configuration.core.surroundings import Offline
 from prefect_platform.configuration.platform_file import Files, load
-from prefect_platform.configuration.source import read
-from prefect_platform.configuration.surroundings import Offline
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.charts import platform_schema
+from prefect_platform_cli.host.paths import REPOSITORY
 
 _ENVIRONMENTS = sorted((REPOSITORY / "k8s" / "environments").glob("*/platform.yaml"))
 
 
 def test_the_published_schema_is_the_one_of_this_code() -> None:
-    command = "python -m prefect_platform.configuration.platform_schema"
+    command = "python -m prefect_platform_cli.charts.platform_schema"
     assert platform_schema.FILE.read_text() == platform_schema.written(), f"stale: {command}"
 
 

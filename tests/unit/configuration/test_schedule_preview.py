@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from prefect_platform.configuration import commands
+from prefect_platform.configuration.core.resource import Body, Declared, Key, Kind
+from prefect_platform.configuration.core.source import Location
+from prefect_platform.configuration.deployments.schedule_preview import Coming, coming
 from prefect_platform.configuration.platform_file import Files
-from prefect_platform.configuration.resource import Body, Declared, Key, Kind
-from prefect_platform.configuration.schedule_preview import Coming, coming
-from prefect_platform.configuration.source import Location
 from prefect_platform.console import out
 
 

@@ -7,7 +7,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
-from prefect_platform.configuration.schedule_runs import ScheduleError, refuse_drift, runs
+from prefect_platform.configuration.deployments.schedule_runs import (
+    ScheduleError,
+    refuse_drift,
+    runs,
+)
 
 _YEAR = (dt.datetime(2027, 1, 1, tzinfo=dt.UTC), dt.datetime(2028, 1, 1, tzinfo=dt.UTC))
 _ZONES = ("America/New_York", "Europe/Berlin", "America/Santiago", "Australia/Sydney")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prefect_platform.configuration.source import ConfigurationError, read
+from prefect_platform.configuration.core.source import ConfigurationError, read
 from prefect_platform.errors import PlatformError
 
 

@@ -4,8 +4,9 @@ import socket
 
 import pytest
 
-from prefect_platform.doctor.attempts import attempt
-from prefect_platform.doctor.isolation import (
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.doctor.attempts import attempt
+from prefect_platform_cli.doctor.isolation import (
     REACHED,
     Cell,
     Place,
@@ -15,7 +16,6 @@ from prefect_platform.doctor.isolation import (
     parse_address,
     refuse_wrong,
 )
-from prefect_platform.errors import PlatformError
 
 _DATABASE = Place(Target.DATABASE, host="198.51.100.1", port=5432)
 _WORLD = Place(Target.WORLD, host="203.0.113.7", port=443)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.images import build as module
-from prefect_platform.images.base import Base
-from prefect_platform.images.build import build
-from prefect_platform.images.builder import Order
+from prefect_platform_cli.images import build as module
+from prefect_platform_cli.images.base import Base
+from prefect_platform_cli.images.build import build
+from prefect_platform_cli.images.builder import Order
 
 
 class _Builder:

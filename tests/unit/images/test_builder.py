@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.images.builder import Order, run_logged
+from prefect_platform_cli.images.builder import Order, run_logged
 
 BUILDAH = "[2/2] STEP 3/9: RUN pip install\\n--> Using cache\\n[2/2] STEP 4/9: RUN make"
 DOCKER = "Step 3/9 : RUN pip install\\n ---> 0123\\nStep 4/9 : RUN make"

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.images.catalogue import RECIPES, Recipe, recipes, reference
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.images.catalogue import RECIPES, Recipe, recipes, reference
 
 _NAMES = st.text("abcxyz", min_size=1, max_size=4)
 _CONTENTS = st.binary(max_size=8)
@@ -93,6 +93,14 @@ def test_byte_code_and_files_that_are_no_inputs_leave_the_tag(
     assert reference(recipe, "base", repository) == before
 
 
+def test_an_edit_of_what_runs_on_a_laptop_is_no_new_image(recipe: Recipe, repository: Path) -> None:
+    before = reference(recipe, "base", repository)
+    for path in ("pyproject.toml", "uv.lock", "src/prefect_platform_cli/main.py"):
+        (repository / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / path, repository / path)
+        assert reference(recipe, "base", repository) == before, path
+
+
 def test_flows_and_platform_change_independently(repository: Path) -> None:
     platform, flows = recipes(["platform", "flows"])
     before = [reference(each, "base", repository) for each in (platform, flows)]
@@ -111,8 +119,7 @@ def test_what_a_dockerfile_copies_is_an_input(recipe: Recipe) -> None:
     }
     inputs = {given for each in RECIPES if each.context == recipe.context for given in each.inputs}
     assert copied
-    # `src` is copied whole: .dockerignore lets only Python through.
-    assert copied - {"src"} <= inputs
+    assert copied <= inputs
 
 
 def test_dockerignore_lets_every_input_through_and_nothing_else() -> None:
@@ -122,7 +129,7 @@ def test_dockerignore_lets_every_input_through_and_nothing_else() -> None:
         if line.startswith("!")
     }
     inputs = {
-        given.partition("/")[0]
+        given if given.startswith("src/") else given.partition("/")[0]
         for each in RECIPES
         if each.context == "."
         for given in each.inputs

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform import debian
 from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host import debian
 
 _APT_GET = """\
 echo "$@" >>log

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.images.layout import Layout
+from prefect_platform_cli.images.layout import Layout
 
 
 @pytest.fixture

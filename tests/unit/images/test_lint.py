@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.images.catalogue import RECIPES
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.images.catalogue import RECIPES
 
 DOCKERFILES = sorted({REPOSITORY / recipe.context / "Dockerfile" for recipe in RECIPES})
 SCRIPTS = sorted((REPOSITORY / "k8s" / "kind" / "images").glob("*/*.sh"))

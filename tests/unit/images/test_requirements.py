@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.images import requirements
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.images import requirements
 
 EXPORTED = requirements.exported()
 PATHS = sorted(EXPORTED)
@@ -19,7 +19,7 @@ def _packages(text: str) -> list[str]:
 @pytest.mark.parametrize("path", PATHS, ids=str)
 def test_the_committed_file_is_what_the_lock_says(path: Path) -> None:
     assert (REPOSITORY / path).read_text() == EXPORTED[path], (
-        "stale: python -m prefect_platform.images.requirements"
+        "stale: python -m prefect_platform_cli.images.requirements"
     )
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.images import selection
-from prefect_platform.images.base import Base
-from prefect_platform.images.selection import choose_builder
+from prefect_platform_cli.images import selection
+from prefect_platform_cli.images.base import Base
+from prefect_platform_cli.images.selection import choose_builder
 
 PULLED = Base("example.org/python:3.11", "identity", "the registry answers")
 MADE = Base("prefect-platform.local/base:1", "identity", "no registry", Path("rootfs.tar"))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.images import base, pip_settings, provenance
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.images import base, pip_settings, provenance
 
 
 @contextmanager
@@ -114,7 +114,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "somebody@example.org")
         monkeypatch.setenv(f"GIT_{role}_DATE", "2026-01-02T03:04:05Z")
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
     (tmp_path / "input").write_text("")
     _git(tmp_path, "init", "--quiet")
     _git(tmp_path, "remote", "add", "origin", "https://user:secret@example.org/platform.git")
@@ -159,7 +160,8 @@ def test_source_date_epoch_is_the_time(repository: Path, monkeypatch: pytest.Mon
 
 
 def test_a_source_archive_without_git_is_built_too(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
     labels = provenance.build_arguments([tmp_path], tmp_path)
     assert labels["VERSION"] == "1.2.3"
     assert labels["REVISION"] == labels["SOURCE"] == "unknown"

@@ -21,8 +21,8 @@ from prefect.server.events.schemas.automations import TriggeredAction
 from prefect.server.events.services.actions import Actions
 from pydantic import SecretStr
 
-from prefect_platform.server import notification_delivery
-from prefect_platform.server.notification_delivery import DeliveryFailed
+from prefect_platform.plugins import notification_delivery
+from prefect_platform.plugins.notification_delivery import DeliveryFailed
 
 _SECRET = "token-that-nobody-may-read"
 

@@ -2,8 +2,8 @@
 
 import re
 
-from prefect_platform.cluster.node_image import _programs as programs_of_nodes
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.cluster.node_image.node_image import _programs as programs_of_nodes
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.lanes import STAGES
 from tests.support.programs import ALL, FAST
 

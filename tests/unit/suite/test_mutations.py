@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.support.mutations import mutations, naming, survives
 
 _MODULE = Path("src/thing/doors.py")

@@ -1,0 +1,1 @@
+"""Automations, and the pack of alerts that are made of them."""

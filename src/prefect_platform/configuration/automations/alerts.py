@@ -1,0 +1,244 @@
+"""Alerts: the channels that hear of each severity, and what the automation pack has otherwise.
+
+The section becomes blocks and automations, as the sections of those names would declare them.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from prefect_platform.configuration.automations.automation_pack import (
+    BEATS,
+    PACK,
+    Automation,
+    Bounds,
+    Member,
+    Severity,
+    name,
+)
+from prefect_platform.configuration.core.section import Section, entries
+from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, Step
+from prefect_platform.configuration.core.surroundings import Surroundings
+
+ChannelType = Literal["slack", "teams", "pagerduty", "email", "webhook"]
+
+_BLOCK_TYPES: Mapping[ChannelType, str] = {
+    "slack": "slack-webhook",
+    "teams": "ms-teams-webhook",
+    "pagerduty": "pager-duty-webhook",
+    "email": "email",
+    "webhook": "custom-webhook",
+}
+_FREQUENCY = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+
+
+class Channel(Section):
+    """Where messages go: a type, and the fields of the block of that type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: ChannelType
+    """slack and teams (url), pagerduty (integration_key, api_key), email (host, port, security,
+    username, password, sender, recipients, ca_file) or webhook (url, headers, json_data; by default
+    it posts {subject, body}). Secret fields are references."""
+
+
+class Chosen(Section):
+    """What one automation of the pack has otherwise than by default."""
+
+    enabled: bool = True
+    """false: it is not made."""
+    severity: Severity | None = None
+    """The severity whose channels hear of it."""
+    within: Annotated[int, Field(ge=10)] | None = None
+    """Its bound in seconds."""
+    threshold: Annotated[int, Field(ge=1)] | None = None
+    """How many events within the bound it takes."""
+
+
+class Alerts(Section):
+    """Who is told of what."""
+
+    enabled: bool = True
+    """false: no automation of the pack is made; the channels are."""
+    channels: dict[str, Channel] = Field(default_factory=dict)
+    """Channels by name."""
+    severities: dict[Severity, list[str]] = Field(default_factory=dict)
+    """The channels that hear of each severity: critical, warning."""
+    automations: dict[str, Chosen] = Field(default_factory=dict)
+    """What single automations of the pack have otherwise; all of them are on by default."""
+
+
+def expand(source: Source, section: str, surroundings: Surroundings) -> Source:
+    """Return the sections `blocks` and `automations` that the section stands for.
+
+    Their lines are those of `section`; without one the pack is as by default, and tells nobody.
+    Raises ConfigurationError.
+    """
+    try:
+        alerts = Alerts.model_validate(entries(source, section))
+    except ValidationError as error:
+        raise ConfigurationError(source.problems(error, section)) from None
+    blocks = {
+        _block(channel, each.type): _fields(channel, each)
+        for channel, each in alerts.channels.items()
+    }
+    automations = {
+        made: automation
+        for member in PACK
+        if alerts.enabled and alerts.automations.get(member, Chosen()).enabled
+        for made, automation in _automations(member, alerts).items()
+    }
+    made = {"blocks": blocks, "automations": automations}
+    problems = [
+        *_wrong_channels(source, section, alerts),
+        *_wrong_choices(source, section, alerts),
+        *_taken_names(source, made),
+        *_deaf_zombie(source, section, alerts, surroundings),
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    parents: list[tuple[Step, ...]] = [(), ("blocks",), ("automations",)]
+    above = dict.fromkeys(parents, source.at(section).line)
+    return Source(source.path, made, {**above, **_lines(source, section, alerts)})
+
+
+def _block(channel: str, channel_type: ChannelType) -> str:
+    return f"{_BLOCK_TYPES[channel_type]}/alerts-{channel}"
+
+
+def _fields(channel: str, given: Channel) -> dict[str, Any]:
+    fields = dict(given.model_extra or {})
+    if given.type == "pagerduty":
+        fields.setdefault("notify_type", "failure")  # Prefect's "info" is of no urgency
+    if given.type == "webhook":
+        fields.setdefault("name", channel)
+        if "form_data" not in fields:
+            fields.setdefault("json_data", {"subject": "{{subject}}", "body": "{{body}}"})
+    return fields
+
+
+def _automations(member_name: str, alerts: Alerts) -> dict[str, Automation]:
+    """Return a member's automations; the first of them notifies."""
+    member, chosen = PACK[member_name], alerts.automations.get(member_name, Chosen())
+    bounds = _bounds(member, chosen)
+    made = dict(member.automations(bounds))
+    if member.message:
+        severity = chosen.severity or member.severity
+        message = member.message(bounds)
+        first = next(iter(made))
+        made[first] = {
+            **made[first],
+            "actions": made[first]["actions"]
+            + [
+                {
+                    "type": "send-notification",
+                    "block": _block(channel, alerts.channels[channel].type),
+                    "subject": f"[{severity}] {message.subject}",
+                    "body": message.body,
+                }
+                for channel in alerts.severities.get(severity, ())
+                if channel in alerts.channels
+            ],
+        }
+    # Prefect wants an action; without a channel the event of the automation is still there.
+    return {
+        key: each if each["actions"] else {**each, "actions": [{"type": "do-nothing"}]}
+        for key, each in made.items()
+    }
+
+
+def _bounds(member: Member, chosen: Chosen) -> Bounds:
+    return Bounds(chosen.within or member.within or 0, chosen.threshold or member.threshold or 1)
+
+
+def _wrong_channels(source: Source, section: str, alerts: Alerts) -> Iterator[Problem]:
+    heard = {channel for channels in alerts.severities.values() for channel in channels}
+    for severity, channels in alerts.severities.items():
+        for index, channel in enumerate(channels):
+            at = source.at(section, "severities", severity, index)
+            if channel not in alerts.channels:
+                known = ", ".join(alerts.channels) or "none yet"
+                yield Problem(at, f"there is no channel {channel}", f"the channels are: {known}")
+            elif channel in channels[:index]:
+                cause = f"{severity} names the channel {channel} twice: it would hear all twice"
+                yield Problem(at, cause, "remove one")
+    for channel in alerts.channels:
+        if channel not in heard:
+            yield Problem(
+                source.at(section, "channels", channel),
+                f"no severity names the channel {channel}: it would hear of nothing",
+                "name it in severities, or remove it",
+            )
+
+
+def _wrong_choices(source: Source, section: str, alerts: Alerts) -> Iterator[Problem]:
+    for chosen_name, chosen in alerts.automations.items():
+        steps = (section, "automations", chosen_name)
+        member = PACK.get(chosen_name)
+        if member is None:
+            cause = f"the pack has no automation {chosen_name}"
+            yield Problem(source.at(*steps), cause, f"it has: {', '.join(PACK)}")
+            continue
+        for bound in ("within", "threshold"):
+            if getattr(chosen, bound) is not None and getattr(member, bound) is None:
+                cause = f"{chosen_name} has no bound {bound}"
+                yield Problem(source.at(*steps, bound), cause, "remove it")
+        if chosen.severity and not member.message:
+            yield Problem(
+                source.at(*steps, "severity"),
+                f"{chosen_name} tells nobody: the run that it crashes has an alert of its own",
+                "give the severity to crashed",
+            )
+
+
+def _taken_names(source: Source, made: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
+    """Yield a problem for each resource of the file that has the name of one of ours."""
+    for kind, ours in made.items():
+        own = (source.data or {}).get(kind)
+        for taken in own if isinstance(own, dict) else ():
+            if taken in ours:
+                cause = f"{taken} is made for the section alerts"
+                yield Problem(source.at(kind, taken), cause, "choose another name")
+
+
+def _deaf_zombie(
+    source: Source, section: str, alerts: Alerts, surroundings: Surroundings
+) -> Iterator[Problem]:
+    """Yield a problem for each pool whose runs send heartbeats too seldom for the bound."""
+    chosen = alerts.automations.get("zombie", Chosen())
+    within = _bounds(PACK["zombie"], chosen).within
+    pools = (source.data or {}).get("work_pools")
+    for pool in pools if alerts.enabled and chosen.enabled and isinstance(pools, dict) else ():
+        every = _heartbeat_seconds(surroundings.base_job_template(str(pool)))
+        if every is not None and within < BEATS * every:
+            yield Problem(
+                source.at(section, "automations", "zombie", "within"),
+                f"zombie crashes a run after {within} s without a heartbeat, and those of the pool "
+                f"{pool} send one each {every} s",
+                f"set zombie.within to {BEATS * every} or more, or jobs.heartbeatSeconds of the "
+                "chart prefect-worker to less",
+            )
+
+
+def _heartbeat_seconds(template: dict[str, Any] | None) -> int | None:
+    """Return what a base job template of the chart sets, None for one that sets nothing."""
+    found: Any = template
+    for step in ("variables", "properties", "env", "default", _FREQUENCY):
+        found = found.get(step) if isinstance(found, dict) else None
+    return int(found) if found is not None and str(found).isdecimal() else None
+
+
+def _lines(source: Source, section: str, alerts: Alerts) -> dict[tuple[Step, ...], int]:
+    """Return the lines of what was made: a channel's fields, a choice of the file."""
+    origins: dict[tuple[Step, ...], tuple[Step, ...]] = {}
+    for channel, each in alerts.channels.items():
+        origins[section, "channels", channel] = ("blocks", _block(channel, each.type))
+    for member in alerts.automations:
+        origins[section, "automations", member] = ("automations", name(member))
+    return {
+        (*origins[steps[:3]], *steps[3:]): line
+        for steps, line in source.lines.items()
+        if steps[:3] in origins
+    }

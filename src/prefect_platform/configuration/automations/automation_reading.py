@@ -1,0 +1,282 @@
+"""One automation of a file, checked by Prefect's own models before there is a server.
+
+They ignore what they do not know, so unknown keys are looked for here.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+from prefect.events.schemas.automations import trigger_discriminator
+from prefect.server.events.schemas.automations import AutomationCore
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+
+from prefect_platform.configuration.automations.automation_models import (
+    ACTION_LISTS,
+    ACTIONS,
+    CLIENT_DEFAULTS,
+    CLOUD_ONLY,
+    FREE_FORM,
+    TRIGGERS,
+    body_of,
+    fields_of,
+    is_duration,
+)
+from prefect_platform.configuration.automations.automation_traps import (
+    Trap,
+    automation_traps,
+    trigger_traps,
+)
+from prefect_platform.configuration.core.references import (
+    ID_FIELDS,
+    REFERABLE,
+    key_named,
+    names_resource,
+    word_of_resource_id,
+)
+from prefect_platform.configuration.core.resource import Key, Kind
+from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, Step
+
+_DURATION = TypeAdapter(timedelta)
+_JSON = TypeAdapter(dict[str, JsonValue], config=ConfigDict(allow_inf_nan=False))
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class Reading:
+    """One automation of a file on its way to a body.
+
+    `keys` are the resources that it names, by ids that stand for those of a server, so that
+    Prefect's own models can check the automation before there is one.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.keys: dict[UUID, Key] = {}
+        self._problems: list[Problem] = []
+        self._source = source
+
+    def automation(self, name: str, data: object, *steps: Step) -> dict[str, Any]:
+        """Return the body; raises ConfigurationError with all that is wrong with it."""
+        if not isinstance(data, dict):
+            raise ConfigurationError([self._source.no_mapping(*steps)])
+        form = {**self._known(AutomationCore, data, *steps), "name": name}
+        if "trigger" in data:
+            form["trigger"] = self._trigger(data["trigger"], *steps, "trigger")
+        for key in ACTION_LISTS:
+            if isinstance(data.get(key), list):
+                form[key] = [
+                    self._action(each, *steps, key, index) for index, each in enumerate(data[key])
+                ]
+        core = self._validated(AutomationCore, form, *steps)
+        if core is not None:
+            self._traps(automation_traps(core), *steps)
+        if core is None or self._problems:
+            raise ConfigurationError(self._problems)
+        body = body_of(core, self.keys.get)
+        if "enabled" not in data:
+            del body["enabled"]
+        return body
+
+    def _trigger(self, data: object, *steps: Step) -> dict[str, Any]:
+        """Return the trigger with ids; after a problem one that stands for any trigger."""
+        stand_in = {"type": "event", "posture": "Reactive"}
+        before = len(self._problems)
+        if not isinstance(data, dict):
+            self._problems.append(self._source.no_mapping(*steps))
+            return stand_in
+        kind = str(trigger_discriminator(data))
+        model = self._model(TRIGGERS, "trigger", kind, *steps)
+        if model is None:
+            return stand_in
+        form = {**self._known(model, data, *steps), "type": kind}
+        for key in {"match", "match_related"} & form.keys():
+            form[key] = self._match(form[key], *steps, key)
+        if isinstance(form.get("triggers"), list):
+            form["triggers"] = [
+                self._trigger(each, *steps, "triggers", index)
+                for index, each in enumerate(form["triggers"])
+            ]
+        for key, default in CLIENT_DEFAULTS.items():
+            if key in model.model_fields and model.model_fields[key].is_required():
+                form.setdefault(key, default)
+        trigger = self._validated(model, form, *steps)
+        if trigger is not None:
+            self._traps(trigger_traps(trigger), *steps)
+        return form if len(self._problems) == before else stand_in
+
+    def _action(self, data: object, *steps: Step) -> dict[str, Any]:
+        """Return the action with ids; after a problem one that stands for any action."""
+        stand_in = {"type": "do-nothing"}
+        before = len(self._problems)
+        if not isinstance(data, dict) or "type" not in data:
+            self._problem("an action has no type", "write type: and one of Prefect's", *steps)
+            return stand_in
+        model = self._model(ACTIONS, "action", str(data["type"]), *steps)
+        if model is None:
+            return stand_in
+        form = self._known(model, data, *steps)
+        for field in ID_FIELDS.keys() & model.model_fields.keys():
+            word = ID_FIELDS[field]
+            name = form.pop(word, None)
+            if field in data:  # an unknown key, and noted as one
+                form[field] = NAMESPACE_OID
+            elif self._needs_id(model, form, word, name, *steps):
+                form[field] = self._id(word, name, *steps, word) if name else NAMESPACE_OID
+        for value in _variables(form.get("parameters")):
+            self._stand_in(Key(Kind.VARIABLE, value))
+        self._validated(model, form, *steps)
+        return form if len(self._problems) == before else stand_in
+
+    def _needs_id(
+        self,
+        model: type[BaseModel],
+        form: Mapping[str, Any],
+        word: str,
+        name: object,
+        *steps: Step,
+    ) -> bool:
+        """Return whether Prefect needs an id; note a name that is missing, or one too many."""
+        thing, shape = word.replace("_", " "), f"{word}: {REFERABLE[word].shape}"
+        inferred = form.get("source") == "inferred"
+        if not name and not inferred:
+            fix = f"add {shape}"
+            if "source" in model.model_fields:
+                fix += ", or source: inferred to take that of the event"
+            self._problem(f"{form['type']} names no {thing}", fix, *steps)
+        elif name and inferred:
+            self._problem(
+                f"{form['type']} names one {thing} and takes that of the event",
+                f"remove {word}, or source: inferred",
+                *steps,
+            )
+        return not inferred
+
+    def _match(self, data: object, *steps: Step) -> object:
+        if isinstance(data, list):
+            return [self._match(each, *steps, index) for index, each in enumerate(data)]
+        if not isinstance(data, dict):
+            self._problems.append(self._source.no_mapping(*steps))
+            return {}
+        return {
+            label: [self._label(each, *steps, label, index) for index, each in enumerate(value)]
+            if isinstance(value, list)
+            else self._label(value, *steps, label)
+            for label, value in data.items()
+        }
+
+    def _label(self, value: object, *steps: Step) -> str:
+        """Return the value of a label, with the id of what it names."""
+        if names_resource(value) and isinstance(value, dict):
+            ((word, name),) = value.items()
+            return f"{REFERABLE[word].resource}.{self._id(word, name, *steps)}"
+        if not isinstance(value, str):
+            self._problem(
+                "the value of a label is no text",
+                f"write it in quotes, or name a resource by one of: {', '.join(REFERABLE)}",
+                *steps,
+            )
+        elif word := word_of_resource_id(value):
+            self._problem(
+                f"{value} is there on one server only",
+                f"write {{{word}: {REFERABLE[word].shape}}}",
+                *steps,
+            )
+        return str(value)
+
+    def _id(self, word: str, name: object, *steps: Step) -> UUID:
+        """Return an id that stands for that of a server; note a name that cannot be one."""
+        try:
+            return self._stand_in(key_named(word, name))
+        except ValueError as error:
+            cause, _, fix = str(error).partition("; ")
+            self._problem(cause, fix, *steps)
+            return NAMESPACE_OID
+
+    def _stand_in(self, key: Key) -> UUID:
+        stand_in = uuid5(NAMESPACE_OID, str(key))
+        self.keys[stand_in] = key
+        return stand_in
+
+    def _known(
+        self, model: type[BaseModel], data: Mapping[Any, Any], *steps: Step
+    ) -> dict[str, Any]:
+        """Return what the model has a field for, durations parsed; note every other key."""
+        fields = fields_of(model)
+        known: dict[str, Any] = {}
+        for key, value in data.items():
+            if key not in fields:
+                problem = self._source.unknown_key(*steps, str(key), known=fields)
+                if word := ID_FIELDS.get(key):
+                    named = f"{word}: {REFERABLE[word].shape}"
+                    problem = replace(
+                        problem, fix=f"write {named}, because ids differ between servers"
+                    )
+                self._problems.append(problem)
+            elif value is not None and is_duration(fields[key]):
+                known |= self._duration(key, value, *steps)
+            elif value is not None and key in FREE_FORM:
+                known |= self._json(key, value, *steps)
+            else:
+                known[key] = value
+        return known
+
+    def _duration(self, key: str, value: object, *steps: Step) -> dict[str, timedelta]:
+        """Return the time; before Prefect, whose check of Proactive triggers fails on a text."""
+        try:
+            return {key: _DURATION.validate_python(None if isinstance(value, bool) else value)}
+        except ValidationError:
+            self._problem(
+                f"{key}: {value} is no duration",
+                "write seconds, or ISO 8601 such as PT90S",
+                *steps,
+                key,
+            )
+            return {}
+
+    def _json(self, key: str, value: object, *steps: Step) -> dict[str, Any]:
+        """Return the mapping when it is JSON: Prefect makes a text of a date, and null of NaN."""
+        try:
+            return {key: _JSON.validate_python(value)}
+        except ValidationError as error:
+            self._problems += self._source.problems(error, *steps, key)
+            return {}
+
+    def _model(
+        self, models: Mapping[str, type[_M]], what: str, kind: str, *steps: Step
+    ) -> type[_M] | None:
+        if kind in models:
+            return models[kind]
+        if kind in CLOUD_ONLY:
+            cause = f"only Prefect Cloud has the {what} {kind}"
+        else:
+            cause = f"there is no {what} {kind}"
+        self._problem(cause, f"use one of: {', '.join(sorted(models))}", *steps)
+        return None
+
+    def _validated(self, model: type[_M], form: object, *steps: Step) -> _M | None:
+        try:
+            return model.model_validate(form)
+        except ValidationError as error:
+            self._problems += self._source.problems(error, *steps)
+            return None
+
+    def _traps(self, traps: Iterator[Trap], *steps: Step) -> None:
+        for trap in traps:
+            self._problem(trap.cause, trap.fix, *steps, *trap.steps)
+
+    def _problem(self, cause: str, fix: str, *steps: Step) -> None:
+        self._problems.append(Problem(self._source.at(*steps), cause, fix))
+
+
+def _variables(value: object) -> Iterator[str]:
+    """Yield the names of the variables that the parameters of a run take their values from."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _variables(item)
+    elif isinstance(value, dict):
+        name = value.get("variable_name")
+        if value.get("__prefect_kind") == "workspace_variable" and isinstance(name, str):
+            yield name
+        for item in value.values():
+            yield from _variables(item)

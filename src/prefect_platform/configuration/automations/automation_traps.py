@@ -1,0 +1,111 @@
+"""What Prefect's server takes for an automation and then never does.
+
+Read in prefect.server.events of the pinned version; the tests ask its own code each time.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from prefect.server.events.schemas.automations import (
+    AutomationCore,
+    CompositeTrigger,
+    EventTrigger,
+    Trigger,
+)
+from prefect.server.events.schemas.events import ResourceSpecification
+
+from prefect_platform.configuration.core.source import Step
+
+# Kinds that the event of an automation itself, which actions_on_trigger get, never names.
+_NOT_IN_OWN_EVENT = ("deployment", "work-pool", "work-queue")
+
+
+@dataclass(frozen=True)
+class Trap:
+    """Where in the trigger or automation it stands, why nothing will happen, what to write."""
+
+    steps: tuple[Step, ...]
+    cause: str
+    fix: str
+
+
+def trigger_traps(trigger: Trigger) -> Iterator[Trap]:
+    """Yield why a trigger can never fire; not why those inside it cannot."""
+    if isinstance(trigger, EventTrigger):
+        yield from _event_traps(trigger)
+    elif isinstance(trigger, CompositeTrigger):
+        yield from _composite_traps(trigger)
+
+
+def automation_traps(automation: AutomationCore) -> Iterator[Trap]:
+    """Yield which actions of an automation never run, or can never succeed."""
+    if automation.actions_on_resolve:
+        yield Trap(
+            ("actions_on_resolve",),
+            "actions_on_resolve never run: only metric triggers resolve, which Prefect Cloud has",
+            "remove them, or add an automation that expects the event of the recovery",
+        )
+    for index, action in enumerate(automation.actions_on_trigger):
+        kind = next((kind for kind in _NOT_IN_OWN_EVENT if action.type.endswith(kind)), None)
+        if kind and getattr(action, "source", None) == "inferred":
+            yield Trap(
+                ("actions_on_trigger", index),
+                f"{action.type} finds no {kind.replace('-', ' ')} to infer: "
+                "actions_on_trigger get the event of the automation, which names none",
+                "move it to actions, or name one",
+            )
+
+
+def _event_traps(trigger: EventTrigger) -> Iterator[Trap]:
+    for key, events in (("after", trigger.after), ("expect", trigger.expect)):
+        for event in sorted(events):
+            if re.search(r"^!|[\[?]", event):
+                yield Trap(
+                    (key,),
+                    f"no event ever matches {event}: the only wildcard of an event is *",
+                    "write the events out, or use *",
+                )
+    if trigger.threshold < 1:
+        yield Trap(
+            ("threshold",),
+            f"threshold {trigger.threshold} counts no events: "
+            "a Proactive trigger never fires, and a Reactive one acts as with 1",
+            "write 1 or more",
+        )
+    for steps, specification in _specifications(trigger):
+        for label, values in specification.items():
+            if not values:
+                yield Trap(
+                    (*steps, label),
+                    f"{label}: no resource ever matches an empty list",
+                    "name what to match, or remove the label",
+                )
+
+
+def _specifications(
+    trigger: EventTrigger,
+) -> Iterator[tuple[tuple[Step, ...], ResourceSpecification]]:
+    for key, match in (("match", trigger.match), ("match_related", trigger.match_related)):
+        if isinstance(match, ResourceSpecification):
+            yield (key,), match
+        elif isinstance(match, list):
+            for index, each in enumerate(match):
+                if isinstance(each, ResourceSpecification):
+                    yield (key, index), each
+
+
+def _composite_traps(trigger: CompositeTrigger) -> Iterator[Trap]:
+    if not trigger.triggers:
+        yield Trap(
+            ("triggers",),
+            f"a {trigger.type} trigger without triggers never fires",
+            "add its triggers",
+        )
+    if trigger.within is not None and trigger.within <= timedelta(0):
+        yield Trap(
+            ("within",),
+            "within no time its triggers never fire together",
+            "write the time that may lie between them, or remove it for any time",
+        )

@@ -1,0 +1,136 @@
+"""The automations: Prefect's own, with names where Prefect has ids."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.server.events.schemas.automations import AutomationCore
+
+from prefect_platform.configuration.automations.automation_models import body_of
+from prefect_platform.configuration.automations.automation_reading import Reading
+from prefect_platform.configuration.core.prefect_api import delete, pages
+from prefect_platform.configuration.core.references import to_ids
+from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.core.section import each
+from prefect_platform.configuration.core.source import Source
+from prefect_platform.configuration.core.surroundings import Surroundings
+from prefect_platform.errors import PlatformError
+
+
+def declare(
+    source: Source,
+    section: str,
+    surroundings: Surroundings,  # noqa: ARG001 - every kind is declared by the same call
+) -> list[Declared]:
+    """Return the automations that `section` asks for; raises ConfigurationError."""
+
+    def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
+        reading = Reading(source)
+        body = reading.automation(name, raw, section, name)
+        key, at = Key(Kind.AUTOMATION, name), source.at(section, name)
+        return [Declared(key, body, at, needs=frozenset(reading.keys.values()))]
+
+    return each(source, section, one)
+
+
+class Automations:
+    """The automations of a server.
+
+    Prefect's server makes none itself. Those that a deployment owns through `triggers` of
+    prefect.yaml come and go with `prefect deploy`; they are left out, as far as the API tells
+    them apart: by the name that Prefect gives a trigger without one.
+    """
+
+    kind = Kind.AUTOMATION
+
+    def read(self, client: SyncPrefectClient, inventory: Inventory) -> list[Found]:
+        """Return all automations; raises PlatformError when two have one name."""
+        rows = list(_rows(client))
+        own = {UUID(row["id"]): Key(self.kind, row["name"]) for row in rows}
+
+        def key_of(resource: UUID) -> Key | None:
+            return own.get(resource) or inventory.key(resource)
+
+        found = [
+            Found(own[UUID(row["id"])], UUID(row["id"]), _body_of_row(row, key_of)) for row in rows
+        ]
+        found = [each for each in found if not _belongs_to_deployment(each)]
+        _refuse_doubles(found)
+        return found
+
+    def create(self, client: SyncPrefectClient, inventory: Inventory, declared: Declared) -> UUID:
+        """Create the automation once.
+
+        Prefect's client repeats a request whose answer was lost, and its server takes the
+        repetition for a second automation: such a double is deleted.
+        """
+        made = client.request("POST", "/automations/", json=_payload(declared, inventory)).json()
+        for row in list(_rows(client, name=declared.key.name)):
+            if row["id"] != made["id"] and _body_of_row(row) == _body_of_row(made):
+                delete(client, "/automations/{id}", id=row["id"])
+        return UUID(made["id"])
+
+    def update(
+        self, client: SyncPrefectClient, inventory: Inventory, declared: Declared, found: Found
+    ) -> None:
+        """Replace what is declared; `enabled` stays as it is when the file does not say it."""
+        client.request(
+            "PUT",
+            "/automations/{id}",
+            path_params={"id": found.id},
+            json=_payload(declared, inventory),
+        )
+
+    def delete(self, client: SyncPrefectClient, found: Found) -> None:
+        """Delete the automation, if it is still there."""
+        delete(client, "/automations/{id}", id=found.id)
+
+
+def _body_of_row(
+    row: Mapping[str, Any], key_of: Callable[[UUID], Key | None] = lambda _: None
+) -> dict[str, Any]:
+    return body_of(AutomationCore.model_validate(row), key_of)
+
+
+def _payload(declared: Declared, inventory: Inventory) -> dict[str, Any]:
+    return {"name": declared.key.name, **to_ids(declared.body, inventory.id)}
+
+
+def _rows(client: SyncPrefectClient, name: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield each automation once, newest first, so that one made meanwhile hides no other."""
+    seen: set[str] = set()
+    wanted = {
+        "sort": "CREATED_DESC",
+        "automations": {"name": {"any_": [name]}} if name is not None else None,
+    }
+    for row in pages(client, "/automations/filter", wanted):
+        if row["id"] not in seen:
+            yield row
+        seen.add(row["id"])
+
+
+def _belongs_to_deployment(found: Found) -> bool:
+    actions = found.body["actions"]
+    if len(actions) != 1 or actions[0]["type"] != "run-deployment":
+        return False
+    _, _, deployment = (actions[0]["deployment"] or "").partition("/")
+    return bool(re.fullmatch(rf"{re.escape(deployment)}__automation_\d+", found.key.name))
+
+
+def _refuse_doubles(found: Sequence[Found]) -> None:
+    ids: dict[str, list[str]] = {}
+    for one in found:
+        ids.setdefault(one.key.name, []).append(str(one.id))
+    doubles = {name: same for name, same in ids.items() if len(same) > 1}
+    if doubles:
+        listed = "; ".join(
+            f"{name}: {', '.join(sorted(same))}" for name, same in sorted(doubles.items())
+        )
+        first = sorted(next(iter(doubles.values())))[-1]
+        raise PlatformError(
+            f"the server has several automations of one name, and a file names each once: {listed}",
+            next_step="keep one of each, rename or delete the others, "
+            f"for example: prefect automation delete --id {first}",
+        )

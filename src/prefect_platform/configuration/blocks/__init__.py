@@ -1,0 +1,1 @@
+"""Blocks, by the types that are installed."""

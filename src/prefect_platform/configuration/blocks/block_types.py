@@ -1,0 +1,140 @@
+"""The types of blocks that are installed here, as Prefect's own classes describe them.
+
+A package brings its types by an entry point of the group prefect.collections.
+"""
+
+import inspect
+import json
+from abc import ABC
+from collections.abc import Collection, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.resources import files
+from typing import Any, get_args
+
+from prefect.blocks.core import Block
+from prefect.plugins import load_prefect_collections
+from prefect.utilities.dispatch import get_registry_for_type
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from prefect_platform.configuration.core.secret_values import Value, conceal
+
+Pattern = tuple[str, ...]
+
+# The key by which a block inside of another tells its type.
+TYPE = "block_type_slug"
+
+# A class registers itself when its module is imported.
+_CORE = (
+    "prefect.blocks.notifications",
+    "prefect.blocks.redis",
+    "prefect.blocks.system",
+    "prefect.blocks.webhook",
+    "prefect.filesystems",
+)
+
+
+def installed() -> dict[str, type[Block]]:
+    """Return the class of every block type of Prefect and its packages, by the slug of the type.
+
+    What else this process has defined, such as the ledger, is nothing to declare.
+    """
+    for module in _CORE:
+        import_module(module)
+    load_prefect_collections()
+    homes = ("prefect", *(each.module for each in entry_points(group="prefect.collections")))
+    return {
+        slug: block_type
+        for slug, block_type in sorted((get_registry_for_type(Block) or {}).items())
+        if any(f"{block_type.__module__}.".startswith(f"{home}.") for home in homes)
+    }
+
+
+@cache
+def package_of(slug: str) -> str | None:
+    """Return the package that brings a block type, None when Prefect knows none."""
+    published = json.loads(
+        files("prefect.server").joinpath("collection_blocks_data.json").read_text()
+    )
+    return next(
+        (
+            package
+            for package, content in published["collections"].items()
+            if slug in content["block_types"]
+        ),
+        None,
+    )
+
+
+def fields(block_type: type[Block]) -> dict[str, Any]:
+    """Return the annotation of every field, by the name that the field has in a document."""
+    return {
+        field.alias or name: field.annotation for name, field in block_type.model_fields.items()
+    }
+
+
+def nested(annotation: object) -> list[type[Block]]:
+    """Return the classes of blocks that a field takes, in the order of its annotation."""
+    if inspect.isclass(annotation) and issubclass(annotation, Block):
+        return [annotation]
+    return [each for part in get_args(annotation) for each in nested(part)]
+
+
+def is_abstract(block_type: type[Block]) -> bool:
+    """Return whether only a subclass can have documents."""
+    return ABC in block_type.__bases__
+
+
+def slug(block_type: type[Block]) -> str:
+    """Return what the type is called in the API and in files."""
+    return str(block_type.get_block_type_slug())
+
+
+def secret_patterns(schema: Mapping[str, Any]) -> set[Pattern]:
+    """Return where the secrets of a block schema stand; the step * is every key of a mapping."""
+    return {tuple(field.split(".")) for field in schema.get("secret_fields", [])}
+
+
+def below(patterns: set[Pattern], step: str | int) -> set[Pattern]:
+    """Return what of `patterns` holds below a step; the empty pattern is all that is there."""
+    return {pattern[1:] for pattern in patterns if pattern and pattern[0] in (str(step), "*")} | {
+        pattern for pattern in patterns if not pattern or isinstance(step, int)
+    }
+
+
+def instance(block_type: type[Block], values: Mapping[str, object]) -> Block:
+    """Return the validated block, without what it does when it is used.
+
+    Raises ValidationError, and whatever else the type's own checks raise.
+    """
+    block = block_type.__new__(block_type)
+    BaseModel.__init__(block, **values)
+    return block
+
+
+def saved(block: Block, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return the fields as Prefect saves them, in JSON, with the values of secrets."""
+    names = block.model_json_schema(by_alias=False)["properties"].keys()
+    plain: dict[str, Any] = to_jsonable_python(
+        block.model_dump(
+            mode="json",
+            by_alias=True,
+            include=set(names) - set(without),
+            context={"include_secrets": True},
+        )
+    )
+    plain.pop(TYPE, None)
+    return plain
+
+
+def concealed(value: Value, patterns: set[Pattern]) -> Value:
+    """Return `value` with a SecretValue for each value that `patterns` name."""
+    if () in patterns:
+        return conceal(value)
+    if isinstance(value, Mapping):
+        return {key: concealed(each, below(patterns, key)) for key, each in value.items()}
+    if isinstance(value, list):
+        return [concealed(each, below(patterns, index)) for index, each in enumerate(value)]
+    return value

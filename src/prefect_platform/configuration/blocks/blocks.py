@@ -1,0 +1,168 @@
+"""Blocks: documents of a type that Prefect or a package defines, with a name.
+
+A block is saved as Prefect itself saves it, so flows, the user interface and automations find
+nothing unusual. In a body a field that is another block is {block: TYPE/NAME}, or the fields of
+the inner block with its type in block_type_slug. Every secret is a SecretValue.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from copy import deepcopy
+from typing import Any
+from uuid import UUID
+
+from prefect.blocks.core import Block
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import BlockDocumentCreate, BlockDocumentUpdate
+
+from prefect_platform.configuration.blocks import block_types
+from prefect_platform.configuration.blocks.block_reader import BlockReader
+from prefect_platform.configuration.blocks.block_types import TYPE, secret_patterns
+from prefect_platform.configuration.core.prefect_api import delete, pages
+from prefect_platform.configuration.core.resource import Body, Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.core.secret_values import Value, reveal
+from prefect_platform.configuration.core.section import each, entries
+from prefect_platform.configuration.core.source import Source
+from prefect_platform.configuration.core.surroundings import Surroundings
+
+# What Prefect writes into a block inside a block when that had been loaded from the server.
+_LOADED = ("_block_document_id", "_block_document_name", "_is_anonymous")
+
+
+def declare(source: Source, section: str, surroundings: Surroundings) -> list[Declared]:
+    """Return the blocks that `section` asks for; raises ConfigurationError."""
+    reader = BlockReader(source, section, entries(source, section), surroundings)
+    return each(source, section, reader.declared)
+
+
+class Blocks:
+    """The verbs of blocks.
+
+    They need the settings of `prefect_api`: a type or a schema that the server lacks is
+    registered by Prefect's own code, which uses those.
+    """
+
+    kind = Kind.BLOCK
+
+    def read(self, client: SyncPrefectClient, inventory: Inventory) -> list[Found]:  # noqa: ARG002
+        """Return every block that has a name of its own, whether its type is installed or not."""
+        types = block_types.installed()
+        # By name alone the order of two pages is not fixed: names repeat between types.
+        wanted = {"include_secrets": True, "sort": "BLOCK_TYPE_AND_NAME_ASC"}
+        return [_found(each, types) for each in pages(client, "/block_documents/filter", wanted)]
+
+    def create(self, client: SyncPrefectClient, inventory: Inventory, declared: Declared) -> UUID:
+        """Save the block under its name."""
+        block_type, name = _type_and_name(declared.key)
+        type_id, schema_id = _register(block_type)
+        return client.create_block_document(
+            BlockDocumentCreate(
+                name=name,
+                data=_data(block_type, declared.body, inventory),
+                block_type_id=type_id,
+                block_schema_id=schema_id,
+            )
+        ).id
+
+    def update(
+        self, client: SyncPrefectClient, inventory: Inventory, declared: Declared, found: Found
+    ) -> None:
+        """Replace all fields, and the schema by that of the installed class."""
+        block_type, _ = _type_and_name(declared.key)
+        _, schema_id = _register(block_type)
+        client.update_block_document(
+            found.id,
+            BlockDocumentUpdate(
+                block_schema_id=schema_id,
+                data=_data(block_type, declared.body, inventory),
+                merge_existing_data=False,
+            ),
+        )
+
+    def delete(self, client: SyncPrefectClient, found: Found) -> None:
+        """Delete the block; its type stays."""
+        delete(client, "/block_documents/{id}", id=found.id)
+
+
+def _found(document: Mapping[str, Any], types: Mapping[str, type[Block]]) -> Found:
+    type_slug = document["block_type"]["slug"]
+    block_type = types.get(type_slug)
+    references = {}
+    stored = _cleaned(document["data"])
+    for key, reference in document["block_document_references"].items():
+        inner = reference["block_document"]
+        stored[key] = {**stored[key], TYPE: inner["block_type"]["slug"]}
+        if not inner["is_anonymous"]:
+            references[key] = f"{inner['block_type']['slug']}/{inner['name']}"
+    schema = document["block_schema"]["fields"]
+    patterns = secret_patterns(schema)
+    body = stored
+    if block_type is not None:
+        patterns |= secret_patterns(block_type.model_json_schema())
+        # A document that its type refuses today is shown as it is.
+        with suppress(Exception):
+            complete = block_types.saved(_revived(block_type, stored, types), references)
+            # One of an older schema lacks what that schema lacks, so that a plan shows it.
+            known = {*schema.get("properties", {}), *stored}
+            body = {**stored, **{key: complete[key] for key in complete if key in known}}
+    body |= {key: {"block": target} for key, target in references.items()}
+    body.pop(TYPE, None)
+    return Found(
+        key=Key(Kind.BLOCK, f"{type_slug}/{document['name']}"),
+        id=UUID(document["id"]),
+        body=block_types.concealed(body, patterns),
+    )
+
+
+def _cleaned(value: Value) -> Value:
+    """Return stored data without the ids that Prefect leaves in blocks inside of it."""
+    if isinstance(value, Mapping):
+        left_out = _LOADED if TYPE in value else ()
+        return {key: _cleaned(each) for key, each in value.items() if key not in left_out}
+    if isinstance(value, list):
+        return [_cleaned(each) for each in value]
+    return value
+
+
+def _revived(
+    block_type: type[Block], stored: Mapping[str, Any], types: Mapping[str, type[Block]]
+) -> Block:
+    """Return the block of stored data, each block inside of it of the type that is stored."""
+    annotations = block_types.fields(block_type)
+    values = deepcopy({key: value for key, value in stored.items() if key in annotations})
+    for key, value in values.items():
+        inner = types.get(value[TYPE]) if isinstance(value, Mapping) and TYPE in value else None
+        if inner is not None and block_types.nested(annotations[key]):
+            values[key] = _revived(inner, value, types)
+    return block_types.instance(block_type, values)
+
+
+def _type_and_name(key: Key) -> tuple[type[Block], str]:
+    type_slug, _, name = key.name.partition("/")
+    return block_types.installed()[type_slug], name
+
+
+def _register(block_type: type[Block]) -> tuple[UUID, UUID]:
+    """Return the ids of type and schema; creates what the server lacks, changes what differs."""
+    block_type.register_type_and_schema()
+    type_id, schema_id = block_type._block_type_id, block_type._block_schema_id
+    if type_id is None or schema_id is None:
+        raise TypeError(f"{block_type.__name__} has no ids after its registration")
+    return type_id, schema_id
+
+
+def _data(block_type: type[Block], body: Body, inventory: Inventory) -> dict[str, Any]:
+    """Return a body as the API takes it: ids for names, secrets in plain."""
+    annotations = block_types.fields(block_type)
+    data: dict[str, Any] = {}
+    for key, value in body.items():
+        if block_types.nested(annotations.get(key)) and _names_block(value):
+            target = inventory.id(Key(Kind.BLOCK, value["block"]))
+            data[key] = {"$ref": {"block_document_id": str(target)}}
+        else:
+            data[key] = reveal(value)
+    return data
+
+
+def _names_block(value: object) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"block"}

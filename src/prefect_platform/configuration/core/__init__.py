@@ -1,0 +1,1 @@
+"""What every kind of resource is made of: its source, its context and Prefect's API."""

@@ -1,0 +1,154 @@
+"""One apply at a time, whoever runs it: a variable of the server that only one can create.
+
+The server has no lock to lend: its concurrency leases are lost with a restart of the API, and
+their slots then stay taken. Creating a variable is atomic, and so is deleting one by its id. The
+holder renews it; one that is not renewed is the holder's that died, and may be removed. Nobody's
+clock is compared with another's: who waits only watches whether the variable still changes.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+
+from prefect_platform.configuration.core.prefect_api import delete
+from prefect_platform.errors import PlatformError
+
+LOCK = "prefect_platform_lock"
+_RENEW_SECONDS = 10.0
+_STALE_SECONDS = 60.0
+_WAIT_SECONDS = 240.0
+_POLL_SECONDS = 1.0
+
+
+class Held:
+    """The lock while we have it; `lost` is set when somebody took it.
+
+    `waited`: another apply had it before, so that what this one has read may be older.
+    """
+
+    def __init__(self, client: SyncPrefectClient, lock_id: str, *, waited: bool) -> None:
+        self.lost = threading.Event()
+        self.waited = waited
+        self._client, self._id = client, lock_id
+
+    def confirm(self) -> None:
+        """Ask the server whether the lock is ours; raises PlatformError as `require` does."""
+        try:
+            self._client.request("GET", "/variables/{id}", path_params={"id": self._id})
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+            self.lost.set()
+        self.require()
+
+    def require(self) -> None:
+        """Raise PlatformError when somebody took the lock: two would now change one server."""
+        if self.lost.is_set():
+            raise PlatformError(
+                "another apply took over, because this one was out of touch with the server for "
+                f"{_STALE_SECONDS:.0f} s",
+                next_step="run the same command again: it goes on from what is there",
+            )
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long things take, in seconds."""
+
+    renew: float = _RENEW_SECONDS
+    stale: float = _STALE_SECONDS
+    wait: float = _WAIT_SECONDS
+    poll: float = _POLL_SECONDS
+
+
+@contextmanager
+def exclusive(client: SyncPrefectClient, patience: Patience = Patience()) -> Iterator[Held]:
+    """Hold the server's lock inside the block.
+
+    Raises PlatformError when another live holder keeps it for longer than `patience.wait`.
+    """
+    holder = f"{socket.gethostname()}/{os.getpid()}"
+    lock_id, waited = _acquire(client, holder, patience)
+    held, done = Held(client, lock_id, waited=waited), threading.Event()
+
+    def renew() -> None:
+        beat = 0
+        while not done.wait(patience.renew):
+            beat += 1
+            try:
+                client.request(
+                    "PATCH",
+                    "/variables/{id}",
+                    path_params={"id": lock_id},
+                    json={"value": _value(holder, beat)},
+                )
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code == httpx.codes.NOT_FOUND:
+                    held.lost.set()
+                    return
+            except httpx.TransportError:
+                continue  # the next beat tries again; who waits is patient for longer
+
+    thread = threading.Thread(target=renew, name="lock", daemon=True)
+    thread.start()
+    try:
+        yield held
+    finally:
+        done.set()
+        thread.join()
+        delete(client, "/variables/{id}", id=lock_id)
+
+
+def _acquire(client: SyncPrefectClient, holder: str, patience: Patience) -> tuple[str, bool]:
+    started = seen_at = time.monotonic()
+    seen: dict[str, Any] = {}
+    while True:
+        try:
+            created = client.request(
+                "POST", "/variables/", json={"name": LOCK, "value": _value(holder, 0)}
+            )
+            return str(created.json()["id"]), bool(seen)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.CONFLICT:
+                raise
+        found = _read(client)
+        now = time.monotonic()
+        if found is None:
+            continue
+        if (found["id"], found["value"]) != (seen.get("id"), seen.get("value")):
+            seen, seen_at = found, now
+        elif now - seen_at > patience.stale:
+            delete(client, "/variables/{id}", id=found["id"])
+            continue
+        if now - started > patience.wait:
+            raise PlatformError(
+                f"another apply has held the server for {patience.wait:.0f} s: "
+                f"{json.loads(found['value'])['holder']}",
+                next_step="wait until it has ended, then run the same command again",
+            )
+        time.sleep(patience.poll)
+
+
+def _value(holder: str, beat: int) -> str:
+    return json.dumps({"holder": holder, "beat": beat})
+
+
+def _read(client: SyncPrefectClient) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = client.request(
+            "GET", "/variables/name/{name}", path_params={"name": LOCK}
+        ).json()
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        raise
+    return found

@@ -1,0 +1,182 @@
+"""Values that a file names by reference, and values that nobody may see.
+
+A file holds no secret; it says where one is: {secret: {name: SECRET, key: KEY}} is a key of a
+Kubernetes Secret, {file: PATH} is a file, its path relative to the one that names it. One line
+break at the end is not part of the value: editors and `kubectl create secret --from-file` add
+it, and no password has it.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prefect.utilities.names import obfuscate
+
+from prefect_platform.configuration.core.source import Problem, Source, Step
+from prefect_platform.configuration.core.surroundings import Placeholder, Surroundings
+
+Steps = tuple[Step, ...]
+
+Value = Any  # JSON, with a SecretValue wherever the value is secret
+
+_SHAPE = "{secret: {name: SECRET, key: KEY}}"
+
+
+class SecretValue:
+    """A value in a body that is compared and sent, and shown nowhere.
+
+    It equals what it holds, so a declared body can be compared with a found one where only one of
+    the two knows that the value is secret. JSON and YAML do not write it: what leaves the process
+    goes through `reveal`.
+    """
+
+    __slots__ = ("value",)
+    __hash__ = None  # type: ignore[assignment] # it equals values of which some have no hash
+
+    def __init__(self, value: str | float | bool) -> None:  # noqa: FBT001 - whatever JSON has
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == (other.value if isinstance(other, SecretValue) else other))
+
+    def __repr__(self) -> str:
+        return "(secret)"
+
+
+def conceal(value: Value) -> Value:
+    """Return `value` with every leaf of it as a SecretValue; None hides nothing and stays."""
+    if isinstance(value, Mapping):
+        return {key: conceal(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [conceal(each) for each in value]
+    return value if value is None or isinstance(value, SecretValue) else SecretValue(value)
+
+
+def reveal(value: Value) -> Value:
+    """Return `value` as plain JSON, to be sent to the API and nowhere else."""
+    if isinstance(value, Mapping):
+        return {key: reveal(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [reveal(each) for each in value]
+    return value.value if isinstance(value, SecretValue) else value
+
+
+def secret_steps(body: Value) -> set[Steps]:
+    """Return where in a body secret values stand."""
+    return {steps for steps, each in _leaves(body, ()) if isinstance(each, SecretValue)}
+
+
+def replaced(value: Value, steps: Steps, by: Callable[[Value], Value]) -> Value:
+    """Return `value` with the part at the end of `steps` changed by `by`, if they lead anywhere."""
+    if not steps:
+        return by(value)
+    first, rest = steps[0], steps[1:]
+    match value:
+        case Mapping() if first in value:
+            return {**value, first: replaced(value[first], rest, by)}
+        case list() if isinstance(first, int) and first < len(value):
+            changed = list(value)
+            changed[first] = replaced(value[first], rest, by)
+            return changed
+        case _:
+            return value
+
+
+def is_reference(value: Value) -> bool:
+    """Return whether `value` is meant as a reference, well written or not."""
+    return isinstance(value, Mapping) and (set(value) == {"secret"} or set(value) == {"file"})
+
+
+def is_secret_reference(value: Value) -> bool:
+    """Return whether `value` can be nothing but a reference to a key of a Secret."""
+    return (
+        isinstance(value, Mapping)
+        and set(value) == {"secret"}
+        and isinstance(value["secret"], Mapping)
+        and set(value["secret"]) == {"name", "key"}
+    )
+
+
+def resolve(
+    reference: Mapping[str, Any], source: Source, steps: Steps, surroundings: Surroundings
+) -> str | Problem:
+    """Return the value that the reference at `steps` names, or what is wrong with it."""
+    read = _file if "file" in reference else _secret
+    text = read(reference, source, steps, surroundings)
+    if isinstance(text, Problem | Placeholder):
+        return text
+    text = re.sub(r"\r?\n\Z", "", text)
+    if text == obfuscate(text):
+        return Problem(
+            source.at(*steps),
+            "the value is what Prefect shows in the place of a secret, not the secret",
+            "put the real value there",
+        )
+    return text
+
+
+def literal(source: Source, steps: Steps) -> Problem:
+    """Return the refusal of a value that stands in the file and has to be a reference."""
+    return Problem(
+        source.at(*steps),
+        f"{steps[-1]} is secret and its value stands in the file",
+        f"name where the value is: {_SHAPE} or {{file: PATH}}; "
+        "a value that was committed is no secret any more, so replace it",
+    )
+
+
+def _file(
+    reference: Mapping[str, Any],
+    source: Source,
+    steps: Steps,
+    surroundings: Surroundings,  # noqa: ARG001
+) -> str | Problem:
+    at, path = source.at(*steps), reference["file"]
+    if not isinstance(path, str):
+        return Problem(at, "file: the path of a file is a text", "write {file: PATH}")
+    try:
+        return (source.path.parent / path).read_bytes().decode()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        return Problem(
+            at,
+            f"the file {path} cannot be read: {reason}",
+            f"paths are relative to {source.path.parent}; create it, or correct the path",
+        )
+
+
+def _secret(
+    reference: Mapping[str, Any], source: Source, steps: Steps, surroundings: Surroundings
+) -> str | Problem:
+    at, named = source.at(*steps), reference["secret"]
+    if not is_secret_reference(reference) or not all(
+        isinstance(each, str) for each in named.values()
+    ):
+        return Problem(at, "secret: this is no reference to a Secret", f"write {_SHAPE}")
+    value = surroundings.secret(named["name"], named["key"])
+    if value is None:
+        return Problem(
+            at,
+            f"the Secret {named['name']} is not there, or has no key {named['key']}",
+            surroundings.how_to_provide(named["name"]),
+        )
+    try:
+        return value if isinstance(value, Placeholder) else value.decode()
+    except UnicodeDecodeError:
+        return Problem(
+            at,
+            f"the key {named['key']} of the Secret {named['name']} is not UTF-8 text, and a block "
+            "holds nothing else",
+            "put text there, of binary data its base64, which the flow decodes",
+        )
+
+
+def _leaves(value: Value, steps: Steps) -> Iterator[tuple[Steps, Any]]:
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _leaves(each, (*steps, key))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _leaves(each, (*steps, index))
+    else:
+        yield steps, value

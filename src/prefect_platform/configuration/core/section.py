@@ -1,0 +1,58 @@
+"""What the sections of a platform file have in common: mappings by name, strictly read."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from prefect_platform.configuration.core.resource import Declared
+from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
+
+
+class Section(BaseModel):
+    """A mapping in a platform file: unknown keys are refused, docstrings describe the known.
+
+    A number that JSON does not have is refused, too: it could not be sent.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False
+    )
+
+
+def entries(source: Source, section: str) -> dict[Any, Any]:
+    """Return the mapping that a section is, an empty one when the file does not have it.
+
+    Raises ConfigurationError when it is something else.
+    """
+    found = (source.data or {}).get(section)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigurationError([source.no_mapping(section)])
+    return found
+
+
+def each(
+    source: Source, section: str, declare: Callable[[str, Any], Sequence[Declared]]
+) -> list[Declared]:
+    """Return what `declare` makes of each name of a section and its value, {} without a value.
+
+    Raises ConfigurationError with all that is wrong: names, what pydantic refuses, and what
+    `declare` raises itself.
+    """
+    declared: list[Declared] = []
+    problems: list[Problem] = []
+    for name, value in entries(source, section).items():
+        if not isinstance(name, str) or not name:
+            problems.append(source.no_name(section, name))
+            continue
+        try:
+            declared += declare(name, {} if value is None else value)
+        except ValidationError as error:
+            problems += source.problems(error, section, name)
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+    return declared

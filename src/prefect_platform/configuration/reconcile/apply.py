@@ -1,0 +1,122 @@
+"""Make a server as the files say, and read back that it is."""
+
+from collections.abc import Callable, Sequence
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import PrefectException
+
+from prefect_platform.api_failures import detail
+from prefect_platform.configuration.core.lock import Held, exclusive
+from prefect_platform.configuration.core.resource import (
+    Declared,
+    Found,
+    Inventory,
+    Kind,
+    ResourceType,
+)
+from prefect_platform.configuration.reconcile.ledger import Ledger, read_ledger, write_ledger
+from prefect_platform.configuration.reconcile.plan import Action, Change, Plan, make_plan, read
+from prefect_platform.errors import PlatformError
+
+_ROUNDS = 4
+
+
+def apply(
+    client: SyncPrefectClient,
+    types: Sequence[ResourceType],
+    declared: Sequence[Declared],
+    *,
+    release: str,
+    prune: bool,
+    report: Callable[[Change], None],
+) -> int:
+    """Do what `make_plan` finds until it finds nothing, and return how many steps that took.
+
+    Holds the server's lock. What is to be created is in the ledger before it is, and what is to be
+    deleted after it was: a call that ends half way leaves nothing that the next one does not
+    finish or remove. One that had to wait for another apply prunes nothing: its files may be the
+    older ones. Raises PlatformError that names the resource when the server refuses one, or the
+    release that configures this server when it is not `release`.
+    """
+    done = 0
+    # A priority of a work queue moves others, which the next round puts right.
+    rounds = _ROUNDS + sum(each.key.kind is Kind.WORK_QUEUE for each in declared)
+    by_kind = {each.kind: each for each in types}
+    with exclusive(client) as held:
+        for _ in range(rounds):
+            inventory, ledger = read(client, types), read_ledger(client)
+            ledger.claim(release)
+            plan = make_plan(declared, inventory, ledger, prune=prune and not held.waited)
+            if not plan.changes:
+                return done
+            _record(client, ledger, plan, held)
+            for change in plan.changes:
+                held.require()
+                _do(client, by_kind, inventory, change, done)
+                report(change)
+                done += 1
+            _forget(client, ledger, plan, held)
+    rest = ", ".join(str(change.key) for change in plan.changes)
+    raise PlatformError(
+        f"the server does not keep what it is told about {rest}",
+        next_step="prefect-platform plan, which shows the difference; is another program "
+        "changing the same resource?",
+    )
+
+
+def _record(client: SyncPrefectClient, ledger: Ledger, plan: Plan, held: Held) -> None:
+    new = [
+        change.declared
+        for change in plan.changes
+        if change.declared and not ledger.knows(change.declared)
+    ]
+    if new:
+        held.confirm()
+        ledger.record(new)
+        write_ledger(client, ledger)
+
+
+def _forget(client: SyncPrefectClient, ledger: Ledger, plan: Plan, held: Held) -> None:
+    gone = [
+        change.key for change in plan.changes if change.action in (Action.DELETE, Action.FORGET)
+    ]
+    if gone:
+        held.confirm()
+        for key in gone:
+            ledger.forget(key)
+        write_ledger(client, ledger)
+
+
+def _do(
+    client: SyncPrefectClient,
+    by_kind: dict[Kind, ResourceType],
+    inventory: Inventory,
+    change: Change,
+    done: int,
+) -> None:
+    of_kind = by_kind[change.key.kind]
+    try:
+        match change:
+            case Change(Action.CREATE, key, Declared() as declared):
+                created = of_kind.create(client, inventory, declared)
+                inventory.add([Found(key, created, declared.body)])
+            case Change(Action.UPDATE, _, Declared() as declared, Found() as found):
+                of_kind.update(client, inventory, declared, found)
+            case Change(Action.DELETE, key, None, Found() as found):
+                of_kind.delete(client, found)
+                inventory.remove(key)
+    except (httpx.HTTPStatusError, PrefectException) as error:
+        if isinstance(error, httpx.HTTPStatusError):
+            said = f"the server answered {detail(error.response)}"
+        else:
+            said = f"Prefect says {type(error).__name__}"
+        at = f" ({change.declared.at})" if change.declared else ""
+        raise PlatformError(
+            f"the {change.key}{at} could not be {_PAST[change.action]}: "
+            f"{said}; {done} steps were done before",
+            next_step="correct it, then apply again: it goes on from here",
+        ) from error
+
+
+_PAST = {Action.CREATE: "created", Action.UPDATE: "updated", Action.DELETE: "deleted"}

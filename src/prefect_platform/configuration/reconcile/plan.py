@@ -1,0 +1,146 @@
+"""What would have to change on a server so that it is as the files say."""
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+
+from prefect_platform.configuration.core.order import in_order, place
+from prefect_platform.configuration.core.resource import (
+    Declared,
+    Found,
+    Inventory,
+    Key,
+    Kind,
+    ResourceType,
+)
+from prefect_platform.configuration.core.secret_values import conceal, replaced
+from prefect_platform.configuration.core.source import ConfigurationError, Problem
+from prefect_platform.configuration.reconcile import ledger as ledgers
+from prefect_platform.configuration.reconcile.ledger import Ledger
+
+
+class Action(StrEnum):
+    """What is done to a resource."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    ADOPT = "adopt"
+    """It is as declared; from now on the ledger says so."""
+    DELETE = "delete"
+    FORGET = "forget"
+    """It is gone from the files, and nothing of it is left to delete; the ledger drops it."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step of a plan."""
+
+    action: Action
+    key: Key
+    declared: Declared | None = None
+    found: Found | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps in their order, and what is ours, undeclared and stays because it is not pruned."""
+
+    changes: Sequence[Change]
+    unpruned: Sequence[Key]
+
+
+def read(client: SyncPrefectClient, types: Iterable[ResourceType]) -> Inventory:
+    """Return all that the server has of these kinds, without the ledger itself."""
+    inventory = Inventory()
+    for each in types:
+        inventory.add(found for found in each.read(client, inventory) if found.key != ledgers.KEY)
+    return inventory
+
+
+def make_plan(
+    declared: Sequence[Declared], inventory: Inventory, ledger: Ledger, *, prune: bool
+) -> Plan:
+    """Return what has to be done.
+
+    Raises ConfigurationError when a resource needs one that is neither declared nor on the
+    server, or that would be pruned, and when resources need each other.
+    """
+    by_key = {each.key: each for each in declared}
+    undeclared = [key for key in ledger.secrets if key not in by_key]
+    doomed = set(undeclared) if prune else set()
+    _refuse_missing(declared, by_key, inventory, doomed)
+    changes = [
+        change
+        for each in in_order(declared)
+        if (change := _change(each, _concealed(each, inventory, ledger), ledger))
+    ]
+    removals = [
+        Change(Action.DELETE, key, found=found)
+        if (found := inventory.get(key)) and not _goes_with_its_pool(key, undeclared)
+        else Change(Action.FORGET, key)
+        for key in sorted(undeclared, key=place, reverse=True)
+    ]
+    unpruned = [change.key for change in removals if change.action is Action.DELETE]
+    return Plan([*changes, *removals] if prune else changes, [] if prune else unpruned)
+
+
+def compared(declared: Declared, found: Found) -> Mapping[str, Any]:
+    """Return the found body as far as the file has a say in it: what it leaves out stays."""
+    return {name: value for name, value in found.body.items() if name in declared.body}
+
+
+def _concealed(declared: Declared, inventory: Inventory, ledger: Ledger) -> Found | None:
+    """Return what the server has, with every value hidden that the file or the last one refers to.
+
+    Prefect itself calls few fields secret: not the URL of a webhook, which has a token in it.
+    """
+    found = inventory.get(declared.key)
+    if found is None:
+        return None
+    body: Any = found.body
+    known = [tuple(each["at"]) for each in ledger.secrets.get(declared.key, [])]
+    for steps in [*declared.secrets, *known]:
+        body = replaced(body, steps, conceal)
+    return dataclasses.replace(found, body=body)
+
+
+def _change(declared: Declared, found: Found | None, ledger: Ledger) -> Change | None:
+    if found is None:
+        return Change(Action.CREATE, declared.key, declared)
+    if compared(declared, found) != declared.body:
+        return Change(Action.UPDATE, declared.key, declared, found)
+    if not ledger.knows(declared):
+        return Change(Action.ADOPT, declared.key, declared, found)
+    return None
+
+
+def _goes_with_its_pool(key: Key, removed: Collection[Key]) -> bool:
+    """Return whether a queue is deleted with its pool, or, as the pool's default, not at all."""
+    pool, _, queue = key.name.partition("/")
+    return key.kind is Kind.WORK_QUEUE and (
+        queue == "default" or Key(Kind.WORK_POOL, pool) in removed
+    )
+
+
+def _refuse_missing(
+    declared: Iterable[Declared],
+    by_key: Mapping[Key, Declared],
+    inventory: Inventory,
+    doomed: set[Key],
+) -> None:
+    problems = []
+    for each in declared:
+        for need in sorted(each.needs - by_key.keys()):
+            cause = None
+            if inventory.get(need) is None:
+                cause = f"{each.key} needs the {need}, which is neither declared nor on the server"
+            elif need in doomed:
+                cause = f"{each.key} needs the {need}, which is declared no more and pruned now"
+            if cause:
+                problems.append(Problem(each.at, cause, "declare it, or correct the name"))
+    if problems:
+        raise ConfigurationError(problems)

@@ -1,0 +1,1 @@
+"""What Prefect loads: each changes one thing of it, and docs/upstream.md says why."""

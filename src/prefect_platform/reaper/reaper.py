@@ -1,0 +1,303 @@
+"""End the runs whose Job is gone and delete the Jobs whose run is gone: the reaper's pod.
+
+A worker that is killed, a node that is lost, an observer that was away: afterwards Prefect and
+Kubernetes tell different stories, and neither looks again. A pass compares them and settles what
+nothing else will. It keeps nothing between two passes, so any number may run, also at once.
+"""
+
+import argparse
+import asyncio
+import os
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from kubernetes_asyncio import config
+from kubernetes_asyncio.client import ApiClient
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, StateType, WorkPool
+from prefect.exceptions import ObjectNotFound
+
+from prefect_platform import container
+from prefect_platform.api_failures import IN_A_POD, MISSING_POOL, told_in_a_sentence
+from prefect_platform.errors import PlatformError
+from prefect_platform.reaper.account import Account, say_summary
+from prefect_platform.reaper.flow_runs import (
+    beating_runs,
+    end_run,
+    is_unchanged,
+    live_runs,
+    run_now,
+    runs_by_id,
+    runs_inside_others,
+)
+from prefect_platform.reaper.jobs import FlowRunJobs, Job
+from prefect_platform.reaper.orphans import Orphan, job_name, orphan, orphan_inside
+
+JobsOfRuns = Mapping[UUID, Collection[Job]]
+
+
+@dataclass(frozen=True)
+class Periods:
+    """How long something may be as it is before the reaper settles it."""
+
+    grace: timedelta
+    submission: timedelta
+    silence: timedelta
+    succeeded_job: timedelta
+
+
+class Reaper:
+    """One pass over one work pool, whose Jobs are in one namespace."""
+
+    def __init__(
+        self, client: PrefectClient, jobs: FlowRunJobs, periods: Periods, account: Account
+    ) -> None:
+        self._client = client
+        self._jobs = jobs
+        self._periods = periods
+        self._account = account
+
+    async def run(self) -> None:
+        """Settle what is to be settled; raises PlatformError for the first request that fails."""
+        try:
+            work_pool = await self._client.read_work_pool(self._account.pool)
+        except ObjectNotFound as error:
+            raise PlatformError(
+                f"The API does not know the work pool {self._account.pool}, so that its Jobs in "
+                f"{self._jobs.namespace} are left alone",
+                next_step=MISSING_POOL,
+            ) from error
+        # Runs before Jobs: a Job that a run had when it was read is there, or gone for good. The
+        # other way round, one that was made between the two would be missed.
+        runs = await live_runs(self._client, work_pool.name)
+        inner = await runs_inside_others(self._client)
+        jobs = await self._jobs.all()
+        self._account.runs, self._account.jobs = len(runs), len(jobs)
+        of_runs: defaultdict[UUID, list[Job]] = defaultdict(list)
+        for job in jobs:
+            of_runs[job.flow_run_id].append(job)
+
+        try:
+            await self._delete_jobs(work_pool, jobs)
+            await self._end_orphans(work_pool, runs, inner, of_runs)
+            await self._report_silent(runs, of_runs)
+        finally:
+            await self._account.send(self._client, work_pool)
+
+    async def _report_silent(self, runs: list[FlowRun], of_runs: JobsOfRuns) -> None:
+        """Name the runs that run without a heartbeat, and leave them alone.
+
+        Their Job has not ended: they may well compute, with heartbeats turned off or a thread that
+        gets no turn, and hours of work would be lost. A pod that hangs ends by its deadline.
+        """
+        since = datetime.now(UTC) - self._periods.silence
+        running = {
+            run.id: run
+            for run in runs
+            if run.state is not None
+            and run.state.type == StateType.RUNNING
+            and run.state.timestamp <= since
+            and any(job.end is None for job in of_runs.get(run.id, ()))
+        }
+        beating = await beating_runs(self._client, running.keys(), since=since)
+        for run_id, run in running.items():
+            if run_id not in beating:
+                minutes = self._periods.silence.total_seconds() / 60
+                self._account.saw(
+                    "run_silent",
+                    "flow_run",
+                    str(run_id),
+                    f"the run {run.name} ({run_id}) runs, but has sent no heartbeat for "
+                    f"{minutes:.0f} min; it is left alone",
+                )
+
+    async def _delete_jobs(self, work_pool: WorkPool, jobs: list[Job]) -> None:
+        """Delete the pool's Jobs whose run was deleted or is dead, and succeeded ones that are old.
+
+        The pool's id is on a Job: after a change to another server, or to an emptied one, the Jobs
+        of the former are nobody's and left to their own TTL.
+        """
+        now = datetime.now(UTC)
+        ours = [
+            job
+            for job in jobs
+            if job.work_pool_id == str(work_pool.id) and now - job.created >= self._periods.grace
+        ]
+        # Jobs before their runs: a run is there before its Job, so one that is missing is deleted.
+        runs = await runs_by_id(self._client, {job.flow_run_id for job in ours})
+        for job in ours:
+            run = runs.get(job.flow_run_id)
+            if run is None:
+                # Only the answer that there is no such run counts, not a list that lacks it.
+                if await run_now(self._client, job.flow_run_id) is None:
+                    why = f"its run {job.flow_run_id} was deleted"
+                    await self._delete(job, "job_without_run", why)
+            elif self._is_over(job, now) and run.state is not None and run.state.is_final():
+                # One whose run is not final stays: its end is the cause that the run is told.
+                await self._delete(job, "job_succeeded", "it has succeeded")
+            elif (
+                job.end is None
+                and self._is_dead(run, now)
+                and await is_unchanged(self._client, run)
+            ):
+                why = f"its run {run.name} is {run.state_name}, and its pod goes on or still waits"
+                await self._delete(job, "job_of_dead_run", why)
+
+    def _is_dead(self, run: FlowRun, now: datetime) -> bool:
+        """Return whether a run was given up for so long that its pod must not start or go on.
+
+        A frozen process or a pod that waits for its image would hold its place on the node, and
+        begin a run that somebody has started anew. One that failed or completed ends by itself.
+        """
+        state = run.state
+        return (
+            state is not None
+            and state.type in (StateType.CRASHED, StateType.CANCELLED)
+            and now - state.timestamp >= self._periods.grace
+        )
+
+    def _is_over(self, job: Job, now: datetime) -> bool:
+        end = job.end
+        return end is not None and end.succeeded and now - end.at >= self._periods.succeeded_job
+
+    async def _delete(self, job: Job, reason: str, why: str) -> None:
+        if self._account.dry_run or await self._jobs.delete(job):
+            self._account.did(reason, "job", str(job), f"deleted the Job {job}: {why}")
+
+    async def _end_orphans(
+        self,
+        work_pool: WorkPool,
+        runs: list[FlowRun],
+        inner: list[tuple[FlowRun, FlowRun]],
+        of_runs: JobsOfRuns,
+    ) -> None:
+        """End the runs that are orphaned now and still are, in the same state, after the grace.
+
+        The time between is for those who end a run properly: its pod, which may still shut down
+        when its Job is gone, and Prefect's observer.
+        """
+        suspects = [run for run in runs if self._judge(run, of_runs.get(run.id, ()))]
+        inside = [
+            (run, outer)
+            for run, outer in inner
+            if outer.work_pool_name == work_pool.name
+            and orphan_inside(run, outer, of_runs.get(outer.id, ()))
+        ]
+        if suspects or inside:
+            await asyncio.sleep(self._periods.grace.total_seconds())
+        for run in suspects:
+            # Jobs before the run, which is read again right before it is ended: another attempt,
+            # with a Job of its own, would have put it into another state.
+            await self._end(self._judge(run, await self._jobs_of(run)))
+        for run, outer in inside:
+            jobs = await self._jobs_of(outer)
+            if (outer_now := await run_now(self._client, outer.id)) is not None:
+                await self._end(orphan_inside(run, outer_now, jobs))
+
+    def _judge(self, run: FlowRun, jobs: Collection[Job]) -> Orphan | None:
+        return orphan(
+            run,
+            jobs,
+            namespace=self._jobs.namespace,
+            now=datetime.now(UTC),
+            submission=self._periods.submission,
+        )
+
+    async def _jobs_of(self, run: FlowRun) -> list[Job]:
+        return await self._jobs.of_run(run.id, job_name(run, self._jobs.namespace))
+
+    async def _end(self, found: Orphan | None) -> None:
+        if found is None:
+            return
+        run, state = found.run, found.last_state()
+        ended = (
+            await is_unchanged(self._client, run)
+            if self._account.dry_run
+            else await end_run(self._client, run, state)
+        )
+        if ended:
+            self._account.did(
+                found.reason,
+                "flow_run",
+                str(run.id),
+                f"set the run {run.name} ({run.id}) to {state.name}: {found.sentence}",
+            )
+
+
+async def _kubernetes() -> ApiClient:
+    """Return a client of the cluster that the pod is in, or of the kubeconfig."""
+    try:
+        config.load_incluster_config()  # type: ignore[no-untyped-call]
+        return ApiClient()
+    except config.ConfigException:
+        return await config.new_client_from_config()
+
+
+async def _look_after(
+    kubernetes: ApiClient, namespace: str, periods: Periods, account: Account
+) -> str | None:
+    """Make a pass over one work pool; return its name when it failed, which has been said then."""
+    try:
+        with told_in_a_sentence(os.environ["PREFECT_API_URL"], IN_A_POD):
+            async with get_client() as client:
+                jobs = FlowRunJobs(kubernetes, namespace)
+                await Reaper(client, jobs, periods, account).run()
+    except PlatformError as error:
+        container.say(f"{account.pool}: {error}")
+        return account.pool
+    return None
+
+
+async def make_pass(pools: Mapping[str, str], periods: Periods, *, dry_run: bool) -> None:
+    """Make a pass over all `pools`, each with its namespace, at once: each may wait for the grace.
+
+    Raises PlatformError at the end when that failed for any of them.
+    """
+    started = time.monotonic()
+    accounts = [Account(pool, dry_run) for pool in pools]
+    async with await _kubernetes() as kubernetes:
+        outcomes = await asyncio.gather(
+            *(
+                _look_after(kubernetes, pools[account.pool], periods, account)
+                for account in accounts
+            )
+        )
+    failed = [pool for pool in outcomes if pool is not None]
+    say_summary(accounts, failed, time.monotonic() - started)
+    if failed:
+        raise PlatformError(
+            f"{len(failed)} of {len(pools)} work pools could not be looked after: "
+            f"{', '.join(failed)}",
+            next_step="see above; the next pass tries again",
+        )
+
+
+def arguments_parser() -> argparse.ArgumentParser:
+    """Return what reads the arguments that the chart gives."""
+    parser = argparse.ArgumentParser(prog="python -m prefect_platform.reaper.reaper")
+    parser.add_argument("pools", nargs="+", metavar="POOL=NAMESPACE")
+    parser.add_argument("--dry-run", action="store_true")
+    for name in ("grace", "submission", "silence", "succeeded-job-ttl"):
+        parser.add_argument(f"--{name}", type=float, required=True, metavar="SECONDS")
+    return parser
+
+
+def main() -> None:
+    """Read the API's address from Prefect's own settings and make one pass."""
+    arguments = arguments_parser().parse_args()
+    periods = Periods(
+        grace=timedelta(seconds=arguments.grace),
+        submission=timedelta(seconds=arguments.submission),
+        silence=timedelta(seconds=arguments.silence),
+        succeeded_job=timedelta(seconds=arguments.succeeded_job_ttl),
+    )
+    pools = dict(each.split("=", 1) for each in arguments.pools)
+    asyncio.run(make_pass(pools, periods, dry_run=arguments.dry_run))
+
+
+if __name__ == "__main__":
+    container.run(main)

@@ -1,0 +1,170 @@
+"""Write values.yaml, its schema and its reference from the models of the charts; and the schema of
+retention.yaml, which both take.
+
+`python -m prefect_platform_cli.charts.generate` writes all of them; a test fails when one is stale.
+"""
+
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+
+from prefect_platform.retention_file import RetentionFile
+from prefect_platform.values import Values
+from prefect_platform_cli.charts.kubernetes_types import KubernetesObject
+from prefect_platform_cli.charts.prefect_server import PrefectServer
+from prefect_platform_cli.charts.prefect_worker import PrefectWorker
+from prefect_platform_cli.host.paths import REPOSITORY
+
+CHARTS: dict[str, Values] = {
+    "prefect-server": PrefectServer(),
+    "prefect-worker": PrefectWorker(),
+}
+_RETENTION_SCHEMA = REPOSITORY / "k8s" / "environments" / "retention.schema.json"
+_ORIGIN = "Written from the models in src/prefect_platform_cli/charts; edit them, not this file."
+_WIDTH = 100
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """A title for each property would repeat its key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002, ANN401
+        return False
+
+
+def files() -> dict[Path, str]:
+    """Return the content of every generated file by its path."""
+    charts = {
+        REPOSITORY / "helm" / chart / name: write(chart)
+        for chart in CHARTS
+        for name, write in (
+            ("values.yaml", values_yaml),
+            ("values.schema.json", values_schema),
+            ("README.md", reference),
+        )
+    }
+    return {**charts, _RETENTION_SCHEMA: _json_schema(RetentionFile)}
+
+
+def values_yaml(chart: str) -> str:
+    """Return the chart's defaults as YAML, each key below its description."""
+    values = CHARTS[chart]
+    header = "\n".join(_comment(f"{type(values).__doc__} {_ORIGIN}", ""))
+    return "\n\n".join([header, *_keys(values)]) + "\n"
+
+
+def values_schema(chart: str) -> str:
+    """Return the JSON schema by which helm checks what users give."""
+    return _json_schema(type(CHARTS[chart]))
+
+
+def _json_schema(model: type[Values]) -> str:
+    schema = model.model_json_schema(schema_generator=_WithoutTitles)
+    document = {"$schema": GenerateJsonSchema.schema_dialect, **_tidy(schema)}
+    return json.dumps(document, indent=2) + "\n"
+
+
+def reference(chart: str) -> str:
+    """Return the chart's page: a table of all values with default and meaning."""
+    metadata = yaml.safe_load((REPOSITORY / "helm" / chart / "Chart.yaml").read_text())
+    rows = _rows(CHARTS[chart])
+    return "\n".join(
+        [
+            f"# {chart}",
+            "",
+            metadata["description"],
+            "",
+            "## Values",
+            "",
+            "| key | default | meaning |",
+            "|---|---|---|",
+            *(f"| `{key}` | `{default}` | {meaning} |" for key, default, meaning in rows),
+            "",
+        ]
+    )
+
+
+def _keys(values: Values, indent: str = "") -> Iterator[str]:
+    """Yield the lines of each key, what is below it included."""
+    for name, field in _fields(values):
+        value = getattr(values, name)
+        lines = _comment(str(field.description), indent)
+        if _is_group(value):
+            lines += [f"{indent}{field.alias}:", *_keys(value, f"{indent}  ")]
+        else:
+            dumped = yaml.safe_dump({field.alias: _plain(value)}, sort_keys=False)
+            lines.append(textwrap.indent(dumped.rstrip(), indent))
+        yield "\n".join(lines)
+
+
+def _rows(values: Values, parents: str = "") -> Iterator[tuple[str, str, str]]:
+    for name, field in _fields(values):
+        value, key = getattr(values, name), f"{parents}{field.alias}"
+        meaning = " ".join(str(field.description).split()).replace("|", "\\|")
+        if _is_group(value):
+            yield key, "...", meaning
+            yield from _rows(value, f"{key}.")
+        else:
+            yield key, json.dumps(_plain(value)), meaning
+
+
+def _fields(values: Values) -> list[tuple[str, FieldInfo]]:
+    """Return the fields of a mapping, what all components share after what is its own."""
+    own = type(values).__annotations__
+    return sorted(type(values).model_fields.items(), key=lambda field: field[0] not in own)
+
+
+def _is_group(value: object) -> bool:
+    return isinstance(value, Values) and not isinstance(value, KubernetesObject)
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Values():
+            return value.model_dump(by_alias=True, exclude_none=True)
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    prefix = f"{indent}# "
+    return textwrap.wrap(
+        " ".join(text.split()),
+        _WIDTH,
+        initial_indent=prefix,
+        subsequent_indent=prefix,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _tidy(schema: Any) -> Any:  # noqa: ANN401
+    """Return the schema with each description on one line, and without defaults of null."""
+    match schema:
+        case dict():
+            return {key: _tidy(item) for key, item in schema.items() if item is not None}
+        case list():
+            return [_tidy(item) for item in schema]
+        case str():
+            return " ".join(schema.split()) if "\n" in schema else schema
+        case _:
+            return schema
+
+
+def main() -> None:
+    """Write all files."""
+    for path, content in files().items():
+        path.write_text(content)
+
+
+if __name__ == "__main__":
+    main()

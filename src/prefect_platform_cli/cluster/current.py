@@ -1,0 +1,129 @@
+"""A cluster that somebody else made: the named context of a kubeconfig, used as it is."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client import ApiException
+from kubernetes.config import ConfigException
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from urllib3.exceptions import HTTPError
+
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.cluster.api import asking_once
+from prefect_platform_cli.cluster.provider import ClusterStatus
+from prefect_platform_cli.host.paths import state_directory
+
+_DEFAULT = "~/.kube/config"
+_FILES = {"certificate-authority", "client-certificate", "client-key", "tokenFile"}
+
+
+class CurrentProvider:
+    """The cluster of `context`; nothing of it is created or removed here."""
+
+    name = "current"
+
+    def __init__(self, cluster: str, context: str | None) -> None:
+        self._source = Path(os.environ.get("KUBECONFIG") or _DEFAULT).expanduser()
+        contexts = _contexts(self._source)
+        if not context:
+            raise PlatformError(
+                f"CLUSTER=current needs the name of a context of {self._source}, so that no other "
+                f"cluster is changed by mistake; it has {', '.join(contexts) or 'none'}",
+                next_step="make deploy-cluster CLUSTER=current CONTEXT=NAME",
+            )
+        if context not in contexts:
+            raise PlatformError(
+                f"{self._source} has no context {context}; it has {', '.join(contexts) or 'none'}",
+                next_step="kubectl config get-contexts",
+            )
+        self._context = context
+        self._kubeconfig = state_directory(cluster) / f"current-{context.replace('/', '_')}"
+
+    def create(self) -> bool:
+        """Check that the cluster answers; nothing is changed."""
+        status = self.status()
+        if not status.running:
+            raise PlatformError(
+                f"the cluster of the context {self._context} does not answer: "
+                f"{dict(status.facts)['api']}",
+                next_step=f"kubectl --context {self._context} version",
+            )
+        return False
+
+    def delete(self) -> None:
+        """Refuse: who made the cluster removes it."""
+        raise PlatformError(
+            f"the cluster of the context {self._context} was not made here and is not removed",
+            next_step="helm uninstall prefect-worker and prefect-server, then "
+            "kubectl delete namespace prefect prefect-workers flows-default data",
+        )
+
+    def load_images(self, archive: Path, references: Sequence[str]) -> bool:
+        """Check that every node holds `references`: there is no way to put them there from here."""
+        nodes = client.CoreV1Api(self._api()).list_node().items
+        for node in nodes:
+            held = {name for image in node.status.images or [] for name in image.names or []}
+            for reference in references:
+                if reference not in held:
+                    raise PlatformError(
+                        f"the node {node.metadata.name} does not have the image {reference}",
+                        next_step=f"import {archive} on every node (ctr --namespace k8s.io images "
+                        "import FILE), then run it again",
+                    )
+        return False
+
+    def kubeconfig(self) -> Path:
+        """Return a copy of the user's kubeconfig whose current context is the named one."""
+        content = _read(self._source)
+        content["current-context"] = self._context
+        for entry in [*(content.get("clusters") or []), *(content.get("users") or [])]:
+            named = entry.get("cluster") or entry.get("user") or {}
+            for field in _FILES & named.keys():
+                # Relative to the file that says so; an absolute path stays as it is.
+                named[field] = str(self._source.parent.absolute() / named[field])
+        self._kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+        self._kubeconfig.touch(mode=0o600)
+        with self._kubeconfig.open("w") as stream:
+            YAML().dump(content, stream)
+        return self._kubeconfig
+
+    def environment(self) -> dict[str, str]:
+        """Return the user's own KUBECONFIG: the context has to be given to kubectl."""
+        return {"KUBECONFIG": str(self._source)}
+
+    def status(self) -> ClusterStatus:
+        """Return whether the API answers, and its version."""
+        facts = [("cluster", f"context {self._context} of {self._source}")]
+        try:
+            version = client.VersionApi(self._api()).get_code(_request_timeout=10)
+        except (ApiException, HTTPError, ConfigException) as error:
+            return ClusterStatus(
+                running=False, facts=[*facts, ("api", " ".join(str(error).split()))]
+            )
+        return ClusterStatus(running=True, facts=[*facts, ("api", version.git_version)])
+
+    def _api(self) -> client.ApiClient:
+        return asking_once(self._source, self._context)
+
+
+def _contexts(kubeconfig: Path) -> list[str]:
+    if not kubeconfig.exists():
+        raise PlatformError(
+            f"CLUSTER=current needs a kubeconfig, and {kubeconfig} does not exist",
+            next_step="set KUBECONFIG, or leave CLUSTER out to get a kind cluster",
+        )
+    return [entry["name"] for entry in _read(kubeconfig).get("contexts") or []]
+
+
+def _read(kubeconfig: Path) -> dict[str, Any]:
+    try:
+        content = YAML(typ="safe").load(kubeconfig)
+    except YAMLError as error:
+        raise PlatformError(
+            f"{kubeconfig} is not a kubeconfig: {error}", next_step="kubectl config view"
+        ) from error
+    return content if isinstance(content, dict) else {}

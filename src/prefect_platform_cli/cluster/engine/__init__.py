@@ -1,0 +1,1 @@
+"""The Docker engine that holds the cluster's nodes."""

@@ -1,0 +1,1 @@
+"""The node image for a machine that can pull none."""

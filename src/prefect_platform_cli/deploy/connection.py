@@ -1,0 +1,66 @@
+"""The way from this machine to the server of a cluster."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from kubernetes import client
+from prefect.client.orchestration import SyncPrefectClient
+
+from prefect_platform.configuration.core.prefect_api import prefect_api
+from prefect_platform_cli.deploy.secrets import read_auth_string
+from prefect_platform_cli.kube.kubectl import Kubectl
+
+_API = "app.kubernetes.io/instance=prefect-server,app.kubernetes.io/component=api"
+_PATH = "PREFECT_SERVER_UI_SERVE_BASE"
+
+
+@contextmanager
+def forwarded(kubectl: Kubectl, local_port: int = 0) -> Iterator[str]:
+    """Forward a port of this machine to the server and yield the URL of its user interface.
+
+    `local_port` 0 takes a free one. Raises PlatformError when there is no server.
+    """
+    with kubectl.port_forward(
+        "service/prefect-server", 4200, namespace="prefect", local_port=local_port
+    ) as port:
+        yield f"http://127.0.0.1:{port}{_path_prefix(kubectl)}"
+
+
+@contextmanager
+def connected(kubectl: Kubectl) -> Iterator[SyncPrefectClient]:
+    """Yield a client of the server's API.
+
+    Raises PlatformError when there is no server, or it does not take the Secret's auth string.
+    """
+    with (
+        forwarded(kubectl) as url,
+        prefect_api(f"{url}/api", read_auth_string(kubectl.api())) as prefect,
+    ):
+        yield prefect
+
+
+def path_prefix(deployment: Mapping[str, Any]) -> str:
+    """Return the path of the value publicUrl, below which the Deployment of the API serves all."""
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return next((str(each["value"]) for each in container["env"] if each["name"] == _PATH), "")
+
+
+def kubernetes_api_addresses(api: client.ApiClient) -> list[str]:
+    """Return the IPv4 addresses of the Kubernetes API, as pods reach it, in their order."""
+    slices = client.DiscoveryV1Api(api).list_namespaced_endpoint_slice(
+        "default", label_selector="kubernetes.io/service-name=kubernetes"
+    )
+    return sorted(
+        address
+        for found in slices.items
+        if found.address_type == "IPv4"
+        for endpoint in found.endpoints
+        for address in endpoint.addresses
+    )
+
+
+def _path_prefix(kubectl: Kubectl) -> str:
+    api = kubectl.api()
+    found = client.AppsV1Api(api).list_namespaced_deployment("prefect", label_selector=_API).items
+    return path_prefix(api.sanitize_for_serialization(found[0])) if found else ""

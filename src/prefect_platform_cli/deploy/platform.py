@@ -1,0 +1,188 @@
+"""Everything between a cluster that answers and a platform that has run its first flow."""
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import client
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_platform.console import step
+from prefect_platform_cli.cluster.provider import ClusterProvider
+from prefect_platform_cli.deploy import first_run
+from prefect_platform_cli.deploy.connection import connected, kubernetes_api_addresses
+from prefect_platform_cli.deploy.releases import Release, install
+from prefect_platform_cli.deploy.secrets import (
+    bootstrap_secrets,
+    copy_secrets,
+    has_secret,
+    secret_version,
+)
+from prefect_platform_cli.doctor.enforcement import keeps_policies, refuse_unenforced
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.images.build import Image
+from prefect_platform_cli.kube import manifests
+from prefect_platform_cli.kube.clients import ensure_clients, program
+from prefect_platform_cli.kube.kubectl import Kubectl
+from prefect_platform_cli.kube.workloads import wait_until_ready
+
+POOL = "default"
+NAMESPACES = ("prefect", "prefect-workers", f"flows-{POOL}", "data")
+_ENVIRONMENT = REPOSITORY / "k8s" / "environments" / "local"
+_DATA = "app.kubernetes.io/instance=local"  # what the kustomization of the data services sets
+_READY_WITHIN = 300  # seconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The first run, and whether anything at all had to be done."""
+
+    run: FlowRun
+    rows: int
+    changed: bool
+
+
+def deploy(
+    provider: ClusterProvider, images: Sequence[Image], day: dt.date, *, accept_unenforced: bool
+) -> Outcome:
+    """Bring the platform of k8s/environments/local up on a running cluster and run the ETL.
+
+    A network that keeps no NetworkPolicies is refused, unless `accept_unenforced`.
+    Every step leaves what is already right as it is. Raises PlatformError for the first step
+    that fails; the next call goes on from there.
+    """
+    ensure_clients(["kubectl", "helm"])
+    kubectl = Kubectl(provider.kubeconfig())
+    api = kubectl.api()
+    references = {image.name: image.reference for image in images}
+    changed = load(provider, images)
+    with step("Create namespaces and secrets"):
+        changed |= kubectl.apply((_ENVIRONMENT / "namespaces.yaml").read_text())
+        changed |= bool(bootstrap_secrets(api))
+    with step("Try whether the network keeps NetworkPolicies") as current:
+        if not keeps_policies(kubectl, "prefect", references["platform"]):
+            current.detail = refuse_unenforced(accept=accept_unenforced)
+    server = _server(references, api)
+    with step("Install the object store, the warehouse and prefect-server"):
+        changed |= _apply_data(kubectl, references)
+        changed |= install(kubectl, server)
+    with step("Wait for prefect-server"):
+        wait_until_ready(api, server.namespace, _selector(server), within=_READY_WITHIN)
+    with step("Install prefect-worker, which configures the server"):
+        changed |= bool(copy_secrets(api))
+        worker = _worker(references, api)
+        changed |= install(kubectl, worker)
+    with step("Wait for the configuration, prefect-worker and the data of the flows"):
+        wait_until_ready(api, worker.namespace, _selector(worker), within=_READY_WITHIN)
+        wait_until_ready(api, "data", _DATA, within=_READY_WITHIN)
+    with connected(kubectl) as prefect:
+        run, is_new = first_run.find_or_start(prefect, day)
+        with step(f"Run {first_run.DEPLOYMENT} for {day} as {run.name}"):
+            run = first_run.wait_for(prefect, run)
+    return Outcome(run, _count_rows(kubectl, day), changed or is_new)
+
+
+def load(provider: ClusterProvider, images: Sequence[Image]) -> bool:
+    """Make every node hold `images`; True when one was lacking."""
+    with step("Load the images into the nodes") as current:
+        archives = {image.archive for image in images}
+        loaded = [
+            provider.load_images(
+                archive, [image.reference for image in images if image.archive == archive]
+            )
+            for archive in sorted(archives)
+        ]
+        current.detail = "" if any(loaded) else "they have them"
+    return any(loaded)
+
+
+def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
+    """Apply the data services, and remove Jobs that an earlier version of them left."""
+    folder = _ENVIRONMENT / "data"
+    rendered = json.loads(manifests.render(program("kubectl"), folder, list(references.values())))
+    _follow_secrets(rendered["items"], kubectl.api())
+    changed = kubectl.apply(json.dumps(rendered))
+    jobs = {f"job.batch/{item['metadata']['name']}" for item in rendered["items"]}
+    listed = kubectl("--namespace=data", "get", "jobs", f"--selector={_DATA}", "--output=name")
+    for superseded in set(listed.split()) - jobs:
+        kubectl("--namespace=data", "delete", superseded)
+    return changed
+
+
+def _follow_secrets(items: Sequence[dict[str, Any]], api: client.ApiClient) -> None:
+    """Have each data service start anew with its Secret, which has its name and is read then."""
+    for item in items:
+        if item["kind"] in {"Deployment", "StatefulSet"}:
+            item["spec"]["template"]["metadata"]["annotations"] = {
+                "prefect-platform/secret-version": secret_version(
+                    api, "data", item["metadata"]["name"]
+                )
+            }
+
+
+def _server(references: Mapping[str, str], api: client.ApiClient) -> Release:
+    return Release(
+        name="prefect-server",
+        namespace="prefect",
+        chart=REPOSITORY / "helm" / "prefect-server",
+        values=[_ENVIRONMENT / "server.yaml", _ENVIRONMENT / "retention.yaml"],
+        settings={
+            **_image("image", references["platform"]),
+            **_image("database.embedded.image", references["postgres"]),
+            **_image("redis.embedded.image", references["redis"]),
+            **{
+                f"secretVersions.{name}": secret_version(api, "prefect", f"prefect-{name}")
+                for name in ("auth", "database", "encryption", "redis")
+            },
+            **{
+                f"{name}.previousSecret.name": f"prefect-{name}-previous"
+                for name in ("auth", "encryption")
+                if has_secret(api, "prefect", f"prefect-{name}-previous")
+            },
+        },
+    )
+
+
+def _worker(references: Mapping[str, str], api: client.ApiClient) -> Release:
+    return Release(
+        name="prefect-worker",
+        namespace="prefect-workers",
+        chart=REPOSITORY / "helm" / "prefect-worker",
+        values=[_ENVIRONMENT / "worker.yaml", _ENVIRONMENT / "retention.yaml"],
+        settings={
+            **_image("image", references["platform"]),
+            **_image("jobs.image", references["flows"]),
+            "secretVersions.auth": secret_version(api, "prefect-workers", "prefect-auth"),
+            **{
+                f"networkPolicies.kubernetesApi.to[{index}].ipBlock.cidr": f"{address}/32"
+                for index, address in enumerate(kubernetes_api_addresses(api))
+            },
+        },
+        contents={"configuration.platform": _ENVIRONMENT / "platform.yaml"},
+    )
+
+
+def _image(prefix: str, reference: str) -> dict[str, str]:
+    repository, _, tag = reference.rpartition(":")
+    registry, _, short = repository.rpartition("/")
+    return {
+        f"{prefix}.registry": registry,
+        f"{prefix}.repository": short,
+        f"{prefix}.tag": tag,
+    }
+
+
+def _selector(release: Release) -> str:
+    return f"app.kubernetes.io/instance={release.name}"
+
+
+def _count_rows(kubectl: Kubectl, day: dt.date) -> int:
+    """Return how many rows the warehouse has for `day`, asked from inside the database's pod."""
+    psql = ["psql", "--username=warehouse", "--dbname=warehouse", "-At", f"--set=day={day}"]
+    counted = kubectl(
+        *("--namespace", "data", "exec", "--stdin", "statefulset/warehouse", "--", *psql),
+        stdin="SELECT count(*) FROM daily_delays WHERE day = :'day'",
+    )
+    return int(counted)

@@ -1,0 +1,119 @@
+"""Helm releases, upgraded only when something differs from what is installed."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefect_platform_cli.host.process import run
+from prefect_platform_cli.kube.clients import program
+from prefect_platform_cli.kube.kubectl import Kubectl
+
+
+@dataclass(frozen=True)
+class Release:
+    """A chart to be installed as `name` in `namespace`, with values files and single settings.
+
+    `contents` are settings whose value is the content of a file.
+    """
+
+    name: str
+    namespace: str
+    chart: Path
+    values: Sequence[Path]
+    settings: Mapping[str, str]
+    contents: Mapping[str, Path] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """Return a checksum of the chart, the values and the settings."""
+        digest = hashlib.sha256(json.dumps(dict(self.settings), sort_keys=True).encode())
+        files = sorted(path for path in self.chart.rglob("*") if path.is_file())
+        for path in [*files, *self.values, *self.contents.values()]:
+            digest.update(path.name.encode() + path.read_bytes())
+        return f"inputs sha256:{digest.hexdigest()}"
+
+
+def install(kubectl: Kubectl, release: Release) -> bool:
+    """Install or upgrade `release`; False when it is installed just so and nothing is missing."""
+    forget_failed_jobs(kubectl, release)
+    status = _status(kubectl, release)
+    if status.get("status", "").startswith("pending-"):
+        _forget_interrupted(kubectl, release)
+    elif (
+        status.get("status") == "deployed"
+        and status.get("description") == release.fingerprint()
+        and _is_complete(kubectl, release)
+    ):
+        return False
+    _helm(
+        kubectl,
+        *("upgrade", "--install", release.name, str(release.chart)),
+        *("--namespace", release.namespace, "--description", release.fingerprint()),
+        *(f"--values={path}" for path in release.values),
+        *(f"--set-string={key}={value}" for key, value in release.settings.items()),
+        *(f"--set-file={key}={path}" for key, path in release.contents.items()),
+    )
+    return True
+
+
+def installed(kubectl: Kubectl) -> list[dict[str, str]]:
+    """Return Helm's list of releases: name, namespace, revision, status, chart, app_version."""
+    releases: list[dict[str, str]] = json.loads(
+        _helm(kubectl, "list", "--all-namespaces", "--output", "json")
+    )
+    return releases
+
+
+def _status(kubectl: Kubectl, release: Release) -> dict[str, str]:
+    """Return status and description of the newest revision, empty when there is none."""
+    listed = json.loads(
+        _helm(
+            kubectl,
+            *("list", "--all-namespaces", "--output", "json", "--filter", f"^{release.name}$"),
+        )
+    )
+    if not any(item["namespace"] == release.namespace for item in listed):
+        return {}
+    info: dict[str, str] = json.loads(
+        _helm(kubectl, "status", release.name, "--namespace", release.namespace, "--output", "json")
+    )["info"]
+    return info
+
+
+def _is_complete(kubectl: Kubectl, release: Release) -> bool:
+    """Return whether every object of the installed manifest still is as it was installed."""
+    manifest = _helm(kubectl, "get", "manifest", release.name, "--namespace", release.namespace)
+    # Helm's own name as manager would count the annotations that it adds as a difference.
+    return kubectl.holds(manifest, manager="comparison")
+
+
+def forget_failed_jobs(kubectl: Kubectl, release: Release) -> None:
+    """Remove Jobs of the release that have failed for good, so that Helm makes them anew.
+
+    Those that a CronJob made are left: the next one is made without us.
+    """
+    here = f"--namespace={release.namespace}"
+    selector = f"--selector=app.kubernetes.io/instance={release.name}"
+    for job in json.loads(kubectl(here, "get", "jobs", selector, "--output=json"))["items"]:
+        conditions = job["status"].get("conditions", [])
+        failed = any(each["type"] == "Failed" and each["status"] == "True" for each in conditions)
+        if failed and not job["metadata"].get("ownerReferences"):
+            kubectl(here, "delete", "job", job["metadata"]["name"])
+
+
+def _forget_interrupted(kubectl: Kubectl, release: Release) -> None:
+    """Remove the record of an upgrade that was cut off: Helm would wait for it for ever."""
+    pending = "status in (pending-install, pending-upgrade, pending-rollback)"
+    kubectl(
+        *("--namespace", release.namespace, "delete", "secret"),
+        f"--selector=owner=helm,name={release.name},{pending}",
+    )
+
+
+def _helm(kubectl: Kubectl, *arguments: str) -> str:
+    return run(
+        [program("helm"), "--kubeconfig", kubectl.kubeconfig, *arguments],
+        failure=f"helm {' '.join(arguments[:3])} failed",
+        next_step="correct the values it names, then run it again",
+    )

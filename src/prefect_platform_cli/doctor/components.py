@@ -1,0 +1,152 @@
+"""Where the parts of an installed platform are, read from the Kubernetes API."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from kubernetes import client
+
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.doctor.isolation import Place, Source, Target
+
+_SERVER, _WORKERS = "prefect", "prefect-workers"
+_TEMPLATES = "prefect-worker-base-job-template"
+_SERVICES = {
+    Target.API: ("api", ""),
+    Target.DATABASE: ("database", "the chart has no database of its own: it guards itself"),
+    Target.REDIS: ("redis", "the chart has no Redis of its own: mode single, or an external one"),
+}
+# What the runs are told: the variable with the address, and that with the port or the port itself.
+_DATA = {
+    Target.OBJECT_STORE: ("AWS_ENDPOINT_URL_S3", "443"),
+    Target.WAREHOUSE: ("WAREHOUSE_HOST", "WAREHOUSE_PORT"),
+}
+_LOCKS = "app.kubernetes.io/component=result-locks"
+_METADATA = ("169.254.169.254", 80)
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of the platform as its pods are: where, with which labels, from which image."""
+
+    source: Source
+    namespace: str
+    labels: dict[str, str]
+    image: str
+    pull_secrets: list[dict[str, str]] = field(default_factory=list)
+    pool: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.source} of {self.pool}" if self.pool else self.source
+
+
+def components(api: client.ApiClient) -> list[Component]:
+    """Return the parts that run, the job pods of each pool first, and a stranger last.
+
+    Raises PlatformError when there is no server, or no pool.
+    """
+    templates = _templates(client.CoreV1Api(api))
+    found = [_job_pods(pool, template) for pool, template in templates.items()]
+    of_chart = "app.kubernetes.io/part-of=prefect-platform,app.kubernetes.io/component={}"
+    apps = client.AppsV1Api(api)
+    for source, namespace, component in (
+        (Source.WORKER, _WORKERS, "worker"),
+        (Source.API, _SERVER, "api"),
+        (Source.SERVICES, _SERVER, "services"),
+    ):
+        selector = of_chart.format(component)
+        listed = apps.list_namespaced_deployment(namespace, label_selector=selector).items
+        found += [
+            _deployed(source, namespace, api.sanitize_for_serialization(each)) for each in listed
+        ]
+    served = next((each for each in found if each.source == Source.API), None)
+    if served is None:
+        raise PlatformError(
+            f"there is no API of prefect-server in the namespace {_SERVER}",
+            next_step="make deploy-cluster",
+        )
+    return [*found, Component(Source.STRANGER, "default", {}, served.image, served.pull_secrets)]
+
+
+def places(api: client.ApiClient, world: tuple[str, int]) -> Iterator[Place]:
+    """Yield every target but the job pods; `world` is an address outside, for lack of a better."""
+    core = client.CoreV1Api(api)
+    for target, (component, missing) in _SERVICES.items():
+        selector = f"app.kubernetes.io/name=prefect-server,app.kubernetes.io/component={component}"
+        listed = core.list_namespaced_service(_SERVER, label_selector=selector).items
+        yield _service(target, listed[0]) if listed else Place(target, missing=missing)
+    told = [_environment(template) for template in _templates(core).values()]
+    for target, (host, port) in _DATA.items():
+        given = next((each for each in told if each.get(host)), None)
+        if given is None:
+            yield Place(target, missing=f"no pool's runs are given {host}")
+        else:
+            yield _address(target, given[host], given.get(port, port))
+    # Its address stands in a Secret, with its password: its Service is looked for instead.
+    locks = core.list_service_for_all_namespaces(label_selector=_LOCKS).items
+    if locks:
+        yield _service(Target.LOCKS, locks[0])
+    else:
+        yield Place(Target.LOCKS, missing="no Service of the cluster is labelled as result-locks")
+    yield _service(Target.KUBERNETES, core.read_namespaced_service("kubernetes", "default"))
+    yield Place(Target.METADATA, host=_METADATA[0], port=_METADATA[1])
+    yield Place(Target.DNS, host="kubernetes.default.svc")
+    yield Place(Target.WORLD, host=world[0], port=world[1])
+
+
+def _templates(core: client.CoreV1Api) -> dict[str, dict[str, Any]]:
+    """Return the base job template of each pool of the release, by the pool's name."""
+    listed = core.list_namespaced_config_map(
+        _WORKERS, field_selector=f"metadata.name={_TEMPLATES}"
+    ).items
+    if not listed:
+        raise PlatformError(
+            f"there is no prefect-worker in the namespace {_WORKERS}",
+            next_step="make deploy-cluster",
+        )
+    return {
+        name.removesuffix(".json"): json.loads(written) for name, written in listed[0].data.items()
+    }
+
+
+def _job_pods(pool: str, template: dict[str, Any]) -> Component:
+    made = template["job_configuration"]["job_manifest"]["spec"]["template"]
+    return Component(
+        Source.JOB,
+        template["job_configuration"]["namespace"],
+        made["metadata"]["labels"],
+        template["variables"]["properties"]["image"]["default"],
+        made["spec"].get("imagePullSecrets", []),
+        pool,
+    )
+
+
+def _deployed(source: Source, namespace: str, deployment: dict[str, Any]) -> Component:
+    made = deployment["spec"]["template"]
+    return Component(
+        source,
+        namespace,
+        made["metadata"]["labels"],
+        made["spec"]["containers"][0]["image"],
+        made["spec"].get("imagePullSecrets", []),
+        made["metadata"]["labels"].get("prefect.io/work-pool-name", ""),
+    )
+
+
+def _environment(template: dict[str, Any]) -> dict[str, str]:
+    told: dict[str, str] = template["variables"]["properties"]["env"]["default"]
+    return told
+
+
+def _service(target: Target, service: client.V1Service) -> Place:
+    # The address, so that a denial of DNS is not taken for a denial of the target.
+    return Place(target, host=service.spec.cluster_ip, port=service.spec.ports[0].port)
+
+
+def _address(target: Target, host: str, port: str) -> Place:
+    url = urlsplit(host if "://" in host else f"//{host}")
+    name = url.hostname or ""
+    external = not name.partition(".svc")[1]
+    return Place(target, host=name, port=url.port or int(port), external=external)

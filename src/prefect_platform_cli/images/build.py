@@ -1,0 +1,157 @@
+"""Build our images and put them into one archive that a cluster's nodes load."""
+
+import fcntl
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect_platform.console import err, step
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.paths import REPOSITORY, cache_directory
+from prefect_platform_cli.images import provenance
+from prefect_platform_cli.images.base import Base, choose_base
+from prefect_platform_cli.images.builder import Builder, Order
+from prefect_platform_cli.images.catalogue import REGISTRY, Recipe, recipes, reference
+from prefect_platform_cli.images.pip_settings import index_arguments
+from prefect_platform_cli.images.selection import choose_builder
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built image; `archive` holds it, often with others that were asked for together."""
+
+    name: str
+    reference: str
+    archive: Path
+
+
+def build(
+    names: Sequence[str],
+    *,
+    builder: str | None = None,
+    engine_host: str | None = None,
+    base: str | None = None,
+) -> list[Image]:
+    """Build the images `names` as far as something that goes into them has changed.
+
+    `builder` forces docker or buildah, `base` a reference to build on; `engine_host` is a
+    Docker engine's address. Raises PlatformError when an image does not build, with the failing
+    step; what is done stays done.
+    """
+    wanted = recipes(names)
+    folder = cache_directory() / "images"
+    with alone(folder):
+        below = choose_base(base)
+        references = {recipe.name: reference(recipe, below.identity) for recipe in wanted}
+        labels = [_label(built) for built in references.values()]
+        archive = folder / "archives" / f"{'_'.join(labels)}.tar"
+        if archive.exists():
+            err.print(f"[green]✓[/] Images are unchanged: {', '.join(labels)}")
+        else:
+            err.print(f"Base of the images: {below.reference} ({below.reason})")
+            chosen, reason = choose_builder(
+                builder, base=below, docker_host=engine_host, folder=folder / "buildah"
+            )
+            err.print(f"Builder of the images: {chosen.name} ({reason})")
+            _build_missing(chosen, wanted, references, below, folder / "logs")
+            _export(chosen, list(references.values()), archive)
+            _discard_superseded(chosen, references, below, archive.parent)
+    return [Image(name, references[name], archive) for name in references]
+
+
+def _build_missing(
+    builder: Builder,
+    wanted: Sequence[Recipe],
+    references: Mapping[str, str],
+    base: Base,
+    logs: Path,
+) -> None:
+    present = set(builder.references())
+    if base.rootfs is not None and base.reference not in present:
+        _import_base(builder, base, base.rootfs, logs)
+    for recipe in wanted:
+        built = references[recipe.name]
+        if built in present:
+            continue
+        with step(f"Build {built}"):
+            builder.build(
+                Order(
+                    reference=built,
+                    context=REPOSITORY / recipe.context,
+                    log=logs / f"{_label(built)}.log",
+                    target=recipe.target,
+                    installer=recipe.installer,
+                    base_is_local=base.rootfs is not None,
+                    arguments={
+                        "BASE": base.reference,
+                        **index_arguments(),
+                        **provenance.build_arguments(recipe.paths(REPOSITORY)),
+                    },
+                )
+            )
+        if reference(recipe, base.identity) != built:
+            builder.discard([built])
+            raise PlatformError(
+                f"the files of the image {recipe.name} changed while it was built",
+                next_step="run it again",
+            )
+
+
+def _import_base(builder: Builder, base: Base, rootfs: Path, logs: Path) -> None:
+    with (
+        step(f"Import {base.reference}"),
+        tempfile.TemporaryDirectory(dir=rootfs.parent.parent, prefix=".importing-") as folder,
+    ):
+        context = Path(folder)
+        (context / rootfs.name).hardlink_to(rootfs)
+        (context / "Dockerfile").write_text(f"FROM scratch\nADD {rootfs.name} /\n")
+        builder.build(Order(base.reference, context, logs / f"{_label(base.reference)}.log"))
+
+
+def _export(builder: Builder, references: Sequence[str], archive: Path) -> None:
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    temporary = archive.with_suffix(".part")
+    with step("Export the images") as current:
+        builder.export(references, temporary)
+        temporary.rename(archive)
+        current.detail = f"{archive.stat().st_size / 1e6:.0f} MB"
+
+
+def _discard_superseded(
+    builder: Builder, references: Mapping[str, str], base: Base, archives: Path
+) -> None:
+    """Remove earlier versions of the images that were just built, wherever we keep them."""
+    current = {*references.values(), base.reference}
+    names = {f"{REGISTRY}/{name}" for name in (*references, "base")}
+    builder.discard(
+        [
+            held
+            for held in builder.references()
+            if held.rpartition(":")[0] in names and held not in current
+        ]
+    )
+    labels = {_label(built) for built in current}
+    for archive in archives.iterdir():
+        ours = {held for held in archive.stem.split("_") if held.rpartition("-")[0] in references}
+        if ours - labels or archive.suffix == ".part":
+            archive.unlink()
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process builds images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with step("Wait for another build of images"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _label(image: str) -> str:
+    """Return NAME-TAG of a reference."""
+    return image.rpartition("/")[2].replace(":", "-")

@@ -1,0 +1,78 @@
+"""What builds images: the protocol of both builders, and the run of a build with its log."""
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.process import tail
+
+# "STEP 3/9: RUN" of buildah, "Step 3/9 : RUN" of docker, "#7 [flows 2/5] RUN" of BuildKit.
+_STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP \d|Step \d|#\d+ \[).*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Build `target` of the Dockerfile in `context` as `reference`, with its output in `log`.
+
+    `installer` is a stage to keep in the builder's cache; `base_is_local` says that no registry
+    has what the Dockerfile starts from.
+    """
+
+    reference: str
+    context: Path
+    log: Path
+    target: str | None = None
+    installer: str | None = None
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    base_is_local: bool = False
+
+
+class Builder(Protocol):
+    """Builds images into a store and writes them to archives."""
+
+    name: str
+
+    def references(self) -> list[str]:
+        """Return the references that the store holds."""
+        ...
+
+    def build(self, order: Order) -> None:
+        """Build what `order` asks for; raises PlatformError with the failing step."""
+        ...
+
+    def export(self, references: Sequence[str], archive: Path) -> None:
+        """Write the images to one file that containerd loads, each layer once."""
+        ...
+
+    def discard(self, references: Sequence[str]) -> None:
+        """Remove images from the store, with what only they needed."""
+        ...
+
+
+def run_logged(argv: Sequence[str | Path], order: Order, env: Mapping[str, str]) -> None:
+    """Run a build with its output in the order's log.
+
+    Raises PlatformError with the failing step, the last lines, and the path of the log.
+    """
+    order.log.parent.mkdir(parents=True, exist_ok=True)
+    with order.log.open("w") as log:
+        completed = subprocess.run(
+            [str(argument) for argument in argv],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if completed.returncode != 0:
+        printed = order.log.read_text(errors="replace")
+        steps = _STEP.findall(printed)
+        at = f" at {' '.join(steps[-1].split())[:120]}" if steps else ""
+        raise PlatformError(
+            f"the image {order.reference} does not build{at}: {tail(printed, 5)}",
+            next_step=f"less {order.log}",
+        )

@@ -1,0 +1,102 @@
+"""Our images: what each is made of, and the tag that follows from it."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.paths import REPOSITORY
+
+# A host that nothing can be pulled from: what a node lacks fails at once, with this name.
+REGISTRY = "prefect-platform.local"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one image is built: `context` and `inputs` are relative to the repository.
+
+    `inputs` are files and folders in the context; `target` is a stage of its Dockerfile, and
+    `installer` the stage that takes long and is therefore kept from one build to the next.
+    """
+
+    name: str
+    context: str
+    inputs: tuple[str, ...]
+    target: str | None = None
+    installer: str | None = None
+
+    def paths(self, repository: Path) -> list[Path]:
+        """Return where the inputs are in `repository`."""
+        return [repository / self.context / given for given in self.inputs]
+
+
+_LOCKED = tuple(f"requirements/{name}.txt" for name in ("base", "build"))
+
+RECIPES = (
+    Recipe(
+        name="platform",
+        context=".",
+        target="platform",
+        installer="installer",
+        inputs=(
+            *("Dockerfile", ".dockerignore", *_LOCKED, "requirements/platform.txt"),
+            *("src/pyproject.toml", "src/prefect_platform"),
+        ),
+    ),
+    Recipe(
+        name="flows",
+        context=".",
+        target="flows",
+        installer="installer",
+        inputs=(
+            *("Dockerfile", ".dockerignore", *_LOCKED, "requirements/flows.txt"),
+            *("requirements/sources.txt", "prefect.yaml", "flows"),
+            *("src/pyproject.toml", "src/prefect_platform"),
+        ),
+    ),
+    Recipe("postgres", "k8s/kind/images/postgres", ("Dockerfile", "entrypoint.sh")),
+    Recipe("redis", "k8s/kind/images/redis", ("Dockerfile", "entrypoint.sh")),
+    Recipe("seaweedfs", "k8s/kind/images/seaweedfs", ("Dockerfile", "requirements.txt")),
+)
+
+
+def recipes(names: Sequence[str]) -> list[Recipe]:
+    """Return the recipes of `names`; raises PlatformError for a name that there is not."""
+    known = {recipe.name: recipe for recipe in RECIPES}
+    for name in names:
+        if name not in known:
+            raise PlatformError(
+                f"there is no image {name}", next_step=f"name one of {', '.join(known)}"
+            )
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def reference(recipe: Recipe, base: str, repository: Path = REPOSITORY) -> str:
+    """Return the image's reference, whose tag changes when anything does that goes into it.
+
+    `base` is the identity of the base. Raises PlatformError when an input is missing.
+    """
+    content = hashlib.sha256(f"{base}\n{recipe.target}\n".encode())
+    for path in sorted(_files(recipe, repository)):
+        name = path.relative_to(repository / recipe.context)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        content.update(f"{name}\n{digest}\n".encode())
+    return f"{REGISTRY}/{recipe.name}:{content.hexdigest()[:12]}"
+
+
+def _files(recipe: Recipe, repository: Path) -> Iterator[Path]:
+    for path in recipe.paths(repository):
+        if path.is_dir():
+            yield from (
+                file
+                for file in path.rglob("*")
+                if file.is_file() and "__pycache__" not in file.parts
+            )
+        elif path.exists():
+            yield path
+        else:
+            raise PlatformError(
+                f"the image {recipe.name} cannot be built: {path} is missing",
+                next_step=f"git restore {path}",
+            )

@@ -1,0 +1,56 @@
+"""Build with a Docker engine that is there, by its first builder or by BuildKit."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect_platform_cli.host.process import run
+from prefect_platform_cli.images.builder import Order, run_logged
+
+
+class Docker:
+    """A `Builder` that uses the engine at `host`, or where the client looks by itself."""
+
+    name = "docker"
+
+    def __init__(self, host: str | None = None) -> None:
+        self._environment = {
+            **os.environ,
+            **({"DOCKER_HOST": host} if host else {}),
+            "BUILDKIT_PROGRESS": "plain",
+        }
+
+    def version(self) -> str:
+        """Return the engine's version; raises PlatformError when it does not answer."""
+        return self._docker("version", "--format", "{{.Server.Version}}", timeout=10).strip()
+
+    def references(self) -> list[str]:
+        """Return the references in the engine's store, its user's own among them."""
+        return self._docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+
+    def build(self, order: Order) -> None:
+        """Build `order` in the engine."""
+        options = ["--network", "host", "--tag", order.reference]
+        if order.target is not None:
+            options += ["--target", order.target]
+        for name, value in order.arguments.items():
+            options += ["--build-arg", f"{name}={value}"]
+        run_logged(["docker", "build", *options, order.context], order, self._environment)
+
+    def export(self, references: Sequence[str], archive: Path) -> None:
+        """Write one archive in the engine's format."""
+        self._docker("save", "--output", str(archive), *references)
+
+    def discard(self, references: Sequence[str]) -> None:
+        """Remove the images; the engine's cache belongs to its user."""
+        if references:
+            self._docker("rmi", "--force", *references)
+
+    def _docker(self, *arguments: str, timeout: float | None = None) -> str:
+        return run(
+            ["docker", *arguments],
+            failure=f"docker {arguments[0]} fails",
+            next_step="docker info",
+            env=self._environment,
+            timeout=timeout,
+        )

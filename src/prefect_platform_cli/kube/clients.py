@@ -1,0 +1,124 @@
+"""kind, kubectl and helm: those on PATH whose version fits, else our own builds.
+
+A laptop that has them builds nothing. The node image takes nothing from here: it holds the pinned
+builds, whatever is on PATH.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from prefect_platform.console import err
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.paths import cache_directory
+from prefect_platform_cli.host.process import run
+from prefect_platform_cli.host.toolchain import ensure_tools, tool, version
+
+_CLIENTS = ("path", "build")
+
+
+@dataclass(frozen=True)
+class _Range:
+    """The versions of a client that are supported: how it tells its own, and which ones fit."""
+
+    arguments: tuple[str, ...]
+    fits: Callable[[tuple[int, int], tuple[int, int]], bool]
+    rule: str
+
+
+_RANGES = {
+    # A node image follows the contract of the release that it was made for.
+    "kind": _Range(
+        ("version",), lambda found, pinned: found == pinned, "a release of kind {0}.{1}"
+    ),
+    # https://kubernetes.io/releases/version-skew-policy/#kubectl
+    "kubectl": _Range(
+        ("version", "--client"),
+        lambda found, pinned: found[0] == pinned[0] and abs(found[1] - pinned[1]) <= 1,
+        "within one minor version of Kubernetes {0}.{1}",
+    ),
+    "helm": _Range(
+        ("version", "--short"),
+        lambda found, pinned: found[0] == pinned[0],
+        "of Helm {0}, which the charts are tested with",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ClientChoice:
+    """The program on PATH, or None for our own build, and the reason, which is shown."""
+
+    path: Path | None
+    reason: str
+
+
+def program(name: str) -> Path:
+    """Return the path of kind, kubectl or helm, building it when it is not to be had otherwise."""
+    return choose_client(name, os.environ.get("CLIENTS")).path or tool(name)
+
+
+def ensure_clients(names: Collection[str]) -> None:
+    """Show which of the clients `names` are used and why, and build what has to be built."""
+    choices = {name: choose_client(name, os.environ.get("CLIENTS")) for name in names}
+    for name, choice in choices.items():
+        err.print(f"{name}: {choice.path or f'our own build of {version(name)}'} ({choice.reason})")
+    ensure_tools([name for name, choice in choices.items() if choice.path is None])
+
+
+def choose_client(name: str, forced: str | None = None) -> ClientChoice:
+    """Return the client `name` of PATH when its version is supported, else our own build.
+
+    `forced` is "path" or "build". Raises PlatformError when "path" is forced and PATH has none
+    that is supported.
+    """
+    if forced not in {None, *_CLIENTS}:
+        raise PlatformError(
+            f"CLIENTS={forced} is not known", next_step=f"use one of {', '.join(_CLIENTS)}"
+        )
+    if forced == "build":
+        return ClientChoice(None, "CLIENTS=build")
+    found = shutil.which(name)
+    # The exported PATH that deploy prints leads to our own builds, which are not the user's.
+    if found is None or Path(found).is_relative_to(cache_directory()):
+        choice = ClientChoice(None, f"PATH has no {name}")
+    else:
+        choice = _judge(name, Path(found))
+    if forced == "path" and choice.path is None:
+        raise PlatformError(
+            f"CLIENTS=path, but {choice.reason}",
+            next_step=f"install {name} {version(name)}, or run it again without CLIENTS",
+        )
+    return choice
+
+
+@cache
+def _judge(name: str, found: Path) -> ClientChoice:
+    supported = _RANGES[name]
+    try:
+        said = run(
+            [found, *supported.arguments],
+            failure=f"{found} does not tell its version",
+            next_step=f"repair {found}, or remove it from PATH",
+            timeout=10,
+        )
+    except PlatformError as error:
+        return ClientChoice(None, error.message)
+    told = re.search(r"v\d+\.\d+\.\d+", said)
+    if told is None:
+        return ClientChoice(None, f"{found} does not tell its version")
+    pinned = _release(version(name))
+    rule = supported.rule.format(*pinned)
+    if not supported.fits(_release(told[0]), pinned):
+        return ClientChoice(None, f"{found} is {told[0]}, which is not {rule}")
+    return ClientChoice(found, f"{told[0]}, {rule}")
+
+
+def _release(version: str) -> tuple[int, int]:
+    """Return the major and the minor number of a version such as v1.36.3."""
+    major, minor, *_ = version.removeprefix("v").split(".")
+    return int(major), int(minor)

@@ -1,0 +1,57 @@
+"""Render a kustomization for `kubectl apply`: with built images, and Jobs named by content."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.process import run
+
+_HASH_LENGTH = 10
+
+
+def render(kubectl: Path, directory: Path, references: Iterable[str]) -> str:
+    """Return the kustomization in `directory` as one JSON List.
+
+    An image without a tag gets the one of `references` ("HOST/NAME:TAG") with its name. The name
+    of each Job gets a hash of its spec, because Kubernetes refuses to change a Job: what changes
+    makes a new Job, and the same again none. Raises PlatformError when an image has no reference.
+    """
+    printed = run(
+        [kubectl, "kustomize", directory],
+        failure=f"The manifests in {directory} do not render",
+        next_step=f"kubectl kustomize {directory}",
+    )
+    objects = list(YAML(typ="safe").load_all(printed))
+    tagged = {reference.rpartition(":")[0]: reference for reference in references}
+    for item in objects:
+        _set_images(item, tagged, directory)
+        if item["kind"] == "Job":
+            content = json.dumps(item["spec"], sort_keys=True).encode()
+            digest = hashlib.sha256(content).hexdigest()[:_HASH_LENGTH]
+            item["metadata"]["name"] += f"-{digest}"
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=2)
+
+
+def _set_images(item: dict[str, Any], tagged: Mapping[str, str], directory: Path) -> None:
+    for container in _containers(item):
+        image = container["image"]
+        if ":" in image.rpartition("/")[2]:
+            continue
+        if image not in tagged:
+            raise PlatformError(
+                f"{item['kind']} {item['metadata']['name']} of {directory} uses the image {image}, "
+                f"which was not built; built were {', '.join(sorted(tagged)) or 'none'}",
+                next_step=f"give {image} a tag in the manifest, or build it",
+            )
+        container["image"] = tagged[image]
+
+
+def _containers(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    pod = item.get("spec", {}).get("template", {}).get("spec", {})
+    yield from pod.get("initContainers", [])
+    yield from pod.get("containers", [])

@@ -1,0 +1,371 @@
+"""The command line: parse, call, print.
+
+Prefect and the Kubernetes client take seconds to import. Each command imports what it needs when it
+runs, so that help does not wait for them.
+"""
+
+import datetime as dt
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from prefect_platform.console import err, out, step
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.paths import REPOSITORY
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+    from prefect_platform.configuration.platform_file import Files
+    from prefect_platform_cli.cluster.provider import ClusterProvider
+    from prefect_platform_cli.deploy.surroundings import FromCluster
+    from prefect_platform_cli.images.build import Image
+    from prefect_platform_cli.kube.kubectl import Kubectl
+
+_INTERRUPTED = 130  # as a shell reports the end by Ctrl-C
+_DIFFERS = 2  # as terraform plan reports it
+_IMAGES = ("platform", "flows", "postgres", "redis", "seaweedfs")
+
+app = typer.Typer(
+    help="Run Prefect on Kubernetes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+doctor = typer.Typer(help="Look whether the platform is as it should be.", no_args_is_help=True)
+app.add_typer(doctor, name="doctor")
+
+
+@dataclass(frozen=True)
+class _Options:
+    cluster: str
+    context: str | None
+    name: str
+    nodes: int | None
+    engine: str | None
+    node_image: str | None
+    builder: str | None
+
+    def provider(self) -> "ClusterProvider":
+        if self.cluster == "kind":
+            from prefect_platform_cli.cluster.kind import KindProvider
+
+            return KindProvider(
+                self.name,
+                nodes=self.nodes,
+                engine=self.engine,
+                node_image=self.node_image,
+                docker_host=os.environ.get("DOCKER_HOST"),
+            )
+        if self.cluster == "current":
+            from prefect_platform_cli.cluster.current import CurrentProvider
+
+            return CurrentProvider(self.name, self.context)
+        raise PlatformError(
+            f"CLUSTER={self.cluster} is not a provider; there are kind and current",
+            next_step="make deploy-cluster CLUSTER=kind",
+        )
+
+    def images(self) -> "list[Image]":
+        from prefect_platform_cli.images.build import build
+
+        return build(_IMAGES, builder=self.builder)
+
+    def kubectl(self) -> "Kubectl":
+        from prefect_platform_cli.kube.kubectl import Kubectl
+
+        provider = self.provider()
+        if not provider.status().running:
+            raise PlatformError("there is no running cluster", next_step="make deploy-cluster")
+        return Kubectl(provider.kubeconfig())
+
+
+@app.callback()
+def options(  # noqa: PLR0917  typer passes them by name
+    context: typer.Context,
+    cluster: Annotated[str, typer.Option(envvar="CLUSTER", help="kind or current")] = "kind",
+    kube_context: Annotated[
+        str | None, typer.Option("--context", envvar="CONTEXT", help="context of CLUSTER=current")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(envvar="CLUSTER_NAME", help="name of the kind cluster")
+    ] = "prefect-platform",
+    nodes: Annotated[
+        int | None, typer.Option(min=1, envvar="NODES", help="nodes of a new kind cluster")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(envvar="ENGINE", help="force the engine: existing or private")
+    ] = None,
+    node_image: Annotated[
+        str | None, typer.Option(envvar="NODE_IMAGE", help="force it: registry or build")
+    ] = None,
+    builder: Annotated[
+        str | None, typer.Option(envvar="BUILDER", help="force it: docker or buildah")
+    ] = None,
+) -> None:
+    """Run Prefect on Kubernetes."""
+    context.obj = _Options(cluster, kube_context, name, nodes, engine, node_image, builder)
+
+
+@app.command()
+def deploy(
+    context: typer.Context,
+    date: Annotated[
+        str, typer.Option(envvar="DATE", help="the day of the first run, in 2013")
+    ] = "2013-01-01",
+    unenforced_policies: Annotated[
+        str | None,
+        typer.Option(
+            envvar="UNENFORCED_POLICIES",
+            help="accept: go on where the network keeps no NetworkPolicies",
+        ),
+    ] = None,
+) -> None:
+    """Bring cluster and platform up and run the daily ETL once; again, it changes nothing."""
+    from prefect_platform_cli import reports
+    from prefect_platform_cli.deploy import platform
+    from prefect_platform_cli.deploy.first_run import parse_day
+
+    chosen: _Options = context.obj
+    day = parse_day(date)
+    if unenforced_policies not in {None, "accept"}:
+        raise PlatformError(
+            f"UNENFORCED_POLICIES={unenforced_policies} is not known; there is accept",
+            next_step="leave it out, or make deploy-cluster UNENFORCED_POLICIES=accept",
+        )
+    provider = chosen.provider()
+    changed = provider.create()
+    accepted = unenforced_policies is not None
+    outcome = platform.deploy(provider, chosen.images(), day, accept_unenforced=accepted)
+    reports.print_deployed(provider, outcome, day, changed=changed or outcome.changed)
+
+
+@app.command()
+def destroy(context: typer.Context) -> None:
+    """Remove the cluster and everything that was made for it on this machine."""
+    context.obj.provider().delete()
+    out.print("The cluster is gone; what was built is kept in the cache.")
+
+
+@app.command()
+def status(context: typer.Context) -> None:
+    """Show engine, nodes, components, releases, and pods that are not ready and why."""
+    from prefect_platform_cli import reports
+
+    reports.print_status(context.obj.provider())
+
+
+@app.command()
+def image(context: typer.Context) -> None:
+    """Build the images and load them into the cluster when it runs."""
+    from prefect_platform_cli.deploy import platform
+
+    chosen: _Options = context.obj
+    images = chosen.images()
+    provider = chosen.provider()
+    if provider.status().running:
+        platform.load(provider, images)
+    for built in images:
+        out.print(f"{built.reference}  {built.archive}")
+
+
+@app.command()
+def ui(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(envvar="PORT", help="local port")] = 4200,
+) -> None:
+    """Open the way to the user interface; print its address and the place of its password."""
+    from prefect_platform_cli import reports
+    from prefect_platform_cli.deploy.connection import forwarded
+
+    kubectl: Kubectl = context.obj.kubectl()
+    reports.refuse_busy_port(port)
+    with forwarded(kubectl, port) as url:
+        reports.print_ui(kubectl, url)
+        signal.pause()
+
+
+@app.command()
+def logs(
+    context: typer.Context,
+    run: Annotated[
+        str | None, typer.Argument(envvar="RUN", help="flow run name; default: the newest")
+    ] = None,
+) -> None:
+    """Show the logs of a flow run, also when its pod is long gone."""
+    from prefect_platform_cli import reports
+    from prefect_platform_cli.deploy.connection import connected
+
+    with connected(context.obj.kubectl()) as client:
+        reports.print_logs(client, run)
+
+
+Environment = Annotated[
+    str | None, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments")
+]
+PlatformFile = Annotated[
+    Path | None, typer.Option("--file", help="another platform.yaml than the environment's")
+]
+Deployments = Annotated[Path, typer.Option(help="the deployments of the flows")]
+Prune = Annotated[bool, typer.Option("--prune", help="delete what is declared no more")]
+
+
+@app.command()
+def validate(
+    context: typer.Context,
+    environment: Environment = None,
+    file: PlatformFile = None,
+    deployments: Deployments = REPOSITORY / "prefect.yaml",
+) -> None:
+    """Check platform.yaml and prefect.yaml by themselves, without a server."""
+    from prefect_platform.configuration import commands
+
+    commands.validate(_files(context.obj, environment, file, deployments))
+
+
+@app.command()
+def schedule(
+    context: typer.Context,
+    environment: Environment = None,
+    file: PlatformFile = None,
+    deployments: Deployments = REPOSITORY / "prefect.yaml",
+    following: Annotated[
+        str, typer.Option("--next", help="how far to look: 30d, 12h or 90m")
+    ] = "7d",
+) -> None:
+    """Show the coming runs in local time; mark clock changes and what a limit holds back."""
+    from prefect_platform import retention_file as retention
+    from prefect_platform.configuration import commands
+
+    try:
+        seconds = retention.seconds(following)
+    except ValueError as error:
+        raise PlatformError(f"--next: {error}", next_step="write --next 30d") from error
+    now = dt.datetime.now(dt.UTC)
+    end = now + dt.timedelta(seconds=seconds)
+    commands.schedule(_files(context.obj, environment, file, deployments), now, end)
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    environment: Environment = None,
+    file: PlatformFile = None,
+    deployments: Deployments = REPOSITORY / "prefect.yaml",
+    *,
+    prune: Prune = False,
+) -> None:
+    """Show what apply would change on the server; exit 2 when it would change something."""
+    from prefect_platform.configuration import commands
+
+    with _server(context.obj) as (client, surroundings):
+        files = _files(context.obj, environment, file, deployments)
+        differs = commands.plan(client, files, surroundings, prune=prune)
+    if differs:
+        raise typer.Exit(_DIFFERS)
+
+
+@app.command()
+def apply(
+    context: typer.Context,
+    environment: Environment = None,
+    file: PlatformFile = None,
+    deployments: Deployments = REPOSITORY / "prefect.yaml",
+    *,
+    prune: Prune = False,
+) -> None:
+    """Make the server as platform.yaml and prefect.yaml say; again, it changes nothing."""
+    from prefect_platform.configuration import commands
+
+    with _server(context.obj) as (client, surroundings):
+        files = _files(context.obj, environment, file, deployments)
+        commands.apply(client, files, surroundings, prune=prune)
+
+
+@app.command()
+def export(context: typer.Context) -> None:
+    """Print the server's configuration as a platform.yaml; secrets stay references."""
+    from prefect_platform.configuration import commands
+
+    with _server(context.obj) as (client, surroundings):
+        commands.export(client, surroundings)
+
+
+@doctor.command()
+def isolation(
+    context: typer.Context,
+    world: Annotated[
+        str, typer.Option(help="an address and port outside that answers a connection")
+    ] = "1.1.1.1:443",
+) -> None:
+    """Try from pods who reaches whom; exit 1 when it is not as declared."""
+    from prefect_platform_cli import reports
+    from prefect_platform_cli.doctor.isolation import parse_address, refuse_wrong
+    from prefect_platform_cli.doctor.isolation_probe import look
+
+    with step("Try every way between the parts of the platform"):
+        cells = look(context.obj.kubectl(), parse_address(world))
+    reports.print_isolation(cells)
+    refuse_wrong(cells)
+
+
+def _files(
+    chosen: _Options, environment: str | None, file: Path | None, deployments: Path
+) -> "Files":
+    """Return the files of an environment: `local` for a kind cluster, and for no other unsaid."""
+    from prefect_platform.configuration.platform_file import Files
+
+    if environment is None and chosen.cluster != "kind":
+        raise PlatformError(
+            f"CLUSTER={chosen.cluster} needs --environment: the files of another one would change "
+            "or delete what that cluster has",
+            next_step="prefect-platform plan --environment production",
+        )
+    folder = REPOSITORY / "k8s" / "environments" / (environment or "local")
+    return Files(file or folder / "platform.yaml", deployments, folder / "retention.yaml")
+
+
+@contextmanager
+def _server(chosen: _Options) -> "Iterator[tuple[SyncPrefectClient, FromCluster]]":
+    """Yield a client of the cluster's server, and where its configuration finds Secrets."""
+    from prefect_platform_cli.deploy.connection import connected
+    from prefect_platform_cli.deploy.surroundings import FromCluster
+
+    kubectl = chosen.kubectl()
+    with connected(kubectl) as client:
+        yield client, FromCluster(kubectl)
+
+
+def main() -> None:
+    """Run the command line; a failure is one sentence and the next step, never a traceback."""
+    try:
+        app()
+    except PlatformError as error:
+        err.print(f"[red]error:[/] {escape(error.message)}")
+        err.print(f"[bold]next:[/] {escape(error.next_step)}")
+        sys.exit(1)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:  # with which typer answers Ctrl-C, without a word
+            err.print("Interrupted; the same command goes on from here.")
+        raise
+    except Exception as error:
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        if not isinstance(error, ApiException | HTTPError):
+            raise
+        reason = error.reason if isinstance(error, ApiException) else error
+        err.print(
+            f"[red]error:[/] the Kubernetes API refused or did not answer: {escape(str(reason))}"
+        )
+        err.print("[bold]next:[/] make status")
+        sys.exit(1)

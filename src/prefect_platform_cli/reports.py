@@ -1,0 +1,192 @@
+"""What the commands print when they are done."""
+
+import datetime as dt
+import shlex
+import socket
+from collections.abc import Sequence
+
+from kubernetes import client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterName,
+    FlowRunFilterStartTime,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort, LogSort
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from prefect_platform.console import out
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.cluster.provider import ClusterProvider
+from prefect_platform_cli.deploy.platform import NAMESPACES, Outcome
+from prefect_platform_cli.deploy.releases import installed
+from prefect_platform_cli.doctor.isolation import Cell
+from prefect_platform_cli.kube.kubectl import Kubectl
+from prefect_platform_cli.kube.workloads import unready_pods
+
+_SHOW_LOGIN = (
+    "kubectl --namespace prefect get secret prefect-auth "
+    '--output go-template=\'{{index .data "auth-string" | base64decode}}{{"\\n"}}\''
+)
+_SYSTEM = ("kube-system", "local-path-storage")
+_PAGE = 200  # the server's limit for one request
+
+
+def print_deployed(
+    provider: ClusterProvider, outcome: Outcome, day: dt.date, *, changed: bool
+) -> None:
+    """Print where everything is, and what to type next."""
+    run = outcome.run
+    core = client.CoreV1Api(Kubectl(provider.kubeconfig()).api())
+    table = _table("The platform runs" if changed else "Nothing changed: the platform runs")
+    for namespace in NAMESPACES:
+        pods = core.list_namespaced_pod(namespace).items
+        table.add_row(
+            f"namespace {namespace}",
+            "\n".join(f"{pod.metadata.name} {pod.status.phase}" for pod in pods) or "no pod",
+        )
+    table.add_row("URL", "http://prefect-server.prefect.svc.cluster.local:4200 (make ui)")
+    table.add_row("flow run", f"{run.name}: {run.state_name}")
+    table.add_row("its Job", (run.infrastructure_pid or "unknown").rpartition(":")[2])
+    table.add_row("its pod", _pod_of(core, run))
+    table.add_row("its rows", f"{outcome.rows} in daily_delays of the warehouse, day {day}")
+    table.add_row("its object", f"s3://artifacts/etl-daily/{day}.parquet")
+    out.print(table)
+    out.print("To use kubectl and docker:")
+    for name, value in provider.environment().items():
+        quoted = f'"{value}"' if "$" in value else shlex.quote(value)
+        out.print(f"  export {name}={quoted}")
+    out.print("Next: make ui, make status, make logs, kubectl --namespace flows-default get pods")
+
+
+def print_status(provider: ClusterProvider) -> None:
+    """Print the cluster's facts, its components, the releases, and pods that are not ready."""
+    status = provider.status()
+    table = _table("Status")
+    for label, value in status.facts:
+        table.add_row(label, value)
+    if not status.running:
+        out.print(table)
+        return
+    kubectl = Kubectl(provider.kubeconfig())
+    api = kubectl.api()
+    core = client.CoreV1Api(api)
+    for node in core.list_node().items:
+        ready = next(c for c in node.status.conditions if c.type == "Ready")
+        unschedulable = ", cordoned" if node.spec.unschedulable else ""
+        state = "Ready" if ready.status == "True" else f"not ready: {ready.message}"
+        table.add_row("kubelet", f"{node.metadata.name}: {state}{unschedulable}")
+    existing = {item.metadata.name for item in core.list_namespace().items}
+    for namespace in _SYSTEM:
+        if namespace in existing:
+            table.add_row("component", _ready_count(core, api, namespace))
+    for release in installed(kubectl):
+        table.add_row(
+            "release",
+            f"{release['namespace']}/{release['name']} {release['chart']}: {release['status']}, "
+            f"revision {release['revision']}",
+        )
+    unready = [
+        pod
+        for namespace in (*_SYSTEM, *NAMESPACES)
+        if namespace in existing
+        for pod in unready_pods(api, namespace, last_words=True)
+    ]
+    for pod in unready:
+        table.add_row("[red]not ready[/]", str(pod))
+    if not unready:
+        table.add_row("not ready", "none")
+    out.print(table)
+
+
+def print_ui(kubectl: Kubectl, url: str) -> None:
+    """Print the address of the user interface and where its password is, never the password."""
+    out.print(f"Prefect: {url} (Ctrl-C closes the way)")
+    out.print("User and password, joined by a colon, are in a Secret:")
+    out.print(f"  KUBECONFIG={kubectl.kubeconfig} {_SHOW_LOGIN}", markup=False)
+
+
+def print_logs(prefect: SyncPrefectClient, name: str | None) -> None:
+    """Print the logs of the newest flow run, or the newest one called `name`."""
+    wanted = FlowRunFilter(
+        name=FlowRunFilterName(any_=[name]) if name else None,
+        start_time=FlowRunFilterStartTime(is_null_=False),
+    )
+    runs = prefect.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.START_TIME_DESC, limit=1)
+    if not runs:
+        raise PlatformError(
+            f"no flow run called {name} has started" if name else "no flow has run yet",
+            next_step="make ui, to see the flow runs",
+        )
+    run = runs[0]
+    out.print(f"{run.name}: {run.state_name}", markup=False)
+    offset = 0
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+    while page := prefect.read_logs(of_run, limit=_PAGE, offset=offset, sort=LogSort.TIMESTAMP_ASC):
+        for line in page:
+            out.print(f"{line.timestamp:%H:%M:%S} {line.message}", markup=False)
+        offset += len(page)
+
+
+def print_isolation(cells: Sequence[Cell]) -> None:
+    """Print who reaches whom, a column for each source; what is not as declared is marked."""
+    table = Table(
+        title="Who reaches whom",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("to \\ from", no_wrap=True)
+    for source in dict.fromkeys(cell.source for cell in cells):
+        table.add_column(source, overflow="fold")
+    reasons = list(dict.fromkeys(cell.unproven for cell in cells if cell.unproven))
+    for target in dict.fromkeys(str(cell.place) for cell in cells):
+        row = [cell for cell in cells if str(cell.place) == target]
+        table.add_row(target, *(_cell(cell, reasons) for cell in row))
+    out.print(table)
+    for number, reason in enumerate(reasons, 1):
+        out.print(f"({number}) not probed: {reason}", markup=False)
+
+
+def refuse_busy_port(port: int) -> None:
+    """Raise PlatformError when something on this machine listens on `port` already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise PlatformError(
+                f"the port {port} of 127.0.0.1 cannot be used: {error.strerror}",
+                next_step=f"make ui PORT={port + 1}",
+            ) from error
+
+
+def _cell(cell: Cell, reasons: Sequence[str]) -> str:
+    if cell.unproven:
+        return f"[dim]({reasons.index(cell.unproven) + 1})[/]"
+    seen = "allowed" if cell.reached else "denied"
+    return f"[bold red]✗ {seen}[/]" if cell.wrong else seen
+
+
+def _pod_of(core: client.CoreV1Api, run: FlowRun) -> str:
+    selector = f"prefect.io/flow-run-id={run.id}"
+    pods = core.list_pod_for_all_namespaces(label_selector=selector).items
+    names = [f"{pod.metadata.namespace}/{pod.metadata.name}" for pod in pods]
+    return ", ".join(names) or "removed with its finished Job; its logs stay (make logs)"
+
+
+def _ready_count(core: client.CoreV1Api, api: client.ApiClient, namespace: str) -> str:
+    pods = core.list_namespaced_pod(namespace).items
+    return f"{namespace}: {len(pods) - len(unready_pods(api, namespace))} of {len(pods)} pods ready"
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
