@@ -23,14 +23,14 @@ from rich.console import Console
 from rich.table import Table
 
 from prefect_platform.console import step
-from prefect_platform.server.database import Target, connected
-from prefect_platform.server.retention import Periods, sweep
+from prefect_platform.server.database import DatabaseTarget, connected
+from prefect_platform.server.retention import RetentionPeriods, sweep
 from prefect_platform_cli.host.paths import REPOSITORY
 from tests.render.test_retention import vacuum as vacuum_settings
 from tests.unit.flows.servers import clean_environment, free_ports
 from tests.unit.postgres import postgres
 
-PERIODS = Periods(*[timedelta(days=90)] * 4)
+PERIODS = RetentionPeriods(*[timedelta(days=90)] * 4)
 TABLES = (
     *("flow_run", "flow_run_state", "task_run", "task_run_state"),
     *("log", "event_resources", "events"),
@@ -108,7 +108,7 @@ async def fill(connection: asyncpg.Connection, runs: int, old: int) -> None:
     await connection.execute("VACUUM ANALYZE")
 
 
-async def measure(target: Target) -> tuple[dict[str, int], float]:
+async def measure(target: DatabaseTarget) -> tuple[dict[str, int], float]:
     """Return the rows of each table, and seconds of the longest statement since the last call."""
     async with connected(target) as connection:
         longest = await connection.fetchval(
@@ -191,7 +191,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as home,
         postgres("prefect", "prefect", settings=_SETTINGS) as port,
     ):
-        target = Target("127.0.0.1", port, "postgres", "prefect", "prefect")
+        target = DatabaseTarget("127.0.0.1", port, "postgres", "prefect", "prefect")
         url = f"postgresql+asyncpg://prefect:prefect@127.0.0.1:{port}/postgres"
         environment = clean_environment(
             Path(home), PREFECT_SERVER_DATABASE_CONNECTION_URL=url, **vacuum_settings("server")
@@ -199,7 +199,9 @@ def main() -> None:
         run(target, environment, arguments.runs, arguments.old, arguments.creating)
 
 
-def run(target: Target, environment: dict[str, str], runs: int, old: int, creating: float) -> None:
+def run(
+    target: DatabaseTarget, environment: dict[str, str], runs: int, old: int, creating: float
+) -> None:
     """Do all of it in an empty database."""
 
     async def filled() -> None:
@@ -240,7 +242,7 @@ def run(target: Target, environment: dict[str, str], runs: int, old: int, creati
     print(f"flow runs left beyond 90 days: {asyncio.run(_old_runs(target))}")
 
 
-async def _old_runs(target: Target) -> int:
+async def _old_runs(target: DatabaseTarget) -> int:
     old = "state_timestamp < now() - interval '90 days'"
     async with connected(target) as connection:
         left: int = await connection.fetchval(f"SELECT count(*) FROM flow_run WHERE {old}")  # noqa: S608

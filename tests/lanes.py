@@ -47,7 +47,7 @@ PROCESSES = Lane(
     (
         *("tests/unit", "tests/render", "tests/terraform"),
         *("tests/integration/configuration", "tests/integration/deploy"),
-        "tests/integration/housekeeping",
+        "tests/integration/reaper",
     ),
     parallel=True,
     low_priority=True,

@@ -37,7 +37,7 @@ MISSING_POOL = (
 
 
 @contextmanager
-def told_in_a_sentence(api_url: str, next_steps: NextSteps) -> Iterator[None]:
+def describe(api_url: str, next_steps: NextSteps) -> Iterator[None]:
     """Raise PlatformError for an API at `api_url` that is away or that refuses a request."""
     try:
         yield

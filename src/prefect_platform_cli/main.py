@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from prefect_platform.configuration.platform_file import Files
     from prefect_platform_cli.cluster.provider import ClusterProvider
-    from prefect_platform_cli.deploy.surroundings import FromCluster
+    from prefect_platform_cli.deploy.context import FromCluster
     from prefect_platform_cli.images.build import Image
     from prefect_platform_cli.kube.kubectl import Kubectl
 
@@ -267,9 +267,9 @@ def plan(
     """Show what apply would change on the server; exit 2 when it would change something."""
     from prefect_platform.configuration import commands
 
-    with _server(context.obj) as (client, surroundings):
+    with _server(context.obj) as (client, cluster):
         files = _files(context.obj, environment, file, deployments)
-        differs = commands.plan(client, files, surroundings, prune=prune)
+        differs = commands.plan(client, files, cluster, prune=prune)
     if differs:
         raise typer.Exit(_DIFFERS)
 
@@ -286,9 +286,9 @@ def apply(
     """Make the server as platform.yaml and prefect.yaml say; again, it changes nothing."""
     from prefect_platform.configuration import commands
 
-    with _server(context.obj) as (client, surroundings):
+    with _server(context.obj) as (client, cluster):
         files = _files(context.obj, environment, file, deployments)
-        commands.apply(client, files, surroundings, prune=prune)
+        commands.apply(client, files, cluster, prune=prune)
 
 
 @app.command()
@@ -296,8 +296,8 @@ def export(context: typer.Context) -> None:
     """Print the server's configuration as a platform.yaml; secrets stay references."""
     from prefect_platform.configuration import commands
 
-    with _server(context.obj) as (client, surroundings):
-        commands.export(client, surroundings)
+    with _server(context.obj) as (client, cluster):
+        commands.export(client, cluster)
 
 
 @doctor.command()
@@ -338,7 +338,7 @@ def _files(
 def _server(chosen: _Options) -> "Iterator[tuple[SyncPrefectClient, FromCluster]]":
     """Yield a client of the cluster's server, and where its configuration finds Secrets."""
     from prefect_platform_cli.deploy.connection import connected
-    from prefect_platform_cli.deploy.surroundings import FromCluster
+    from prefect_platform_cli.deploy.context import FromCluster
 
     kubectl = chosen.kubectl()
     with connected(kubectl) as client:

@@ -12,7 +12,7 @@ from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import WorkPool
 
-from prefect_platform.server.database import Target
+from prefect_platform.server.database import DatabaseTarget
 from prefect_platform.server.retention import KINDS
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.cronjobs import A_SHORT_GRACE, summary_of_run
@@ -28,11 +28,11 @@ _FINISHED = "example.org/finished=long-ago"
 
 
 @contextmanager
-def _database(kubectl: Kubectl) -> Iterator[Target]:
+def _database(kubectl: Kubectl) -> Iterator[DatabaseTarget]:
     """Yield the server's database, reached through the cluster."""
     password = read_secret(kubectl, _NAMESPACE, "prefect-database")["password"]
     with kubectl.port_forward("service/prefect-server-database", 5432, namespace=_NAMESPACE) as at:
-        yield Target("127.0.0.1", at, "prefect", "prefect", password)
+        yield DatabaseTarget("127.0.0.1", at, "prefect", "prefect", password)
 
 
 async def _write(new: Rows, days: int) -> set[tuple[str, UUID]]:
@@ -53,7 +53,7 @@ async def _write(new: Rows, days: int) -> set[tuple[str, UUID]]:
 class Kept:
     """Old and young rows in a database, and which of them are still there."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: DatabaseTarget) -> None:
         self._target = target
         self._written: list[tuple[str, UUID]] = []
         self.old: set[tuple[str, UUID]] = set()

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from prefect_platform_cli.doctor.isolation import Source, Target, allowed
+from prefect_platform_cli.doctor.isolation import Origin, Target, allowed
 from tests.render.reachability import End, Network
 from tests.render.rendering import STORIES, Object, all_objects, containers, objects, pod_of
 
@@ -82,13 +82,13 @@ def job_pods(name: str) -> list[End]:
     ]
 
 
-def sources(name: str) -> dict[Source, list[End]]:
+def sources(name: str) -> dict[Origin, list[End]]:
     return {
-        Source.JOB: job_pods(name),
-        Source.WORKER: list(ends(name, "worker")),
-        Source.API: list(ends(name, "api")),
-        Source.SERVICES: list(ends(name, "services")),
-        Source.STRANGER: [_STRANGER],
+        Origin.JOB: job_pods(name),
+        Origin.WORKER: list(ends(name, "worker")),
+        Origin.API: list(ends(name, "api")),
+        Origin.SERVICES: list(ends(name, "services")),
+        Origin.STRANGER: [_STRANGER],
     }
 
 
@@ -168,7 +168,7 @@ def test_an_installation_has_what_the_table_names(name: str) -> None:
 
     assert set(Target) - has == lacks[name]
     assert {source for source, pods in sources(name).items() if not pods} == (
-        {Source.SERVICES} if name == "local" else set()
+        {Origin.SERVICES} if name == "local" else set()
     )
 
 

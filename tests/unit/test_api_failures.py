@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from prefect_platform.api_failures import NextSteps, told_in_a_sentence
+from prefect_platform.api_failures import NextSteps, describe
 from prefect_platform.errors import PlatformError
 from tests.unit.flows.servers import free_ports
 
@@ -16,7 +16,7 @@ _STEPS = NextSteps(away="start it", refused="take the right Secret", failed="rea
 def told(status: int, **body: Any) -> PlatformError:  # noqa: ANN401 - whatever httpx takes
     """Return what is made of an answer."""
     request = httpx.Request("POST", f"{_URL}/variables/?name=open-sesame")
-    with pytest.raises(PlatformError) as raised, told_in_a_sentence(_URL, _STEPS):
+    with pytest.raises(PlatformError) as raised, describe(_URL, _STEPS):
         httpx.Response(status, request=request, **body).raise_for_status()
     return raised.value
 
@@ -36,7 +36,7 @@ def test_a_refusal_is_told_from_a_failure(status: int) -> None:
 
 def test_an_api_that_is_away_is_named() -> None:
     url = f"http://127.0.0.1:{free_ports(1)[0]}/api"
-    with pytest.raises(PlatformError) as raised, told_in_a_sentence(url, _STEPS):
+    with pytest.raises(PlatformError) as raised, describe(url, _STEPS):
         httpx.get(f"{url}/health")
     assert raised.value.message.startswith(f"{url} does not answer: ConnectError ")
     assert raised.value.next_step == _STEPS.away

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from prefect_platform_cli.doctor.isolation import Source, Target, allowed
+from prefect_platform_cli.doctor.isolation import Origin, Target, allowed
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.main import app
 from tests.documented import tables
@@ -249,5 +250,5 @@ def test_the_page_on_isolation_has_the_table_that_is_declared() -> None:
     assert f"| from | {' | '.join(Target)} |" in page.read_text()
     assert tables(page, "from") == [
         [source, *("yes" if allowed(source, target) else "" for target in Target)]
-        for source in Source
+        for source in Origin
     ]

@@ -49,6 +49,6 @@ def test_what_a_release_changes_is_shown_with_the_modules_that_have_to_follow() 
     )
     assert "-            httpx.ReadTimeout,\n+            httpx.TimeoutException," in synchronous
     assert gone.startswith("prefect.states no longer has Cancelling: ")
-    assert "src/prefect_platform/worker/release_test.py" in gone
+    assert "src/prefect_platform/worker/helm_test.py" in gone
     assert migration == "a new migration: postgresql/2100_01_01_a_table.py"
     assert list(upstream.changes(PREFECT, before, before)) == []

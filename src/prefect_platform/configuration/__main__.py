@@ -9,8 +9,8 @@ import httpx
 
 from prefect_platform import container
 from prefect_platform.configuration import commands
+from prefect_platform.configuration.core.context import Mounted
 from prefect_platform.configuration.core.prefect_api import prefect_api
-from prefect_platform.configuration.core.surroundings import Mounted
 from prefect_platform.configuration.platform_file import Files
 from prefect_platform.container import NotYet, wait_for
 

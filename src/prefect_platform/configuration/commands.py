@@ -7,8 +7,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from prefect_platform.configuration.core.context import Context, Offline
 from prefect_platform.configuration.core.prefect_api import require_same_version
-from prefect_platform.configuration.core.surroundings import Offline, Surroundings
 from prefect_platform.configuration.deployments.schedule_preview import coming
 from prefect_platform.configuration.platform_file import TYPES, Files, load
 from prefect_platform.configuration.reconcile import differences
@@ -47,14 +47,12 @@ def schedule(files: Files, start: dt.datetime, end: dt.datetime) -> None:
     out.print(f"{len(found)} runs until {end:%Y-%m-%d %H:%M} UTC; paused schedules are left out")
 
 
-def plan(
-    client: SyncPrefectClient, files: Files, surroundings: Surroundings, *, prune: bool
-) -> bool:
+def plan(client: SyncPrefectClient, files: Files, context: Context, *, prune: bool) -> bool:
     """Print what `apply` would do; return whether it would do anything."""
-    declared = load(files, surroundings)
+    declared = load(files, context)
     require_same_version(client)
     ledger = read_ledger(client)
-    ledger.claim(surroundings.release)
+    ledger.claim(context.release)
     found = make_plan(declared, read(client, TYPES), ledger, prune=prune)
     for change in found.changes:
         _print(change)
@@ -62,23 +60,19 @@ def plan(
     return bool(found.changes)
 
 
-def apply(
-    client: SyncPrefectClient, files: Files, surroundings: Surroundings, *, prune: bool
-) -> bool:
+def apply(client: SyncPrefectClient, files: Files, context: Context, *, prune: bool) -> bool:
     """Make the server as the files say, printing each step; return whether anything was done."""
-    declared = load(files, surroundings)
+    declared = load(files, context)
     require_same_version(client)
-    steps = apply_all(
-        client, TYPES, declared, release=surroundings.release, prune=prune, report=_print
-    )
+    steps = apply_all(client, TYPES, declared, release=context.release, prune=prune, report=_print)
     out.print(f"{steps} steps done" if steps else "Nothing to change: the server is as declared")
     return steps > 0
 
 
-def export(client: SyncPrefectClient, surroundings: Surroundings) -> None:
+def export(client: SyncPrefectClient, context: Context) -> None:
     """Print the server's configuration as a platform.yaml."""
     require_same_version(client)
-    written = export_file(read(client, TYPES), read_ledger(client), surroundings)
+    written = export_file(read(client, TYPES), read_ledger(client), context)
     out.print(written, markup=False, end="")
 
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from prefect_platform.configuration import concurrency_limits, variables, work_pools
 from prefect_platform.configuration.automations import alerts, automations
 from prefect_platform.configuration.blocks import blocks
+from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.order import in_order
 from prefect_platform.configuration.core.resource import Declared, Key, ResourceType
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, read
-from prefect_platform.configuration.core.surroundings import Surroundings
 from prefect_platform.configuration.deployments import prefect_yaml
 from prefect_platform.configuration.deployments.deployment_resources import Deployments
 from prefect_platform.retention_file import RetentionFile
@@ -29,7 +29,7 @@ TYPES: Sequence[ResourceType] = (
     automations.Automations(),
 )
 _ALERTS = "alerts"
-_Declare = Callable[[Source, str, Surroundings], list[Declared]]
+_Declare = Callable[[Source, str, Context], list[Declared]]
 _SECTIONS: Mapping[str, _Declare] = {
     "variables": lambda source, section, _: variables.declare(source, section),
     "concurrency_limits": lambda source, section, _: concurrency_limits.declare(source, section),
@@ -54,7 +54,7 @@ class Files:
     retention: Path | None = None
 
 
-def load(files: Files, surroundings: Surroundings) -> list[Declared]:
+def load(files: Files, context: Context) -> list[Declared]:
     """Return everything that the files declare.
 
     Raises ConfigurationError with all that is wrong in them, and PlatformError when one is not
@@ -66,16 +66,16 @@ def load(files: Files, surroundings: Surroundings) -> list[Declared]:
     declared: list[Declared] = []
     sources = [source]
     try:
-        sources.append(alerts.expand(source, _ALERTS, surroundings))
+        sources.append(alerts.expand(source, _ALERTS, context))
     except ConfigurationError as error:
         problems += error.problems
     for each, (section, declare) in product(sources, _SECTIONS.items()):
         try:
-            declared += declare(each, section, surroundings)
+            declared += declare(each, section, context)
         except ConfigurationError as error:
             problems += error.problems
     try:
-        declared += prefect_yaml.declare(read(files.deployments), surroundings)
+        declared += prefect_yaml.declare(read(files.deployments), context)
     except ConfigurationError as error:
         problems += error.problems
     problems += _wrong_periods(files.retention) if files.retention else []

@@ -10,11 +10,11 @@ from prefect.client.orchestration.routes import ServerRoutes
 from prefect.client.schemas.actions import WorkPoolCreate
 from pydantic import Field, JsonValue
 
+from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.prefect_api import delete, pages
 from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.core.section import Section, each
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
-from prefect_platform.configuration.core.surroundings import Surroundings
 
 _KUBERNETES = "kubernetes"
 Runs = Annotated[int, Field(ge=0)]
@@ -54,14 +54,14 @@ class WorkPool(Section):
     """Further queues by name; `default` is always there."""
 
 
-def declare(source: Source, section: str, surroundings: Surroundings) -> list[Declared]:
+def declare(source: Source, section: str, context: Context) -> list[Declared]:
     """Return the pools that `section` asks for, and their queues; raises ConfigurationError."""
 
     def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
         pool = WorkPool.model_validate(raw)
         body = pool.model_dump(mode="json", exclude={"queues"})
         _refuse_names(source, section, name, pool)
-        template = _template(source, section, name, pool, surroundings)
+        template = _template(source, section, name, pool, context)
         WorkPoolCreate(name=name, base_job_template=template)
         body["base_job_template"] = template
         key = Key(Kind.WORK_POOL, name)
@@ -102,7 +102,7 @@ def _said(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _template(
-    source: Source, section: str, name: str, pool: WorkPool, surroundings: Surroundings
+    source: Source, section: str, name: str, pool: WorkPool, context: Context
 ) -> dict[str, Any]:
     at = source.at(section, name, "base_job_template")
     match pool.base_job_template:
@@ -119,7 +119,7 @@ def _template(
         fix = f"write one: prefect work-pool get-default-base-job-template --type {pool.type}"
         cause = f"the pool {name} of type {pool.type} has no base_job_template"
         raise ConfigurationError([Problem(at, cause, fix)])
-    charted = surroundings.base_job_template(name)
+    charted = context.base_job_template(name)
     if charted is None:
         fix = f"add {name} to the value `pools` of that chart"
         cause = f"the chart prefect-worker has no base job template for the pool {name}"

@@ -22,9 +22,8 @@ from prefect.client.schemas.objects import FlowRun, StateType, WorkPool
 from prefect.exceptions import ObjectNotFound
 
 from prefect_platform import container
-from prefect_platform.api_failures import IN_A_POD, MISSING_POOL, told_in_a_sentence
+from prefect_platform.api_failures import IN_A_POD, MISSING_POOL, describe
 from prefect_platform.errors import PlatformError
-from prefect_platform.reaper.account import Account, say_summary
 from prefect_platform.reaper.flow_runs import (
     beating_runs,
     end_run,
@@ -36,12 +35,13 @@ from prefect_platform.reaper.flow_runs import (
 )
 from prefect_platform.reaper.jobs import FlowRunJobs, Job
 from prefect_platform.reaper.orphans import Orphan, job_name, orphan, orphan_inside
+from prefect_platform.reaper.pass_report import PassReport, say_summary
 
 JobsOfRuns = Mapping[UUID, Collection[Job]]
 
 
 @dataclass(frozen=True)
-class Periods:
+class ReaperPeriods:
     """How long something may be as it is before the reaper settles it."""
 
     grace: timedelta
@@ -54,20 +54,20 @@ class Reaper:
     """One pass over one work pool, whose Jobs are in one namespace."""
 
     def __init__(
-        self, client: PrefectClient, jobs: FlowRunJobs, periods: Periods, account: Account
+        self, client: PrefectClient, jobs: FlowRunJobs, periods: ReaperPeriods, report: PassReport
     ) -> None:
         self._client = client
         self._jobs = jobs
         self._periods = periods
-        self._account = account
+        self._report = report
 
     async def run(self) -> None:
         """Settle what is to be settled; raises PlatformError for the first request that fails."""
         try:
-            work_pool = await self._client.read_work_pool(self._account.pool)
+            work_pool = await self._client.read_work_pool(self._report.pool)
         except ObjectNotFound as error:
             raise PlatformError(
-                f"The API does not know the work pool {self._account.pool}, so that its Jobs in "
+                f"The API does not know the work pool {self._report.pool}, so that its Jobs in "
                 f"{self._jobs.namespace} are left alone",
                 next_step=MISSING_POOL,
             ) from error
@@ -76,7 +76,7 @@ class Reaper:
         runs = await live_runs(self._client, work_pool.name)
         inner = await runs_inside_others(self._client)
         jobs = await self._jobs.all()
-        self._account.runs, self._account.jobs = len(runs), len(jobs)
+        self._report.runs, self._report.jobs = len(runs), len(jobs)
         of_runs: defaultdict[UUID, list[Job]] = defaultdict(list)
         for job in jobs:
             of_runs[job.flow_run_id].append(job)
@@ -86,7 +86,7 @@ class Reaper:
             await self._end_orphans(work_pool, runs, inner, of_runs)
             await self._report_silent(runs, of_runs)
         finally:
-            await self._account.send(self._client, work_pool)
+            await self._report.send(self._client, work_pool)
 
     async def _report_silent(self, runs: list[FlowRun], of_runs: JobsOfRuns) -> None:
         """Name the runs that run without a heartbeat, and leave them alone.
@@ -107,7 +107,7 @@ class Reaper:
         for run_id, run in running.items():
             if run_id not in beating:
                 minutes = self._periods.silence.total_seconds() / 60
-                self._account.saw(
+                self._report.saw(
                     "run_silent",
                     "flow_run",
                     str(run_id),
@@ -165,8 +165,8 @@ class Reaper:
         return end is not None and end.succeeded and now - end.at >= self._periods.succeeded_job
 
     async def _delete(self, job: Job, reason: str, why: str) -> None:
-        if self._account.dry_run or await self._jobs.delete(job):
-            self._account.did(reason, "job", str(job), f"deleted the Job {job}: {why}")
+        if self._report.dry_run or await self._jobs.delete(job):
+            self._report.did(reason, "job", str(job), f"deleted the Job {job}: {why}")
 
     async def _end_orphans(
         self,
@@ -216,11 +216,11 @@ class Reaper:
         run, state = found.run, found.last_state()
         ended = (
             await is_unchanged(self._client, run)
-            if self._account.dry_run
+            if self._report.dry_run
             else await end_run(self._client, run, state)
         )
         if ended:
-            self._account.did(
+            self._report.did(
                 found.reason,
                 "flow_run",
                 str(run.id),
@@ -238,36 +238,33 @@ async def _kubernetes() -> ApiClient:
 
 
 async def _look_after(
-    kubernetes: ApiClient, namespace: str, periods: Periods, account: Account
+    kubernetes: ApiClient, namespace: str, periods: ReaperPeriods, report: PassReport
 ) -> str | None:
     """Make a pass over one work pool; return its name when it failed, which has been said then."""
     try:
-        with told_in_a_sentence(os.environ["PREFECT_API_URL"], IN_A_POD):
+        with describe(os.environ["PREFECT_API_URL"], IN_A_POD):
             async with get_client() as client:
                 jobs = FlowRunJobs(kubernetes, namespace)
-                await Reaper(client, jobs, periods, account).run()
+                await Reaper(client, jobs, periods, report).run()
     except PlatformError as error:
-        container.say(f"{account.pool}: {error}")
-        return account.pool
+        container.say(f"{report.pool}: {error}")
+        return report.pool
     return None
 
 
-async def make_pass(pools: Mapping[str, str], periods: Periods, *, dry_run: bool) -> None:
+async def make_pass(pools: Mapping[str, str], periods: ReaperPeriods, *, dry_run: bool) -> None:
     """Make a pass over all `pools`, each with its namespace, at once: each may wait for the grace.
 
     Raises PlatformError at the end when that failed for any of them.
     """
     started = time.monotonic()
-    accounts = [Account(pool, dry_run) for pool in pools]
+    reports = [PassReport(pool, dry_run) for pool in pools]
     async with await _kubernetes() as kubernetes:
         outcomes = await asyncio.gather(
-            *(
-                _look_after(kubernetes, pools[account.pool], periods, account)
-                for account in accounts
-            )
+            *(_look_after(kubernetes, pools[report.pool], periods, report) for report in reports)
         )
     failed = [pool for pool in outcomes if pool is not None]
-    say_summary(accounts, failed, time.monotonic() - started)
+    say_summary(reports, failed, time.monotonic() - started)
     if failed:
         raise PlatformError(
             f"{len(failed)} of {len(pools)} work pools could not be looked after: "
@@ -289,7 +286,7 @@ def arguments_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Read the API's address from Prefect's own settings and make one pass."""
     arguments = arguments_parser().parse_args()
-    periods = Periods(
+    periods = ReaperPeriods(
         grace=timedelta(seconds=arguments.grace),
         submission=timedelta(seconds=arguments.submission),
         silence=timedelta(seconds=arguments.silence),

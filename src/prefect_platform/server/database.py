@@ -1,6 +1,6 @@
 """Bring the server's database to the revision of this image or back to an older one, or wait.
 
-Runs before the API in its pod (`await-migrations`) and as the migration Job (`migrate`, `go-back`).
+Runs before the API in its pod (`await-migrations`) and as the migration Job (`migrate`, `downgrade`).
 It imports nothing of Prefect: that costs seconds of CPU at every start, and all that is needed is
 the directory of Prefect's migration scripts.
 """
@@ -37,7 +37,7 @@ _OTHER_CONNECTIONS = """
 
 
 @dataclass(frozen=True)
-class Target:
+class DatabaseTarget:
     """Where the database is; `password` never appears in a log or in the representation."""
 
     host: str
@@ -51,7 +51,7 @@ class Target:
         return f"{self.host}:{self.port}/{self.name}"
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Target":
+    def from_environment(cls, environment: Mapping[str, str]) -> "DatabaseTarget":
         """Read the settings that Prefect's server reads: a connection URL, or its parts.
 
         Raises PlatformError that names the missing setting, or when it is not PostgreSQL.
@@ -77,7 +77,7 @@ class Target:
         )
 
     @classmethod
-    def _from_url(cls, url: str) -> "Target":
+    def _from_url(cls, url: str) -> "DatabaseTarget":
         parts = urlsplit(url)
         if not parts.scheme.startswith("postgresql") or not parts.hostname:
             raise PlatformError(
@@ -190,7 +190,7 @@ def _dropped_tables(script: ast.Module) -> frozenset[str]:
     )
 
 
-async def await_migrations(target: Target, revisions: Revisions, *, timeout: float) -> None:
+async def await_migrations(target: DatabaseTarget, revisions: Revisions, *, timeout: float) -> None:
     """Return when the database is at this image's revision; raise PlatformError after `timeout`."""
 
     async def check() -> None:
@@ -209,7 +209,7 @@ async def await_migrations(target: Target, revisions: Revisions, *, timeout: flo
     container.say(f"{target} is at revision {revisions.head}")
 
 
-async def migrate(target: Target, revisions: Revisions, *, timeout: float) -> None:
+async def migrate(target: DatabaseTarget, revisions: Revisions, *, timeout: float) -> None:
     """Upgrade the database to this image's revision; do nothing when it is there.
 
     Prefect's own upgrade has no lock between processes, so two at once would collide: an
@@ -226,8 +226,8 @@ async def migrate(target: Target, revisions: Revisions, *, timeout: float) -> No
         container.say(f"Migrated {target} to {revisions.head}")
 
 
-async def go_back(
-    target: Target,
+async def downgrade(
+    target: DatabaseTarget,
     revisions: Revisions,
     revision: str,
     *,
@@ -288,7 +288,7 @@ async def _refuse_losses(
 
 
 @asynccontextmanager
-async def locked(target: Target, timeout: float) -> AsyncIterator[asyncpg.Connection]:
+async def locked(target: DatabaseTarget, timeout: float) -> AsyncIterator[asyncpg.Connection]:
     """Yield a connection that keeps every other migration out."""
 
     async def attempt() -> asyncpg.Connection:
@@ -326,7 +326,7 @@ async def _prefect_database(*command: str) -> None:
         )
 
 
-async def _connect(target: Target) -> asyncpg.Connection:
+async def _connect(target: DatabaseTarget) -> asyncpg.Connection:
     """Open a connection; raise NotYet while the server is away, PlatformError when it refuses.
 
     Where the URL says nothing of TLS, asyncpg reads PGSSLMODE, PGSSLROOTCERT, PGSSLCERT and
@@ -357,7 +357,7 @@ async def _connect(target: Target) -> asyncpg.Connection:
         raise NotYet(str(error) or type(error).__name__) from error
 
 
-def _no_tls(target: Target, error: Exception) -> PlatformError:
+def _no_tls(target: DatabaseTarget, error: Exception) -> PlatformError:
     """Return why no encrypted connection comes about: waiting changes no certificate."""
     reason = getattr(error, "verify_message", None) or error
     return PlatformError(
@@ -367,7 +367,7 @@ def _no_tls(target: Target, error: Exception) -> PlatformError:
 
 
 @asynccontextmanager
-async def connected(target: Target) -> AsyncIterator[asyncpg.Connection]:
+async def connected(target: DatabaseTarget) -> AsyncIterator[asyncpg.Connection]:
     """Yield a connection; raise NotYet or PlatformError when there is none."""
     connection = await _connect(target)
     try:
@@ -377,7 +377,7 @@ async def connected(target: Target) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def _current_revision(
-    connection: asyncpg.Connection, target: Target, revisions: Revisions
+    connection: asyncpg.Connection, target: DatabaseTarget, revisions: Revisions
 ) -> str | None:
     """Return the database's revision, or None when it has no tables of Prefect yet.
 
@@ -404,11 +404,14 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("migrate", parents=[options])
     commands.add_parser("await-migrations", parents=[options])
-    back = commands.add_parser("go-back", parents=[options])
+    back = commands.add_parser("downgrade", parents=[options])
     back.add_argument("revision")
     back.add_argument("--may-lose", action="append", default=[], metavar="TABLE")
     arguments = parser.parse_args()
-    target, revisions = Target.from_environment(os.environ), Revisions.of_installed_prefect()
+    target, revisions = (
+        DatabaseTarget.from_environment(os.environ),
+        Revisions.of_installed_prefect(),
+    )
     timeout: float = arguments.timeout
     match arguments.command:
         case "migrate":
@@ -416,7 +419,7 @@ def main() -> None:
         case "await-migrations":
             work = await_migrations(target, revisions, timeout=timeout)
         case _:
-            work = go_back(
+            work = downgrade(
                 target,
                 revisions,
                 arguments.revision,

@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from prefect_platform import container
 from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
-from prefect_platform.server.database import Revisions, Target
+from prefect_platform.server.database import DatabaseTarget, Revisions
 
 # The value of the chart that names the Secret of each variable, the new key first.
 _VARIABLES = {
@@ -49,7 +49,9 @@ def _key(environment: Mapping[str, str], variable: str, value: str) -> Fernet:
         ) from None
 
 
-async def reencrypt(target: Target, new: Fernet, previous: Fernet, *, timeout: float) -> int:
+async def reencrypt(
+    target: DatabaseTarget, new: Fernet, previous: Fernet, *, timeout: float
+) -> int:
     """Write every block that `previous` opens again with `new`; return how many those were.
 
     What `new` opens is left alone. Raises PlatformError when neither opens a block, or when the
@@ -72,7 +74,7 @@ async def reencrypt(target: Target, new: Fernet, previous: Fernet, *, timeout: f
 
 
 def _renewed(
-    target: Target, blocks: list[asyncpg.Record], new: Fernet, previous: Fernet
+    target: DatabaseTarget, blocks: list[asyncpg.Record], new: Fernet, previous: Fernet
 ) -> list[tuple[object, str]]:
     """Return id and new token of each block that is not of the new key yet."""
     both = MultiFernet([new, previous])
@@ -104,7 +106,7 @@ def main() -> None:
 
 
 async def _run(*, timeout: float) -> None:
-    target, (new, previous) = Target.from_environment(os.environ), keys(os.environ)
+    target, (new, previous) = DatabaseTarget.from_environment(os.environ), keys(os.environ)
     await database.migrate(target, Revisions.of_installed_prefect(), timeout=timeout)
     number = await reencrypt(target, new, previous, timeout=timeout)
     container.say(f"{number} blocks of {target} were written again with the new encryption key")

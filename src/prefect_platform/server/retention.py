@@ -21,7 +21,7 @@ from prefect_platform import container
 from prefect_platform.container import NotYet
 from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
-from prefect_platform.server.database import Revisions, Target
+from prefect_platform.server.database import DatabaseTarget, Revisions
 
 # Any constant does: it only has to be the same in each sweep of one database.
 _SWEEP_LOCK = 0x5357454550
@@ -48,7 +48,7 @@ Age = Literal["flow_runs", "unfinished_runs", "logs", "artifacts"]
 
 
 @dataclass(frozen=True)
-class Kind:
+class RowKind:
     """Rows of one table that go once the column `since` is older than the period of `age`.
 
     `since` is what the table is walked by, so it has an index, but for tables of a few rows.
@@ -65,7 +65,7 @@ class Kind:
 # What refers goes before what it refers to, so that a dry run counts what a sweep deletes.
 KINDS = (
     # Written when a client sets a state with a cache key; nothing ever deletes it.
-    Kind(
+    RowKind(
         "task_run_state_cache",
         "stale",
         "flow_runs",
@@ -74,51 +74,51 @@ KINDS = (
         "(SELECT FROM task_run_state WHERE task_run_state.id = this.task_run_state_id)",
     ),
     # A run of its own is Prefect's, and so is a subflow once its parent is gone.
-    Kind(
+    RowKind(
         "flow_run",
         "subflows",
         "flow_runs",
         "end_time",
         f"parent_task_run_id IS NOT NULL AND {_ENDED}",
     ),
-    Kind(
+    RowKind(
         "flow_run",
         "without_end_time",
         "flow_runs",
         "state_timestamp",
         f"end_time IS NULL AND {_ENDED}",
     ),
-    Kind("task_run", "ended", "flow_runs", "end_time", f"{_ENDED} AND {_LEFT_ALONE}"),
-    Kind(
+    RowKind("task_run", "ended", "flow_runs", "end_time", f"{_ENDED} AND {_LEFT_ALONE}"),
+    RowKind(
         "task_run",
         "without_end_time",
         "flow_runs",
         "state_timestamp",
         f"end_time IS NULL AND {_ENDED} AND {_LEFT_ALONE}",
     ),
-    Kind(
+    RowKind(
         "task_run",
         "unfinished",
         "unfinished_runs",
         "state_timestamp",
         f"this.flow_run_id IS NULL AND {_NOT_ENDED} AND {_SILENT.format(kind='task')}",
     ),
-    Kind(
+    RowKind(
         "flow_run",
         "unfinished",
         "unfinished_runs",
         "state_timestamp",
         f"{_NOT_ENDED} AND {_SILENT.format(kind='flow')}",
     ),
-    Kind("log", "old", "logs", "timestamp"),
-    Kind("artifact", "old", "artifacts", "updated"),
+    RowKind("log", "old", "logs", "timestamp"),
+    RowKind("artifact", "old", "artifacts", "updated"),
     # A worker is called after its pod: each pod leaves one.
-    Kind("worker", "gone", "flow_runs", "last_heartbeat_time"),
+    RowKind("worker", "gone", "flow_runs", "last_heartbeat_time"),
 )
 
 
 @dataclass(frozen=True)
-class Periods:
+class RetentionPeriods:
     """How long rows are kept, by age."""
 
     flow_runs: timedelta
@@ -134,7 +134,9 @@ class Periods:
 Counts = dict[str, dict[str, int]]
 
 
-async def sweep(target: Target, periods: Periods, *, dry_run: bool) -> Counts | None:
+async def sweep(
+    target: DatabaseTarget, periods: RetentionPeriods, *, dry_run: bool
+) -> Counts | None:
     """Delete every kind's old rows, batch by batch; return how many, by table and kind.
 
     Rows that PostgreSQL deletes with them (states, task runs of a run) are not counted. With
@@ -160,7 +162,7 @@ async def sweep(target: Target, periods: Periods, *, dry_run: bool) -> Counts | 
 
 
 async def _sweep(
-    connection: asyncpg.Connection, kind: Kind, before: datetime, *, dry_run: bool
+    connection: asyncpg.Connection, kind: RowKind, before: datetime, *, dry_run: bool
 ) -> int:
     """Walk the rows of a kind from the oldest on; return how many of them are its and went."""
     page = f"""
@@ -191,18 +193,18 @@ async def _sweep(
 def main() -> None:
     """Sweep once, and print what went as one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m prefect_platform.server.retention")
-    for age in Periods.__annotations__:
+    for age in RetentionPeriods.__annotations__:
         option = f"--{age.replace('_', '-')}"
         parser.add_argument(option, type=_period, required=True, metavar="SECONDS")
     parser.add_argument("--dry-run", action="store_true", help="count, and delete nothing")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     arguments = vars(parser.parse_args())
     dry_run, timeout = arguments.pop("dry_run"), arguments.pop("timeout")
-    asyncio.run(_run(Periods(**arguments), dry_run=dry_run, timeout=timeout))
+    asyncio.run(_run(RetentionPeriods(**arguments), dry_run=dry_run, timeout=timeout))
 
 
-async def _run(periods: Periods, *, dry_run: bool, timeout: float) -> None:
-    target = Target.from_environment(os.environ)
+async def _run(periods: RetentionPeriods, *, dry_run: bool, timeout: float) -> None:
+    target = DatabaseTarget.from_environment(os.environ)
     await database.await_migrations(target, Revisions.of_installed_prefect(), timeout=timeout)
     counts = await sweep(target, periods, dry_run=dry_run)
     if counts is None:

@@ -38,7 +38,7 @@ with warnings.catch_warnings():
     # By its type it takes the place of Prefect's own, which Prefect warns of.
     warnings.simplefilter("ignore")
 
-    class FinishingWorker(KubernetesWorker):  # type: ignore[misc]
+    class GracefulKubernetesWorker(KubernetesWorker):  # type: ignore[misc]
         """A Kubernetes worker that finishes submitting a run before it stops.
 
         Prefect's cancels submissions when it stops, and when another one fails: such a run would
@@ -105,7 +105,7 @@ def main() -> None:
     )
     parser.add_argument("--max-starts", type=int, required=True, metavar="NUMBER")
     own, of_prefect = parser.parse_known_args()
-    FinishingWorker.max_starts = own.max_starts
+    GracefulKubernetesWorker.max_starts = own.max_starts
     watches = Watches()
     PodRefusals()
     evictions.watch()

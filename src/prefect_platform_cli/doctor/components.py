@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from kubernetes import client
 
 from prefect_platform.errors import PlatformError
-from prefect_platform_cli.doctor.isolation import Place, Source, Target
+from prefect_platform_cli.doctor.isolation import Origin, Place, Target
 
 _SERVER, _WORKERS = "prefect", "prefect-workers"
 _TEMPLATES = "prefect-worker-base-job-template"
@@ -31,7 +31,7 @@ _METADATA = ("169.254.169.254", 80)
 class Component:
     """A part of the platform as its pods are: where, with which labels, from which image."""
 
-    source: Source
+    source: Origin
     namespace: str
     labels: dict[str, str]
     image: str
@@ -52,22 +52,22 @@ def components(api: client.ApiClient) -> list[Component]:
     of_chart = "app.kubernetes.io/part-of=prefect-platform,app.kubernetes.io/component={}"
     apps = client.AppsV1Api(api)
     for source, namespace, component in (
-        (Source.WORKER, _WORKERS, "worker"),
-        (Source.API, _SERVER, "api"),
-        (Source.SERVICES, _SERVER, "services"),
+        (Origin.WORKER, _WORKERS, "worker"),
+        (Origin.API, _SERVER, "api"),
+        (Origin.SERVICES, _SERVER, "services"),
     ):
         selector = of_chart.format(component)
         listed = apps.list_namespaced_deployment(namespace, label_selector=selector).items
         found += [
             _deployed(source, namespace, api.sanitize_for_serialization(each)) for each in listed
         ]
-    served = next((each for each in found if each.source == Source.API), None)
+    served = next((each for each in found if each.source == Origin.API), None)
     if served is None:
         raise PlatformError(
             f"there is no API of prefect-server in the namespace {_SERVER}",
             next_step="make deploy-cluster",
         )
-    return [*found, Component(Source.STRANGER, "default", {}, served.image, served.pull_secrets)]
+    return [*found, Component(Origin.STRANGER, "default", {}, served.image, served.pull_secrets)]
 
 
 def places(api: client.ApiClient, world: tuple[str, int]) -> Iterator[Place]:
@@ -114,7 +114,7 @@ def _templates(core: client.CoreV1Api) -> dict[str, dict[str, Any]]:
 def _job_pods(pool: str, template: dict[str, Any]) -> Component:
     made = template["job_configuration"]["job_manifest"]["spec"]["template"]
     return Component(
-        Source.JOB,
+        Origin.JOB,
         template["job_configuration"]["namespace"],
         made["metadata"]["labels"],
         template["variables"]["properties"]["image"]["default"],
@@ -123,7 +123,7 @@ def _job_pods(pool: str, template: dict[str, Any]) -> Component:
     )
 
 
-def _deployed(source: Source, namespace: str, deployment: dict[str, Any]) -> Component:
+def _deployed(source: Origin, namespace: str, deployment: dict[str, Any]) -> Component:
     made = deployment["spec"]["template"]
     return Component(
         source,

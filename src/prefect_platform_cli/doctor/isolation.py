@@ -11,7 +11,7 @@ REACHED = "reached"  # what an attempt says when it got through; else the system
 _PORTS = 65536
 
 
-class Source(StrEnum):
+class Origin(StrEnum):
     """Whose pod tries."""
 
     JOB = "job pod"
@@ -40,14 +40,14 @@ class Target(StrEnum):
 # What is not named is denied; a job pod is any other one, of the same pool or another. Webhooks of
 # notifications are in the world, at port 443. No policy of ours binds a stranger, which is the
 # witness that what nobody else may reach is alive.
-ALLOWED: Mapping[Source, frozenset[Target]] = {
-    Source.JOB: frozenset(
+ALLOWED: Mapping[Origin, frozenset[Target]] = {
+    Origin.JOB: frozenset(
         {Target.API, Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS, Target.DNS}
     ),
-    Source.WORKER: frozenset({Target.API, Target.KUBERNETES, Target.DNS}),
-    Source.API: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
-    Source.SERVICES: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
-    Source.STRANGER: frozenset({Target.KUBERNETES, Target.METADATA, Target.DNS, Target.WORLD}),
+    Origin.WORKER: frozenset({Target.API, Target.KUBERNETES, Target.DNS}),
+    Origin.API: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
+    Origin.SERVICES: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
+    Origin.STRANGER: frozenset({Target.KUBERNETES, Target.METADATA, Target.DNS, Target.WORLD}),
 }
 # What need not be there: where nobody reaches it, that is no fault of the platform.
 _ELSEWHERE = frozenset({Target.METADATA, Target.WORLD})
@@ -99,13 +99,13 @@ class Cell:
         return f"{self.source} reaches {where}, which is denied: {_denied_in(self)}"
 
 
-def allowed(source: Source, target: Target) -> bool:
+def allowed(source: Origin, target: Target) -> bool:
     """Return whether the table lets `source` reach `target`."""
     return target in ALLOWED[source]
 
 
 def judge(
-    sources: Mapping[str, Source],
+    sources: Mapping[str, Origin],
     places: Collection[Place],
     attempts: Mapping[str, Mapping[str, str]],
     absent: Mapping[str, str],
@@ -127,7 +127,7 @@ def judge(
                 unproven = absent[title]
             elif place.missing:
                 unproven = place.missing
-            elif place.external and source == Source.STRANGER:
+            elif place.external and source == Origin.STRANGER:
                 unproven = "it is outside of the cluster and guards itself"
             elif alive[str(place)] or (is_allowed and place.target not in _ELSEWHERE):
                 unproven = ""
@@ -168,6 +168,6 @@ def _needed_in(cell: Cell) -> str:
 
 def _denied_in(cell: Cell) -> str:
     """Return what leaves a denied way open."""
-    if cell.source.startswith(Source.WORKER) and cell.place.target == Target.WORLD:
+    if cell.source.startswith(Origin.WORKER) and cell.place.target == Target.WORLD:
         return "give networkPolicies.kubernetesApi.to of prefect-worker the address of the API"
     return "a policy is missing, another one opens it, or the network enforces none"

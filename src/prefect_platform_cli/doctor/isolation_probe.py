@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from prefect_platform.polling import poll
 from prefect_platform_cli.doctor.components import Component, components, places
-from prefect_platform_cli.doctor.isolation import Cell, Place, Source, Target, judge
+from prefect_platform_cli.doctor.isolation import Cell, Origin, Place, Target, judge
 from prefect_platform_cli.doctor.probe_pods import PORT, ProbePod, ProbePods, probe_pods
 from prefect_platform_cli.kube.kubectl import Kubectl
 
@@ -21,7 +21,7 @@ def look(kubectl: Kubectl, world: tuple[str, int]) -> list[Cell]:
     found = components(api)
     with probe_pods(kubectl, "isolation") as pods:
         stand_ins = [(each, _start(pods, each)) for each in found]
-        neighbours = [(each, _start(pods, each)) for each in found if each.source == Source.JOB]
+        neighbours = [(each, _start(pods, each)) for each in found if each.source == Origin.JOB]
         for _, pod in [*stand_ins, *neighbours]:
             pod.wait()
         others = [

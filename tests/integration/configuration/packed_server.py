@@ -22,9 +22,9 @@ from prefect.client.schemas.objects import State
 from prefect.events import Event
 
 from prefect_platform.configuration.automations.alerts import expand
+from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.prefect_api import prefect_api
 from prefect_platform.configuration.core.source import read
-from prefect_platform.configuration.core.surroundings import Offline
 from prefect_platform.polling import poll
 from tests.unit.flows.servers import clean_environment, free_ports, prefect_server
 from tests.unit.postgres import postgres

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_platform.configuration import commands
+from prefect_platform.configuration.core.context import Mounted
 from prefect_platform.configuration.core.prefect_api import prefect_api
-from prefect_platform.configuration.core.surroundings import Mounted
 from prefect_platform.configuration.platform_file import TYPES, Files, load
 from prefect_platform.configuration.reconcile.ledger import read_ledger
 from prefect_platform.configuration.reconcile.plan import make_plan, read

@@ -13,10 +13,10 @@ from prefect.client.orchestration import SyncPrefectClient
 from pydantic import SecretStr
 
 from prefect_platform.configuration import commands
-from prefect_platform.configuration.core.lock import LOCK, Patience, exclusive
+from prefect_platform.configuration.core.context import Mounted
+from prefect_platform.configuration.core.lock import LOCK, LockTimings, exclusive
 from prefect_platform.configuration.core.prefect_api import delete, prefect_api
 from prefect_platform.configuration.core.source import ConfigurationError
-from prefect_platform.configuration.core.surroundings import Mounted
 from prefect_platform.configuration.platform_file import TYPES, Files, load
 from prefect_platform.configuration.reconcile import apply as apply_module
 from prefect_platform.configuration.reconcile.ledger import read_ledger
@@ -119,7 +119,7 @@ def write(tmp_path: Path) -> Callable[[str], Files]:
 
 
 def around(files: Files, release: str = "prefect-workers/prefect-worker") -> Mounted:
-    """Return the surroundings beside the files."""
+    """Return the context beside the files."""
     folder = files.platform.parent
     return Mounted(folder / "secrets", folder / "templates", release)
 
@@ -319,7 +319,7 @@ def test_what_waited_for_another_apply_prunes_nothing(
     client: SyncPrefectClient, write: Callable[[str], Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its files may be older than those that the other one applied."""
-    monkeypatch.setattr(apply_module, "exclusive", partial(exclusive, patience=Patience(stale=1)))
+    monkeypatch.setattr(apply_module, "exclusive", partial(exclusive, timings=LockTimings(stale=1)))
     files = write("alerts: {enabled: false}\nvariables: {newer: {value: 1}}\n")
     commands.apply(client, files, around(files), prune=True)
     older = write("alerts: {enabled: false}\n")
@@ -415,11 +415,11 @@ def test_the_lock_of_a_dead_holder_is_taken_over_and_of_a_live_one_is_not(
 ) -> None:
     """A lock that is not renewed any more is removed; one that is renewed is waited for."""
     client.request("POST", "/variables/", json={"name": LOCK, "value": '{"holder": "dead"}'})
-    with exclusive(client, Patience(renew=0.2, stale=1, poll=0.1)) as held:
+    with exclusive(client, LockTimings(renew=0.2, stale=1, poll=0.1)) as held:
         with (
             pytest.raises(PlatformError, match="another apply has held the server"),
             # Many beats, as the default has: one takes seconds on a machine that is busy.
-            exclusive(client, Patience(stale=10, wait=12, poll=0.1)),
+            exclusive(client, LockTimings(stale=10, wait=12, poll=0.1)),
         ):
             pass
         held.require()
@@ -428,11 +428,11 @@ def test_the_lock_of_a_dead_holder_is_taken_over_and_of_a_live_one_is_not(
 
 def test_a_holder_that_lost_the_lock_stops(client: SyncPrefectClient) -> None:
     """Somebody took over: the first one may not change anything more."""
-    with exclusive(client, Patience(renew=30)) as held:
+    with exclusive(client, LockTimings(renew=30)) as held:
         client.request("DELETE", "/variables/name/{name}", path_params={"name": LOCK})
         with pytest.raises(PlatformError, match="took over"):
             held.confirm()
-    with exclusive(client, Patience(renew=0.1)) as held:
+    with exclusive(client, LockTimings(renew=0.1)) as held:
         client.request("DELETE", "/variables/name/{name}", path_params={"name": LOCK})
         held.lost.wait(10)
         with pytest.raises(PlatformError, match="took over"):

@@ -19,9 +19,9 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 
 from prefect_platform.configuration.automations.automations import Automations, declare
+from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.prefect_api import delete, prefect_api
 from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.core.surroundings import Offline
 from prefect_platform.errors import PlatformError
 from tests.unit.configuration.strategies_automations import NAMES, Automation, automations, source
 from tests.unit.flows import servers

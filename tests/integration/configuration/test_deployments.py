@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_platform.configuration.core import prefect_api
+from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.resource import Declared, Found, Inventory
 from prefect_platform.configuration.core.source import read
-from prefect_platform.configuration.core.surroundings import Offline
 from prefect_platform.configuration.deployments import prefect_yaml
 from prefect_platform.configuration.deployments.deployment_resources import Deployments
 from tests.unit.configuration.strategies_deployments import FLOWS, POOL, deployment_entries

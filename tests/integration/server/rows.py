@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import asyncpg  # type: ignore[import-untyped]
 
-from prefect_platform.server.database import Target, connected
+from prefect_platform.server.database import DatabaseTarget, connected
 
 
 def ago(days: float) -> datetime:
@@ -132,7 +132,7 @@ def _run(state: str, age: float) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def rows(target: Target) -> AsyncIterator[Rows]:
+async def rows(target: DatabaseTarget) -> AsyncIterator[Rows]:
     """Yield a writer with a connection of its own."""
     async with connected(target) as connection:
         yield Rows(connection)

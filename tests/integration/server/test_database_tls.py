@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
-from prefect_platform.server.database import Migration, Revisions, Target
+from prefect_platform.server.database import DatabaseTarget, Migration, Revisions
 from tests.integration.server.certificates import Authority
 from tests.support.requirements import require_packages
 from tests.unit.postgres import execute, postgres, serve
@@ -49,7 +49,7 @@ def programs() -> Path:
 
 def server(
     files: Files, programs: Path, host: str, more_files: dict[str, bytes] | None = None
-) -> Iterator[Target]:
+) -> Iterator[DatabaseTarget]:
     """Start a server with TLS, whose certificate is for `host`."""
     certificate, key = files.authority.issue(host)
     with serve(
@@ -69,11 +69,11 @@ def server(
             **(more_files or {}),
         },
     ) as port:
-        yield Target(_HOST, port, "postgres", "owner", _PASSWORD)
+        yield DatabaseTarget(_HOST, port, "postgres", "owner", _PASSWORD)
 
 
 @pytest.fixture(scope="module")
-def encrypted(files: Files, programs: Path) -> Iterator[Target]:
+def encrypted(files: Files, programs: Path) -> Iterator[DatabaseTarget]:
     """Return a server with TLS, at the newest revision."""
     for target in server(files, programs, _HOST):
         asyncio.run(
@@ -83,22 +83,22 @@ def encrypted(files: Files, programs: Path) -> Iterator[Target]:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(files: Files, programs: Path) -> Iterator[Target]:
+def elsewhere(files: Files, programs: Path) -> Iterator[DatabaseTarget]:
     """Return a server whose certificate is another host's."""
     yield from server(files, programs, "db.example.org")
 
 
 @pytest.fixture(scope="module")
-def with_certificates(files: Files, programs: Path) -> Iterator[Target]:
+def with_certificates(files: Files, programs: Path) -> Iterator[DatabaseTarget]:
     """Return a server that asks its clients for a certificate."""
     yield from server(files, programs, _HOST, {"pg_hba.conf": _WITH_CERTIFICATE})
 
 
 @pytest.fixture(scope="module")
-def plain() -> Iterator[Target]:
+def plain() -> Iterator[DatabaseTarget]:
     """Return a server without TLS."""
     with postgres("owner", _PASSWORD) as port:
-        yield Target(_HOST, port, "postgres", "owner", _PASSWORD)
+        yield DatabaseTarget(_HOST, port, "postgres", "owner", _PASSWORD)
 
 
 @pytest.fixture(autouse=True)
@@ -109,12 +109,12 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(f"PGSSL{name}", raising=False)
 
 
-def await_migrations(target: Target) -> None:
+def await_migrations(target: DatabaseTarget) -> None:
     """Wait as the init container does."""
     asyncio.run(database.await_migrations(target, _REVISIONS, timeout=20))
 
 
-def refusal(target: Target) -> str:
+def refusal(target: DatabaseTarget) -> str:
     """Return why the wait ended at once; fail when it went on until it gave up."""
     with pytest.raises(PlatformError) as refused:
         await_migrations(target)
@@ -122,11 +122,11 @@ def refusal(target: Target) -> str:
     return str(refused.value)
 
 
-def url(target: Target, query: str = "") -> str:
+def url(target: DatabaseTarget, query: str = "") -> str:
     return f"postgresql+asyncpg://owner:{_PASSWORD}@{_HOST}:{target.port}/postgres{query}"
 
 
-async def is_encrypted_for_prefect(target: Target) -> bool:
+async def is_encrypted_for_prefect(target: DatabaseTarget) -> bool:
     """Return what the server says of a connection that Prefect's own engine makes."""
     engine = await AsyncPostgresConfiguration(connection_url=url(target)).engine()
     async with engine.connect() as connection:
@@ -137,7 +137,7 @@ async def is_encrypted_for_prefect(target: Target) -> bool:
 
 
 def test_the_right_authority_passes(
-    encrypted: Target, files: Files, monkeypatch: pytest.MonkeyPatch
+    encrypted: DatabaseTarget, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     monkeypatch.setenv("PGSSLROOTCERT", str(files.ca))
@@ -147,7 +147,7 @@ def test_the_right_authority_passes(
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
 def test_a_wrong_authority_is_refused_at_once(
-    encrypted: Target, files: Files, monkeypatch: pytest.MonkeyPatch, mode: str
+    encrypted: DatabaseTarget, files: Files, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", mode)
     monkeypatch.setenv("PGSSLROOTCERT", str(files.other_ca))
@@ -158,7 +158,7 @@ def test_a_wrong_authority_is_refused_at_once(
 
 
 def test_a_certificate_of_another_host_is_refused_at_once(
-    elsewhere: Target, files: Files, monkeypatch: pytest.MonkeyPatch
+    elsewhere: DatabaseTarget, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     monkeypatch.setenv("PGSSLROOTCERT", str(files.ca))
@@ -166,14 +166,14 @@ def test_a_certificate_of_another_host_is_refused_at_once(
 
 
 def test_a_server_without_tls_is_refused_at_once(
-    plain: Target, monkeypatch: pytest.MonkeyPatch
+    plain: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "require")
     assert re.search(r"No TLS connection .* rejected SSL upgrade", refusal(plain))
 
 
 def test_a_server_that_asks_for_a_certificate_gets_it(
-    with_certificates: Target, files: Files, monkeypatch: pytest.MonkeyPatch
+    with_certificates: DatabaseTarget, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate, key = files.client
     monkeypatch.setenv("PGSSLMODE", "require")
@@ -183,22 +183,22 @@ def test_a_server_that_asks_for_a_certificate_gets_it(
 
 
 def test_a_server_that_asks_for_a_certificate_in_vain_refuses_at_once(
-    with_certificates: Target, monkeypatch: pytest.MonkeyPatch
+    with_certificates: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "require")
     assert "requires a valid client certificate" in refusal(with_certificates)
 
 
 def test_a_mode_that_verifies_without_an_authority_is_refused_at_once(
-    encrypted: Target, monkeypatch: pytest.MonkeyPatch
+    encrypted: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     assert re.search(r"root certificate file .* does not exist", refusal(encrypted))
 
 
 def test_tls_of_a_connection_url_goes_before_the_environment(
-    plain: Target, monkeypatch: pytest.MonkeyPatch
+    plain: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "disable")
     given = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url(plain, "?ssl=require")}
-    assert "rejected SSL upgrade" in refusal(Target.from_environment(given))
+    assert "rejected SSL upgrade" in refusal(DatabaseTarget.from_environment(given))

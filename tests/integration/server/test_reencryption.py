@@ -17,7 +17,7 @@ from prefect.server.database import orm_models
 from prefect_platform.container import NotYet, wait_for
 from prefect_platform.errors import PlatformError
 from prefect_platform.server import reencryption
-from prefect_platform.server.database import Target
+from prefect_platform.server.database import DatabaseTarget
 from prefect_platform.server.reencryption import reencrypt
 from tests.integration.server.rows import rows
 from tests.unit.flows.servers import clean_environment, prefect_server
@@ -32,24 +32,24 @@ _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseTarget]:
     """Return a server in whose database `written` a Prefect with the old key wrote blocks."""
     with postgres("owner", "password") as port:
-        server = Target("127.0.0.1", port, "postgres", "owner", "password")
+        server = DatabaseTarget("127.0.0.1", port, "postgres", "owner", "password")
         asyncio.run(execute(server, "CREATE DATABASE written"))
         write_blocks(replace(server, name="written"), tmp_path_factory.mktemp("old"))
         yield server
 
 
 @pytest.fixture
-def target(written: Target) -> Iterator[Target]:
+def target(written: DatabaseTarget) -> Iterator[DatabaseTarget]:
     """Return a copy of that database."""
     asyncio.run(execute(written, "CREATE DATABASE one_test TEMPLATE written"))
     yield replace(written, name="one_test")
     asyncio.run(execute(written, "DROP DATABASE one_test WITH (FORCE)"))
 
 
-def write_blocks(target: Target, directory: Path) -> None:
+def write_blocks(target: DatabaseTarget, directory: Path) -> None:
     settings = {**connection(target), "PREFECT_SERVER_ENCRYPTION_KEY": OLD}
     with (
         prefect_server(directory, **settings) as api,
@@ -68,12 +68,12 @@ def write_blocks(target: Target, directory: Path) -> None:
             client.post("/block_documents/", json=block).raise_for_status()
 
 
-def connection(target: Target) -> dict[str, str]:
+def connection(target: DatabaseTarget) -> dict[str, str]:
     url = f"postgresql+asyncpg://owner:password@127.0.0.1:{target.port}/{target.name}"
     return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
 
 
-def program(target: Target, home: Path, **keys: str) -> "subprocess.CompletedProcess[str]":
+def program(target: DatabaseTarget, home: Path, **keys: str) -> "subprocess.CompletedProcess[str]":
     """Run what the migration Job runs."""
     return subprocess.run(
         [sys.executable, "-m", "prefect_platform.server.reencryption", "--timeout=60"],
@@ -84,7 +84,7 @@ def program(target: Target, home: Path, **keys: str) -> "subprocess.CompletedPro
     )
 
 
-async def tokens(target: Target) -> dict[str, str]:
+async def tokens(target: DatabaseTarget) -> dict[str, str]:
     """Return what is stored, by the block's name."""
     async with rows(target) as database:
         found = await database.connection.fetch(
@@ -98,13 +98,13 @@ def stored(key: str) -> str:
     return Fernet(key).encrypt(_STORED).decode()
 
 
-async def store(target: Target, name: str, key: str) -> None:
+async def store(target: DatabaseTarget, name: str, key: str) -> None:
     async with rows(target) as database:
         await database.connection.execute(_STORE, name, stored(key))
 
 
 def test_a_server_with_the_new_key_reads_the_blocks_of_the_previous_one(
-    target: Target, tmp_path: Path
+    target: DatabaseTarget, tmp_path: Path
 ) -> None:
     keys = {"PREFECT_SERVER_ENCRYPTION_KEY": NEW, "PREVIOUS_ENCRYPTION_KEY": OLD}
     first = program(target, tmp_path, **keys)
@@ -132,7 +132,9 @@ def test_a_server_with_the_new_key_reads_the_blocks_of_the_previous_one(
     assert read == _SECRETS
 
 
-def test_a_block_that_neither_key_opens_is_named_and_none_is_changed(target: Target) -> None:
+def test_a_block_that_neither_key_opens_is_named_and_none_is_changed(
+    target: DatabaseTarget,
+) -> None:
     asyncio.run(store(target, "first", OLD))
     asyncio.run(store(target, "second", OTHER))
     before = asyncio.run(tokens(target))
@@ -141,7 +143,9 @@ def test_a_block_that_neither_key_opens_is_named_and_none_is_changed(target: Tar
     assert asyncio.run(tokens(target)) == before
 
 
-def test_a_block_that_an_old_pod_wrote_meanwhile_is_taken_by_the_next_run(target: Target) -> None:
+def test_a_block_that_an_old_pod_wrote_meanwhile_is_taken_by_the_next_run(
+    target: DatabaseTarget,
+) -> None:
     asyncio.run(store(target, "first", NEW))
     asyncio.run(store(target, "second", OLD))
     before = asyncio.run(tokens(target))
@@ -151,7 +155,7 @@ def test_a_block_that_an_old_pod_wrote_meanwhile_is_taken_by_the_next_run(target
     assert Fernet(NEW).decrypt(after["second"]) == _STORED
 
 
-def test_what_an_old_pod_is_writing_is_waited_for_and_kept(target: Target) -> None:
+def test_what_an_old_pod_is_writing_is_waited_for_and_kept(target: DatabaseTarget) -> None:
     async def run() -> None:
         async with rows(target) as old_pod, rows(target) as watch:
 
@@ -170,7 +174,7 @@ def test_what_an_old_pod_is_writing_is_waited_for_and_kept(target: Target) -> No
 
 
 def test_a_block_that_stays_held_ends_the_step_with_nothing_changed(
-    target: Target, monkeypatch: pytest.MonkeyPatch
+    target: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> None:
         async with rows(target) as holder, holder.connection.transaction():

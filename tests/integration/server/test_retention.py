@@ -15,15 +15,15 @@ from prefect.server.database import orm_models
 from prefect.server.schemas.states import TERMINAL_STATES
 
 from prefect_platform.server import retention
-from prefect_platform.server.database import Target
-from prefect_platform.server.retention import KINDS, TERMINAL, Counts, Periods, sweep
+from prefect_platform.server.database import DatabaseTarget
+from prefect_platform.server.retention import KINDS, TERMINAL, Counts, RetentionPeriods, sweep
 from prefect_platform_cli.host.paths import REPOSITORY
 from tests.integration.server.rows import ago, rows
 from tests.render.test_retention import vacuum as vacuum_settings
 from tests.unit.flows.servers import clean_environment
 from tests.unit.postgres import execute, postgres
 
-PERIODS = Periods(
+PERIODS = RetentionPeriods(
     flow_runs=timedelta(days=90),
     unfinished_runs=timedelta(days=60),
     logs=timedelta(days=30),
@@ -34,28 +34,28 @@ HEARTBEAT = "prefect.flow-run.heartbeat"
 DOCUMENT = REPOSITORY / "docs" / "operations" / "retention.md"
 
 
-def url(target: Target) -> str:
+def url(target: DatabaseTarget) -> str:
     return (
         f"postgresql+asyncpg://{target.user}:{target.password}@{target.host}:{target.port}"
         f"/{target.name}"
     )
 
 
-def settings(target: Target, home: Path, **more: str) -> dict[str, str]:
+def settings(target: DatabaseTarget, home: Path, **more: str) -> dict[str, str]:
     connection = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url(target)}
     return clean_environment(home, **connection, **more)
 
 
 @pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseTarget]:
     """Return a server whose database `migrated` Prefect's own migrations have made."""
     with postgres("owner", "password") as port:
-        server = Target("127.0.0.1", port, "postgres", "owner", "password")
+        server = DatabaseTarget("127.0.0.1", port, "postgres", "owner", "password")
         asyncio.run(execute(server, "CREATE DATABASE migrated"))
         subprocess.run(
             [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
             env=settings(
-                Target("127.0.0.1", port, "migrated", "owner", "password"),
+                DatabaseTarget("127.0.0.1", port, "migrated", "owner", "password"),
                 tmp_path_factory.mktemp("home"),
             ),
             check=True,
@@ -65,10 +65,10 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 @pytest.fixture
-def target(migrated: Target) -> Iterator[Target]:
+def target(migrated: DatabaseTarget) -> Iterator[DatabaseTarget]:
     """Return an empty database of Prefect's."""
     asyncio.run(execute(migrated, "CREATE DATABASE one_test TEMPLATE migrated"))
-    yield Target(migrated.host, migrated.port, "one_test", migrated.user, migrated.password)
+    yield DatabaseTarget(migrated.host, migrated.port, "one_test", migrated.user, migrated.password)
     asyncio.run(execute(migrated, "DROP DATABASE one_test WITH (FORCE)"))
 
 
@@ -82,7 +82,9 @@ def counts(**expected: int) -> Counts:
     return found
 
 
-def test_of_every_kind_the_old_go_the_young_stay_and_the_counts_are_exact(target: Target) -> None:
+def test_of_every_kind_the_old_go_the_young_stay_and_the_counts_are_exact(
+    target: DatabaseTarget,
+) -> None:
     async def run() -> None:
         old: dict[str, set[UUID]] = {}
         expected = {}
@@ -110,7 +112,7 @@ def test_of_every_kind_the_old_go_the_young_stay_and_the_counts_are_exact(target
 
 @pytest.mark.parametrize("state", ["RUNNING", "PENDING", "SCHEDULED", "PAUSED", "CANCELLING"])
 def test_a_run_in_any_state_without_an_end_goes_with_what_belongs_to_it(
-    target: Target, state: str
+    target: DatabaseTarget, state: str
 ) -> None:
     async def run() -> None:
         async with rows(target) as new:
@@ -127,7 +129,7 @@ def test_a_run_in_any_state_without_an_end_goes_with_what_belongs_to_it(
 
 
 @pytest.mark.parametrize("sign", ["heartbeat", "log", "future", "task"])
-def test_a_run_that_gave_a_sign_of_life_stays(target: Target, sign: str) -> None:
+def test_a_run_that_gave_a_sign_of_life_stays(target: DatabaseTarget, sign: str) -> None:
     async def run() -> None:
         async with rows(target) as new:
             future = {"next_scheduled_start_time": ago(-1)} if sign == "future" else {}
@@ -151,7 +153,9 @@ def test_a_run_that_gave_a_sign_of_life_stays(target: Target, sign: str) -> None
     asyncio.run(run())
 
 
-def test_what_belongs_to_a_run_stays_as_long_as_the_run_unless_that_goes_on(target: Target) -> None:
+def test_what_belongs_to_a_run_stays_as_long_as_the_run_unless_that_goes_on(
+    target: DatabaseTarget,
+) -> None:
     async def run() -> None:
         async with rows(target) as new:
             ended, alive = await new.flow_run("COMPLETED", 80), await new.flow_run("RUNNING", 1)
@@ -167,7 +171,7 @@ def test_what_belongs_to_a_run_stays_as_long_as_the_run_unless_that_goes_on(targ
     asyncio.run(run())
 
 
-def test_what_prefects_vacuum_deletes_is_left_to_it(target: Target) -> None:
+def test_what_prefects_vacuum_deletes_is_left_to_it(target: DatabaseTarget) -> None:
     async def run() -> None:
         async with rows(target) as new:
             flow_run = await new.flow_run("COMPLETED", 400)
@@ -181,7 +185,7 @@ def test_what_prefects_vacuum_deletes_is_left_to_it(target: Target) -> None:
 
 
 def test_prefects_vacuum_by_the_charts_settings_and_the_sweep_leave_nothing_old(
-    target: Target, tmp_path: Path
+    target: DatabaseTarget, tmp_path: Path
 ) -> None:
     async def write() -> dict[str, set[UUID]]:
         async with rows(target) as new:
@@ -232,7 +236,7 @@ def test_prefects_vacuum_by_the_charts_settings_and_the_sweep_leave_nothing_old(
     assert asyncio.run(sweep(target, PERIODS, dry_run=False)) == counts()
 
 
-def test_more_rows_of_one_moment_than_a_batch_holds_go_all(target: Target) -> None:
+def test_more_rows_of_one_moment_than_a_batch_holds_go_all(target: DatabaseTarget) -> None:
     number = 2 * retention._BATCH + 1
     moment = "now() - interval '31 days'"
     statement = (
@@ -244,7 +248,7 @@ def test_more_rows_of_one_moment_than_a_batch_holds_go_all(target: Target) -> No
     assert asyncio.run(sweep(target, PERIODS, dry_run=False)) == counts(log__old=number)
 
 
-def test_while_one_sweep_is_at_work_another_does_nothing(target: Target) -> None:
+def test_while_one_sweep_is_at_work_another_does_nothing(target: DatabaseTarget) -> None:
     async def run() -> None:
         async with rows(target) as new:
             await new.log(31)
@@ -256,7 +260,7 @@ def test_while_one_sweep_is_at_work_another_does_nothing(target: Target) -> None
     asyncio.run(run())
 
 
-def test_a_row_that_somebody_holds_is_left_and_the_others_go(target: Target) -> None:
+def test_a_row_that_somebody_holds_is_left_and_the_others_go(target: DatabaseTarget) -> None:
     async def run() -> None:
         async with rows(target) as new:
             held = await new.flow_run("RUNNING", 61)
@@ -271,7 +275,7 @@ def test_a_row_that_somebody_holds_is_left_and_the_others_go(target: Target) -> 
 
 
 def test_a_run_whose_states_somebody_holds_is_left_to_the_next_sweep(
-    target: Target, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    target: DatabaseTarget, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def run() -> None:
         async with rows(target) as new:
@@ -287,7 +291,7 @@ def test_a_run_whose_states_somebody_holds_is_left_to_the_next_sweep(
     asyncio.run(run())
 
 
-def test_an_expired_cache_entry_goes_before_its_state(target: Target) -> None:
+def test_an_expired_cache_entry_goes_before_its_state(target: DatabaseTarget) -> None:
     async def run() -> None:
         async with rows(target) as new:
             await new.task_run(await new.flow_run("RUNNING", 1), "COMPLETED", 1)
@@ -302,7 +306,7 @@ def test_an_expired_cache_entry_goes_before_its_state(target: Target) -> None:
     asyncio.run(run())
 
 
-def program(target: Target, home: Path, *more: str) -> "subprocess.CompletedProcess[str]":
+def program(target: DatabaseTarget, home: Path, *more: str) -> "subprocess.CompletedProcess[str]":
     periods = [f"--{age.replace('_', '-')}={days * 86400}" for age, days in AGES.items()]
     return subprocess.run(
         [sys.executable, "-m", "prefect_platform.server.retention", *periods, *more],
@@ -313,7 +317,7 @@ def program(target: Target, home: Path, *more: str) -> "subprocess.CompletedProc
     )
 
 
-def test_the_program_prints_one_line_of_counts(target: Target, tmp_path: Path) -> None:
+def test_the_program_prints_one_line_of_counts(target: DatabaseTarget, tmp_path: Path) -> None:
     async def write() -> None:
         async with rows(target) as new:
             await new.log(31)
@@ -326,7 +330,9 @@ def test_the_program_prints_one_line_of_counts(target: Target, tmp_path: Path) -
     assert json.loads(program(target, tmp_path).stdout) == {"deleted": counts()}
 
 
-def test_a_database_of_another_revision_is_not_swept(target: Target, tmp_path: Path) -> None:
+def test_a_database_of_another_revision_is_not_swept(
+    target: DatabaseTarget, tmp_path: Path
+) -> None:
     asyncio.run(execute(target, "DELETE FROM alembic_version"))
     ran = program(target, tmp_path, "--timeout=0")
 
@@ -338,7 +344,7 @@ def test_the_states_that_end_a_run_are_prefects() -> None:
     assert set(TERMINAL) == {state.value for state in TERMINAL_STATES}
 
 
-def test_what_a_table_is_walked_by_has_an_index(target: Target) -> None:
+def test_what_a_table_is_walked_by_has_an_index(target: DatabaseTarget) -> None:
     async def indexed() -> set[str]:
         async with rows(target) as new:
             found = await new.connection.fetch("SELECT tablename, indexdef FROM pg_indexes")

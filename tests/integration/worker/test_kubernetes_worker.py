@@ -110,11 +110,11 @@ def test_a_connection_that_breaks_and_heals_is_no_fault(
         assert "Not healthy" not in worker.log.read_text()
 
 
-@pytest.mark.parametrize(("patience", "stopped"), [(300, 0), (0, len(WATCHED))])
+@pytest.mark.parametrize(("start_seconds", "stopped"), [(300, 0), (0, len(WATCHED))])
 def test_an_observer_may_take_its_time_to_start_but_not_for_ever(
-    api_url: str, kubernetes: KubernetesApi, tmp_path: Path, patience: int, stopped: int
+    api_url: str, kubernetes: KubernetesApi, tmp_path: Path, start_seconds: int, stopped: int
 ) -> None:
-    more = f"from prefect_platform.worker import observer as o; o._START_SECONDS = {patience}"
+    more = f"from prefect_platform.worker import observer as o; o._START_SECONDS = {start_seconds}"
     kubernetes.discovery.clear()
     program = ("-c", IMPATIENT.format(more=more))
     with starting_worker(api_url, kubernetes, tmp_path / "w", "w", *program) as worker:

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from prefect_platform.configuration.core.context import Mounted
 from prefect_platform.configuration.core.source import Source, read
-from prefect_platform.configuration.core.surroundings import Mounted
 
 # What YAML writes without escapes. No line breaks: one at the end of a Secret is not kept.
 TEXT = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=8)

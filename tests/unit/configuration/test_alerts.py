@@ -12,8 +12,8 @@ from prefect.server.events.schemas.automations import AutomationCore, EventTrigg
 from prefect_platform.configuration.automations.alerts import expand
 from prefect_platform.configuration.automations.automation_pack import PACK
 from prefect_platform.configuration.core import source
+from prefect_platform.configuration.core.context import Mounted, Offline
 from prefect_platform.configuration.core.source import ConfigurationError, Source
-from prefect_platform.configuration.core.surroundings import Mounted, Offline
 
 _NAMES = [
     *("platform: zombie", "platform: zombie crashes", "platform: stuck-pending"),

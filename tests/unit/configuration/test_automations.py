@@ -32,11 +32,11 @@ from prefect_platform.configuration.automations.automation_models import (
 from prefect_platform.configuration.automations.automation_schema import json_schema
 from prefect_platform.configuration.automations.automations import declare
 from prefect_platform.configuration.core import source
+from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.order import in_order
 from prefect_platform.configuration.core.references import ID_FIELDS
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.source import ConfigurationError, Problem
-from prefect_platform.configuration.core.surroundings import Offline
 from tests.unit.configuration import strategies_automations as strategies
 
 EXAMPLE = """

@@ -14,10 +14,10 @@ from prefect.utilities import dispatch
 from prefect_platform.configuration.blocks.block_schemas import json_schema
 from prefect_platform.configuration.blocks.block_types import installed
 from prefect_platform.configuration.blocks.blocks import declare
+from prefect_platform.configuration.core.context import Context, Mounted, Offline
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.secret_values import SecretValue, reveal, secret_steps
 from prefect_platform.configuration.core.source import ConfigurationError, read
-from prefect_platform.configuration.core.surroundings import Mounted, Offline, Surroundings
 from tests.unit.configuration.strategies_blocks import Section, sections
 
 SESAME = "open-sesame"
@@ -43,21 +43,17 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def declared(
-    directory: Path, blocks: str, surroundings: Surroundings | None = None
-) -> dict[str, Declared]:
+def declared(directory: Path, blocks: str, context: Context | None = None) -> dict[str, Declared]:
     path = directory / "platform.yaml"
     path.write_text(f"blocks:\n{blocks}")
-    found = declare(
-        read(path), "blocks", surroundings or Mounted(directory / "secrets", directory, "")
-    )
+    found = declare(read(path), "blocks", context or Mounted(directory / "secrets", directory, ""))
     return {each.key.name: each for each in found}
 
 
-def refusals(directory: Path, blocks: str, surroundings: Surroundings | None = None) -> list[str]:
+def refusals(directory: Path, blocks: str, context: Context | None = None) -> list[str]:
     """Return the problems without the path: the blocks begin in line 2."""
     with pytest.raises(ConfigurationError) as caught:
-        declared(directory, blocks, surroundings)
+        declared(directory, blocks, context)
     text = "".join(traceback.format_exception(caught.value))
     assert SESAME not in text
     return [str(each).removeprefix(f"{directory}/platform.yaml:") for each in caught.value.problems]

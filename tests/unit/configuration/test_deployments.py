@@ -8,9 +8,9 @@ import pytest
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, WorkPoolConfig
 
+from prefect_platform.configuration.core.context import Mounted, Offline
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.source import ConfigurationError, read
-from prefect_platform.configuration.core.surroundings import Mounted, Offline
 from prefect_platform.configuration.deployments import prefect_yaml
 from tests.unit.configuration.strategies_deployments import FLOWS
 
@@ -56,7 +56,7 @@ def test_every_key_of_prefect_is_read_or_refused_with_its_reason() -> None:
 
     assert of_entry >= DeploymentConfig.model_fields.keys()
     assert of_file >= prefects
-    assert prefect_yaml.WorkPool.model_fields.keys() == WorkPoolConfig.model_fields.keys()
+    assert prefect_yaml.DeploymentWorkPool.model_fields.keys() == WorkPoolConfig.model_fields.keys()
 
 
 UNKNOWN = """

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.source import ConfigurationError
-from prefect_platform.configuration.core.surroundings import Offline
 from prefect_platform.configuration.platform_file import Files, load
 
 NAMES = {

@@ -5,8 +5,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.source import read
-from prefect_platform.configuration.core.surroundings import Offline
 from prefect_platform.configuration.platform_file import Files, load
 from prefect_platform_cli.charts import platform_schema
 from prefect_platform_cli.host.paths import REPOSITORY

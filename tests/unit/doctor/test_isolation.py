@@ -9,8 +9,8 @@ from prefect_platform_cli.doctor.attempts import attempt
 from prefect_platform_cli.doctor.isolation import (
     REACHED,
     Cell,
+    Origin,
     Place,
-    Source,
     Target,
     judge,
     parse_address,
@@ -20,7 +20,7 @@ from prefect_platform_cli.doctor.isolation import (
 _DATABASE = Place(Target.DATABASE, host="198.51.100.1", port=5432)
 _WORLD = Place(Target.WORLD, host="203.0.113.7", port=443)
 _JOB = Place(Target.JOB, "etl", host="198.51.100.2", port=8080, serves=True)
-_SOURCES = {"API": Source.API, "job pod of etl": Source.JOB, "stranger": Source.STRANGER}
+_SOURCES = {"API": Origin.API, "job pod of etl": Origin.JOB, "stranger": Origin.STRANGER}
 _SILENT = "timed out"
 
 

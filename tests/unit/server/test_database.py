@@ -11,7 +11,7 @@ from prefect.settings.models.root import Settings
 
 from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
-from prefect_platform.server.database import Migration, Revisions, Target
+from prefect_platform.server.database import DatabaseTarget, Migration, Revisions
 from tests.unit.postgres import execute, postgres
 
 _SETTING = "PREFECT_SERVER_DATABASE_"
@@ -30,21 +30,21 @@ _REVISIONS = Revisions(
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Target]:
+def server() -> Iterator[DatabaseTarget]:
     """Return a real server with a password that a URL would have to encode."""
     with postgres("owner", _PASSWORD) as port:
-        yield Target("127.0.0.1", port, "postgres", "owner", _PASSWORD)
+        yield DatabaseTarget("127.0.0.1", port, "postgres", "owner", _PASSWORD)
 
 
 @pytest.fixture
-def target(server: Target) -> Iterator[Target]:
+def target(server: DatabaseTarget) -> Iterator[DatabaseTarget]:
     """Return an empty database."""
     asyncio.run(execute(server, "CREATE DATABASE one_test"))
-    yield Target(server.host, server.port, "one_test", server.user, server.password)
+    yield DatabaseTarget(server.host, server.port, "one_test", server.user, server.password)
     asyncio.run(execute(server, "DROP DATABASE one_test WITH (FORCE)"))
 
 
-async def set_revision(target: Target, revision: str) -> None:
+async def set_revision(target: DatabaseTarget, revision: str) -> None:
     await execute(
         target,
         "CREATE TABLE IF NOT EXISTS alembic_version (version_num text)",
@@ -59,7 +59,7 @@ class PrefectDatabase:
     The real ones run in tests/cluster/test_upgrade.py.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: DatabaseTarget) -> None:
         self.target = target
         self.calls: list[tuple[str, ...]] = []
 
@@ -69,7 +69,7 @@ class PrefectDatabase:
 
 
 @pytest.fixture
-def prefect_database(target: Target, monkeypatch: pytest.MonkeyPatch) -> PrefectDatabase:
+def prefect_database(target: DatabaseTarget, monkeypatch: pytest.MonkeyPatch) -> PrefectDatabase:
     stand_in = PrefectDatabase(target)
     monkeypatch.setattr(database, "_prefect_database", stand_in)
     return stand_in
@@ -115,19 +115,19 @@ def test_the_parts_mean_the_database_that_prefect_takes_them_for(
         monkeypatch.setenv(name, value)
     url = Settings().server.database.connection_url
     assert url is not None
-    by_url = Target.from_environment({f"{_SETTING}CONNECTION_URL": url.get_secret_value()})
-    assert Target.from_environment(_PARTS) == by_url
+    by_url = DatabaseTarget.from_environment({f"{_SETTING}CONNECTION_URL": url.get_secret_value()})
+    assert DatabaseTarget.from_environment(_PARTS) == by_url
     assert by_url.password == _PASSWORD
 
 
 def test_tls_of_a_connection_url_is_kept() -> None:
     url = "postgresql+asyncpg://owner:secret@db.example.org/prefect?ssl=verify-full"
-    target = Target.from_environment({f"{_SETTING}CONNECTION_URL": url})
+    target = DatabaseTarget.from_environment({f"{_SETTING}CONNECTION_URL": url})
     assert (target.port, target.ssl) == (5432, "verify-full")
 
 
 def test_the_password_shows_nowhere() -> None:
-    target = Target.from_environment(_PARTS)
+    target = DatabaseTarget.from_environment(_PARTS)
     assert _PASSWORD not in f"{target} {target!r}"
 
 
@@ -142,26 +142,26 @@ def test_what_is_no_database_of_a_server_is_refused(
     environment: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(PlatformError, match=sentence):
-        Target.from_environment(environment)
+        DatabaseTarget.from_environment(environment)
 
 
-def test_a_database_at_the_head_needs_no_waiting(target: Target) -> None:
+def test_a_database_at_the_head_needs_no_waiting(target: DatabaseTarget) -> None:
     asyncio.run(set_revision(target, "newest"))
     asyncio.run(database.await_migrations(target, _REVISIONS, timeout=0))
 
 
-def test_the_wait_for_an_empty_database_ends_and_says_why(target: Target) -> None:
+def test_the_wait_for_an_empty_database_ends_and_says_why(target: DatabaseTarget) -> None:
     with pytest.raises(PlatformError, match="the database is empty, this image needs newest"):
         asyncio.run(database.await_migrations(target, _REVISIONS, timeout=0))
 
 
-def test_the_wait_for_an_older_database_ends_and_says_why(target: Target) -> None:
+def test_the_wait_for_an_older_database_ends_and_says_why(target: DatabaseTarget) -> None:
     asyncio.run(set_revision(target, "older"))
     with pytest.raises(PlatformError, match="the database is at revision older, this image"):
         asyncio.run(database.await_migrations(target, _REVISIONS, timeout=0))
 
 
-def test_a_waiting_api_sees_the_migration_end(target: Target) -> None:
+def test_a_waiting_api_sees_the_migration_end(target: DatabaseTarget) -> None:
     async def both() -> None:
         waiting = database.await_migrations(target, _REVISIONS, timeout=60)
         await asyncio.gather(waiting, set_revision(target, "newest"))
@@ -169,35 +169,37 @@ def test_a_waiting_api_sees_the_migration_end(target: Target) -> None:
     asyncio.run(both())
 
 
-def test_a_server_that_is_away_is_named(target: Target) -> None:
-    away = Target("127.0.0.1", 1, target.name, target.user, target.password)
+def test_a_server_that_is_away_is_named(target: DatabaseTarget) -> None:
+    away = DatabaseTarget("127.0.0.1", 1, target.name, target.user, target.password)
     with pytest.raises(PlatformError, match=r"127\.0\.0\.1:1/one_test .*Connect call failed"):
         asyncio.run(database.await_migrations(away, _REVISIONS, timeout=0))
 
 
-def test_a_wrong_password_is_not_waited_for(target: Target) -> None:
-    wrong = Target(target.host, target.port, target.name, target.user, "wrong")
+def test_a_wrong_password_is_not_waited_for(target: DatabaseTarget) -> None:
+    wrong = DatabaseTarget(target.host, target.port, target.name, target.user, "wrong")
     with pytest.raises(PlatformError, match="refused the user owner"):
         asyncio.run(database.await_migrations(wrong, _REVISIONS, timeout=600))
 
 
 @pytest.mark.parametrize("command", [database.await_migrations, database.migrate])
 def test_a_database_of_a_newer_prefect_is_refused(
-    target: Target, command: Callable[..., Coroutine[None, None, None]]
+    target: DatabaseTarget, command: Callable[..., Coroutine[None, None, None]]
 ) -> None:
     asyncio.run(set_revision(target, "from-the-future"))
     with pytest.raises(PlatformError, match="at revision from-the-future, which this image does"):
         asyncio.run(command(target, _REVISIONS, timeout=600))
 
 
-def test_migrating_twice_upgrades_once(target: Target, prefect_database: PrefectDatabase) -> None:
+def test_migrating_twice_upgrades_once(
+    target: DatabaseTarget, prefect_database: PrefectDatabase
+) -> None:
     for _ in range(2):
         asyncio.run(database.migrate(target, _REVISIONS, timeout=60))
     assert prefect_database.calls == [("upgrade",)]
 
 
 def test_two_migrations_at_once_upgrade_once(
-    target: Target, prefect_database: PrefectDatabase
+    target: DatabaseTarget, prefect_database: PrefectDatabase
 ) -> None:
     async def both() -> None:
         await asyncio.gather(
@@ -210,37 +212,37 @@ def test_two_migrations_at_once_upgrade_once(
 
 
 def test_going_back_twice_downgrades_once(
-    target: Target, prefect_database: PrefectDatabase
+    target: DatabaseTarget, prefect_database: PrefectDatabase
 ) -> None:
     asyncio.run(set_revision(target, "newest"))
     asyncio.run(execute(target, "CREATE TABLE held (id int)"))
     for _ in range(2):
-        asyncio.run(database.go_back(target, _REVISIONS, "older", timeout=60))
+        asyncio.run(database.downgrade(target, _REVISIONS, "older", timeout=60))
     assert prefect_database.calls == [("downgrade", "--revision", "older")]
 
 
 def test_going_back_loses_only_rows_that_may_be_lost(
-    target: Target, prefect_database: PrefectDatabase
+    target: DatabaseTarget, prefect_database: PrefectDatabase
 ) -> None:
     asyncio.run(set_revision(target, "newest"))
     asyncio.run(execute(target, "CREATE TABLE held (id int)", "INSERT INTO held VALUES (1), (2)"))
     with pytest.raises(PlatformError) as refused:
-        asyncio.run(database.go_back(target, _REVISIONS, "older", may_lose=["other"], timeout=60))
+        asyncio.run(database.downgrade(target, _REVISIONS, "older", may_lose=["other"], timeout=60))
     assert "no place for held (2 rows), which going back deletes" in str(refused.value)
     assert "set migrations.mayLose to [held, other]" in str(refused.value)
     assert prefect_database.calls == []
 
-    asyncio.run(database.go_back(target, _REVISIONS, "older", may_lose=["held"], timeout=60))
+    asyncio.run(database.downgrade(target, _REVISIONS, "older", may_lose=["held"], timeout=60))
     assert prefect_database.calls == [("downgrade", "--revision", "older")]
 
 
 def test_going_back_waits_for_the_end_of_the_api(
-    target: Target, prefect_database: PrefectDatabase
+    target: DatabaseTarget, prefect_database: PrefectDatabase
 ) -> None:
     async def with_another_connection() -> None:
         api = await database._connect(target)
         try:
-            await database.go_back(target, _REVISIONS, "older", timeout=0)
+            await database.downgrade(target, _REVISIONS, "older", timeout=0)
         finally:
             await api.close()
 
@@ -251,14 +253,14 @@ def test_going_back_waits_for_the_end_of_the_api(
 
 
 def test_going_back_to_what_the_image_does_not_know_is_refused(
-    target: Target, prefect_database: PrefectDatabase
+    target: DatabaseTarget, prefect_database: PrefectDatabase
 ) -> None:
     with pytest.raises(PlatformError, match="knows no database revision from-elsewhere"):
-        asyncio.run(database.go_back(target, _REVISIONS, "from-elsewhere", timeout=60))
+        asyncio.run(database.downgrade(target, _REVISIONS, "from-elsewhere", timeout=60))
     assert prefect_database.calls == []
 
 
-def test_an_older_image_says_how_to_take_the_database_back_to_it(target: Target) -> None:
+def test_an_older_image_says_how_to_take_the_database_back_to_it(target: DatabaseTarget) -> None:
     asyncio.run(set_revision(target, "from-the-future"))
     with pytest.raises(PlatformError) as refused:
         asyncio.run(database.await_migrations(target, _REVISIONS, timeout=600))

@@ -19,7 +19,7 @@ containers:
     image: {{ include "prefect-server.image" (dict "root" $ "image" .Values.image) }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     {{- if .Values.migrations.revision }}
-    command: [python, -m, prefect_platform.server.database, go-back, {{ .Values.migrations.revision | quote }}]
+    command: [python, -m, prefect_platform.server.database, downgrade, {{ .Values.migrations.revision | quote }}]
     {{- else if $reencrypts }}
     command: [python, -m, prefect_platform.server.reencryption]
     {{- else }}

@@ -17,9 +17,9 @@ from prefect_platform.configuration.automations.automation_pack import (
     Severity,
     name,
 )
+from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.section import Section, entries
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, Step
-from prefect_platform.configuration.core.surroundings import Surroundings
 
 ChannelType = Literal["slack", "teams", "pagerduty", "email", "webhook"]
 
@@ -70,7 +70,7 @@ class Alerts(Section):
     """What single automations of the pack have otherwise; all of them are on by default."""
 
 
-def expand(source: Source, section: str, surroundings: Surroundings) -> Source:
+def expand(source: Source, section: str, context: Context) -> Source:
     """Return the sections `blocks` and `automations` that the section stands for.
 
     Their lines are those of `section`; without one the pack is as by default, and tells nobody.
@@ -95,7 +95,7 @@ def expand(source: Source, section: str, surroundings: Surroundings) -> Source:
         *_wrong_channels(source, section, alerts),
         *_wrong_choices(source, section, alerts),
         *_taken_names(source, made),
-        *_deaf_zombie(source, section, alerts, surroundings),
+        *_deaf_zombie(source, section, alerts, context),
     ]
     if problems:
         raise ConfigurationError(problems)
@@ -204,14 +204,14 @@ def _taken_names(source: Source, made: Mapping[str, Mapping[str, Any]]) -> Itera
 
 
 def _deaf_zombie(
-    source: Source, section: str, alerts: Alerts, surroundings: Surroundings
+    source: Source, section: str, alerts: Alerts, context: Context
 ) -> Iterator[Problem]:
     """Yield a problem for each pool whose runs send heartbeats too seldom for the bound."""
     chosen = alerts.automations.get("zombie", Chosen())
     within = _bounds(PACK["zombie"], chosen).within
     pools = (source.data or {}).get("work_pools")
     for pool in pools if alerts.enabled and chosen.enabled and isinstance(pools, dict) else ():
-        every = _heartbeat_seconds(surroundings.base_job_template(str(pool)))
+        every = _heartbeat_seconds(context.base_job_template(str(pool)))
         if every is not None and within < BEATS * every:
             yield Problem(
                 source.at(section, "automations", "zombie", "within"),

@@ -24,9 +24,9 @@ from prefect_platform.configuration.automations.automation_models import (
     fields_of,
     is_duration,
 )
-from prefect_platform.configuration.automations.automation_traps import (
+from prefect_platform.configuration.automations.automation_pitfalls import (
     Trap,
-    automation_traps,
+    automation_pitfalls,
     trigger_traps,
 )
 from prefect_platform.configuration.core.references import (
@@ -70,7 +70,7 @@ class Reading:
                 ]
         core = self._validated(AutomationCore, form, *steps)
         if core is not None:
-            self._traps(automation_traps(core), *steps)
+            self._traps(automation_pitfalls(core), *steps)
         if core is None or self._problems:
             raise ConfigurationError(self._problems)
         body = body_of(core, self.keys.get)

@@ -10,19 +10,19 @@ from prefect.server.events.schemas.automations import AutomationCore
 
 from prefect_platform.configuration.automations.automation_models import body_of
 from prefect_platform.configuration.automations.automation_reading import Reading
+from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.prefect_api import delete, pages
 from prefect_platform.configuration.core.references import to_ids
 from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.core.section import each
 from prefect_platform.configuration.core.source import Source
-from prefect_platform.configuration.core.surroundings import Surroundings
 from prefect_platform.errors import PlatformError
 
 
 def declare(
     source: Source,
     section: str,
-    surroundings: Surroundings,  # noqa: ARG001 - every kind is declared by the same call
+    context: Context,  # noqa: ARG001 - every kind is declared by the same call
 ) -> list[Declared]:
     """Return the automations that `section` asks for; raises ConfigurationError."""
 

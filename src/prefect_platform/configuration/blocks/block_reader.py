@@ -21,6 +21,7 @@ from prefect_platform.configuration.blocks.block_types import (
     below,
     secret_patterns,
 )
+from prefect_platform.configuration.core.context import Context, Placeholder
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.secret_values import (
     Steps,
@@ -31,7 +32,6 @@ from prefect_platform.configuration.core.secret_values import (
     resolve,
 )
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
-from prefect_platform.configuration.core.surroundings import Placeholder, Surroundings
 
 _NAME = TypeAdapter[str](BlockDocumentName)
 
@@ -54,14 +54,14 @@ class BlockReader:
         source: Source,
         section: str,
         named: Mapping[str, Any],
-        surroundings: Surroundings,
+        context: Context,
     ) -> None:
         self._problems: list[Problem] = []
         self._declared: list[Declared] = []
         self._source = source
         self._section = section
         self._named = named
-        self._surroundings = surroundings
+        self._context = context
         self._types = block_types.installed()
         self._blocks: dict[str, Block | None] = {}
         self._chain: list[str] = []
@@ -196,7 +196,7 @@ class BlockReader:
         self, reference: Mapping[str, Any], steps: Steps, draft: _Draft, *, as_mapping: bool
     ) -> Value:
         """Return the value that a reference names, something empty when it is not known."""
-        text = resolve(reference, self._source, steps, self._surroundings)
+        text = resolve(reference, self._source, steps, self._context)
         value: Value = text
         if as_mapping and not isinstance(text, Problem | Placeholder):
             value = self._mapping(text, steps)

@@ -18,20 +18,20 @@ from prefect.client.schemas.actions import BlockDocumentCreate, BlockDocumentUpd
 from prefect_platform.configuration.blocks import block_types
 from prefect_platform.configuration.blocks.block_reader import BlockReader
 from prefect_platform.configuration.blocks.block_types import TYPE, secret_patterns
+from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.prefect_api import delete, pages
 from prefect_platform.configuration.core.resource import Body, Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.core.secret_values import Value, reveal
 from prefect_platform.configuration.core.section import each, entries
 from prefect_platform.configuration.core.source import Source
-from prefect_platform.configuration.core.surroundings import Surroundings
 
 # What Prefect writes into a block inside a block when that had been loaded from the server.
 _LOADED = ("_block_document_id", "_block_document_name", "_is_anonymous")
 
 
-def declare(source: Source, section: str, surroundings: Surroundings) -> list[Declared]:
+def declare(source: Source, section: str, context: Context) -> list[Declared]:
     """Return the blocks that `section` asks for; raises ConfigurationError."""
-    reader = BlockReader(source, section, entries(source, section), surroundings)
+    reader = BlockReader(source, section, entries(source, section), context)
     return each(source, section, reader.declared)
 
 

@@ -29,7 +29,7 @@ _WAIT_SECONDS = 240.0
 _POLL_SECONDS = 1.0
 
 
-class Held:
+class LockHandle:
     """The lock while we have it; `lost` is set when somebody took it.
 
     `waited`: another apply had it before, so that what this one has read may be older.
@@ -61,7 +61,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Patience:
+class LockTimings:
     """How long things take, in seconds."""
 
     renew: float = _RENEW_SECONDS
@@ -71,18 +71,20 @@ class Patience:
 
 
 @contextmanager
-def exclusive(client: SyncPrefectClient, patience: Patience = Patience()) -> Iterator[Held]:
+def exclusive(
+    client: SyncPrefectClient, timings: LockTimings = LockTimings()
+) -> Iterator[LockHandle]:
     """Hold the server's lock inside the block.
 
-    Raises PlatformError when another live holder keeps it for longer than `patience.wait`.
+    Raises PlatformError when another live holder keeps it for longer than `timings.wait`.
     """
     holder = f"{socket.gethostname()}/{os.getpid()}"
-    lock_id, waited = _acquire(client, holder, patience)
-    held, done = Held(client, lock_id, waited=waited), threading.Event()
+    lock_id, waited = _acquire(client, holder, timings)
+    held, done = LockHandle(client, lock_id, waited=waited), threading.Event()
 
     def renew() -> None:
         beat = 0
-        while not done.wait(patience.renew):
+        while not done.wait(timings.renew):
             beat += 1
             try:
                 client.request(
@@ -108,7 +110,7 @@ def exclusive(client: SyncPrefectClient, patience: Patience = Patience()) -> Ite
         delete(client, "/variables/{id}", id=lock_id)
 
 
-def _acquire(client: SyncPrefectClient, holder: str, patience: Patience) -> tuple[str, bool]:
+def _acquire(client: SyncPrefectClient, holder: str, timings: LockTimings) -> tuple[str, bool]:
     started = seen_at = time.monotonic()
     seen: dict[str, Any] = {}
     while True:
@@ -126,16 +128,16 @@ def _acquire(client: SyncPrefectClient, holder: str, patience: Patience) -> tupl
             continue
         if (found["id"], found["value"]) != (seen.get("id"), seen.get("value")):
             seen, seen_at = found, now
-        elif now - seen_at > patience.stale:
+        elif now - seen_at > timings.stale:
             delete(client, "/variables/{id}", id=found["id"])
             continue
-        if now - started > patience.wait:
+        if now - started > timings.wait:
             raise PlatformError(
-                f"another apply has held the server for {patience.wait:.0f} s: "
+                f"another apply has held the server for {timings.wait:.0f} s: "
                 f"{json.loads(found['value'])['holder']}",
                 next_step="wait until it has ended, then run the same command again",
             )
-        time.sleep(patience.poll)
+        time.sleep(timings.poll)
 
 
 def _value(holder: str, beat: int) -> str:

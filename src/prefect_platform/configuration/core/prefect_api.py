@@ -16,7 +16,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from prefect_platform.api_failures import NextSteps, told_in_a_sentence
+from prefect_platform.api_failures import NextSteps, describe
 from prefect_platform.errors import PlatformError
 
 _PAGE = 200  # the server's limit for one request
@@ -40,7 +40,7 @@ def prefect_api(url: str, auth_string: str | None) -> Iterator[SyncPrefectClient
             {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: auth_string, PREFECT_HOME: home}
         ),
         SyncPrefectClient(url, auth_string=auth_string) as client,
-        told_in_a_sentence(url, _NEXT_STEPS),
+        describe(url, _NEXT_STEPS),
     ):
         yield client
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from prefect.utilities.names import obfuscate
 
+from prefect_platform.configuration.core.context import Context, Placeholder
 from prefect_platform.configuration.core.source import Problem, Source, Step
-from prefect_platform.configuration.core.surroundings import Placeholder, Surroundings
 
 Steps = tuple[Step, ...]
 
@@ -98,11 +98,11 @@ def is_secret_reference(value: Value) -> bool:
 
 
 def resolve(
-    reference: Mapping[str, Any], source: Source, steps: Steps, surroundings: Surroundings
+    reference: Mapping[str, Any], source: Source, steps: Steps, context: Context
 ) -> str | Problem:
     """Return the value that the reference at `steps` names, or what is wrong with it."""
     read = _file if "file" in reference else _secret
-    text = read(reference, source, steps, surroundings)
+    text = read(reference, source, steps, context)
     if isinstance(text, Problem | Placeholder):
         return text
     text = re.sub(r"\r?\n\Z", "", text)
@@ -129,7 +129,7 @@ def _file(
     reference: Mapping[str, Any],
     source: Source,
     steps: Steps,
-    surroundings: Surroundings,  # noqa: ARG001
+    context: Context,  # noqa: ARG001
 ) -> str | Problem:
     at, path = source.at(*steps), reference["file"]
     if not isinstance(path, str):
@@ -146,19 +146,19 @@ def _file(
 
 
 def _secret(
-    reference: Mapping[str, Any], source: Source, steps: Steps, surroundings: Surroundings
+    reference: Mapping[str, Any], source: Source, steps: Steps, context: Context
 ) -> str | Problem:
     at, named = source.at(*steps), reference["secret"]
     if not is_secret_reference(reference) or not all(
         isinstance(each, str) for each in named.values()
     ):
         return Problem(at, "secret: this is no reference to a Secret", f"write {_SHAPE}")
-    value = surroundings.secret(named["name"], named["key"])
+    value = context.secret(named["name"], named["key"])
     if value is None:
         return Problem(
             at,
             f"the Secret {named['name']} is not there, or has no key {named['key']}",
-            surroundings.how_to_provide(named["name"]),
+            context.how_to_provide(named["name"]),
         )
     try:
         return value if isinstance(value, Placeholder) else value.decode()

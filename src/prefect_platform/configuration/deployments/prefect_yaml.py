@@ -28,10 +28,10 @@ from pydantic import (
     model_validator,
 )
 
+from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.section import Section
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, Step
-from prefect_platform.configuration.core.surroundings import Surroundings
 from prefect_platform.configuration.deployments import entrypoints, schedules
 from prefect_platform.configuration.deployments.entrypoints import EntrypointError, FlowFacts
 from prefect_platform.configuration.deployments.schedule_runs import ScheduleError
@@ -81,7 +81,7 @@ class File(Section):
     deployments: list[dict[str, Any]] | None = None
 
 
-class WorkPool(Section):
+class DeploymentWorkPool(Section):
     """Where the runs go."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -89,7 +89,7 @@ class WorkPool(Section):
     job_variables: dict[str, Any] = Field(default_factory=dict)
 
 
-class ConcurrencyLimit(ConcurrencyOptions):
+class DeploymentConcurrencyLimit(ConcurrencyOptions):
     """How many runs may be under way, and what becomes of the next."""
 
     model_config = ConfigDict(extra="forbid")
@@ -98,7 +98,7 @@ class ConcurrencyLimit(ConcurrencyOptions):
 
 
 def _form(limit: object) -> str:
-    return "options" if isinstance(limit, dict | ConcurrencyLimit) else "number"
+    return "options" if isinstance(limit, dict | DeploymentConcurrencyLimit) else "number"
 
 
 class Deployment(Section):
@@ -115,12 +115,13 @@ class Deployment(Section):
     paused: bool | None = None
     concurrency_limit: (
         Annotated[
-            Annotated[ConcurrencyLimit, Tag("options")] | Annotated[PositiveInt, Tag("number")],
+            Annotated[DeploymentConcurrencyLimit, Tag("options")]
+            | Annotated[PositiveInt, Tag("number")],
             Discriminator(_form),
         ]
         | None
     ) = None
-    work_pool: WorkPool
+    work_pool: DeploymentWorkPool
     pull: Pull = None
 
     @model_validator(mode="before")
@@ -132,7 +133,7 @@ class Deployment(Section):
         return {name: value for name, value in data.items() if value is not None}
 
 
-def declare(source: Source, surroundings: Surroundings) -> list[Declared]:
+def declare(source: Source, context: Context) -> list[Declared]:
     """Return the deployments that a prefect.yaml asks for; raises ConfigurationError.
 
     Flows are loaded from the directory of the file, which runs the code of their modules.
@@ -148,7 +149,7 @@ def declare(source: Source, surroundings: Surroundings) -> list[Declared]:
     declared: list[Declared] = []
     for index, raw in enumerate(file.deployments or []):
         try:
-            declared.append(_Reader(source, index, file.pull, load, surroundings).declared(raw))
+            declared.append(_Reader(source, index, file.pull, load, context).declared(raw))
         except ConfigurationError as error:
             problems += error.problems
     problems += _twice(declared)
@@ -218,13 +219,13 @@ class _Reader:
         index: int,
         pull: list[dict[str, Any]] | None,
         load: Callable[[str], FlowFacts],
-        surroundings: Surroundings,
+        context: Context,
     ) -> None:
         self._source = source
         self._within: tuple[Step, ...] = ("deployments", index)
         self._pull = pull
         self._load = load
-        self._surroundings = surroundings
+        self._context = context
         self._problems: list[Problem] = []
 
     def declared(self, raw: dict[str, Any]) -> Declared:
@@ -394,8 +395,8 @@ class _Reader:
             mine = {name: value for name, value in values.items() if name in known}
             self._check_schema(mine, flow.parameter_schema, steps)
 
-    def _check_job_variables(self, pool: WorkPool) -> None:
-        template = self._surroundings.base_job_template(pool.name) or {}
+    def _check_job_variables(self, pool: DeploymentWorkPool) -> None:
+        template = self._context.base_job_template(pool.name) or {}
         schema = template.get("variables") or {}
         known = schema.get("properties")
         if known is None:
@@ -427,14 +428,14 @@ class _Reader:
 
 def _limits(entry: Deployment) -> tuple[int | None, dict[str, Any] | None]:
     match entry.concurrency_limit:
-        case ConcurrencyLimit() as given:
+        case DeploymentConcurrencyLimit() as given:
             options = given.model_dump(mode="json", exclude={"limit"})
             return given.limit, options
         case limit:
             return limit, None
 
 
-def _needs(pool: WorkPool) -> frozenset[Key]:
+def _needs(pool: DeploymentWorkPool) -> frozenset[Key]:
     needs = {Key(Kind.WORK_POOL, pool.name)}
     if pool.work_queue_name not in (None, DEFAULT_QUEUE):
         needs.add(Key(Kind.WORK_QUEUE, f"{pool.name}/{pool.work_queue_name}"))

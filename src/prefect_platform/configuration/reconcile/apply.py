@@ -7,7 +7,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import PrefectException
 
 from prefect_platform.api_failures import detail
-from prefect_platform.configuration.core.lock import Held, exclusive
+from prefect_platform.configuration.core.lock import LockHandle, exclusive
 from prefect_platform.configuration.core.resource import (
     Declared,
     Found,
@@ -65,7 +65,7 @@ def apply(
     )
 
 
-def _record(client: SyncPrefectClient, ledger: Ledger, plan: Plan, held: Held) -> None:
+def _record(client: SyncPrefectClient, ledger: Ledger, plan: Plan, held: LockHandle) -> None:
     new = [
         change.declared
         for change in plan.changes
@@ -77,7 +77,7 @@ def _record(client: SyncPrefectClient, ledger: Ledger, plan: Plan, held: Held) -
         write_ledger(client, ledger)
 
 
-def _forget(client: SyncPrefectClient, ledger: Ledger, plan: Plan, held: Held) -> None:
+def _forget(client: SyncPrefectClient, ledger: Ledger, plan: Plan, held: LockHandle) -> None:
     gone = [
         change.key for change in plan.changes if change.action in (Action.DELETE, Action.FORGET)
     ]

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from prefect_platform.configuration.concurrency_limits import ConcurrencyLimit
+from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.resource import Found, Inventory, Kind
 from prefect_platform.configuration.core.secret_values import replaced, secret_steps
-from prefect_platform.configuration.core.surroundings import Surroundings
 from prefect_platform.configuration.reconcile.ledger import Ledger, Secrets
 from prefect_platform.configuration.variables import Variable
 from prefect_platform.configuration.work_pools import WorkPool, WorkQueue
@@ -19,7 +19,7 @@ from prefect_platform.configuration.work_pools import WorkPool, WorkQueue
 UNKNOWN = "unknown-secret"  # a Secret that nobody has: apply refuses it until it is replaced
 
 
-def export(inventory: Inventory, ledger: Ledger, surroundings: Surroundings) -> str:
+def export(inventory: Inventory, ledger: Ledger, context: Context) -> str:
     """Return the file. Defaults are left out, names stand for ids, references for secrets.
 
     A secret that no file has declared becomes a reference to the Secret `unknown-secret`,
@@ -43,7 +43,7 @@ def export(inventory: Inventory, ledger: Ledger, surroundings: Surroundings) -> 
             for each in _of(inventory, Kind.BLOCK)
         },
         "work_pools": {
-            each.key.name: _work_pool(each, inventory, surroundings)
+            each.key.name: _work_pool(each, inventory, context)
             for each in _of(inventory, Kind.WORK_POOL)
         },
         "automations": {each.key.name: dict(each.body) for each in _of(inventory, Kind.AUTOMATION)},
@@ -89,9 +89,9 @@ def _instead(reference: object, _value: object) -> object:
     return reference
 
 
-def _work_pool(pool: Found, inventory: Inventory, surroundings: Surroundings) -> dict[str, Any]:
+def _work_pool(pool: Found, inventory: Inventory, context: Context) -> dict[str, Any]:
     written = _without_defaults(WorkPool, pool.body, "paused")
-    if surroundings.base_job_template(pool.key.name) == pool.body["base_job_template"]:
+    if context.base_job_template(pool.key.name) == pool.body["base_job_template"]:
         written.pop("base_job_template", None)
     queues = {
         each.key.name.partition("/")[2]: _without_defaults(WorkQueue, each.body, "paused")

@@ -17,10 +17,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
 from prefect_platform import container
-from prefect_platform.api_failures import IN_A_POD, MISSING_POOL, told_in_a_sentence
+from prefect_platform.api_failures import IN_A_POD, MISSING_POOL, describe
 from prefect_platform.container import NotYet, wait_for
 from prefect_platform.errors import PlatformError
-from prefect_platform.worker.test_flow import platform_test
+from prefect_platform.worker.probe_flow import platform_test
 
 _ENTRYPOINT = f"{platform_test.fn.__module__}.{platform_test.fn.__name__}"
 _TAGS = ["prefect-platform", "helm-test"]
@@ -110,7 +110,7 @@ async def _logs(client: PrefectClient, run: FlowRun) -> list[Log]:
 
 async def _run(arguments: argparse.Namespace) -> None:
     worker_namespace, _, worker = arguments.worker.partition("/")
-    with told_in_a_sentence(os.environ["PREFECT_API_URL"], IN_A_POD):
+    with describe(os.environ["PREFECT_API_URL"], IN_A_POD):
         async with get_client() as client:
             run = await run_through(
                 client,
@@ -125,7 +125,7 @@ async def _run(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Read the API's address from Prefect's own settings and run the flow."""
-    parser = argparse.ArgumentParser(prog="python -m prefect_platform.worker.release_test")
+    parser = argparse.ArgumentParser(prog="python -m prefect_platform.worker.helm_test")
     parser.add_argument("pool")
     parser.add_argument("--queue", help="a work queue that the pool's worker serves")
     parser.add_argument("--worker", required=True, metavar="NAMESPACE/DEPLOYMENT")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.housekeeping.reaped_pool import ReapedPool
+from tests.integration.reaper.reaped_pool import ReapedPool
 from tests.integration.worker.kubernetes_api import KubernetesApi, fake_kubernetes
 from tests.unit.flows.servers import prefect_server
 

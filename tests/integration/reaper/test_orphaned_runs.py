@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform.polling import poll
 from prefect_platform.reaper import flow_runs
-from prefect_platform.reaper.account import EVENT
-from tests.integration.housekeeping.reaped_pool import BACKOFF, COMPLETE, DEADLINE, ReapedPool
+from prefect_platform.reaper.pass_report import EVENT
+from tests.integration.reaper.reaped_pool import BACKOFF, COMPLETE, DEADLINE, ReapedPool
 from tests.integration.worker.kubernetes_api import NAMESPACE
 
 LIVE = {

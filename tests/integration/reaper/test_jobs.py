@@ -8,7 +8,7 @@ import pytest
 
 from prefect_platform.configuration.core.prefect_api import delete
 from prefect_platform.errors import PlatformError
-from tests.integration.housekeeping.reaped_pool import (
+from tests.integration.reaper.reaped_pool import (
     BACKOFF,
     COMPLETE,
     DEADLINE,

@@ -65,7 +65,7 @@ def helm_test(
     where = ("--worker=prefect-workers/prefect-worker-default", "--jobs=flows-default")
     return subprocess.run(
         [
-            *(sys.executable, "-m", "prefect_platform.worker.release_test"),
+            *(sys.executable, "-m", "prefect_platform.worker.helm_test"),
             *(*where, f"--timeout={timeout}", *options, pool),
         ],
         env=clean_environment(home, PREFECT_API_URL=api, PREFECT_SERVER_EPHEMERAL_ENABLED="false"),
@@ -117,7 +117,7 @@ def test_a_run_that_goes_wrong_is_told_with_its_logs_and_the_next_step(
     for folder in (package.parent, package):
         (folder / "__init__.py").touch()
     if module:
-        (package / "test_flow.py").write_text(module)
+        (package / "probe_flow.py").write_text(module)
     create_pool(api, pool, PYTHONPATH=str(root))
     with worker(api, pool, tmp_path):
         ended = helm_test(api, pool, tmp_path)

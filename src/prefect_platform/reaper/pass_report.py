@@ -16,7 +16,7 @@ _NAMED = 1000  # objects in an event, which the API bounds in size; all are coun
 
 
 @dataclass
-class Account:
+class PassReport:
     """A pass over the work pool called `pool`; `dry_run` when nothing is changed."""
 
     pool: str
@@ -64,15 +64,15 @@ class Account:
         )
 
 
-def say_summary(accounts: list[Account], failed: list[str], seconds: float) -> None:
+def say_summary(reports: list[PassReport], failed: list[str], seconds: float) -> None:
     """Print what a pass over all pools did, in one line of JSON."""
     container.say(
         json.dumps(
             {
                 "event": EVENT,
-                "dry_run": accounts[0].dry_run,
+                "dry_run": reports[0].dry_run,
                 "seconds": round(seconds, 1),
-                "pools": {account.pool: account.summary() for account in accounts},
+                "pools": {report.pool: report.summary() for report in reports},
                 "failed": failed,
             }
         )

@@ -39,7 +39,7 @@ def trigger_traps(trigger: Trigger) -> Iterator[Trap]:
         yield from _composite_traps(trigger)
 
 
-def automation_traps(automation: AutomationCore) -> Iterator[Trap]:
+def automation_pitfalls(automation: AutomationCore) -> Iterator[Trap]:
     """Yield which actions of an automation never run, or can never succeed."""
     if automation.actions_on_resolve:
         yield Trap(

@@ -14,9 +14,9 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State, WorkPool
 from prefect.states import Completed
 
-from prefect_platform.reaper.account import Account
 from prefect_platform.reaper.jobs import FlowRunJobs, Job
-from prefect_platform.reaper.reaper import Periods, Reaper
+from prefect_platform.reaper.pass_report import PassReport
+from prefect_platform.reaper.reaper import Reaper, ReaperPeriods
 from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
 
 DEADLINE = {
@@ -129,11 +129,13 @@ class ReapedPool:
         before: Between | None = None,
         after: Between | None = None,
         **seconds: float,
-    ) -> AsyncIterator[tuple[Reaper, Account]]:
+    ) -> AsyncIterator[tuple[Reaper, PassReport]]:
         """Yield a reaper that waits for nothing, and for hours where nothing else is said."""
         given = {"grace": 0.0, "submission": 3600, "silence": 3600, "succeeded_job": 3600}
-        periods = Periods(**{k: timedelta(seconds=s) for k, s in {**given, **seconds}.items()})
-        account = Account(self.pool.name, dry_run)
+        periods = ReaperPeriods(
+            **{k: timedelta(seconds=s) for k, s in {**given, **seconds}.items()}
+        )
+        report = PassReport(self.pool.name, dry_run)
         kubeconfig = str(self.kubernetes.kubeconfig)
         async with (
             PrefectClient(self.api_url) as client,
@@ -141,7 +143,7 @@ class ReapedPool:
         ):
             jobs = JobsWithSomethingBetween(kubernetes, NAMESPACE)
             jobs.before, jobs.after = before, after
-            yield Reaper(client, jobs, periods, account), account
+            yield Reaper(client, jobs, periods, report), report
 
     def passed(
         self,
@@ -150,14 +152,14 @@ class ReapedPool:
         before: Between | None = None,
         after: Between | None = None,
         **seconds: float,
-    ) -> Account:
+    ) -> PassReport:
         """Make a pass and return what it found and did."""
 
-        async def go() -> Account:
+        async def go() -> PassReport:
             reaping = self.reaper(dry_run=dry_run, before=before, after=after, **seconds)
-            async with reaping as (reaper, account):
+            async with reaping as (reaper, report):
                 await reaper.run()
-            return account
+            return report
 
         return asyncio.run(go())
 

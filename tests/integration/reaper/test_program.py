@@ -6,7 +6,7 @@ import sys
 from http import HTTPStatus
 from pathlib import Path
 
-from tests.integration.housekeeping.reaped_pool import ReapedPool
+from tests.integration.reaper.reaped_pool import ReapedPool
 from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
 from tests.unit.flows.servers import clean_environment, free_ports
 

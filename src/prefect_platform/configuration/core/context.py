@@ -11,7 +11,7 @@ class Placeholder(str):
     __slots__ = ()
 
 
-class Surroundings(Protocol):
+class Context(Protocol):
     """Where the configuration is applied from: a pod, a laptop, or nowhere."""
 
     @property
