@@ -10,7 +10,8 @@ from rich.table import Table
 from prefect_platform.configuration.core.context import Context, Offline
 from prefect_platform.configuration.core.prefect_api import require_same_version
 from prefect_platform.configuration.deployments.schedule_preview import coming
-from prefect_platform.configuration.platform_file import TYPES, Files, load
+from prefect_platform.configuration.kinds import SECTIONS, TYPES
+from prefect_platform.configuration.platform_file import Files, load
 from prefect_platform.configuration.reconcile import differences
 from prefect_platform.configuration.reconcile.apply import apply as apply_all
 from prefect_platform.configuration.reconcile.export import export as export_file
@@ -72,7 +73,7 @@ def apply(client: SyncPrefectClient, files: Files, context: Context, *, prune: b
 def export(client: SyncPrefectClient, context: Context) -> None:
     """Print the server's configuration as a platform.yaml."""
     require_same_version(client)
-    written = export_file(read(client, TYPES), read_ledger(client), context)
+    written = export_file(SECTIONS, read(client, TYPES), read_ledger(client), context)
     out.print(written, markup=False, end="")
 
 

@@ -3,6 +3,7 @@
 The server keeps both in one table, and those of deployments too: the names say which is which.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,9 +11,23 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from pydantic import Field, TypeAdapter
 
-from prefect_platform.configuration.core.prefect_api import delete, pages
-from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.core.section import Section, each
+from prefect_platform.configuration.core.context import Context
+from prefect_platform.configuration.core.prefect_api import pages
+from prefect_platform.configuration.core.resource import (
+    Declared,
+    Found,
+    Inventory,
+    Key,
+    Kind,
+    Secrets,
+)
+from prefect_platform.configuration.core.rest import RestKind
+from prefect_platform.configuration.core.section import (
+    Section,
+    each,
+    schema_by_name,
+    without_defaults,
+)
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
 
 _TAG, _DEPLOYMENT = "tag:", "deployment:"  # prefixes that the server gives
@@ -30,75 +45,56 @@ class ConcurrencyLimit(Section):
     """false: the limit is not enforced. Not given: left as it is on the server."""
 
 
-def declare(source: Source, section: str) -> list[Declared]:
-    """Return the global limits that `section` asks for; raises ConfigurationError."""
+class _Limits(RestKind):
+    """What both kinds do alike; slots that are taken stay taken."""
 
-    def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
-        limit = ConcurrencyLimit.model_validate(raw)
-        GlobalConcurrencyLimitCreate(name=name, limit=limit.limit)
-        if name.startswith((_TAG, _DEPLOYMENT)):
-            raise ConfigurationError(
-                [
-                    Problem(
-                        source.at(section, name),
-                        f"{name}: the server uses names with {_TAG} and {_DEPLOYMENT} itself",
-                        "choose another name, or declare it in tag_concurrency_limits or in "
-                        "prefect.yaml",
-                    )
-                ]
-            )
-        body = limit.model_dump(mode="json", exclude_none=True)
-        return [Declared(Key(Kind.CONCURRENCY_LIMIT, name), body, source.at(section, name))]
-
-    return each(source, section, one)
-
-
-def declare_by_tag(source: Source, section: str) -> list[Declared]:
-    """Return the limits by tag that `section` asks for; raises ConfigurationError."""
-
-    def one(tag: str, raw: Any) -> list[Declared]:  # noqa: ANN401
-        limit = TypeAdapter(Slots).validate_python(raw, strict=True)
-        GlobalConcurrencyLimitCreate(name=f"{_TAG}{tag}", limit=limit)
-        key = Key(Kind.TAG_CONCURRENCY_LIMIT, tag)
-        return [Declared(key, {"limit": limit}, source.at(section, tag))]
-
-    return each(source, section, one)
-
-
-class _Limits:
-    """What both kinds do alike."""
-
+    path = "/v2/concurrency_limits/"
+    item = "/v2/concurrency_limits/{id_or_name}"
     prefix = ""
 
-    def create(self, client: SyncPrefectClient, _inventory: Inventory, declared: Declared) -> UUID:
-        """Create the limit."""
-        created = client.request(
-            "POST",
-            "/v2/concurrency_limits/",
-            json={"name": f"{self.prefix}{declared.key.name}", **declared.body},
-        )
-        return UUID(created.json()["id"])
+    def at(self, found: Found) -> dict[str, Any]:
+        """Return the limit's id: its name may hold what a path cannot."""
+        return {"id_or_name": found.id}
 
-    def update(
-        self, client: SyncPrefectClient, _inventory: Inventory, declared: Declared, found: Found
-    ) -> None:
-        """Set what is declared; slots that are taken stay taken."""
-        client.request(
-            "PATCH",
-            "/v2/concurrency_limits/{id_or_name}",
-            path_params={"id_or_name": found.id},
-            json=dict(declared.body),
-        )
-
-    def delete(self, client: SyncPrefectClient, found: Found) -> None:
-        """Delete it."""
-        delete(client, "/v2/concurrency_limits/{id_or_name}", id_or_name=found.id)
+    def payload(self, declared: Declared, _inventory: Inventory) -> dict[str, Any]:
+        """Return the limit under the name that the server gives it."""
+        return {"name": f"{self.prefix}{declared.key.name}", **declared.body}
 
 
 class ConcurrencyLimits(_Limits):
-    """The verbs of global limits."""
+    """Global limits, by name."""
 
     kind = Kind.CONCURRENCY_LIMIT
+    section = "concurrency_limits"
+
+    def declare(self, source: Source, _context: Context) -> list[Declared]:
+        """Return the global limits that the section asks for; raises ConfigurationError."""
+
+        def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
+            limit = ConcurrencyLimit.model_validate(raw)
+            GlobalConcurrencyLimitCreate(name=name, limit=limit.limit)
+            at = source.at(self.section, name)
+            if name.startswith((_TAG, _DEPLOYMENT)):
+                cause = f"{name}: the server uses names with {_TAG} and {_DEPLOYMENT} itself"
+                fix = "choose another name, or declare it in tag_concurrency_limits or in "
+                raise ConfigurationError([Problem(at, cause, f"{fix}prefect.yaml")])
+            body = limit.model_dump(mode="json", exclude_none=True)
+            return [Declared(Key(self.kind, name), body, at)]
+
+        return each(source, self.section, one)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the section's JSON schema."""
+        return schema_by_name(ConcurrencyLimit, "Global concurrency limits by name.")
+
+    def export(
+        self, inventory: Inventory, _secrets: Mapping[Key, Secrets], _context: Context
+    ) -> dict[str, Any]:
+        """Return the limits without their defaults."""
+        return {
+            found.key.name: without_defaults(ConcurrencyLimit, found.body, "active")
+            for found in inventory.of(self.kind)
+        }
 
     def read(self, client: SyncPrefectClient, _inventory: Inventory) -> list[Found]:
         """Return the global limits."""
@@ -114,10 +110,36 @@ class ConcurrencyLimits(_Limits):
 
 
 class TagConcurrencyLimits(_Limits):
-    """The verbs of limits by tag."""
+    """Limits of task runs, by tag."""
 
     kind = Kind.TAG_CONCURRENCY_LIMIT
+    section = "tag_concurrency_limits"
     prefix = _TAG
+
+    def declare(self, source: Source, _context: Context) -> list[Declared]:
+        """Return the limits by tag that the section asks for; raises ConfigurationError."""
+
+        def one(tag: str, raw: Any) -> list[Declared]:  # noqa: ANN401
+            limit = TypeAdapter(Slots).validate_python(raw, strict=True)
+            GlobalConcurrencyLimitCreate(name=f"{_TAG}{tag}", limit=limit)
+            at = source.at(self.section, tag)
+            return [Declared(Key(self.kind, tag), {"limit": limit}, at)]
+
+        return each(source, self.section, one)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the section's JSON schema."""
+        return {
+            "description": "How many task runs with a tag may run at once, by tag.",
+            "type": "object",
+            "additionalProperties": TypeAdapter(Slots).json_schema(),
+        }
+
+    def export(
+        self, inventory: Inventory, _secrets: Mapping[Key, Secrets], _context: Context
+    ) -> dict[str, Any]:
+        """Return the limits."""
+        return {found.key.name: found.body["limit"] for found in inventory.of(self.kind)}
 
     def read(self, client: SyncPrefectClient, _inventory: Inventory) -> list[Found]:
         """Return the limits by tag."""

@@ -1,45 +1,23 @@
 """The files of an environment, all sections of them: what they declare, and what editors know."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from prefect_platform.configuration import concurrency_limits, variables, work_pools
-from prefect_platform.configuration.automations import alerts, automations
-from prefect_platform.configuration.blocks import blocks
+from prefect_platform.configuration.automations import alerts
 from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.order import in_order
-from prefect_platform.configuration.core.resource import Declared, Key, ResourceType
+from prefect_platform.configuration.core.resource import Declared, Key
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, read
 from prefect_platform.configuration.deployments import prefect_yaml
-from prefect_platform.configuration.deployments.deployment_resources import Deployments
+from prefect_platform.configuration.kinds import SECTIONS
 from prefect_platform.retention_file import RetentionFile
 
-TYPES: Sequence[ResourceType] = (
-    variables.Variables(),
-    concurrency_limits.ConcurrencyLimits(),
-    concurrency_limits.TagConcurrencyLimits(),
-    blocks.Blocks(),
-    work_pools.WorkPools(),
-    work_pools.WorkQueues(),
-    Deployments(),
-    automations.Automations(),
-)
 _ALERTS = "alerts"
-_Declare = Callable[[Source, str, Context], list[Declared]]
-_SECTIONS: Mapping[str, _Declare] = {
-    "variables": lambda source, section, _: variables.declare(source, section),
-    "concurrency_limits": lambda source, section, _: concurrency_limits.declare(source, section),
-    "tag_concurrency_limits": lambda source, section, _: concurrency_limits.declare_by_tag(
-        source, section
-    ),
-    "blocks": blocks.declare,
-    "work_pools": work_pools.declare,
-    "automations": automations.declare,
-}
+_NAMES = (*(each.section for each in SECTIONS), _ALERTS)
 
 
 @dataclass(frozen=True)
@@ -69,9 +47,9 @@ def load(files: Files, context: Context) -> list[Declared]:
         sources.append(alerts.expand(source, _ALERTS, context))
     except ConfigurationError as error:
         problems += error.problems
-    for each, (section, declare) in product(sources, _SECTIONS.items()):
+    for each, section in product(sources, SECTIONS):
         try:
-            declared += declare(each, section, context)
+            declared += section.declare(each, context)
         except ConfigurationError as error:
             problems += error.problems
     try:
@@ -112,8 +90,8 @@ def _strangers(source: Source) -> list[Problem]:
         Problem(
             source.at(name),
             f"there is no section {name}",
-            f"the sections are {', '.join([*_SECTIONS, _ALERTS])}",
+            f"the sections are {', '.join(_NAMES)}",
         )
         for name in source.data or {}
-        if name not in {*_SECTIONS, _ALERTS}
+        if name not in _NAMES
     ]

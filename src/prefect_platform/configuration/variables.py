@@ -1,5 +1,6 @@
 """Variables: small JSON values that flows read by name."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -7,10 +8,24 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate
 from pydantic import Field, JsonValue
 
+from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.lock import LOCK
-from prefect_platform.configuration.core.prefect_api import delete, pages
-from prefect_platform.configuration.core.resource import Body, Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.core.section import Section, each
+from prefect_platform.configuration.core.prefect_api import pages
+from prefect_platform.configuration.core.resource import (
+    Declared,
+    Found,
+    Inventory,
+    Key,
+    Kind,
+    Secrets,
+)
+from prefect_platform.configuration.core.rest import RestKind
+from prefect_platform.configuration.core.section import (
+    Section,
+    each,
+    schema_by_name,
+    without_defaults,
+)
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
 
 
@@ -23,25 +38,40 @@ class Variable(Section):
     """Labels to find it by."""
 
 
-def declare(source: Source, section: str) -> list[Declared]:
-    """Return the variables that `section` asks for; raises ConfigurationError."""
-
-    def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
-        variable = Variable.model_validate(raw)
-        VariableCreate(name=name, value=variable.value, tags=variable.tags)
-        if name == LOCK:
-            cause = f"{name} is the lock of `apply` itself"
-            raise ConfigurationError([Problem(source.at(section, name), cause, "rename it")])
-        body = variable.model_dump(mode="json")
-        return [Declared(Key(Kind.VARIABLE, name), body, source.at(section, name))]
-
-    return each(source, section, one)
-
-
-class Variables:
-    """The verbs of variables."""
+class Variables(RestKind):
+    """The variables of a server and of a file."""
 
     kind = Kind.VARIABLE
+    section = "variables"
+    path = "/variables/"
+    item = "/variables/{id}"
+
+    def declare(self, source: Source, _context: Context) -> list[Declared]:
+        """Return the variables that the section asks for; raises ConfigurationError."""
+
+        def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
+            variable = Variable.model_validate(raw)
+            VariableCreate(name=name, value=variable.value, tags=variable.tags)
+            at = source.at(self.section, name)
+            if name == LOCK:
+                cause = f"{name} is the lock of `apply` itself"
+                raise ConfigurationError([Problem(at, cause, "rename it")])
+            return [Declared(Key(self.kind, name), variable.model_dump(mode="json"), at)]
+
+        return each(source, self.section, one)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the section's JSON schema."""
+        return schema_by_name(Variable, "Variables, which flows read by name.")
+
+    def export(
+        self, inventory: Inventory, _secrets: Mapping[Key, Secrets], _context: Context
+    ) -> dict[str, Any]:
+        """Return the variables without their defaults."""
+        return {
+            found.key.name: without_defaults(Variable, found.body)
+            for found in inventory.of(self.kind)
+        }
 
     def read(self, client: SyncPrefectClient, _inventory: Inventory) -> list[Found]:
         """Return all variables but the one that is the lock."""
@@ -54,27 +84,3 @@ class Variables:
             for found in pages(client, "/variables/filter")
             if found["name"] != LOCK
         ]
-
-    def create(self, client: SyncPrefectClient, _inventory: Inventory, declared: Declared) -> UUID:
-        """Create the variable."""
-        created = client.request("POST", "/variables/", json=_json(declared.key, declared.body))
-        return UUID(created.json()["id"])
-
-    def update(
-        self, client: SyncPrefectClient, _inventory: Inventory, declared: Declared, found: Found
-    ) -> None:
-        """Set value and tags."""
-        client.request(
-            "PATCH",
-            "/variables/{id}",
-            path_params={"id": found.id},
-            json=_json(declared.key, declared.body),
-        )
-
-    def delete(self, client: SyncPrefectClient, found: Found) -> None:
-        """Delete it."""
-        delete(client, "/variables/{id}", id=found.id)
-
-
-def _json(key: Key, body: Body) -> dict[str, Any]:
-    return {"name": key.name, **body}

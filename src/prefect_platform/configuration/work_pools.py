@@ -1,22 +1,36 @@
 """Work pools and their queues."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.orchestration.routes import ServerRoutes
 from prefect.client.schemas.actions import WorkPoolCreate
 from pydantic import Field, JsonValue
 
 from prefect_platform.configuration.core.context import Context
-from prefect_platform.configuration.core.prefect_api import delete, pages
-from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.core.section import Section, each
+from prefect_platform.configuration.core.prefect_api import pages
+from prefect_platform.configuration.core.resource import (
+    Declared,
+    Found,
+    Inventory,
+    Key,
+    Kind,
+    Secrets,
+)
+from prefect_platform.configuration.core.rest import RestKind
+from prefect_platform.configuration.core.section import (
+    Section,
+    each,
+    schema_by_name,
+    without_defaults,
+)
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
 
 _KUBERNETES = "kubernetes"
+_FIXED = ("name", "type")
 Runs = Annotated[int, Field(ge=0)]
 
 
@@ -52,31 +66,6 @@ class WorkPool(Section):
         default_factory=dict
     )
     """Further queues by name; `default` is always there."""
-
-
-def declare(source: Source, section: str, context: Context) -> list[Declared]:
-    """Return the pools that `section` asks for, and their queues; raises ConfigurationError."""
-
-    def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
-        pool = WorkPool.model_validate(raw)
-        body = pool.model_dump(mode="json", exclude={"queues"})
-        _refuse_names(source, section, name, pool)
-        template = _template(source, section, name, pool, context)
-        WorkPoolCreate(name=name, base_job_template=template)
-        body["base_job_template"] = template
-        key = Key(Kind.WORK_POOL, name)
-        queues = [
-            Declared(
-                Key(Kind.WORK_QUEUE, f"{name}/{queue_name}"),
-                _said(queue.model_dump(mode="json")),
-                source.at(section, name, "queues", queue_name),
-                needs=frozenset({key}),
-            )
-            for queue_name, queue in pool.queues.items()
-        ]
-        return [Declared(key, _said(body), source.at(section, name)), *queues]
-
-    return each(source, section, one)
 
 
 def _refuse_names(source: Source, section: str, name: str, pool: WorkPool) -> None:
@@ -127,10 +116,49 @@ def _template(
     return charted
 
 
-class WorkPools:
-    """The verbs of work pools."""
+class WorkPools(RestKind):
+    """Work pools, each declared with its queues."""
 
     kind = Kind.WORK_POOL
+    section = "work_pools"
+    path = "/work_pools/"
+    item = "/work_pools/{name}"
+
+    def declare(self, source: Source, context: Context) -> list[Declared]:
+        """Return the pools that the section asks for, and their queues."""
+
+        def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
+            pool = WorkPool.model_validate(raw)
+            body = pool.model_dump(mode="json", exclude={"queues"})
+            _refuse_names(source, self.section, name, pool)
+            template = _template(source, self.section, name, pool, context)
+            WorkPoolCreate(name=name, base_job_template=template)
+            body["base_job_template"] = template
+            key = Key(self.kind, name)
+            queues = [
+                Declared(
+                    Key(Kind.WORK_QUEUE, f"{name}/{queue_name}"),
+                    _said(queue.model_dump(mode="json")),
+                    source.at(self.section, name, "queues", queue_name),
+                    needs=frozenset({key}),
+                )
+                for queue_name, queue in pool.queues.items()
+            ]
+            return [Declared(key, _said(body), source.at(self.section, name)), *queues]
+
+        return each(source, self.section, one)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the section's JSON schema."""
+        return schema_by_name(WorkPool, "Work pools by name, with their queues.")
+
+    def export(
+        self, inventory: Inventory, _secrets: Mapping[Key, Secrets], context: Context
+    ) -> dict[str, Any]:
+        """Return the pools with their queues, without what is as the chart and Prefect make it."""
+        return {
+            found.key.name: _written(found, inventory, context) for found in inventory.of(self.kind)
+        }
 
     def read(self, client: SyncPrefectClient, _inventory: Inventory) -> list[Found]:
         """Return all pools."""
@@ -149,13 +177,20 @@ class WorkPools:
             for found in pages(client, "/work_pools/filter")
         ]
 
-    def create(self, client: SyncPrefectClient, _inventory: Inventory, declared: Declared) -> UUID:
-        """Create the pool; the server adds its queue `default`."""
-        created = client.request("POST", "/work_pools/", json=_json(declared))
-        return UUID(created.json()["id"])
+    def at(self, found: Found) -> dict[str, Any]:
+        """Return the pool's name: the API knows no other way to one."""
+        return {"name": found.key.name}
+
+    def payload(self, declared: Declared, _inventory: Inventory) -> dict[str, Any]:
+        """Return the pool in the API's words."""
+        return _json(declared)
+
+    def change(self, declared: Declared, _inventory: Inventory) -> dict[str, Any]:
+        """Return the pool without what cannot change."""
+        return {key: value for key, value in _json(declared).items() if key not in _FIXED}
 
     def update(
-        self, client: SyncPrefectClient, _inventory: Inventory, declared: Declared, found: Found
+        self, client: SyncPrefectClient, inventory: Inventory, declared: Declared, found: Found
     ) -> None:
         """Set what is declared. Prefect cannot change the type of a pool: PlatformError."""
         if declared.body["type"] != found.body["type"]:
@@ -169,25 +204,19 @@ class WorkPools:
                     )
                 ]
             )
-        body = _json(declared)
-        del body["name"], body["type"]
-        client.request(
-            "PATCH", "/work_pools/{name}", path_params={"name": found.key.name}, json=body
-        )
-
-    def delete(self, client: SyncPrefectClient, found: Found) -> None:
-        """Delete the pool with its queues."""
-        delete(client, "/work_pools/{name}", name=found.key.name)
+        super().update(client, inventory, declared, found)
 
 
-class WorkQueues:
-    """The verbs of work queues."""
+class WorkQueues(RestKind):
+    """Work queues, named POOL/QUEUE."""
 
     kind = Kind.WORK_QUEUE
+    path = "/work_pools/{work_pool_name}/queues"
+    item = "/work_pools/{work_pool_name}/queues/{name}"
 
     def read(self, client: SyncPrefectClient, inventory: Inventory) -> list[Found]:
         """Return the queues of all pools."""
-        pools = [each.key.name for each in inventory.all() if each.key.kind is Kind.WORK_POOL]
+        pools = [each.key.name for each in inventory.of(Kind.WORK_POOL)]
         return [
             Found(
                 Key(self.kind, f"{pool}/{found['name']}"),
@@ -205,42 +234,32 @@ class WorkQueues:
             )
         ]
 
+    def at(self, found: Found) -> dict[str, Any]:
+        """Return pool and queue."""
+        return _pool_and_queue(found.key)
+
+    def payload(self, declared: Declared, _inventory: Inventory) -> dict[str, Any]:
+        """Return the queue in the API's words. A priority moves other queues: the next reading
+        sees them."""
+        return _json(declared)
+
     def create(self, client: SyncPrefectClient, _inventory: Inventory, declared: Declared) -> UUID:
         """Create the queue; `default`, which the server made with the pool, becomes as declared."""
-        pool, _, name = declared.key.name.partition("/")
-        path = {"work_pool_name": pool}
+        names = _pool_and_queue(declared.key)
+        pool = {"work_pool_name": names["work_pool_name"]}
         try:
-            created = client.request(
-                "POST",
-                "/work_pools/{work_pool_name}/queues",
-                path_params=path,
-                json=_json(declared),
-            )
+            made = client.request("POST", self.path, path_params=pool, json=_json(declared))
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.CONFLICT:
                 raise
-            path["name"] = name
-            route: ServerRoutes = "/work_pools/{work_pool_name}/queues/{name}"
-            client.request("PATCH", route, path_params=path, json=_json(declared))
-            created = client.request("GET", route, path_params=path)
-        return UUID(created.json()["id"])
+            client.request("PATCH", self.item, path_params=names, json=_json(declared))
+            made = client.request("GET", self.item, path_params=names)
+        return UUID(made.json()["id"])
 
-    def update(
-        self, client: SyncPrefectClient, _inventory: Inventory, declared: Declared, found: Found
-    ) -> None:
-        """Set what is declared. A priority moves other queues: the next reading sees them."""
-        pool, _, name = found.key.name.partition("/")
-        client.request(
-            "PATCH",
-            "/work_pools/{work_pool_name}/queues/{name}",
-            path_params={"work_pool_name": pool, "name": name},
-            json=_json(declared),
-        )
 
-    def delete(self, client: SyncPrefectClient, found: Found) -> None:
-        """Delete the queue; runs in it wait for nobody."""
-        pool, _, name = found.key.name.partition("/")
-        delete(client, "/work_pools/{work_pool_name}/queues/{name}", work_pool_name=pool, name=name)
+def _pool_and_queue(key: Key) -> dict[str, str]:
+    pool, _, name = key.name.partition("/")
+    return {"work_pool_name": pool, "name": name}
 
 
 def _json(declared: Declared) -> dict[str, Any]:
@@ -249,3 +268,17 @@ def _json(declared: Declared) -> dict[str, Any]:
     if "paused" in body:
         body["is_paused"] = body.pop("paused")
     return body
+
+
+def _written(pool: Found, inventory: Inventory, context: Context) -> dict[str, Any]:
+    written = without_defaults(WorkPool, pool.body, "paused")
+    if context.base_job_template(pool.key.name) == pool.body["base_job_template"]:
+        written.pop("base_job_template", None)
+    queues = {
+        found.key.name.partition("/")[2]: without_defaults(WorkQueue, found.body, "paused")
+        for found in inventory.of(Kind.WORK_QUEUE)
+        if found.key.name.startswith(f"{pool.key.name}/")
+    }
+    if queues.keys() != {"default"} or queues["default"].keys() - {"priority"}:
+        written["queues"] = queues
+    return written

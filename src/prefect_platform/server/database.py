@@ -1,8 +1,8 @@
 """Bring the server's database to the revision of this image or back to an older one, or wait.
 
-Runs before the API in its pod (`await-migrations`) and as the migration Job (`migrate`, `downgrade`).
-It imports nothing of Prefect: that costs seconds of CPU at every start, and all that is needed is
-the directory of Prefect's migration scripts.
+Runs before the API in its pod (`await-migrations`) and as the migration Job (`migrate`,
+`downgrade`). It imports nothing of Prefect: that costs seconds of CPU at every start, and all that
+is needed is the directory of Prefect's migration scripts.
 """
 
 import argparse

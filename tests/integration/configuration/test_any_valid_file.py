@@ -13,7 +13,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect_platform.configuration import commands
 from prefect_platform.configuration.core.context import Mounted
 from prefect_platform.configuration.core.prefect_api import prefect_api
-from prefect_platform.configuration.platform_file import TYPES, Files, load
+from prefect_platform.configuration.kinds import TYPES
+from prefect_platform.configuration.platform_file import Files, load
 from prefect_platform.configuration.reconcile.ledger import read_ledger
 from prefect_platform.configuration.reconcile.plan import make_plan, read
 from tests.unit.configuration.strategies_automations import Names, automations

@@ -17,7 +17,8 @@ from prefect_platform.configuration.core.context import Mounted
 from prefect_platform.configuration.core.lock import LOCK, LockTimings, exclusive
 from prefect_platform.configuration.core.prefect_api import delete, prefect_api
 from prefect_platform.configuration.core.source import ConfigurationError
-from prefect_platform.configuration.platform_file import TYPES, Files, load
+from prefect_platform.configuration.kinds import TYPES
+from prefect_platform.configuration.platform_file import Files, load
 from prefect_platform.configuration.reconcile import apply as apply_module
 from prefect_platform.configuration.reconcile.ledger import read_ledger
 from prefect_platform.configuration.reconcile.plan import Action, make_plan, read

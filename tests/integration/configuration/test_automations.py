@@ -18,7 +18,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 
-from prefect_platform.configuration.automations.automations import Automations, declare
+from prefect_platform.configuration.automations.automations import Automations
 from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.prefect_api import delete, prefect_api
 from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
@@ -97,7 +97,7 @@ def _no_other_automations(client: SyncPrefectClient, named: Inventory) -> Iterat
 
 
 def only(name: str, automation: Automation) -> Declared:
-    (declared,) = declare(source({name: automation}), "automations", Offline())
+    (declared,) = Automations().declare(source({name: automation}), Offline())
     return declared
 
 

@@ -14,7 +14,7 @@ from prefect_aws import AwsCredentials, S3Bucket
 from pydantic import SecretStr
 
 from prefect_platform.configuration.blocks import block_types
-from prefect_platform.configuration.blocks.blocks import Blocks, declare
+from prefect_platform.configuration.blocks.blocks import Blocks
 from prefect_platform.configuration.core.prefect_api import prefect_api
 from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.core.secret_values import reveal, secret_steps
@@ -150,7 +150,7 @@ def test_what_was_applied_over_anything_else_is_read_back_as_it_was_declared(
 ) -> None:
     for section in (first, second):
         source, secrets = section.written(tmp_path)
-        declared = declare(source, "blocks", secrets)
+        declared = Blocks().declare(source, secrets)
         apply(client, declared)
         assert read(client) == {each.key.name: each.body for each in declared}
 
@@ -345,7 +345,7 @@ def one(fields: dict[str, Any], name: str, directory: Path) -> Declared:
 
     section.blocks[name] = referring(fields)
     source, secrets = section.written(directory)
-    (declared,) = declare(source, "blocks", secrets)
+    (declared,) = Blocks().declare(source, secrets)
     return declared
 
 

@@ -30,7 +30,7 @@ from prefect_platform.configuration.automations.automation_models import (
     fields_of,
 )
 from prefect_platform.configuration.automations.automation_schema import json_schema
-from prefect_platform.configuration.automations.automations import declare
+from prefect_platform.configuration.automations.automations import Automations
 from prefect_platform.configuration.core import source
 from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.order import in_order
@@ -83,7 +83,7 @@ automations:
 def declared(tmp_path: Path, text: str) -> list[Declared]:
     path = tmp_path / "platform.yaml"
     path.write_text(text)
-    return declare(source.read(path), "automations", Offline())
+    return Automations().declare(source.read(path), Offline())
 
 
 def problems(tmp_path: Path, text: str) -> list[Problem]:
@@ -184,9 +184,9 @@ def test_needs_are_all_that_the_body_names(tmp_path: Path) -> None:
 @settings(deadline=None)  # a busy machine is no fault of the models
 @given(strategies.automations())
 def test_a_body_declares_itself_again(automation: strategies.Automation) -> None:
-    (first,) = declare(strategies.source({"mine": automation}), "automations", Offline())
+    (first,) = Automations().declare(strategies.source({"mine": automation}), Offline())
 
-    (again,) = declare(strategies.source({"mine": dict(first.body)}), "automations", Offline())
+    (again,) = Automations().declare(strategies.source({"mine": dict(first.body)}), Offline())
 
     assert again.body == first.body
     assert again.needs == first.needs
@@ -552,7 +552,7 @@ def test_the_schema_is_one() -> None:
 def test_the_schema_accepts_what_is_valid_and_what_is_exported(
     automation: strategies.Automation,
 ) -> None:
-    (exported,) = declare(strategies.source({"mine": automation}), "automations", Offline())
+    (exported,) = Automations().declare(strategies.source({"mine": automation}), Offline())
 
     assert accepts(automation)
     assert accepts(dict(exported.body))
@@ -594,6 +594,6 @@ def test_the_schema_accepts_what_is_valid_and_what_is_exported(
 )
 def test_the_schema_refuses_what_a_file_may_not_say(automation: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
-        declare(strategies.source({"mine": automation}), "automations", Offline())
+        Automations().declare(strategies.source({"mine": automation}), Offline())
 
     assert not accepts(automation)

@@ -13,7 +13,7 @@ from prefect.utilities import dispatch
 
 from prefect_platform.configuration.blocks.block_schemas import json_schema
 from prefect_platform.configuration.blocks.block_types import installed
-from prefect_platform.configuration.blocks.blocks import declare
+from prefect_platform.configuration.blocks.blocks import Blocks
 from prefect_platform.configuration.core.context import Context, Mounted, Offline
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.secret_values import SecretValue, reveal, secret_steps
@@ -46,7 +46,7 @@ def directory(tmp_path: Path) -> Path:
 def declared(directory: Path, blocks: str, context: Context | None = None) -> dict[str, Declared]:
     path = directory / "platform.yaml"
     path.write_text(f"blocks:\n{blocks}")
-    found = declare(read(path), "blocks", context or Mounted(directory / "secrets", directory, ""))
+    found = Blocks().declare(read(path), context or Mounted(directory / "secrets", directory, ""))
     return {each.key.name: each for each in found}
 
 
@@ -360,7 +360,7 @@ def test_every_valid_section_is_declared_and_fits_the_schema_of_editors(
     tmp_path: Path, section: Section
 ) -> None:
     source, secrets = section.written(tmp_path)
-    found = declare(source, "blocks", secrets)
+    found = Blocks().declare(source, secrets)
     assert {each.key.name for each in found} == set(section.blocks)
     before: set[Key] = set()
     for each in found:

@@ -8,34 +8,27 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.server.events.schemas.automations import AutomationCore
 
+from prefect_platform.configuration.automations import automation_schema
 from prefect_platform.configuration.automations.automation_models import body_of
 from prefect_platform.configuration.automations.automation_reading import Reading
 from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.prefect_api import delete, pages
 from prefect_platform.configuration.core.references import to_ids
-from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
+from prefect_platform.configuration.core.resource import (
+    Declared,
+    Found,
+    Inventory,
+    Key,
+    Kind,
+    Secrets,
+)
+from prefect_platform.configuration.core.rest import RestKind
 from prefect_platform.configuration.core.section import each
 from prefect_platform.configuration.core.source import Source
 from prefect_platform.errors import PlatformError
 
 
-def declare(
-    source: Source,
-    section: str,
-    context: Context,  # noqa: ARG001 - every kind is declared by the same call
-) -> list[Declared]:
-    """Return the automations that `section` asks for; raises ConfigurationError."""
-
-    def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
-        reading = Reading(source)
-        body = reading.automation(name, raw, section, name)
-        key, at = Key(Kind.AUTOMATION, name), source.at(section, name)
-        return [Declared(key, body, at, needs=frozenset(reading.keys.values()))]
-
-    return each(source, section, one)
-
-
-class Automations:
+class Automations(RestKind):
     """The automations of a server.
 
     Prefect's server makes none itself. Those that a deployment owns through `triggers` of
@@ -44,6 +37,31 @@ class Automations:
     """
 
     kind = Kind.AUTOMATION
+    section = "automations"
+    path = "/automations/"
+    item = "/automations/{id}"
+    updates_by = "PUT"  # `enabled` stays as it is when the file does not say it
+
+    def declare(self, source: Source, _context: Context) -> list[Declared]:
+        """Return the automations that the section asks for; raises ConfigurationError."""
+
+        def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
+            reading = Reading(source)
+            body = reading.automation(name, raw, self.section, name)
+            key, at = Key(self.kind, name), source.at(self.section, name)
+            return [Declared(key, body, at, needs=frozenset(reading.keys.values()))]
+
+        return each(source, self.section, one)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the section's JSON schema."""
+        return automation_schema.json_schema()
+
+    def export(
+        self, inventory: Inventory, _secrets: Mapping[Key, Secrets], _context: Context
+    ) -> dict[str, Any]:
+        """Return the automations, those of the pack of alerts among them."""
+        return {found.key.name: dict(found.body) for found in inventory.of(self.kind)}
 
     def read(self, client: SyncPrefectClient, inventory: Inventory) -> list[Found]:
         """Return all automations; raises PlatformError when two have one name."""
@@ -60,42 +78,29 @@ class Automations:
         _refuse_doubles(found)
         return found
 
+    def payload(self, declared: Declared, inventory: Inventory) -> dict[str, Any]:
+        """Return the automation with Prefect's ids for names."""
+        return {"name": declared.key.name, **to_ids(declared.body, inventory.id)}
+
     def create(self, client: SyncPrefectClient, inventory: Inventory, declared: Declared) -> UUID:
         """Create the automation once.
 
         Prefect's client repeats a request whose answer was lost, and its server takes the
         repetition for a second automation: such a double is deleted.
         """
-        made = client.request("POST", "/automations/", json=_payload(declared, inventory)).json()
-        for row in list(_rows(client, name=declared.key.name)):
-            if row["id"] != made["id"] and _body_of_row(row) == _body_of_row(made):
-                delete(client, "/automations/{id}", id=row["id"])
-        return UUID(made["id"])
-
-    def update(
-        self, client: SyncPrefectClient, inventory: Inventory, declared: Declared, found: Found
-    ) -> None:
-        """Replace what is declared; `enabled` stays as it is when the file does not say it."""
-        client.request(
-            "PUT",
-            "/automations/{id}",
-            path_params={"id": found.id},
-            json=_payload(declared, inventory),
-        )
-
-    def delete(self, client: SyncPrefectClient, found: Found) -> None:
-        """Delete the automation, if it is still there."""
-        delete(client, "/automations/{id}", id=found.id)
+        made = super().create(client, inventory, declared)
+        rows = {UUID(row["id"]): row for row in _rows(client, name=declared.key.name)}
+        mine = rows.pop(made, None)
+        for row_id, row in rows.items():
+            if mine and _body_of_row(row) == _body_of_row(mine):
+                delete(client, self.item, id=row_id)
+        return made
 
 
 def _body_of_row(
     row: Mapping[str, Any], key_of: Callable[[UUID], Key | None] = lambda _: None
 ) -> dict[str, Any]:
     return body_of(AutomationCore.model_validate(row), key_of)
-
-
-def _payload(declared: Declared, inventory: Inventory) -> dict[str, Any]:
-    return {"name": declared.key.name, **to_ids(declared.body, inventory.id)}
 
 
 def _rows(client: SyncPrefectClient, name: str | None = None) -> Iterator[dict[str, Any]]:

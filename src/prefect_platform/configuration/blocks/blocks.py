@@ -8,6 +8,7 @@ the inner block with its type in block_type_slug. Every secret is a SecretValue.
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,13 +16,21 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import BlockDocumentCreate, BlockDocumentUpdate
 
-from prefect_platform.configuration.blocks import block_types
+from prefect_platform.configuration.blocks import block_schemas, block_types
 from prefect_platform.configuration.blocks.block_reader import BlockReader
 from prefect_platform.configuration.blocks.block_types import TYPE, secret_patterns
 from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.prefect_api import delete, pages
-from prefect_platform.configuration.core.resource import Body, Declared, Found, Inventory, Key, Kind
-from prefect_platform.configuration.core.secret_values import Value, reveal
+from prefect_platform.configuration.core.resource import (
+    Body,
+    Declared,
+    Found,
+    Inventory,
+    Key,
+    Kind,
+    Secrets,
+)
+from prefect_platform.configuration.core.secret_values import Value, replaced, reveal, secret_steps
 from prefect_platform.configuration.core.section import each, entries
 from prefect_platform.configuration.core.source import Source
 
@@ -29,20 +38,39 @@ from prefect_platform.configuration.core.source import Source
 _LOADED = ("_block_document_id", "_block_document_name", "_is_anonymous")
 
 
-def declare(source: Source, section: str, context: Context) -> list[Declared]:
-    """Return the blocks that `section` asks for; raises ConfigurationError."""
-    reader = BlockReader(source, section, entries(source, section), context)
-    return each(source, section, reader.declared)
+UNKNOWN = "unknown-secret"  # a Secret that nobody has: apply refuses it until it is replaced
 
 
 class Blocks:
-    """The verbs of blocks.
+    """The blocks of a server and of a file.
 
     They need the settings of `prefect_api`: a type or a schema that the server lacks is
     registered by Prefect's own code, which uses those.
     """
 
     kind = Kind.BLOCK
+    section = "blocks"
+
+    def declare(self, source: Source, context: Context) -> list[Declared]:
+        """Return the blocks that the section asks for; raises ConfigurationError."""
+        reader = BlockReader(source, self.section, entries(source, self.section), context)
+        return each(source, self.section, reader.declared)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the section's JSON schema: every field of every type that is installed."""
+        return block_schemas.json_schema()
+
+    def export(
+        self, inventory: Inventory, secrets: Mapping[Key, Secrets], _context: Context
+    ) -> dict[str, Any]:
+        """Return the fields of each block, with a reference in the place of each secret.
+
+        A secret that no file has declared becomes a reference to the Secret `unknown-secret`.
+        """
+        return {
+            found.key.name: _written(found, secrets.get(found.key, []))
+            for found in inventory.of(self.kind)
+        }
 
     def read(self, client: SyncPrefectClient, inventory: Inventory) -> list[Found]:  # noqa: ARG002
         """Return every block that has a name of its own, whether its type is installed or not."""
@@ -166,3 +194,17 @@ def _data(block_type: type[Block], body: Body, inventory: Inventory) -> dict[str
 
 def _names_block(value: object) -> bool:
     return isinstance(value, Mapping) and set(value) == {"block"}
+
+
+def _written(block: Found, known: Secrets) -> Any:  # noqa: ANN401
+    written: Any = block.body
+    for secret in known:
+        written = replaced(written, tuple(secret["at"]), partial(_instead, secret["from"]))
+    for steps in sorted(secret_steps(written), key=str):
+        unknown = {"secret": {"name": UNKNOWN, "key": str(steps[-1])}}
+        written = replaced(written, steps, partial(_instead, unknown))
+    return written
+
+
+def _instead(reference: object, _value: object) -> object:
+    return reference

@@ -9,12 +9,13 @@ can be written into a file.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_platform.configuration.core.source import Location
+from prefect_platform.configuration.core.context import Context
+from prefect_platform.configuration.core.source import Location, Source
 
 Body = Mapping[str, Any]
 
@@ -99,6 +100,10 @@ class Inventory:
         """Return whose id it is, None when it is nobody's that was read."""
         return self._by_id.get(resource_id)
 
+    def of(self, kind: Kind) -> list[Found]:
+        """Return everything of a kind, by name."""
+        return [each for each in self.all() if each.key.kind is kind]
+
     def all(self) -> list[Found]:
         """Return everything, in the order of creation."""
         order = list(Kind)
@@ -107,8 +112,12 @@ class Inventory:
         )
 
 
+Secrets = list[dict[str, Any]]
+"""Where secret values of a resource stand and come from: `at`, steps into its body, and `from`."""
+
+
 class ResourceType(Protocol):
-    """The verbs of one kind. Errors of the API pass through: the apply names the resource.
+    """All that the platform does with one kind; errors of the API pass through.
 
     `inventory` holds at least what stands before this kind in `Kind`, and of the own kind what
     `needs` named.
@@ -129,3 +138,21 @@ class ResourceType(Protocol):
 
     def delete(self, client: SyncPrefectClient, found: Found) -> None:
         """Delete it; one that is gone already is no error."""
+
+
+@runtime_checkable
+class FileSection(ResourceType, Protocol):
+    """A kind that has a section in platform.yaml."""
+
+    section: str
+
+    def declare(self, source: Source, context: Context) -> list[Declared]:
+        """Return what the section of a file asks for; raises ConfigurationError."""
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the section's JSON schema, for editors."""
+
+    def export(
+        self, inventory: Inventory, secrets: Mapping[Key, Secrets], context: Context
+    ) -> dict[str, Any]:
+        """Return the section that declares what the server has, without defaults."""

@@ -1,6 +1,6 @@
 """What the sections of a platform file have in common: mappings by name, strictly read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -56,3 +56,27 @@ def each(
     if problems:
         raise ConfigurationError(problems)
     return declared
+
+
+def schema_by_name(model: type[BaseModel], description: str) -> dict[str, Any]:
+    """Return the JSON schema of a section that is a mapping of names to `model`."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    return {
+        "description": description,
+        "type": "object",
+        "additionalProperties": schema,
+        "$defs": definitions,
+    }
+
+
+def without_defaults(
+    model: type[BaseModel], body: Mapping[str, Any], *switches: str
+) -> dict[str, Any]:
+    """Return what differs from the model's defaults, and of `switches` what is not as usual."""
+    usual = {"active": True, "paused": False}
+    said = {name: value for name, value in body.items() if name in model.model_fields}
+    for name in switches:
+        if said[name] == usual[name]:
+            del said[name]
+    return model.model_validate(said).model_dump(mode="json", exclude_defaults=True)

@@ -6,7 +6,6 @@ in a block document of our own type, since a variable holds too little.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import httpx
@@ -14,10 +13,8 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import Field
 
-from prefect_platform.configuration.core.resource import Declared, Key, Kind
+from prefect_platform.configuration.core.resource import Declared, Key, Kind, Secrets
 from prefect_platform.errors import PlatformError
-
-Secrets = list[dict[str, Any]]
 
 
 class ConfigurationLedger(Block):
