@@ -4,14 +4,11 @@
 {{- $migrations := dict "name" "await-migrations" "module" "prefect_platform.server.database" "arguments" "await-migrations" "env" "database.env" "volumeMounts" (include "prefect-server.database.volumeMounts" .) -}}
 {{- range prepend (ternary $redis list (eq .Values.mode "ha")) $migrations }}
 - name: {{ .name }}
-  image: {{ include "prefect-server.image" (dict "root" $ "image" $.Values.image) }}
-  imagePullPolicy: {{ $.Values.image.pullPolicy }}
+  {{- include "prefect-library.containerDefaults" (dict "root" $ "image" $.Values.image) | nindent 2 }}
   command: [python, -m, {{ .module }}{{ with .arguments }}, {{ . }}{{ end }}]
   args: ["--timeout={{ $.Values.api.migrationsTimeoutSeconds }}"]
   env:
     {{- include (printf "prefect-server.%s" .env) $ | nindent 4 }}
-  securityContext:
-    {{- include "prefect-server.containerSecurityContext" $ | nindent 4 }}
   resources:
     requests: {cpu: 50m, memory: 64Mi}
     limits: {memory: 128Mi}

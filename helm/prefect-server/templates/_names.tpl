@@ -1,14 +1,5 @@
-{{/* The release's name when it says what it is, else release and chart. */}}
-{{- define "prefect-server.fullname" -}}
-{{- if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
-{{- end -}}
-{{- end -}}
-
 {{- define "prefect-server.database.fullname" -}}
-{{- printf "%s-database" (include "prefect-server.fullname" .) -}}
+{{- printf "%s-database" (include "prefect-library.fullname" .) -}}
 {{- end -}}
 
 {{/* The name by which clients find the database of this release. */}}
@@ -19,7 +10,7 @@
 {{- end -}}
 
 {{- define "prefect-server.redis.fullname" -}}
-{{- printf "%s-redis" (include "prefect-server.fullname" .) -}}
+{{- printf "%s-redis" (include "prefect-library.fullname" .) -}}
 {{- end -}}
 
 {{- define "prefect-server.hasEmbeddedRedis" -}}

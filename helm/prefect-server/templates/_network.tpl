@@ -1,21 +1,9 @@
-{{/* Egress to the cluster's DNS, which every pod needs to find the others. */}}
-{{- define "prefect-server.dnsEgress" -}}
-- to:
-    - namespaceSelector:
-        matchLabels: {kubernetes.io/metadata.name: kube-system}
-      podSelector:
-        matchLabels: {k8s-app: kube-dns}
-  ports:
-    - {port: 53, protocol: UDP}
-    - {port: 53, protocol: TCP}
-{{- end -}}
-
 {{/* Egress to pods of this release; takes (dict "root" $ "component" NAME "port" NAME). */}}
 {{- define "prefect-server.componentEgress" -}}
 - to:
     - podSelector:
         matchLabels:
-          {{- include "prefect-server.selectorLabels" . | nindent 10 }}
+          {{- include "prefect-library.selectorLabels" . | nindent 10 }}
   ports:
     - port: {{ .port }}
       protocol: TCP
@@ -41,7 +29,7 @@
 {{- range ternary (list "api" "services" "migrations" "retention") (list "api" "migrations" "retention") (eq .Values.mode "ha") }}
 - podSelector:
     matchLabels:
-      {{- include "prefect-server.selectorLabels" (dict "root" $ "component" .) | nindent 6 }}
+      {{- include "prefect-library.selectorLabels" (dict "root" $ "component" .) | nindent 6 }}
 {{- end }}
 {{- end -}}
 

@@ -1,23 +1,17 @@
-{{/* Seconds of a period such as 90d, 24h or 30m. */}}
-{{- define "prefect-server.seconds" -}}
-{{- $unit := regexFind "[mhd]$" . -}}
-{{- mul (trimSuffix $unit . | int64) (get (dict "m" 60 "h" 3600 "d" 86400) $unit) -}}
-{{- end -}}
-
 {{/* Settings of Prefect's own vacuum; what it never deletes, the sweep does. */}}
 {{- define "prefect-server.retention.env" -}}
 {{- $overrides := dict -}}
 {{- range $type, $period := .Values.retention.events.byType -}}
-{{- $_ := set $overrides $type (include "prefect-server.seconds" $period | int64) -}}
+{{- $_ := set $overrides $type (include "prefect-library.seconds" $period | int64) -}}
 {{- end -}}
 - name: PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED # with flow runs come logs and artifacts without one
   value: events,flow_runs
 - name: PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD
-  value: {{ include "prefect-server.seconds" .Values.retention.flowRuns | quote }}
+  value: {{ include "prefect-library.seconds" .Values.retention.flowRuns | quote }}
 - name: PREFECT_SERVER_SERVICES_DB_VACUUM_BATCH_SIZE # for Prefect's 200 PostgreSQL walks the primary key
   value: "1000"
 - name: PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES
   value: {{ toJson $overrides | quote }}
 - name: PREFECT_SERVER_EVENTS_RETENTION_PERIOD # bare seconds are refused here
-  value: PT{{ include "prefect-server.seconds" .Values.retention.events.default }}S
+  value: PT{{ include "prefect-library.seconds" .Values.retention.events.default }}S
 {{- end -}}

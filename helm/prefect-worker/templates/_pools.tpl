@@ -9,7 +9,7 @@ The pools that are served, as a YAML list. Each has the keys `worker`, `jobs` an
 {{- $defaults := pick .Values "worker" "jobs" "networkPolicies" -}}
 {{- range $name, $own := .Values.pools -}}
 {{- $pool := include "prefect-worker.overlay" (dict "base" $defaults "over" $own) | fromYaml -}}
-{{- $fullname := printf "%s-%s" (include "prefect-worker.fullname" $) $name -}}
+{{- $fullname := printf "%s-%s" (include "prefect-library.fullname" $) $name -}}
 {{- $_ := set $pool "name" $name -}}
 {{- $_ := set $pool "fullname" (include "prefect-worker.bounded" $fullname) -}}
 {{- $_ := set $pool "namespace" ($pool.jobs.namespace | default (printf "flows-%s" $name)) -}}

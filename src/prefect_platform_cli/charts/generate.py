@@ -25,6 +25,7 @@ CHARTS: dict[str, Values] = {
     "prefect-server": PrefectServer(),
     "prefect-worker": PrefectWorker(),
 }
+_LIBRARY = REPOSITORY / "helm" / "prefect-library"
 _RETENTION_SCHEMA = REPOSITORY / "k8s" / "environments" / "retention.schema.json"
 _ORIGIN = "Written from the models in src/prefect_platform_cli/charts; edit them, not this file."
 _WIDTH = 100
@@ -48,7 +49,15 @@ def files() -> dict[Path, str]:
             ("README.md", reference),
         )
     }
-    return {**charts, _RETENTION_SCHEMA: _json_schema(RetentionFile)}
+    # Helm takes a dependency from the chart's own folder, so that nothing has to be fetched.
+    vendored = {
+        REPOSITORY / "helm" / chart / "charts" / _LIBRARY.name / path.relative_to(_LIBRARY): (
+            path.read_text()
+        )
+        for chart in CHARTS
+        for path in sorted(_LIBRARY.rglob("*.*"))
+    }
+    return {**charts, **vendored, _RETENTION_SCHEMA: _json_schema(RetentionFile)}
 
 
 def values_yaml(chart: str) -> str:
@@ -60,12 +69,15 @@ def values_yaml(chart: str) -> str:
 
 def values_schema(chart: str) -> str:
     """Return the JSON schema by which helm checks what users give."""
-    return _json_schema(type(CHARTS[chart]))
+    # Helm hands a library its values, here none, below the library's name.
+    library = {_LIBRARY.name: {"description": "Helm's own. Nothing to set.", "type": "object"}}
+    return _json_schema(type(CHARTS[chart]), **library)
 
 
-def _json_schema(model: type[Values]) -> str:
-    schema = model.model_json_schema(schema_generator=_WithoutTitles)
-    document = {"$schema": GenerateJsonSchema.schema_dialect, **_tidy(schema)}
+def _json_schema(model: type[Values], **more: dict[str, str]) -> str:
+    schema = _tidy(model.model_json_schema(schema_generator=_WithoutTitles))
+    schema["properties"] |= more
+    document = {"$schema": GenerateJsonSchema.schema_dialect, **schema}
     return json.dumps(document, indent=2) + "\n"
 
 
@@ -163,6 +175,7 @@ def _tidy(schema: Any) -> Any:  # noqa: ANN401
 def main() -> None:
     """Write all files."""
     for path, content in files().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
 
 

@@ -4,20 +4,10 @@
 {{- $reencrypts := and $previous.name (not .Values.migrations.revision) -}}
 restartPolicy: Never
 automountServiceAccountToken: false
-enableServiceLinks: false
-{{- with include "prefect-server.scheduling" $.Values.migrations | trim }}
-{{- . | nindent 0 }}
-{{- end }}
-{{- with $.Values.global.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-securityContext:
-  {{- include "prefect-server.podSecurityContext" 1000 | nindent 2 }}
+{{- include "prefect-library.podDefaults" (dict "root" $ "values" $.Values.migrations "user" 1000) | nindent 0 }}
 containers:
   - name: migrate
-    image: {{ include "prefect-server.image" (dict "root" $ "image" .Values.image) }}
-    imagePullPolicy: {{ .Values.image.pullPolicy }}
+    {{- include "prefect-library.containerDefaults" (dict "root" $ "image" .Values.image) | nindent 4 }}
     {{- if .Values.migrations.revision }}
     command: [python, -m, prefect_platform.server.database, downgrade, {{ .Values.migrations.revision | quote }}]
     {{- else if $reencrypts }}
@@ -40,8 +30,6 @@ containers:
             name: {{ $previous.name }}
             key: {{ $previous.key }}
       {{- end }}
-    securityContext:
-      {{- include "prefect-server.containerSecurityContext" . | nindent 6 }}
     resources:
       {{- toYaml .Values.migrations.resources | nindent 6 }}
     volumeMounts:

@@ -3,21 +3,11 @@
 {{- $configuration := .Values.configuration -}}
 restartPolicy: Never
 automountServiceAccountToken: false
-enableServiceLinks: false
-{{- with include "prefect-worker.scheduling" $configuration | trim }}
-{{- . | nindent 0 }}
-{{- end }}
-{{- with .Values.global.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-securityContext:
-  {{- include "prefect-worker.podSecurityContext" 1000 | nindent 2 }}
+{{- include "prefect-library.podDefaults" (dict "root" $ "values" $configuration "user" 1000) | nindent 0 }}
 containers:
   - name: apply
     # The image of the flows: deployments are made from their code.
-    image: {{ include "prefect-worker.image" (dict "root" $ "image" .Values.jobs.image) }}
-    imagePullPolicy: {{ .Values.jobs.image.pullPolicy }}
+    {{- include "prefect-library.containerDefaults" (dict "root" $ "image" .Values.jobs.image) | nindent 4 }}
     command: [python, -m, prefect_platform.configuration]
     args:
       - --file=/etc/prefect-platform/platform/platform.yaml
@@ -38,8 +28,6 @@ containers:
       # Without an API it fails, instead of starting a server of its own.
       - name: PREFECT_SERVER_EPHEMERAL_ENABLED
         value: "false"
-    securityContext:
-      {{- include "prefect-worker.containerSecurityContext" . | nindent 6 }}
     resources:
       {{- toYaml $configuration.resources | nindent 6 }}
     volumeMounts:
@@ -53,9 +41,9 @@ volumes:
   - name: tmp
     emptyDir: {sizeLimit: 64Mi}
   - name: platform
-    configMap: {name: {{ include "prefect-worker.fullname" . }}-configuration}
+    configMap: {name: {{ include "prefect-library.fullname" . }}-configuration}
   - name: templates
-    configMap: {name: {{ include "prefect-worker.fullname" . }}-base-job-template}
+    configMap: {name: {{ include "prefect-library.fullname" . }}-base-job-template}
   # One that is not there is named by the program, with the line that refers to it.
   {{- range $index, $secret := $configuration.secrets }}
   - name: secret-{{ $index }}

@@ -62,16 +62,7 @@ job_configuration:
           restartPolicy: Never
           serviceAccountName: {{ $jobs.serviceAccountName }}
           automountServiceAccountToken: false
-          enableServiceLinks: false
-          {{- with include "prefect-worker.scheduling" $jobs | trim }}
-          {{- . | nindent 10 }}
-          {{- end }}
-          {{- with .root.Values.global.imagePullSecrets }}
-          imagePullSecrets:
-            {{- toYaml . | nindent 12 }}
-          {{- end }}
-          securityContext:
-            {{- include "prefect-worker.podSecurityContext" 1000 | nindent 12 }}
+          {{- include "prefect-library.podDefaults" (dict "root" .root "values" $jobs "user" 1000) | nindent 10 }}
           containers:
             - name: prefect-job
               image: '{{ "{{ image }}" }}'
@@ -80,7 +71,7 @@ job_configuration:
               # References only. The worker puts plain variables before them, from `env` below.
               env: {{ toJson $references }}
               securityContext:
-                {{- include "prefect-worker.containerSecurityContext" . | nindent 16 }}
+                {{- include "prefect-library.containerSecurityContext" . | nindent 16 }}
               resources:
                 requests:
                   cpu: '{{ "{{ cpu_request }}" }}'
@@ -110,7 +101,7 @@ variables:
       title: Image
       description: Image of the flow; it holds the flow's code and Prefect.
       type: string
-      default: {{ include "prefect-worker.image" (dict "root" .root "image" $jobs.image) | quote }}
+      default: {{ include "prefect-library.image" (dict "root" .root "image" $jobs.image) | quote }}
     image_pull_policy:
       title: Image Pull Policy
       description: When the node pulls the image.
@@ -173,5 +164,5 @@ variables:
       description: Seconds that the finished Job stays in the cluster.
       type: integer
       minimum: 0
-      default: {{ include "prefect-worker.seconds" .root.Values.retention.jobs.failed }}
+      default: {{ include "prefect-library.seconds" .root.Values.retention.jobs.failed }}
 {{- end -}}

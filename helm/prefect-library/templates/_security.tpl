@@ -1,5 +1,5 @@
 {{/* Pod security context that the Pod Security Standard "restricted" admits; takes a uid. */}}
-{{- define "prefect-worker.podSecurityContext" -}}
+{{- define "prefect-library.podSecurityContext" -}}
 runAsNonRoot: true
 runAsUser: {{ . }}
 runAsGroup: {{ . }}
@@ -9,7 +9,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{- define "prefect-worker.containerSecurityContext" -}}
+{{- define "prefect-library.containerSecurityContext" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities:

@@ -1,5 +1,5 @@
 {{/* Where pods may run; takes a component's values and gives nothing when all are empty. */}}
-{{- define "prefect-worker.scheduling" -}}
+{{- define "prefect-library.scheduling" -}}
 {{- range $field := list "nodeSelector" "tolerations" "affinity" "priorityClassName" "topologySpreadConstraints" -}}
 {{- with get $ $field }}
 {{ $field }}:

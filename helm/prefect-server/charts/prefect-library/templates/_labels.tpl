@@ -2,7 +2,7 @@
 Labels that never change in the life of a release; takes (dict "root" $ "component" NAME), and
 "pool" for what a pool has of its own. Prefect labels job pods with their pool in the same way.
 */}}
-{{- define "prefect-worker.selectorLabels" -}}
+{{- define "prefect-library.selectorLabels" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
@@ -11,8 +11,8 @@ prefect.io/work-pool-name: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
-{{- define "prefect-worker.labels" -}}
-{{ include "prefect-worker.selectorLabels" . }}
+{{- define "prefect-library.labels" -}}
+{{ include "prefect-library.selectorLabels" . }}
 app.kubernetes.io/part-of: prefect-platform
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}

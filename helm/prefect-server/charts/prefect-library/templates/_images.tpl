@@ -1,5 +1,5 @@
 {{/* Takes (dict "root" $ "image" VALUES). A digest says more than a tag, so it wins. */}}
-{{- define "prefect-server.image" -}}
+{{- define "prefect-library.image" -}}
 {{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
 {{- if .image.digest -}}
 {{- printf "%s/%s@%s" $registry .image.repository .image.digest -}}

@@ -1,5 +1,5 @@
 {{/* Egress to the cluster's DNS, which every pod needs to find the others. */}}
-{{- define "prefect-worker.dnsEgress" -}}
+{{- define "prefect-library.dnsEgress" -}}
 - to:
     - namespaceSelector:
         matchLabels: {kubernetes.io/metadata.name: kube-system}

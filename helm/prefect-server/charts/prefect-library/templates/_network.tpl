@@ -1,0 +1,11 @@
+{{/* Egress to the cluster's DNS, which every pod needs to find the others. */}}
+{{- define "prefect-library.dnsEgress" -}}
+- to:
+    - namespaceSelector:
+        matchLabels: {kubernetes.io/metadata.name: kube-system}
+      podSelector:
+        matchLabels: {k8s-app: kube-dns}
+  ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+{{- end -}}

@@ -1,0 +1,5 @@
+{{/* Seconds of a period such as 90d, 24h or 30m. */}}
+{{- define "prefect-library.seconds" -}}
+{{- $unit := regexFind "[mhd]$" . -}}
+{{- mul (trimSuffix $unit . | int64) (get (dict "m" 60 "h" 3600 "d" 86400) $unit) -}}
+{{- end -}}

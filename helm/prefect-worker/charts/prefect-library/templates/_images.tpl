@@ -1,0 +1,9 @@
+{{/* Takes (dict "root" $ "image" VALUES). A digest says more than a tag, so it wins. */}}
+{{- define "prefect-library.image" -}}
+{{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
+{{- if .image.digest -}}
+{{- printf "%s/%s@%s" $registry .image.repository .image.digest -}}
+{{- else -}}
+{{- printf "%s/%s:%s" $registry .image.repository .image.tag -}}
+{{- end -}}
+{{- end -}}
