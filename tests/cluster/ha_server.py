@@ -36,7 +36,7 @@ threading.Thread(target=wait, daemon=True).start()
 _VALUES: dict[str, Any] = {
     "mode": "ha",
     "api": {"replicas": 2, "resources": _SMALL},
-    "services": {
+    "backgroundServices": {
         "replicas": 2,
         "resources": _SMALL,
         "extraVolumes": [{"name": "fault", "configMap": {"name": "fault"}}],
@@ -109,7 +109,7 @@ def ha_server(kubectl: Kubectl, values: Path) -> Server:
 def single_server(server: Server, values: Path) -> Server:
     """Bring the server back to mode single for good."""
     one = {"replicas": 1}
-    values.write_text(yaml.safe_dump({"mode": "single", "api": one, "services": one}))
+    values.write_text(yaml.safe_dump({"mode": "single", "api": one, "backgroundServices": one}))
     single = Server(server.kubectl, "single", values)
     single.upgrade()
     return single

@@ -49,7 +49,7 @@ def _worker(pod: str, image: str = "image") -> Chart:
 
 COMPONENTS = [
     Component("api", "Deployment", 1000, _server("api"), several=True),
-    Component("services", "Deployment", 1000, _server("services"), several=True),
+    Component("services", "Deployment", 1000, _server("backgroundServices"), several=True),
     Component("migrations", "Job", 1000, _server("migrations")),
     Component("retention", "CronJob", 1000, _server("retentionSweep")),
     Component(

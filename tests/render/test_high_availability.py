@@ -84,8 +84,8 @@ def test_an_autoscaler_has_the_number_of_pods_to_itself() -> None:
     [
         # (100 - 10) / (api + services + one of each in a rollout), at most Prefect's own 5 + 10.
         ({}, 15),
-        ({"api.replicas": 5, "services.replicas": 3}, 9),
-        ({"api.replicas": 12, "services.replicas": 4}, 5),
+        ({"api.replicas": 5, "backgroundServices.replicas": 3}, 9),
+        ({"api.replicas": 12, "backgroundServices.replicas": 4}, 5),
         ({"api.autoscaling.enabled": True, "api.autoscaling.maxReplicas": 10}, 6),
     ],
 )

@@ -113,7 +113,8 @@ def test_the_api_answers_a_named_proxy_beside_its_clients() -> None:
     "component", ["api", "services", "migrations", "retention", "database", "redis"]
 )
 def test_one_policy_can_be_left_to_somebody_else(component: str) -> None:
-    switched = policies("server-ha", {f"networkPolicies.components.{component}": False})
+    key = "backgroundServices" if component == "services" else component
+    switched = policies("server-ha", {f"networkPolicies.components.{key}": False})
 
     assert set(policies("server-ha")) - set(switched) == {component}
 

@@ -261,12 +261,15 @@ def test_it_is_pulled_with_the_named_secrets_and_runs_where_people_say(
         component,
         {
             "global.imagePullSecrets": secrets,
-            f"{chart.pod}.annotations": {"example.org/scrape": "true"},
+            f"{chart.pod}.podAnnotations": {"example.org/scrape": "true"},
+            f"{chart.pod}.podLabels": {"example.org/team": "data", LABEL: "another"},
             **{f"{chart.pod}.{key}": value for key, value in wanted.items()},
         },
     ):
         template = pods_of(owner)
         assert template["metadata"]["annotations"]["example.org/scrape"] == "true"
+        assert template["metadata"]["labels"]["example.org/team"] == "data"
+        assert template["metadata"]["labels"][LABEL] == component.name
         assert template["spec"]["imagePullSecrets"] == secrets
         assert wanted.items() <= template["spec"].items()
 

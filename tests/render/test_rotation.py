@@ -55,7 +55,7 @@ def test_without_versions_a_pod_has_no_annotation_of_them(story: str) -> None:
 
 
 def test_annotations_of_the_values_stand_beside_the_versions() -> None:
-    values = {"api.annotations": {"example.org/team": "data"}, "secretVersions.auth": "2"}
+    values = {"api.podAnnotations": {"example.org/team": "data"}, "secretVersions.auth": "2"}
     api = find(objects(STORIES["server"].with_values(values)), "Deployment", "api")
 
     assert api["spec"]["template"]["metadata"]["annotations"] == {

@@ -157,7 +157,11 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
         ("server", {"migrations.mayLose": ["held"]}, "the next way back would lose rows"),
         ("server", {"api.replicas": 2}, "api.replicas is 2, but in mode single"),
-        ("server", {"services.replicas": 2}, "services.replicas is 2, but in mode single"),
+        (
+            "server",
+            {"backgroundServices.replicas": 2},
+            "backgroundServices.replicas is 2, but in mode single",
+        ),
         ("server", {"api.autoscaling.enabled": True}, "in mode single there can be one pod"),
         ("server", {"redis.external.urlSecret.name": "ours"}, "mode single uses no Redis"),
         ("server", {"mode": "ha"}, "redis.embedded.image.tag is empty"),

@@ -100,7 +100,7 @@ services more; 10 are kept for superusers (PostgreSQL's own 3), migrations, back
 */}}
 {{- define "prefect-server.database.poolPerProcess" -}}
 {{- $api := ternary .Values.api.autoscaling.maxReplicas .Values.api.replicas .Values.api.autoscaling.enabled -}}
-{{- $processes := ternary (add $api .Values.services.replicas 2) 1 (eq .Values.mode "ha") -}}
+{{- $processes := ternary (add $api .Values.backgroundServices.replicas 2) 1 (eq .Values.mode "ha") -}}
 {{- div (sub (int (include "prefect-server.database.maxConnections" .)) 10) $processes | min 15 | max 0 -}}
 {{- end -}}
 

@@ -9,6 +9,7 @@ from prefect_platform.values import NonEmpty, Values
 
 # Kubernetes' own form, without exponents and signs: nothing here is negative.
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
+_NAME = r"^([a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?)?$"
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -32,6 +33,20 @@ class Global(Values):
     image_pull_secrets: list[LocalObjectReference] = []
     """Secrets of type kubernetes.io/dockerconfigjson, as `name: NAME`, in the namespace of the
     pods that pull."""
+
+
+class Chart(Values):
+    """What every chart has beside its own values."""
+
+    name_override: Annotated[str, StringConstraints(pattern=_NAME)] = ""
+    """In place of the chart's name in the names of its objects."""
+    fullname_override: Annotated[str, StringConstraints(pattern=_NAME)] = ""
+    """In place of the release's and the chart's name: what the names of all objects begin with."""
+    common_labels: dict[str, str] = {}
+    """Labels of every object, beside the chart's own, which they cannot change. Pods have them too,
+    except those of databases and Jobs, which a new label must not replace."""
+    common_annotations: dict[str, str] = {}
+    """Annotations of every object; pods have podAnnotations."""
 
 
 class Image(Values):
@@ -128,8 +143,10 @@ class Resources(KubernetesObject):
 
 
 class Scheduling(Values):
-    annotations: dict[str, str] = {}
+    pod_annotations: dict[str, str] = {}
     """Annotations of the pods."""
+    pod_labels: dict[str, str] = {}
+    """Labels of the pods, beside the chart's own, which they cannot change."""
     node_selector: dict[str, str] = {}
     """Labels of the nodes that may run the pods."""
     tolerations: list[dict[str, Any]] = []

@@ -8,6 +8,7 @@ from prefect_platform.retention_file import Retention
 from prefect_platform.values import NonEmpty, Values
 from prefect_platform_cli.charts.kubernetes_types import (
     PUBLIC,
+    Chart,
     Count,
     EgressRule,
     EnvVar,
@@ -99,7 +100,7 @@ class Api(Extras):
     throttling it fails its probes."""
 
 
-class Services(Extras):
+class BackgroundServices(Extras):
     replicas: Count = 1
     """Number of pods; they share the work. More than 1 needs mode `ha`."""
     resources: Resources = resources("200m", "384Mi", memory_limit="1Gi")
@@ -326,7 +327,7 @@ class Redis(Values):
 class PolicyComponents(Values):
     api: bool = True
     """A policy for the API."""
-    services: bool = True
+    background_services: bool = True
     """One for the background services."""
     migrations: bool = True
     """One for the migration Job."""
@@ -372,7 +373,7 @@ class NetworkPolicies(Values):
     from cluster to cluster, so the default names ports only: give `to` where you know it."""
 
 
-class PrefectServer(Values):
+class PrefectServer(Chart):
     """Values of prefect-server. Secrets are named here, never given."""
 
     mode: Literal["single", "ha"] = "single"
@@ -397,7 +398,7 @@ class PrefectServer(Values):
     ones of all that have read it; see docs/operations/rotation.md."""
     api: Api = Api()
     """The API; in mode `single` with the background services."""
-    services: Services = Services()
+    background_services: BackgroundServices = BackgroundServices()
     """The background services of mode `ha`: scheduler, late runs, automations, events,
     retention."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

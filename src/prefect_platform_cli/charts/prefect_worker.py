@@ -8,6 +8,7 @@ from prefect_platform.retention_file import Retention
 from prefect_platform.values import NonEmpty, Values
 from prefect_platform_cli.charts.kubernetes_types import (
     Amounts,
+    Chart,
     Count,
     EgressRule,
     EnvVar,
@@ -245,7 +246,7 @@ class PoolDefaults(Values):
 Pool = overrides(PoolDefaults)
 
 
-class PrefectWorker(PoolDefaults):
+class PrefectWorker(PoolDefaults, Chart):
     """Values of prefect-worker. Secrets are named here, never given."""
 
     global_: Annotated[Global, Field(alias="global")] = Global()

@@ -48,12 +48,7 @@ job_configuration:
       ttlSecondsAfterFinished: '{{ "{{ finished_job_ttl }}" }}'
       template:
         metadata:
-          {{- with $jobs.annotations }}
-          annotations:
-            {{- toYaml . | nindent 12 }}
-          {{- end }}
-          labels:
-            {{- toYaml $labels | nindent 12 }}
+          {{- include "prefect-library.podMetadata" (dict "root" .root "labels" (toYaml $labels) "values" $jobs) | nindent 10 }}
         spec:
           # The worker insists on these two here, where Kubernetes does not know them and drops
           # them; 1 is the Job's default for both.

@@ -1,8 +1,6 @@
 {{/* The release's name when it says what it is, else release and chart. */}}
 {{- define "prefect-library.fullname" -}}
-{{- if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
-{{- end -}}
+{{- $name := .Values.nameOverride | default .Chart.Name -}}
+{{- $own := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- .Values.fullnameOverride | default $own | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
