@@ -5,7 +5,7 @@ PLATFORM := .venv/bin/prefect-platform
 PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
 
-.PHONY: help deploy-cluster destroy-cluster status ui image logs test test-whole test-fast upstream \
+.PHONY: help deploy-cluster destroy-cluster status ui image logs test test-whole test-fast upstream generate format \
 	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfile
 
 help: ## list the targets
@@ -43,7 +43,18 @@ test-fast: .venv/ready ## run the tests that need neither cluster nor root
 upstream: .venv/ready ## show what other releases change in what the platform replaces of Prefect
 	$(PYTHON) -m tests.support.upstream "$(FROM)" "$(TO)"
 
-lint: lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfile ## check format, style, types, shell and Dockerfile
+generate: .venv/ready ## write every generated file anew
+	$(PYTHON) -m prefect_platform_cli.images.requirements
+	$(PYTHON) -m prefect_platform_cli.charts.generate
+	$(PYTHON) -m prefect_platform_cli.charts.platform_schema
+	$(PYTHON) -m tests.terraform.reference
+	$(PYTHON) -m tests.render.golden
+
+format: .venv/ready ## write every file in the project's format
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+lint: lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfile ## check format, style, types, imports, dependencies, shell and Dockerfile
 
 lint-format: .venv/ready
 	.venv/bin/ruff format --check

@@ -299,17 +299,22 @@ def test_every_object_but_a_job_pod_belongs_to_the_platform() -> None:
 
 
 @pytest.mark.parametrize(
-    ("story", "component"), [("server", "api"), ("server-ha", "services"), ("worker", "worker")]
+    ("story", "component", "key"),
+    [
+        ("server", "api", "api"),
+        ("server-ha", "services", "backgroundServices"),
+        ("worker", "worker", "worker"),
+    ],
 )
-def test_people_add_volumes_and_containers(story: str, component: str) -> None:
+def test_people_add_volumes_and_containers(story: str, component: str, key: str) -> None:
     volume = {"name": "certificates", "configMap": {"name": "our-authority"}}
     mount = {"name": "certificates", "mountPath": "/etc/our-authority", "readOnly": True}
     changed = STORIES[story].with_values(
         {
-            f"{component}.extraVolumes": [volume],
-            f"{component}.extraVolumeMounts": [mount],
-            f"{component}.extraContainers": [{"name": "sidecar", "image": "example.org/s:1"}],
-            f"{component}.topologySpreadConstraints": [
+            f"{key}.extraVolumes": [volume],
+            f"{key}.extraVolumeMounts": [mount],
+            f"{key}.extraContainers": [{"name": "sidecar", "image": "example.org/s:1"}],
+            f"{key}.topologySpreadConstraints": [
                 {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
             ],
         }

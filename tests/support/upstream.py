@@ -42,11 +42,11 @@ class Followed:
 FOLLOWED = tuple(
     Followed(package, function, checksum, f"src/prefect_platform/{ours}.py")
     for (ours, package), functions in {
-        ("first_connection", PREFECT): (
+        ("plugins/first_connection", PREFECT): (
             ("prefect.client.base:PrefectHttpxAsyncClient.send", "2f72a5a31f09"),
             ("prefect.client.base:PrefectHttpxSyncClient.send", "d7fa4eeac4bc"),
         ),
-        ("result_writes", PREFECT): (
+        ("plugins/result_writes", PREFECT): (
             ("prefect.flow_engine:AsyncFlowRunEngine.handle_success", "c7a6ae92ed9c"),
             ("prefect.flow_engine:FlowRunEngine.handle_success", "58f60dfd6c79"),
             ("prefect.results:ResultStore.apersist_result_record", "05abbadfed9d"),
@@ -65,7 +65,7 @@ FOLLOWED = tuple(
             ("prefect.server.api.background_workers:background_worker", "6f10ff5f0187"),
             ("prefect.server.services.base:Service.running", "36fe28390f5e"),
         ),
-        ("server/notification_delivery", PREFECT): (
+        ("plugins/notification_delivery", PREFECT): (
             (
                 "prefect.blocks.notifications:AbstractAppriseNotificationBlock.notify",
                 "4c0fcfbe0f2f",
@@ -79,7 +79,7 @@ FOLLOWED = tuple(
             ("prefect.server.events.actions:consumer", "20cf786f4385"),
             ("prefect.server.events.services.actions:Actions.start", "71910435a7ba"),
         ),
-        ("server/previous_auth_string", PREFECT): (
+        ("plugins/previous_auth_string", PREFECT): (
             ("prefect.server.api.server:token_validation", "db7062686898"),
             ("prefect.server.utilities.subscriptions:accept_prefect_socket", "dc5393573ad1"),
         ),

@@ -1,4 +1,4 @@
-"""The lock as pip reads it: one file for each layer of an image, every package with its hashes.
+"""The lock as pip reads it: a file for each layer of an image, and the constraints of flows.
 
 `python -m prefect_platform_cli.images.requirements` writes them anew after a change of uv.lock.
 """
@@ -38,6 +38,7 @@ def exported() -> dict[Path, str]:
         Path("k8s/kind/images/seaweedfs/requirements.txt"): _text(
             _locked("--only-group", "object-store")
         ),
+        Path("constraints.txt"): _text(_locked("--all-groups", "--no-hashes")),
     }
 
 

@@ -23,8 +23,8 @@ def test_the_committed_file_is_what_the_lock_says(path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("path", PATHS, ids=str)
-def test_every_package_has_a_hash(path: Path) -> None:
+@pytest.mark.parametrize("path", [path for path in PATHS if path.parent != Path()], ids=str)
+def test_every_package_that_an_image_installs_has_a_hash(path: Path) -> None:
     text = EXPORTED[path]
     entries = re.findall(r"^\S.*==.*\n(?: +.*\n)*", text, re.MULTILINE)
     assert len(entries) == len(_packages(text)) > 0
