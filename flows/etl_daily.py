@@ -16,12 +16,12 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.states import Failed
 from prefect.tasks import exponential_backoff
 
-import destination
-from delays import Delays, summarise
-from destination import Destination
-from flight_days import DayFiles, parse_day, read_day, same_day_in_2013
-from refusal import NotYet, Refusal
-from run_log import without_tracebacks_of_refusals
+from lib import destination
+from lib.delays import Delays, summarise
+from lib.destination import Destination
+from lib.flight_days import DayFiles, parse_day, read_day, same_day_in_2013
+from lib.refusal import NotYet, Refusal
+from lib.run_log import without_tracebacks_of_refusals
 
 without_tracebacks_of_refusals()
 

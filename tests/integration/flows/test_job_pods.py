@@ -18,12 +18,12 @@ import pytest
 from mypy_boto3_s3 import S3Client
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from delays import Delays, summarise
-from flight_days import PACKAGE_SOURCE, read_day
+from lib.delays import Delays, summarise
+from lib.flight_days import PACKAGE_SOURCE, read_day
+from lib.warehouse import to_parquet
 from tests.integration.flows.conftest import POOL
 from tests.integration.results import records
 from tests.unit.flows.servers import REPOSITORY, api_client, clean_environment
-from warehouse import to_parquet
 
 DAY = dt.date(2013, 2, 8)
 
@@ -110,8 +110,7 @@ def platform(
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
     }
     platform = Platform(api, tmp_path_factory.mktemp("image"), object_store | warehouse | variables)
-    publish = REPOSITORY / "k8s" / "environments" / "local" / "data" / "publish_flights.py"
-    platform.python(str(publish), home="publish", PYTHONPATH=str(platform.directory / "flows"))
+    platform.python("flows/publish_flights.py", home="publish")
     # The block holds no keys: each pod has its own.
     block = "S3Bucket(bucket_name='results', bucket_folder='default').save('results-default')"
     platform.python("-c", f"from prefect_aws import S3Bucket; {block}", home="configure")

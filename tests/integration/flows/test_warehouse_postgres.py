@@ -6,11 +6,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from delays import Delays
-from destination import Platform
-from refusal import NotYet
+from lib.delays import Delays
+from lib.destination import Platform
+from lib.refusal import NotYet
+from lib.warehouse import Server, store_in_postgres
 from tests.unit.flows import servers
-from warehouse import Server, store_in_postgres
 
 DAY = dt.date(2013, 2, 8)
 NEXT_DAY = dt.date(2013, 2, 9)

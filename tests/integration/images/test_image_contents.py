@@ -54,7 +54,7 @@ IMPORTED = {
     ],
     "flows": [
         *("prefect.main", "prefect.engine", "prefect.cli", "prefect_aws", "boto3", "psycopg"),
-        *("pyarrow.parquet", "etl_daily", "prefect_platform.worker.probe_flow"),
+        *("pyarrow.parquet", "etl_daily", "publish_flights", "prefect_platform.worker.probe_flow"),
     ],
 }
 

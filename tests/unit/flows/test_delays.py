@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delays import Delays, summarise
-from flight_days import PACKAGE_SOURCE, read_day
+from lib.delays import Delays, summarise
+from lib.flight_days import PACKAGE_SOURCE, read_day
 from tests.unit.flows.delays_by_pandas import DIMENSIONS, by_pandas
 
 DAY = dt.date(2013, 2, 8)

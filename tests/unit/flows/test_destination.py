@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from destination import LocalFolder, Platform, from_environment
-from flight_days import PACKAGE_SOURCE
-from refusal import Refusal
+from lib.destination import LocalFolder, Platform, from_environment
+from lib.flight_days import PACKAGE_SOURCE
+from lib.refusal import Refusal
 
 WHOLE = {
     "RAW_BUCKET": "raw",

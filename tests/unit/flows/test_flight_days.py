@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from flight_days import PACKAGE_SOURCE, package_objects, parse_day, read_day, same_day_in_2013
-from refusal import Refusal
+from lib.flight_days import PACKAGE_SOURCE, package_objects, parse_day, read_day, same_day_in_2013
+from lib.refusal import Refusal
 
 
 def test_a_day_may_be_given_as_text_or_as_a_date() -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import object_store
-from flight_days import PACKAGE_SOURCE, read_day
+from lib import object_store
+from lib.flight_days import PACKAGE_SOURCE, read_day
+from lib.refusal import NotYet, Refusal
 from publish_flights import BUCKETS, RAW, publish
-from refusal import NotYet, Refusal
 from tests.unit.flows import servers
 
 if TYPE_CHECKING:

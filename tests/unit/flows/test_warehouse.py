@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from delays import Delays
-from warehouse import store_in_sqlite, to_parquet
+from lib.delays import Delays
+from lib.warehouse import store_in_sqlite, to_parquet
 
 DAY = dt.date(2013, 2, 8)
 NEXT_DAY = dt.date(2013, 2, 9)

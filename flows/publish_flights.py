@@ -13,9 +13,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import object_store
-from flight_days import package_objects
-from refusal import NotYet, Refusal
+from lib import object_store
+from lib.flight_days import package_objects
+from lib.refusal import NotYet, Refusal
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

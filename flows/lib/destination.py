@@ -12,11 +12,10 @@ from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-import object_store
-import warehouse
-from delays import Delays
-from flight_days import PACKAGE_SOURCE
-from refusal import Refusal
+from lib import object_store, warehouse
+from lib.delays import Delays
+from lib.flight_days import PACKAGE_SOURCE
+from lib.refusal import Refusal
 
 OUTPUT_VARIABLE = "ETL_OUTPUT"
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from refusal import NotYet, Refusal
+from lib.refusal import NotYet, Refusal
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from pydantic import SecretStr
 
-from delays import Delays
-from refusal import NotYet
+from lib.delays import Delays
+from lib.refusal import NotYet
 
 TABLE = "daily_delays"
 

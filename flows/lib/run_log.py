@@ -4,7 +4,7 @@ import logging
 
 from prefect.exceptions import FailedRun
 
-from refusal import Refusal
+from lib.refusal import Refusal
 
 
 def without_tracebacks_of_refusals() -> None:
