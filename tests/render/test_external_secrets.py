@@ -67,7 +67,7 @@ def read(environment: str) -> Secrets:
 
 
 def of_kind(environment: str, kind: str) -> list[Object]:
-    """Return the objects of a kind that an environment's secrets.yaml has."""
+    """Return the objects of a kind that an environment's secrets/ has."""
     return [item for item in external_secrets(environment) if item["kind"] == kind]
 
 

@@ -8,6 +8,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from prefect_platform_cli.host.paths import REPOSITORY
+from tests.render.rendering import external_secrets
 from tests.secret_search import Secret, files, search
 from tests.terraform.clients import client
 from tests.terraform.conftest import STATE, on_account
@@ -184,7 +185,7 @@ def test_external_secrets_reads_each_value_that_a_namespace_gets_and_may_read_no
 ) -> None:
     module = environment(name)
     module.apply()
-    declared = list(yaml.safe_load_all((ENVIRONMENTS / name / "secrets.yaml").read_text()))
+    declared = external_secrets(name)
     roles = module.output("roles")["secrets"]
     assert {each["metadata"]["namespace"] for each in declared} == set(roles)
 
@@ -201,7 +202,7 @@ def test_external_secrets_reads_each_value_that_a_namespace_gets_and_may_read_no
         aws = store["spec"]["provider"]["aws"]
         manager = client("secretsmanager", emulator, region=aws["region"])
         read = [
-            manager.get_secret_value(SecretId=entry["remoteRef"]["key"])
+            manager.get_secret_value(SecretId=aws["prefix"] + entry["remoteRef"]["key"])
             | {"property": entry["remoteRef"]["property"]}
             for each in secrets
             for entry in each["spec"]["data"]

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from prefect_platform.polling import poll
-from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.host.toolchain import MODULES, go, tool
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests import documented
+from tests.render.rendering import ENVIRONMENTS, external_secrets
 from tests.terraform.clients import Client
 from tests.terraform.conftest import on_account
 from tests.terraform.control_plane import control_plane
@@ -77,7 +76,12 @@ class Cluster:
 
     def value(self, key: str, property: str) -> str:  # noqa: A002 - the names in the manifest
         """Return the value of a property of a secret of the account."""
-        text = self.manager.get_secret_value(SecretId=key)["SecretString"]
+        (prefix,) = {
+            each["spec"]["provider"]["aws"]["prefix"]
+            for each in self.declared
+            if each["kind"] == "SecretStore"
+        }
+        text = self.manager.get_secret_value(SecretId=prefix + key)["SecretString"]
         return str(json.loads(text)[property])
 
     def wait_until_read(self) -> None:
@@ -123,7 +127,7 @@ def condition(external: dict[str, Any]) -> str:
 def cluster(
     environment: Callable[[str], RootModule], emulator: str, tmp_path: Path
 ) -> Iterator[Callable[[str], Cluster]]:
-    """Return a function that applies an environment and gives its secrets.yaml to a cluster."""
+    """Return a function that applies an environment and gives its secrets/ to a cluster."""
     with ExitStack() as stack:
 
         def start(name: str) -> Cluster:
@@ -136,11 +140,10 @@ def cluster(
             manager = on_account("secretsmanager", emulator)
             guard = guarded(emulator, iam, manager, kubectl.api())
             stack.enter_context(controller(kubectl, stack.enter_context(guard), tmp_path))
-            manifests = REPOSITORY / "k8s" / "environments" / name / "secrets.yaml"
-            declared = list(yaml.safe_load_all(manifests.read_text()))
+            declared = external_secrets(name)
             for namespace in {each["metadata"]["namespace"] for each in declared}:
                 kubectl("create", "namespace", namespace)
-            kubectl("apply", "--server-side", f"--filename={manifests}")
+            kubectl("apply", "--server-side", f"--kustomize={ENVIRONMENTS / name / 'secrets'}")
             return Cluster(module, kubectl, manager, declared)
 
         yield start
@@ -230,7 +233,7 @@ def test_a_namespace_reads_no_secret_of_another(cluster: Callable[[str], Cluster
             "data": [
                 {
                     "secretKey": "key",
-                    "remoteRef": {"key": "prefect/production/encryption", "property": "key"},
+                    "remoteRef": {"key": "encryption", "property": "key"},
                 }
             ],
         },

@@ -33,7 +33,7 @@ module "identity" {
   name        = "prefect-production"
   oidc_issuer = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE1"
   buckets     = module.storage.arns
-  # What the pods of each namespace read; k8s/environments/production/secrets.yaml brings it there.
+  # What the pods of each namespace read; k8s/environments/production/secrets brings it there.
   secrets = {
     prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
     prefect-workers = [module.secrets.arns.auth]

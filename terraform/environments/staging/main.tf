@@ -36,7 +36,7 @@ module "identity" {
   name        = "prefect-staging"
   oidc_issuer = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE2"
   buckets     = module.storage.arns
-  # What the pods of each namespace read; k8s/environments/staging/secrets.yaml brings it there.
+  # What the pods of each namespace read; k8s/environments/staging/secrets brings it there.
   secrets = {
     prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
     prefect-workers = [module.secrets.arns.auth]
