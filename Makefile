@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
 
 .PHONY: help deploy-cluster destroy-cluster status ui image logs test test-whole test-fast upstream generate format \
-	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfile
+	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfiles lint-charts lint-terraform
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -53,8 +53,9 @@ generate: .venv/ready ## write every generated file anew
 format: .venv/ready ## write every file in the project's format
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+	$(PYTHON) -m tests.support.linters format
 
-lint: lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfile ## check format, style, types, imports, dependencies, shell and Dockerfile
+lint: lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfiles lint-charts lint-terraform ## check format, style, types, imports, dependencies, shell, Dockerfiles, charts and Terraform
 
 lint-format: .venv/ready
 	.venv/bin/ruff format --check
@@ -75,8 +76,14 @@ lint-dependencies: .venv/ready
 lint-shell: .venv/ready
 	.venv/bin/shellcheck $(SHELL_SCRIPTS)
 
-lint-dockerfile: .venv/ready
-	.venv/bin/hadolint Dockerfile
+lint-dockerfiles: .venv/ready
+	.venv/bin/hadolint Dockerfile k8s/kind/images/*/Dockerfile
+
+lint-charts: .venv/ready
+	$(PYTHON) -m tests.support.linters charts
+
+lint-terraform: .venv/ready
+	$(PYTHON) -m tests.support.linters terraform
 
 # The one step that runs before there is a Python environment.
 .venv/ready: uv.lock pyproject.toml src/pyproject.toml scripts/create-venv

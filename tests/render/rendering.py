@@ -193,15 +193,20 @@ STORIES = {
 }
 
 
+def arguments(story: Story) -> list[str | Path]:
+    """Return what `helm template` and `helm lint` get: the chart, its namespace and its values."""
+    given: list[str | Path] = [HELM_CHARTS / story.chart, "--namespace", story.namespace]
+    for file in story.files:
+        given += ["--values", file]
+    for key, value in story.values.items():
+        given += ["--set-json", f"{key}={json.dumps(value)}"]
+    return given
+
+
 @cache
 def template(story: Story) -> subprocess.CompletedProcess[str]:
     """Run `helm template`; the caller looks at its exit code."""
-    argv: list[str | Path] = [tool("helm"), "template", story.chart, HELM_CHARTS / story.chart]
-    argv += ["--namespace", story.namespace]
-    for file in story.files:
-        argv += ["--values", file]
-    for key, value in story.values.items():
-        argv += ["--set-json", f"{key}={json.dumps(value)}"]
+    argv = [tool("helm"), "template", story.chart, *arguments(story)]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
@@ -228,10 +233,12 @@ def all_objects() -> dict[str, list[Object]]:
     return rendered
 
 
+@cache
 def external_secrets(environment: str) -> list[Object]:
     """Return what brings Terraform's secrets into the cluster of an environment."""
-    text = (ENVIRONMENTS / environment / "secrets.yaml").read_text()
-    return list(yaml.safe_load_all(text))
+    rendered = manifests.render(tool("kubectl"), ENVIRONMENTS / environment / "secrets", ())
+    items: list[Object] = json.loads(rendered)["items"]
+    return items
 
 
 def find(rendered: list[Object], kind: str, component: str, *, pool: str = "") -> Object:

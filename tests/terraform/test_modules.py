@@ -1,18 +1,15 @@
 """What each module's own tests promise, the form of its files, and its reference."""
 
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from prefect_platform_cli.host.paths import REPOSITORY
-from prefect_platform_cli.host.toolchain import tool
 from tests.support.requirements import does_not_apply
 from tests.terraform import reference
 from tests.terraform.root_module import RootModule
-from tests.unit.flows import servers
 
 MODULES = sorted(
     str(path.parent.relative_to(REPOSITORY / "terraform"))
@@ -45,32 +42,3 @@ def test_its_reference_says_what_its_variables_and_outputs_say(module: Path) -> 
     checked = reference.terraform_docs(module, "--output-check")
 
     assert checked.returncode == 0, f"{checked.stderr}{reference.COMMAND} writes it anew"
-
-
-def test_nothing_in_it_is_unused_untyped_undocumented_or_unpinned() -> None:
-    linted = subprocess.run(
-        [
-            *(tool("tflint"), "--recursive", "--minimum-failure-severity=notice"),
-            f"--config={REPOSITORY / 'terraform' / '.tflint.hcl'}",
-        ],
-        cwd=REPOSITORY / "terraform",
-        env=servers.clean_environment(REPOSITORY),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert (linted.returncode, linted.stdout) == (0, ""), linted.stdout + linted.stderr
-
-
-def test_every_file_has_the_one_format() -> None:
-    unformatted = subprocess.run(
-        [tool("tofu"), "fmt", "-check", "-recursive"],
-        cwd=REPOSITORY / "terraform",
-        env=servers.clean_environment(REPOSITORY),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert (unformatted.returncode, unformatted.stdout) == (0, "")
