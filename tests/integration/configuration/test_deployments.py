@@ -16,7 +16,7 @@ from prefect_platform.configuration.core import prefect_api
 from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.resource import Declared, Found, Inventory
 from prefect_platform.configuration.core.source import read
-from prefect_platform.configuration.deployments import prefect_yaml
+from prefect_platform.configuration.deployments import deployment_models, prefect_yaml
 from prefect_platform.configuration.deployments.deployment_resources import Deployments
 from tests.unit.configuration.strategies_deployments import FLOWS, POOL, deployment_entries
 from tests.unit.flows.servers import clean_environment, prefect_server
@@ -215,7 +215,7 @@ def comparable(client: SyncPrefectClient) -> dict[str, dict[str, Any]]:
         limit = each["global_concurrency_limit"]
         deployments[each["name"]] = {
             **{key: value for key, value in each.items() if key not in times_and_ids},
-            "labels": sorted(each["labels"].keys() - prefect_yaml.LABELS.keys()),
+            "labels": sorted(each["labels"].keys() - deployment_models.LABELS.keys()),
             "global_concurrency_limit": limit and limit["limit"],
             "schedules": sorted(
                 (

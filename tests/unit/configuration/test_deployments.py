@@ -11,7 +11,7 @@ from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, WorkP
 from prefect_platform.configuration.core.context import Mounted, Offline
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.source import ConfigurationError, read
-from prefect_platform.configuration.deployments import prefect_yaml
+from prefect_platform.configuration.deployments import deployment_models, prefect_yaml
 from tests.unit.configuration.strategies_deployments import FLOWS
 
 STEP = "prefect.deployments.steps.set_working_directory"
@@ -48,15 +48,18 @@ def cron(**more: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def test_every_key_of_prefect_is_read_or_refused_with_its_reason() -> None:
-    of_entry = prefect_yaml.Deployment.model_fields.keys() | prefect_yaml.REFUSED.keys()
+    of_entry = deployment_models.Deployment.model_fields.keys() | deployment_models.REFUSED.keys()
     of_file = {
-        field.alias or name for name, field in prefect_yaml.File.model_fields.items()
-    } | prefect_yaml.REFUSED.keys()
+        field.alias or name for name, field in deployment_models.File.model_fields.items()
+    } | deployment_models.REFUSED.keys()
     prefects = {field.alias or name for name, field in PrefectYamlModel.model_fields.items()}
 
     assert of_entry >= DeploymentConfig.model_fields.keys()
     assert of_file >= prefects
-    assert prefect_yaml.DeploymentWorkPool.model_fields.keys() == WorkPoolConfig.model_fields.keys()
+    assert (
+        deployment_models.DeploymentWorkPool.model_fields.keys()
+        == WorkPoolConfig.model_fields.keys()
+    )
 
 
 UNKNOWN = """

@@ -23,7 +23,7 @@ _NOT_IN_OWN_EVENT = ("deployment", "work-pool", "work-queue")
 
 
 @dataclass(frozen=True)
-class Trap:
+class Pitfall:
     """Where in the trigger or automation it stands, why nothing will happen, what to write."""
 
     steps: tuple[Step, ...]
@@ -31,18 +31,18 @@ class Trap:
     fix: str
 
 
-def trigger_traps(trigger: Trigger) -> Iterator[Trap]:
+def trigger_pitfalls(trigger: Trigger) -> Iterator[Pitfall]:
     """Yield why a trigger can never fire; not why those inside it cannot."""
     if isinstance(trigger, EventTrigger):
-        yield from _event_traps(trigger)
+        yield from _event_pitfalls(trigger)
     elif isinstance(trigger, CompositeTrigger):
-        yield from _composite_traps(trigger)
+        yield from _composite_pitfalls(trigger)
 
 
-def automation_pitfalls(automation: AutomationCore) -> Iterator[Trap]:
+def automation_pitfalls(automation: AutomationCore) -> Iterator[Pitfall]:
     """Yield which actions of an automation never run, or can never succeed."""
     if automation.actions_on_resolve:
-        yield Trap(
+        yield Pitfall(
             ("actions_on_resolve",),
             "actions_on_resolve never run: only metric triggers resolve, which Prefect Cloud has",
             "remove them, or add an automation that expects the event of the recovery",
@@ -50,7 +50,7 @@ def automation_pitfalls(automation: AutomationCore) -> Iterator[Trap]:
     for index, action in enumerate(automation.actions_on_trigger):
         kind = next((kind for kind in _NOT_IN_OWN_EVENT if action.type.endswith(kind)), None)
         if kind and getattr(action, "source", None) == "inferred":
-            yield Trap(
+            yield Pitfall(
                 ("actions_on_trigger", index),
                 f"{action.type} finds no {kind.replace('-', ' ')} to infer: "
                 "actions_on_trigger get the event of the automation, which names none",
@@ -58,17 +58,17 @@ def automation_pitfalls(automation: AutomationCore) -> Iterator[Trap]:
             )
 
 
-def _event_traps(trigger: EventTrigger) -> Iterator[Trap]:
+def _event_pitfalls(trigger: EventTrigger) -> Iterator[Pitfall]:
     for key, events in (("after", trigger.after), ("expect", trigger.expect)):
         for event in sorted(events):
             if re.search(r"^!|[\[?]", event):
-                yield Trap(
+                yield Pitfall(
                     (key,),
                     f"no event ever matches {event}: the only wildcard of an event is *",
                     "write the events out, or use *",
                 )
     if trigger.threshold < 1:
-        yield Trap(
+        yield Pitfall(
             ("threshold",),
             f"threshold {trigger.threshold} counts no events: "
             "a Proactive trigger never fires, and a Reactive one acts as with 1",
@@ -77,7 +77,7 @@ def _event_traps(trigger: EventTrigger) -> Iterator[Trap]:
     for steps, specification in _specifications(trigger):
         for label, values in specification.items():
             if not values:
-                yield Trap(
+                yield Pitfall(
                     (*steps, label),
                     f"{label}: no resource ever matches an empty list",
                     "name what to match, or remove the label",
@@ -96,15 +96,15 @@ def _specifications(
                     yield (key, index), each
 
 
-def _composite_traps(trigger: CompositeTrigger) -> Iterator[Trap]:
+def _composite_pitfalls(trigger: CompositeTrigger) -> Iterator[Pitfall]:
     if not trigger.triggers:
-        yield Trap(
+        yield Pitfall(
             ("triggers",),
             f"a {trigger.type} trigger without triggers never fires",
             "add its triggers",
         )
     if trigger.within is not None and trigger.within <= timedelta(0):
-        yield Trap(
+        yield Pitfall(
             ("within",),
             "within no time its triggers never fire together",
             "write the time that may lie between them, or remove it for any time",

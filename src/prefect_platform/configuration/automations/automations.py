@@ -10,7 +10,7 @@ from prefect.server.events.schemas.automations import AutomationCore
 
 from prefect_platform.configuration.automations import automation_schema
 from prefect_platform.configuration.automations.automation_models import body_of
-from prefect_platform.configuration.automations.automation_reading import Reading
+from prefect_platform.configuration.automations.automation_reader import AutomationReader
 from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.prefect_api import delete, pages
 from prefect_platform.configuration.core.references import to_ids
@@ -46,10 +46,10 @@ class Automations(RestKind):
         """Return the automations that the section asks for; raises ConfigurationError."""
 
         def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
-            reading = Reading(source)
-            body = reading.automation(name, raw, self.section, name)
+            reader = AutomationReader(source)
+            body = reader.automation(name, raw, self.section, name)
             key, at = Key(self.kind, name), source.at(self.section, name)
-            return [Declared(key, body, at, needs=frozenset(reading.keys.values()))]
+            return [Declared(key, body, at, needs=frozenset(reader.keys.values()))]
 
         return each(source, self.section, one)
 

@@ -22,6 +22,7 @@ from prefect_platform.configuration.blocks.block_types import (
     secret_patterns,
 )
 from prefect_platform.configuration.core.context import Context, Placeholder
+from prefect_platform.configuration.core.reader import Reader
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.secret_values import (
     Steps,
@@ -48,7 +49,9 @@ class _Draft:
     complete: bool = True
 
 
-class BlockReader:
+class BlockReader(Reader):
+    """The blocks of a section, each read once and after those that it refers to."""
+
     def __init__(
         self,
         source: Source,
@@ -56,9 +59,8 @@ class BlockReader:
         named: Mapping[str, Any],
         context: Context,
     ) -> None:
-        self._problems: list[Problem] = []
+        super().__init__(source)
         self._declared: list[Declared] = []
-        self._source = source
         self._section = section
         self._named = named
         self._context = context
@@ -122,8 +124,7 @@ class BlockReader:
             plain = to_jsonable_python(resolved)
             json.dumps(plain, allow_nan=False)
         except (TypeError, ValueError):
-            cause = f"{name} has a value that JSON does not have"
-            self._problems.append(Problem(at, cause, "correct it"))
+            self._refuse(steps, f"{name} has a value that JSON does not have", "correct it")
             return None
         body = plain if block is None else block_types.saved(block, draft.references)
         body |= {key: {"block": target} for key, target in draft.references.items()}

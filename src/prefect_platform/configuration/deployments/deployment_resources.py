@@ -8,7 +8,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect_platform.configuration.core.prefect_api import delete, pages
 from prefect_platform.configuration.core.resource import Body, Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.deployments import schedules
-from prefect_platform.configuration.deployments.prefect_yaml import LABELS
+from prefect_platform.configuration.deployments.deployment_models import LABELS
 
 _AS_SERVED = (
     "entrypoint",

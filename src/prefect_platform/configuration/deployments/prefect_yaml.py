@@ -4,133 +4,23 @@ What `prefect deploy` ignores is refused here, and so is what it would take from
 it runs on: a deployment is the same whoever declares it, from wherever.
 """
 
-import math
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any
 
-from prefect.cli.deploy._models import RawScheduleConfig
-from prefect.client.schemas.objects import ConcurrencyOptions
-from prefect.types import ListOfNonEmptyStrings, NonEmptyishName
-from prefect.utilities.importtools import import_object
-from prefect.utilities.schema_tools.validation import CircularSchemaRefError, validate
-from prefect.utilities.schema_tools.validation import ValidationError as SchemaError
-from prefect.utilities.templating import find_placeholders
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PositiveInt,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ValidationError
 
 from prefect_platform.configuration.core.context import Context
-from prefect_platform.configuration.core.resource import Declared, Key, Kind
-from prefect_platform.configuration.core.section import Section
-from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, Step
-from prefect_platform.configuration.deployments import entrypoints, schedules
-from prefect_platform.configuration.deployments.entrypoints import EntrypointError, FlowFacts
-from prefect_platform.configuration.deployments.schedule_runs import ScheduleError
-
-LABELS = {"prefect-platform/managed": "true"}
-"""Which deployments are not somebody's own; Prefect gives these labels to their runs too."""
-DEFAULT_QUEUE = "default"  # the queue that every work pool has
-
-_BAKED = "the flows are in the image of their job pods, so nothing is built or pushed by a deploy"
-REFUSED = {
-    "build": (_BAKED, "remove it; the Dockerfile builds that image"),
-    "push": (_BAKED, "remove it; the Dockerfile builds that image"),
-    "triggers": (
-        "each deploy would make its automations anew",
-        "declare them under automations in platform.yaml, with {deployment: FLOW/NAME}",
-    ),
-    "sla": ("only Prefect Cloud has it", "remove it; alerts in platform.yaml find late runs"),
-    "schedule": ("Prefect has deprecated it", "write `schedules:` with one item"),
-    "flow_name": ("Prefect takes the name from the flow itself", "remove it"),
-    "version_type": (
-        "a version out of git differs between a laptop and a pod",
-        "remove it; `version` can hold any text",
-    ),
-}
-"""Keys of Prefect's model that are no use here: why, and what to do instead."""
-
-
-def _steps(steps: object) -> object:
-    """Return a single step as a list of one, and none as None, as Prefect does."""
-    if isinstance(steps, dict):
-        return [steps] if steps else None
-    return steps
-
-
-PullStep = Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
-Pull = Annotated[list[PullStep] | None, BeforeValidator(_steps)]
-
-
-class File(Section):
-    """The top level of the file; deployments are read one by one."""
-
-    name: str | None = None
-    prefect_version: Annotated[str | None, Field(alias="prefect-version")] = None
-    definitions: Any = None
-    """A place for YAML anchors."""
-    pull: Pull = None
-    deployments: list[dict[str, Any]] | None = None
-
-
-class DeploymentWorkPool(Section):
-    """Where the runs go."""
-
-    name: Annotated[str, Field(min_length=1)]
-    work_queue_name: str | None = None
-    job_variables: dict[str, Any] = Field(default_factory=dict)
-
-
-class DeploymentConcurrencyLimit(ConcurrencyOptions):
-    """How many runs may be under way, and what becomes of the next."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: PositiveInt
-
-
-def _form(limit: object) -> str:
-    return "options" if isinstance(limit, dict | DeploymentConcurrencyLimit) else "number"
-
-
-class Deployment(Section):
-    """One item of `deployments`."""
-
-    name: NonEmptyishName
-    entrypoint: str
-    description: str | None = None
-    version: str | None = None
-    tags: ListOfNonEmptyStrings = Field(default_factory=list)
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    enforce_parameter_schema: bool | None = None
-    schedules: list[RawScheduleConfig] | None = None
-    paused: bool | None = None
-    concurrency_limit: (
-        Annotated[
-            Annotated[DeploymentConcurrencyLimit, Tag("options")]
-            | Annotated[PositiveInt, Tag("number")],
-            Discriminator(_form),
-        ]
-        | None
-    ) = None
-    work_pool: DeploymentWorkPool
-    pull: Pull = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_not_given(cls, data: Any) -> Any:  # noqa: ANN401
-        """Drop what is null, as in a file that `prefect init` wrote."""
-        if not isinstance(data, dict):
-            return data
-        return {name: value for name, value in data.items() if value is not None}
+from prefect_platform.configuration.core.resource import Declared, Key
+from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
+from prefect_platform.configuration.deployments import entrypoints
+from prefect_platform.configuration.deployments.deployment_models import File
+from prefect_platform.configuration.deployments.deployment_reader import (
+    DeploymentReader,
+    known,
+    refused,
+    unknown_steps,
+)
+from prefect_platform.configuration.deployments.entrypoints import FlowFacts
 
 
 def declare(source: Source, context: Context) -> list[Declared]:
@@ -139,17 +29,17 @@ def declare(source: Source, context: Context) -> list[Declared]:
     Flows are loaded from the directory of the file, which runs the code of their modules.
     """
     data = {} if source.data is None else source.data
-    problems = _refused(source, data)
+    problems = refused(source, data)
     try:
-        file = File.model_validate(_known(data))
+        file = File.model_validate(known(data))
     except ValidationError as error:
         raise ConfigurationError([*problems, *source.problems(error)]) from None
-    problems += _of_steps(source, file.pull, "pull")
+    problems += unknown_steps(source, file.pull, "pull")
     load = _loader(source.path.parent.resolve())
     declared: list[Declared] = []
     for index, raw in enumerate(file.deployments or []):
         try:
-            declared.append(_Reader(source, index, file.pull, load, context).declared(raw))
+            declared.append(DeploymentReader(source, index, file.pull, load, context).declared(raw))
         except ConfigurationError as error:
             problems += error.problems
     problems += _twice(declared)
@@ -170,23 +60,6 @@ def _loader(directory: Path) -> Callable[[str], FlowFacts]:
     return load
 
 
-def _refused(source: Source, raw: Any, *within: Step) -> list[Problem]:  # noqa: ANN401
-    if not isinstance(raw, dict):
-        return []
-    return [
-        Problem(source.at(*within, key), f"there is no {key} here: {cause}", fix)
-        for key, (cause, fix) in REFUSED.items()
-        if raw.get(key)
-    ]
-
-
-def _known(raw: Any) -> Any:  # noqa: ANN401
-    """Return a mapping without the keys that have been refused, or are empty."""
-    if not isinstance(raw, dict):
-        return raw
-    return {key: value for key, value in raw.items() if key not in REFUSED}
-
-
 def _twice(declared: list[Declared]) -> list[Problem]:
     first: dict[Key, Declared] = {}
     return [
@@ -194,249 +67,3 @@ def _twice(declared: list[Declared]) -> list[Problem]:
         for each in declared
         if (other := first.setdefault(each.key, each)) is not each
     ]
-
-
-def _of_steps(source: Source, steps: list[dict[str, Any]] | None, *within: Step) -> list[Problem]:
-    """Return which steps Prefect itself should have and does not: each run would fail at them."""
-    problems = []
-    for index, step in enumerate(steps or []):
-        (name,) = step
-        if name.startswith("prefect."):
-            try:
-                import_object(name)
-            except (ImportError, AttributeError):
-                at = source.at(*within, index)
-                problems.append(Problem(at, f"Prefect has no step {name}", "correct the name"))
-    return problems
-
-
-class _Reader:
-    """Reads one item of `deployments`, with all that is wrong with it."""
-
-    def __init__(
-        self,
-        source: Source,
-        index: int,
-        pull: list[dict[str, Any]] | None,
-        load: Callable[[str], FlowFacts],
-        context: Context,
-    ) -> None:
-        self._source = source
-        self._within: tuple[Step, ...] = ("deployments", index)
-        self._pull = pull
-        self._load = load
-        self._context = context
-        self._problems: list[Problem] = []
-
-    def declared(self, raw: dict[str, Any]) -> Declared:
-        """Return what the item declares; raises ConfigurationError."""
-        self._problems += _refused(self._source, raw, *self._within)
-        raw = _known(raw)
-        self._refuse_values(raw, ())
-        try:
-            entry = Deployment.model_validate(raw)
-        except ValidationError as error:
-            self._problems += self._source.problems(error, *self._within)
-            raise ConfigurationError(self._problems) from None
-        pull = self._pull_of(entry)
-        declared_schedules, active = self._schedules_of(entry)
-        flow = self._flow_of(entry)
-        if flow:
-            self._check_parameters(entry, flow)
-        self._check_job_variables(entry.work_pool)
-        if self._problems or flow is None:
-            raise ConfigurationError(self._problems)
-        # As JSON, so that a date is text as in what `prefect deploy` sends.
-        data = entry.model_dump(mode="json")
-        limit, options = _limits(entry)
-        body = {
-            "entrypoint": entry.entrypoint,
-            "path": None,
-            "pull_steps": pull,
-            "description": entry.description or flow.description,
-            "version": entry.version or flow.version,
-            "tags": entry.tags,
-            "labels": dict(LABELS),
-            "parameters": data["parameters"],
-            "parameter_openapi_schema": flow.parameter_schema,
-            "enforce_parameter_schema": entry.enforce_parameter_schema is not False,
-            "work_pool": entry.work_pool.name,
-            "work_queue": entry.work_pool.work_queue_name or DEFAULT_QUEUE,
-            "job_variables": data["work_pool"]["job_variables"],
-            "concurrency_limit": limit,
-            "concurrency_options": options,
-            "schedules": declared_schedules,
-            **active,
-        }
-        if entry.paused is not None:
-            body["paused"] = entry.paused
-        return Declared(
-            Key(Kind.DEPLOYMENT, f"{flow.name}/{entry.name}"),
-            body,
-            self._source.at(*self._within),
-            needs=_needs(entry.work_pool),
-        )
-
-    def _refuse(self, steps: tuple[Step, ...], cause: str, fix: str) -> None:
-        self._problems.append(Problem(self._source.at(*self._within, *steps), cause, fix))
-
-    def _refuse_values(self, value: Any, steps: tuple[Step, ...]) -> None:  # noqa: ANN401
-        """Refuse what a deploy would resolve, and what is no JSON. Pull steps resolve in runs."""
-        match value:
-            case dict():
-                if "$ref" in value:
-                    self._refuse(
-                        (*steps, "$ref"),
-                        "a reference to a block would put its values, secrets too, into the "
-                        "deployment, where everybody reads them",
-                        "load the block in the flow",
-                    )
-                for key, item in value.items():
-                    if (*steps, key) != ("pull",):
-                        self._refuse_values(item, (*steps, key))
-            case list():
-                for index, item in enumerate(value):
-                    self._refuse_values(item, (*steps, index))
-            case str():
-                for placeholder in sorted(find_placeholders(value)):
-                    self._refuse_template(placeholder.name, steps)
-            case float() if not math.isfinite(value):
-                self._refuse(steps, f"{value} is no JSON", "write a number")
-
-    def _refuse_template(self, name: str, steps: tuple[Step, ...]) -> None:
-        if name.startswith("ctx.") and steps[:2] == ("work_pool", "job_variables"):
-            return  # the worker resolves it for each run
-        if name.startswith("prefect.blocks."):
-            cause = "would put a value of a block, a secret perhaps, into the deployment"
-            fix = "load the block in the flow"
-        elif name.startswith("prefect.variables."):
-            cause = "would be resolved once, and not follow the variable"
-            fix = "read it in the flow: Variable.get"
-        elif name.startswith("$"):
-            cause = "differs between a laptop and a pod"
-            fix = "write the value"
-        else:
-            cause = "is the output of a build step, and there are none here: it would be dropped"
-            fix = "write the value"
-        self._refuse(steps, f"{{{{ {name} }}}} {cause}", fix)
-
-    def _pull_of(self, entry: Deployment) -> list[dict[str, Any]]:
-        # An empty list says that there is nothing to do; null and {} say nothing, as in Prefect.
-        pull = self._pull if entry.pull is None else entry.pull
-        if pull is None:
-            self._refuse(
-                (),
-                "there is no pull step: Prefect would take the directory of whoever deploys",
-                "write `pull: [{prefect.deployments.steps.set_working_directory: {directory: "
-                "/opt/prefect}}]`, or `pull: []` where the image starts in the right one",
-            )
-            return []
-        self._problems += _of_steps(self._source, entry.pull, *self._within, "pull")
-        return deepcopy(pull)
-
-    def _schedules_of(self, entry: Deployment) -> tuple[list[schedules.Schedule], dict[str, bool]]:
-        declared: list[schedules.Schedule] = []
-        active: dict[str, bool] = {}
-        for index, config in enumerate(entry.schedules or []):
-            try:
-                schedule, is_active = schedules.declared(config)
-            except ScheduleError as error:
-                self._refuse(("schedules", index, error.key), error.cause, error.fix)
-                continue
-            if schedule["slug"] in {each["slug"] for each in declared}:
-                self._refuse(
-                    ("schedules", index, "slug"),
-                    f"two schedules have the slug {schedule['slug']}",
-                    "choose another for one of them",
-                )
-            declared.append(schedule)
-            if is_active is not None:
-                active[schedules.active_key(schedule["slug"])] = is_active
-        return schedules.in_order(declared), active
-
-    def _flow_of(self, entry: Deployment) -> FlowFacts | None:
-        try:
-            return self._load(entry.entrypoint)
-        except EntrypointError as error:
-            self._refuse(("entrypoint",), error.cause, error.fix)
-            return None
-
-    def _check_parameters(self, entry: Deployment, flow: FlowFacts) -> None:
-        data = entry.model_dump(mode="json")
-        self._check_values(data["parameters"], entry, flow, ("parameters",))
-        for index, schedule in enumerate(data["schedules"] or []):
-            steps: tuple[Step, ...] = ("schedules", index)
-            self._check_values(schedule["parameters"], entry, flow, (*steps, "parameters"))
-            given = data["parameters"] | schedule["parameters"]
-            for name in flow.parameter_schema.get("required", []):
-                if name not in given:
-                    self._refuse(
-                        steps,
-                        f"the schedule gives no value for {name}, without which the flow "
-                        f"{flow.name} does not run",
-                        f"write {name} under parameters",
-                    )
-
-    def _check_values(
-        self,
-        values: dict[str, Any],
-        entry: Deployment,
-        flow: FlowFacts,
-        steps: tuple[Step, ...],
-    ) -> None:
-        known = flow.parameter_schema.get("properties", {})
-        for name in values.keys() - known.keys():
-            self._refuse(
-                (*steps, name),
-                f"the flow {flow.name} has no parameter {name}",
-                f"choose of {', '.join(known)}" if known else "remove it",
-            )
-        if entry.enforce_parameter_schema is not False:
-            mine = {name: value for name, value in values.items() if name in known}
-            self._check_schema(mine, flow.parameter_schema, steps)
-
-    def _check_job_variables(self, pool: DeploymentWorkPool) -> None:
-        template = self._context.base_job_template(pool.name) or {}
-        schema = template.get("variables") or {}
-        known = schema.get("properties")
-        if known is None:
-            return
-        variables = pool.model_dump(mode="json")["job_variables"]
-        steps = ("work_pool", "job_variables")
-        for name in variables.keys() - known.keys():
-            self._refuse(
-                (*steps, name),
-                f"the base job template of the work pool {pool.name} has no variable {name}",
-                f"choose of {', '.join(known)}",
-            )
-        mine = {name: value for name, value in variables.items() if name in known}
-        self._check_schema(mine, schema, steps)
-
-    def _check_schema(
-        self, values: dict[str, Any], schema: dict[str, Any], steps: tuple[Step, ...]
-    ) -> None:
-        """Refuse what the server would refuse, by the same function."""
-        try:
-            errors = validate(values, schema, ignore_required=True)
-        except (SchemaError, CircularSchemaRefError) as error:
-            self._refuse(steps, f"the schema cannot be used: {error}", "correct the flow")
-            return
-        for each in errors:
-            path = (*steps, *each.absolute_path)
-            self._refuse(path, f"{path[-1]}: {each.message}", "correct it")
-
-
-def _limits(entry: Deployment) -> tuple[int | None, dict[str, Any] | None]:
-    match entry.concurrency_limit:
-        case DeploymentConcurrencyLimit() as given:
-            options = given.model_dump(mode="json", exclude={"limit"})
-            return given.limit, options
-        case limit:
-            return limit, None
-
-
-def _needs(pool: DeploymentWorkPool) -> frozenset[Key]:
-    needs = {Key(Kind.WORK_POOL, pool.name)}
-    if pool.work_queue_name not in (None, DEFAULT_QUEUE):
-        needs.add(Key(Kind.WORK_QUEUE, f"{pool.name}/{pool.work_queue_name}"))
-    return frozenset(needs)

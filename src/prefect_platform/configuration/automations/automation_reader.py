@@ -25,10 +25,11 @@ from prefect_platform.configuration.automations.automation_models import (
     is_duration,
 )
 from prefect_platform.configuration.automations.automation_pitfalls import (
-    Trap,
+    Pitfall,
     automation_pitfalls,
-    trigger_traps,
+    trigger_pitfalls,
 )
+from prefect_platform.configuration.core.reader import Reader
 from prefect_platform.configuration.core.references import (
     ID_FIELDS,
     REFERABLE,
@@ -37,14 +38,14 @@ from prefect_platform.configuration.core.references import (
     word_of_resource_id,
 )
 from prefect_platform.configuration.core.resource import Key, Kind
-from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, Step
+from prefect_platform.configuration.core.source import ConfigurationError, Source, Step
 
 _DURATION = TypeAdapter(timedelta)
 _JSON = TypeAdapter(dict[str, JsonValue], config=ConfigDict(allow_inf_nan=False))
 _M = TypeVar("_M", bound=BaseModel)
 
 
-class Reading:
+class AutomationReader(Reader):
     """One automation of a file on its way to a body.
 
     `keys` are the resources that it names, by ids that stand for those of a server, so that
@@ -52,9 +53,8 @@ class Reading:
     """
 
     def __init__(self, source: Source) -> None:
+        super().__init__(source)
         self.keys: dict[UUID, Key] = {}
-        self._problems: list[Problem] = []
-        self._source = source
 
     def automation(self, name: str, data: object, *steps: Step) -> dict[str, Any]:
         """Return the body; raises ConfigurationError with all that is wrong with it."""
@@ -70,7 +70,7 @@ class Reading:
                 ]
         core = self._validated(AutomationCore, form, *steps)
         if core is not None:
-            self._traps(automation_pitfalls(core), *steps)
+            self._add(automation_pitfalls(core), *steps)
         if core is None or self._problems:
             raise ConfigurationError(self._problems)
         body = body_of(core, self.keys.get)
@@ -102,7 +102,7 @@ class Reading:
                 form.setdefault(key, default)
         trigger = self._validated(model, form, *steps)
         if trigger is not None:
-            self._traps(trigger_traps(trigger), *steps)
+            self._add(trigger_pitfalls(trigger), *steps)
         return form if len(self._problems) == before else stand_in
 
     def _action(self, data: object, *steps: Step) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Reading:
         stand_in = {"type": "do-nothing"}
         before = len(self._problems)
         if not isinstance(data, dict) or "type" not in data:
-            self._problem("an action has no type", "write type: and one of Prefect's", *steps)
+            self._refuse(steps, "an action has no type", "write type: and one of Prefect's")
             return stand_in
         model = self._model(ACTIONS, "action", str(data["type"]), *steps)
         if model is None:
@@ -143,12 +143,12 @@ class Reading:
             fix = f"add {shape}"
             if "source" in model.model_fields:
                 fix += ", or source: inferred to take that of the event"
-            self._problem(f"{form['type']} names no {thing}", fix, *steps)
+            self._refuse(steps, f"{form['type']} names no {thing}", fix)
         elif name and inferred:
-            self._problem(
+            self._refuse(
+                steps,
                 f"{form['type']} names one {thing} and takes that of the event",
                 f"remove {word}, or source: inferred",
-                *steps,
             )
         return not inferred
 
@@ -171,16 +171,16 @@ class Reading:
             ((word, name),) = value.items()
             return f"{REFERABLE[word].resource}.{self._id(word, name, *steps)}"
         if not isinstance(value, str):
-            self._problem(
+            self._refuse(
+                steps,
                 "the value of a label is no text",
                 f"write it in quotes, or name a resource by one of: {', '.join(REFERABLE)}",
-                *steps,
             )
         elif word := word_of_resource_id(value):
-            self._problem(
+            self._refuse(
+                steps,
                 f"{value} is there on one server only",
                 f"write {{{word}: {REFERABLE[word].shape}}}",
-                *steps,
             )
         return str(value)
 
@@ -190,7 +190,7 @@ class Reading:
             return self._stand_in(key_named(word, name))
         except ValueError as error:
             cause, _, fix = str(error).partition("; ")
-            self._problem(cause, fix, *steps)
+            self._refuse(steps, cause, fix)
             return NAMESPACE_OID
 
     def _stand_in(self, key: Key) -> UUID:
@@ -226,11 +226,10 @@ class Reading:
         try:
             return {key: _DURATION.validate_python(None if isinstance(value, bool) else value)}
         except ValidationError:
-            self._problem(
+            self._refuse(
+                (*steps, key),
                 f"{key}: {value} is no duration",
                 "write seconds, or ISO 8601 such as PT90S",
-                *steps,
-                key,
             )
             return {}
 
@@ -251,22 +250,12 @@ class Reading:
             cause = f"only Prefect Cloud has the {what} {kind}"
         else:
             cause = f"there is no {what} {kind}"
-        self._problem(cause, f"use one of: {', '.join(sorted(models))}", *steps)
+        self._refuse(steps, cause, f"use one of: {', '.join(sorted(models))}")
         return None
 
-    def _validated(self, model: type[_M], form: object, *steps: Step) -> _M | None:
-        try:
-            return model.model_validate(form)
-        except ValidationError as error:
-            self._problems += self._source.problems(error, *steps)
-            return None
-
-    def _traps(self, traps: Iterator[Trap], *steps: Step) -> None:
-        for trap in traps:
-            self._problem(trap.cause, trap.fix, *steps, *trap.steps)
-
-    def _problem(self, cause: str, fix: str, *steps: Step) -> None:
-        self._problems.append(Problem(self._source.at(*steps), cause, fix))
+    def _add(self, pitfalls: Iterator[Pitfall], *steps: Step) -> None:
+        for each in pitfalls:
+            self._refuse((*steps, *each.steps), each.cause, each.fix)
 
 
 def _variables(value: object) -> Iterator[str]:

@@ -1,0 +1,287 @@
+"""One item of `deployments` in a prefect.yaml, checked with its flow and its work pool."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from prefect.utilities.importtools import import_object
+from prefect.utilities.schema_tools.validation import CircularSchemaRefError, validate
+from prefect.utilities.schema_tools.validation import ValidationError as SchemaError
+from prefect.utilities.templating import find_placeholders
+
+from prefect_platform.configuration.core.context import Context
+from prefect_platform.configuration.core.reader import Reader
+from prefect_platform.configuration.core.resource import Declared, Key, Kind
+from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, Step
+from prefect_platform.configuration.deployments import schedules
+from prefect_platform.configuration.deployments.deployment_models import (
+    LABELS,
+    REFUSED,
+    Deployment,
+    DeploymentConcurrencyLimit,
+    DeploymentWorkPool,
+)
+from prefect_platform.configuration.deployments.entrypoints import EntrypointError, FlowFacts
+from prefect_platform.configuration.deployments.schedule_runs import ScheduleError
+
+DEFAULT_QUEUE = "default"  # the queue that every work pool has
+
+
+class DeploymentReader(Reader):
+    """Reads one item of `deployments`, with all that is wrong with it."""
+
+    def __init__(
+        self,
+        source: Source,
+        index: int,
+        pull: list[dict[str, Any]] | None,
+        load: Callable[[str], FlowFacts],
+        context: Context,
+    ) -> None:
+        super().__init__(source, "deployments", index)
+        self._pull = pull
+        self._load = load
+        self._context = context
+
+    def declared(self, raw: dict[str, Any]) -> Declared:
+        """Return what the item declares; raises ConfigurationError."""
+        self._problems += refused(self._source, raw, *self._within)
+        raw = known(raw)
+        self._refuse_values(raw, ())
+        entry = self._validated(Deployment, raw)
+        if entry is None:
+            raise ConfigurationError(self._problems)
+        pull = self._pull_of(entry)
+        declared_schedules, active = self._schedules_of(entry)
+        flow = self._flow_of(entry)
+        if flow:
+            self._check_parameters(entry, flow)
+        self._check_job_variables(entry.work_pool)
+        if self._problems or flow is None:
+            raise ConfigurationError(self._problems)
+        # As JSON, so that a date is text as in what `prefect deploy` sends.
+        data = entry.model_dump(mode="json")
+        limit, options = _limits(entry)
+        body = {
+            "entrypoint": entry.entrypoint,
+            "path": None,
+            "pull_steps": pull,
+            "description": entry.description or flow.description,
+            "version": entry.version or flow.version,
+            "tags": entry.tags,
+            "labels": dict(LABELS),
+            "parameters": data["parameters"],
+            "parameter_openapi_schema": flow.parameter_schema,
+            "enforce_parameter_schema": entry.enforce_parameter_schema is not False,
+            "work_pool": entry.work_pool.name,
+            "work_queue": entry.work_pool.work_queue_name or DEFAULT_QUEUE,
+            "job_variables": data["work_pool"]["job_variables"],
+            "concurrency_limit": limit,
+            "concurrency_options": options,
+            "schedules": declared_schedules,
+            **active,
+        }
+        if entry.paused is not None:
+            body["paused"] = entry.paused
+        return Declared(
+            Key(Kind.DEPLOYMENT, f"{flow.name}/{entry.name}"),
+            body,
+            self._source.at(*self._within),
+            needs=_needs(entry.work_pool),
+        )
+
+    def _refuse_values(self, value: Any, steps: tuple[Step, ...]) -> None:  # noqa: ANN401
+        """Refuse what a deploy would resolve, and what is no JSON. Pull steps resolve in runs."""
+        match value:
+            case dict():
+                if "$ref" in value:
+                    self._refuse(
+                        (*steps, "$ref"),
+                        "a reference to a block would put its values, secrets too, into the "
+                        "deployment, where everybody reads them",
+                        "load the block in the flow",
+                    )
+                for key, item in value.items():
+                    if (*steps, key) != ("pull",):
+                        self._refuse_values(item, (*steps, key))
+            case list():
+                for index, item in enumerate(value):
+                    self._refuse_values(item, (*steps, index))
+            case str():
+                for placeholder in sorted(find_placeholders(value)):
+                    self._refuse_template(placeholder.name, steps)
+            case float() if not math.isfinite(value):
+                self._refuse(steps, f"{value} is no JSON", "write a number")
+
+    def _refuse_template(self, name: str, steps: tuple[Step, ...]) -> None:
+        if name.startswith("ctx.") and steps[:2] == ("work_pool", "job_variables"):
+            return  # the worker resolves it for each run
+        if name.startswith("prefect.blocks."):
+            cause = "would put a value of a block, a secret perhaps, into the deployment"
+            fix = "load the block in the flow"
+        elif name.startswith("prefect.variables."):
+            cause = "would be resolved once, and not follow the variable"
+            fix = "read it in the flow: Variable.get"
+        elif name.startswith("$"):
+            cause = "differs between a laptop and a pod"
+            fix = "write the value"
+        else:
+            cause = "is the output of a build step, and there are none here: it would be dropped"
+            fix = "write the value"
+        self._refuse(steps, f"{{{{ {name} }}}} {cause}", fix)
+
+    def _pull_of(self, entry: Deployment) -> list[dict[str, Any]]:
+        # An empty list says that there is nothing to do; null and {} say nothing, as in Prefect.
+        pull = self._pull if entry.pull is None else entry.pull
+        if pull is None:
+            self._refuse(
+                (),
+                "there is no pull step: Prefect would take the directory of whoever deploys",
+                "write `pull: [{prefect.deployments.steps.set_working_directory: {directory: "
+                "/opt/prefect}}]`, or `pull: []` where the image starts in the right one",
+            )
+            return []
+        self._problems += unknown_steps(self._source, entry.pull, *self._within, "pull")
+        return deepcopy(pull)
+
+    def _schedules_of(self, entry: Deployment) -> tuple[list[schedules.Schedule], dict[str, bool]]:
+        declared: list[schedules.Schedule] = []
+        active: dict[str, bool] = {}
+        for index, config in enumerate(entry.schedules or []):
+            try:
+                schedule, is_active = schedules.declared(config)
+            except ScheduleError as error:
+                self._refuse(("schedules", index, error.key), error.cause, error.fix)
+                continue
+            if schedule["slug"] in {each["slug"] for each in declared}:
+                self._refuse(
+                    ("schedules", index, "slug"),
+                    f"two schedules have the slug {schedule['slug']}",
+                    "choose another for one of them",
+                )
+            declared.append(schedule)
+            if is_active is not None:
+                active[schedules.active_key(schedule["slug"])] = is_active
+        return schedules.in_order(declared), active
+
+    def _flow_of(self, entry: Deployment) -> FlowFacts | None:
+        try:
+            return self._load(entry.entrypoint)
+        except EntrypointError as error:
+            self._refuse(("entrypoint",), error.cause, error.fix)
+            return None
+
+    def _check_parameters(self, entry: Deployment, flow: FlowFacts) -> None:
+        data = entry.model_dump(mode="json")
+        self._check_values(data["parameters"], entry, flow, ("parameters",))
+        for index, schedule in enumerate(data["schedules"] or []):
+            steps: tuple[Step, ...] = ("schedules", index)
+            self._check_values(schedule["parameters"], entry, flow, (*steps, "parameters"))
+            given = data["parameters"] | schedule["parameters"]
+            for name in flow.parameter_schema.get("required", []):
+                if name not in given:
+                    self._refuse(
+                        steps,
+                        f"the schedule gives no value for {name}, without which the flow "
+                        f"{flow.name} does not run",
+                        f"write {name} under parameters",
+                    )
+
+    def _check_values(
+        self,
+        values: dict[str, Any],
+        entry: Deployment,
+        flow: FlowFacts,
+        steps: tuple[Step, ...],
+    ) -> None:
+        known = flow.parameter_schema.get("properties", {})
+        for name in values.keys() - known.keys():
+            self._refuse(
+                (*steps, name),
+                f"the flow {flow.name} has no parameter {name}",
+                f"choose of {', '.join(known)}" if known else "remove it",
+            )
+        if entry.enforce_parameter_schema is not False:
+            mine = {name: value for name, value in values.items() if name in known}
+            self._check_schema(mine, flow.parameter_schema, steps)
+
+    def _check_job_variables(self, pool: DeploymentWorkPool) -> None:
+        template = self._context.base_job_template(pool.name) or {}
+        schema = template.get("variables") or {}
+        known = schema.get("properties")
+        if known is None:
+            return
+        variables = pool.model_dump(mode="json")["job_variables"]
+        steps = ("work_pool", "job_variables")
+        for name in variables.keys() - known.keys():
+            self._refuse(
+                (*steps, name),
+                f"the base job template of the work pool {pool.name} has no variable {name}",
+                f"choose of {', '.join(known)}",
+            )
+        mine = {name: value for name, value in variables.items() if name in known}
+        self._check_schema(mine, schema, steps)
+
+    def _check_schema(
+        self, values: dict[str, Any], schema: dict[str, Any], steps: tuple[Step, ...]
+    ) -> None:
+        """Refuse what the server would refuse, by the same function."""
+        try:
+            errors = validate(values, schema, ignore_required=True)
+        except (SchemaError, CircularSchemaRefError) as error:
+            self._refuse(steps, f"the schema cannot be used: {error}", "correct the flow")
+            return
+        for each in errors:
+            path = (*steps, *each.absolute_path)
+            self._refuse(path, f"{path[-1]}: {each.message}", "correct it")
+
+
+def _limits(entry: Deployment) -> tuple[int | None, dict[str, Any] | None]:
+    match entry.concurrency_limit:
+        case DeploymentConcurrencyLimit() as given:
+            options = given.model_dump(mode="json", exclude={"limit"})
+            return given.limit, options
+        case limit:
+            return limit, None
+
+
+def _needs(pool: DeploymentWorkPool) -> frozenset[Key]:
+    needs = {Key(Kind.WORK_POOL, pool.name)}
+    if pool.work_queue_name not in (None, DEFAULT_QUEUE):
+        needs.add(Key(Kind.WORK_QUEUE, f"{pool.name}/{pool.work_queue_name}"))
+    return frozenset(needs)
+
+
+def refused(source: Source, raw: Any, *within: Step) -> list[Problem]:  # noqa: ANN401
+    """Return the refusal of each key of Prefect's model that is of no use here."""
+    if not isinstance(raw, dict):
+        return []
+    return [
+        Problem(source.at(*within, key), f"there is no {key} here: {cause}", fix)
+        for key, (cause, fix) in REFUSED.items()
+        if raw.get(key)
+    ]
+
+
+def known(raw: Any) -> Any:  # noqa: ANN401
+    """Return a mapping without the keys that have been refused, or are empty."""
+    if not isinstance(raw, dict):
+        return raw
+    return {key: value for key, value in raw.items() if key not in REFUSED}
+
+
+def unknown_steps(
+    source: Source, steps: list[dict[str, Any]] | None, *within: Step
+) -> list[Problem]:
+    """Return which steps Prefect itself should have and does not: each run would fail at them."""
+    problems = []
+    for index, step in enumerate(steps or []):
+        (name,) = step
+        if name.startswith("prefect."):
+            try:
+                import_object(name)
+            except (ImportError, AttributeError):
+                at = source.at(*within, index)
+                problems.append(Problem(at, f"Prefect has no step {name}", "correct the name"))
+    return problems
