@@ -204,8 +204,8 @@ def test_a_rotated_value_comes_where_it_is_asked_for_and_the_one_before_beside_i
     made.module.apply()
 
     made.kubectl("annotate", "externalsecrets", "--namespace=prefect", "--all", "force-sync=2")
-    value_before = documented.block("operations/rotation.md", "## The value before", "yaml")
-    made.kubectl("apply", "--filename=-", stdin=value_before)
+    previous_value = documented.block("operations/rotation.md", "## The previous value", "yaml")
+    made.kubectl("apply", "--filename=-", stdin=previous_value)
     made.wait_until_read()
 
     rotated = made.in_account()["prefect"]["prefect-auth"]

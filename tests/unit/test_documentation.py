@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,9 @@ from prefect_platform_cli.main import app
 from tests.documented import tables
 
 README = REPOSITORY / "README.md"
-PAGES = sorted([README, REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").rglob("*.md")])
+INDEX = REPOSITORY / "docs" / "index.md"
+MAKE = REPOSITORY / "docs" / "operations" / "make.md"
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 DECISIONS = sorted((REPOSITORY / "docs" / "adr").glob("[0-9]*.md"))
 SUFFIXES = (".md", ".py", ".toml", ".txt", ".yaml", ".tpl", ".lock")
 PLACEHOLDER = re.compile(r"\b(NAME|FILE|FOLDER|FLOW)\b")
@@ -141,25 +144,43 @@ def missing_paths(page: Path) -> Iterator[str]:
             yield span
 
 
-def test_the_readme_lists_exactly_the_targets_of_the_makefile_with_their_help() -> None:
+def test_the_readme_begins_with_the_two_commands() -> None:
+    assert _INDENTED.findall(README.read_text())[:2] == ["make deploy-cluster", "make test"]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().split()) < 900
+
+
+def test_the_index_has_one_line_for_each_page_of_the_docs() -> None:
+    lines = re.findall(r"^- .*$", INDEX.read_text(), re.MULTILINE)
+    listed = Counter(target for target, _ in links(INDEX))
+    pages = set((REPOSITORY / "docs").rglob("*.md")) - {INDEX}
+
+    assert sorted(map(name, pages - set(listed))) == []
+    assert [name(page) for page in pages if listed[page] > 1] == []
+    assert [line for line in lines if line.count("](") != 1] == []
+
+
+def test_the_page_on_make_lists_exactly_the_targets_of_the_makefile_with_their_help() -> None:
     listed = {
-        cells[0].removeprefix("`make ").rstrip("`"): cells[1] for cells in tables(README, "target")
+        cells[0].removeprefix("`make ").rstrip("`"): cells[1] for cells in tables(MAKE, "target")
     }
 
     assert listed == targets()
 
 
-def test_the_readme_lists_exactly_the_variables_of_the_command_line() -> None:
-    listed = {cells[0].strip("`") for cells in tables(README, "variable")}
+def test_the_page_on_make_lists_exactly_the_variables_of_the_command_line() -> None:
+    listed = {cells[0].strip("`") for cells in tables(MAKE, "variable")}
     every = variables().union(*map(variables, group().commands))
 
     assert listed == every
 
 
-def test_the_readme_gives_each_target_only_variables_that_its_command_reads() -> None:
+def test_the_page_on_make_gives_each_target_only_variables_that_its_command_reads() -> None:
     given = {
         cells[0].removeprefix("`make ").rstrip("`"): set(_SPAN.findall(cells[2]))
-        for cells in tables(README, "target")
+        for cells in tables(MAKE, "target")
     }
 
     assert [t for t, named in given.items() if not named <= accepted().get(t, set())] == []
@@ -236,7 +257,7 @@ def test_every_decision_says_what_violates_it(page: Path) -> None:
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
 
     assert text.startswith(f"# {int(page.name[:4])}. ")
-    assert headings == ["Context", "Decision", "What follows"]
+    assert headings == ["Context", "Decision", "Consequences"]
     assert "a change violates this when" in text.lower()
 
 
