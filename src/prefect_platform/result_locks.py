@@ -24,7 +24,7 @@ from redis import Redis, RedisError
 from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until, wait_while
 
 URL_VARIABLE = "RESULT_LOCKS_URL"
 _LEASE_SECONDS = 30.0
@@ -64,7 +64,7 @@ class LeasedLocks:
         All times are seconds. With a `hold_timeout` the lock ends after it, and is not renewed.
         """
         seconds = inf if acquire_timeout is None else acquire_timeout
-        return not poll(lambda: not self._take(key, holder, hold_timeout), seconds, every=_EVERY)
+        return wait_until(lambda: self._take(key, holder, hold_timeout), seconds, every=_EVERY)
 
     async def aacquire_lock(
         self,
@@ -101,7 +101,7 @@ class LeasedLocks:
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Wait until nobody holds the lock; return whether that is so within `timeout` seconds."""
         seconds = inf if timeout is None else timeout
-        return not poll(lambda: self.is_locked(key), seconds, every=_EVERY)
+        return not wait_while(lambda: self.is_locked(key), seconds, every=_EVERY)
 
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Do as `wait_for_lock`, in a thread."""

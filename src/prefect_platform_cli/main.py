@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from prefect_platform_cli.images.build import Image
     from prefect_platform_cli.kube.kubectl import Kubectl
 
-_INTERRUPTED = 130  # as a shell reports the end by Ctrl-C
-_DIFFERS = 2  # as terraform plan reports it
+_INTERRUPTED = 130  # what a shell reports after Ctrl-C
+_DIFFERS = 2  # what `terraform plan` reports
 _IMAGES = ("platform", "flows", "postgres", "redis", "seaweedfs")
 
 app = typer.Typer(
@@ -130,7 +130,7 @@ def deploy(
         ),
     ] = None,
 ) -> None:
-    """Bring cluster and platform up and run the daily ETL once; again, it changes nothing."""
+    """Create the cluster, deploy the platform and run the daily ETL once; safe to repeat."""
     from prefect_platform_cli import reports
     from prefect_platform_cli.deploy import platform
     from prefect_platform_cli.deploy.first_run import parse_day
@@ -183,7 +183,7 @@ def ui(
     context: typer.Context,
     port: Annotated[int, typer.Option(envvar="PORT", help="local port")] = 4200,
 ) -> None:
-    """Open the way to the user interface; print its address and the place of its password."""
+    """Port-forward to the user interface; print its address and where its password is."""
     from prefect_platform_cli import reports
     from prefect_platform_cli.deploy.connection import forwarded
 
@@ -201,7 +201,7 @@ def logs(
         str | None, typer.Argument(envvar="RUN", help="flow run name; default: the newest")
     ] = None,
 ) -> None:
-    """Show the logs of a flow run, also when its pod is long gone."""
+    """Show the logs of a flow run, even after its pod is gone."""
     from prefect_platform_cli import reports
     from prefect_platform_cli.deploy.connection import connected
 
@@ -226,7 +226,7 @@ def validate(
     file: PlatformFile = None,
     deployments: Deployments = REPOSITORY / "prefect.yaml",
 ) -> None:
-    """Check platform.yaml and prefect.yaml by themselves, without a server."""
+    """Check platform.yaml and prefect.yaml without a server."""
     from prefect_platform.configuration import commands
 
     commands.validate(_files(context.obj, environment, file, deployments))
@@ -242,7 +242,7 @@ def schedule(
         str, typer.Option("--next", help="how far to look: 30d, 12h or 90m")
     ] = "7d",
 ) -> None:
-    """Show the coming runs in local time; mark clock changes and what a limit holds back."""
+    """Show scheduled runs in local time; mark clock changes and runs that a limit holds back."""
     from prefect_platform import retention_file as retention
     from prefect_platform.configuration import commands
 
@@ -283,7 +283,7 @@ def apply(
     *,
     prune: Prune = False,
 ) -> None:
-    """Make the server as platform.yaml and prefect.yaml say; again, it changes nothing."""
+    """Change the server to match platform.yaml and prefect.yaml; safe to repeat."""
     from prefect_platform.configuration import commands
 
     with _server(context.obj) as (client, cluster):
@@ -293,7 +293,7 @@ def apply(
 
 @app.command()
 def export(context: typer.Context) -> None:
-    """Print the server's configuration as a platform.yaml; secrets stay references."""
+    """Print the server's configuration as a platform.yaml, with references to secrets."""
     from prefect_platform.configuration import commands
 
     with _server(context.obj) as (client, cluster):
@@ -307,13 +307,13 @@ def isolation(
         str, typer.Option(help="an address and port outside that answers a connection")
     ] = "1.1.1.1:443",
 ) -> None:
-    """Try from pods who reaches whom; exit 1 when it is not as declared."""
+    """Test from pods which connections are possible; exit 1 when one is not as declared."""
     from prefect_platform_cli import reports
     from prefect_platform_cli.doctor.isolation import parse_address, refuse_wrong
-    from prefect_platform_cli.doctor.isolation_probe import look
+    from prefect_platform_cli.doctor.isolation_probe import probe
 
     with step("Try every way between the parts of the platform"):
-        cells = look(context.obj.kubectl(), parse_address(world))
+        cells = probe(context.obj.kubectl(), parse_address(world))
     reports.print_isolation(cells)
     refuse_wrong(cells)
 
@@ -321,7 +321,7 @@ def isolation(
 def _files(
     chosen: _Options, environment: str | None, file: Path | None, deployments: Path
 ) -> "Files":
-    """Return the files of an environment: `local` for a kind cluster, and for no other unsaid."""
+    """Return the files of an environment; only a kind cluster has a default, `local`."""
     from prefect_platform.configuration.platform_file import Files
 
     if environment is None and chosen.cluster != "kind":
@@ -336,7 +336,7 @@ def _files(
 
 @contextmanager
 def _server(chosen: _Options) -> "Iterator[tuple[SyncPrefectClient, FromCluster]]":
-    """Yield a client of the cluster's server, and where its configuration finds Secrets."""
+    """Yield a client of the cluster's server, and the context that finds its Secrets."""
     from prefect_platform_cli.deploy.connection import connected
     from prefect_platform_cli.deploy.context import FromCluster
 
@@ -346,7 +346,7 @@ def _server(chosen: _Options) -> "Iterator[tuple[SyncPrefectClient, FromCluster]
 
 
 def main() -> None:
-    """Run the command line; a failure is one sentence and the next step, never a traceback."""
+    """Run the command line; report a failure as a sentence and a next step, not a traceback."""
     try:
         app()
     except PlatformError as error:
@@ -354,7 +354,7 @@ def main() -> None:
         err.print(f"[bold]next:[/] {escape(error.next_step)}")
         sys.exit(1)
     except SystemExit as ended:
-        if ended.code == _INTERRUPTED:  # with which typer answers Ctrl-C, without a word
+        if ended.code == _INTERRUPTED:  # typer exits so on Ctrl-C, without a message
             err.print("Interrupted; the same command goes on from here.")
         raise
     except Exception as error:

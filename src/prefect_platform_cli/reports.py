@@ -1,4 +1,4 @@
-"""What the commands print when they are done."""
+"""Print the results of the commands."""
 
 import datetime as dt
 import shlex
@@ -39,7 +39,7 @@ _PAGE = 200  # the server's limit for one request
 def print_deployed(
     provider: ClusterProvider, outcome: Outcome, day: dt.date, *, changed: bool
 ) -> None:
-    """Print where everything is, and what to type next."""
+    """Print the platform's addresses, and what to type next."""
     run = outcome.run
     core = client.CoreV1Api(Kubectl(provider.kubeconfig()).api())
     table = _table("The platform runs" if changed else "Nothing changed: the platform runs")
@@ -133,7 +133,7 @@ def print_logs(prefect: SyncPrefectClient, name: str | None) -> None:
 
 
 def print_isolation(cells: Sequence[Cell]) -> None:
-    """Print who reaches whom, a column for each source; what is not as declared is marked."""
+    """Print the connections, one column for each source, and mark those not as declared."""
     table = Table(
         title="Who reaches whom",
         title_justify="left",
@@ -154,7 +154,7 @@ def print_isolation(cells: Sequence[Cell]) -> None:
 
 
 def refuse_busy_port(port: int) -> None:
-    """Raise PlatformError when something on this machine listens on `port` already."""
+    """Raise PlatformError when a program on this machine already listens on `port`."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import JOBS, SMALL, deploy_code, eventually, messages
@@ -60,8 +60,8 @@ def burst(kubectl: Kubectl, runs: int, disturb: Callable[[], object]) -> Outcome
         begun = sum(_begun(each) for each in _read(prefect, ids))
     disturb()
     with connected(kubectl) as prefect:
-        poll(
-            lambda: not all(_ended(each) for each in _read(prefect, ids)), 300 + 10 * runs, every=1
+        wait_until(
+            lambda: all(_ended(each) for each in _read(prefect, ids)), 300 + 10 * runs, every=1
         )
         return _outcome(kubectl, prefect, ids, begun)
 
@@ -109,11 +109,8 @@ def _outcome(kubectl: Kubectl, prefect: SyncPrefectClient, ids: list[UUID], begu
 
 
 def _times_done(prefect: SyncPrefectClient, run_id: UUID) -> int:
-    def none_yet() -> bool:
-        return not _count_done(prefect, run_id)
-
-    poll(none_yet, 30, every=0.5)  # logs come in batches, after the state
-    return _count_done(prefect, run_id)
+    # Logs come in batches, after the state.
+    return wait_until(lambda: _count_done(prefect, run_id), 30, every=0.5)
 
 
 def _count_done(prefect: SyncPrefectClient, run_id: UUID) -> int:

@@ -25,7 +25,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, Log
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from prefect_platform_cli.cluster.engine.detection import recorded_engine
 from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.host.process import run
@@ -186,9 +186,7 @@ def log_lines(prefect: SyncPrefectClient, run_id: UUID) -> list[Log]:
 
 def eventually(what: str, probe: Callable[[], bool], within: float = 180) -> None:
     """Fail, saying `what`, unless `probe` becomes true within so many seconds."""
-    assert not poll(lambda: None if probe() else what, within, every=0.5), (
-        f"not in {within} s: {what}"
-    )
+    assert wait_until(probe, within, every=0.5), f"not in {within} s: {what}"
 
 
 def task_states(prefect: SyncPrefectClient, run: FlowRun) -> dict[str, str]:

@@ -14,7 +14,7 @@ from prefect.states import Completed
 from prefect.transactions import IsolationLevel
 from prefect.variables import Variable
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from prefect_platform.result_locks import LeasedLocks
 
 GATE = "gate_of_results"
@@ -29,7 +29,7 @@ def content(number: int) -> bytes:
 
 def pass_gate() -> None:
     """Wait until the gate is open."""
-    if poll(lambda: Variable.get(GATE) is None, _GATE_WITHIN, every=0.5):
+    if not wait_until(lambda: Variable.get(GATE) is not None, _GATE_WITHIN, every=0.5):
         raise TimeoutError(f"the variable {GATE} is not there after {_GATE_WITHIN} s")
 
 

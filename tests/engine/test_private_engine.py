@@ -12,7 +12,7 @@ import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_while
 from prefect_platform_cli.cluster.engine.existing import ExistingEngine
 from prefect_platform_cli.cluster.engine.private import PrivateEngine
 from tests.unit.flows.servers import free_ports
@@ -140,7 +140,9 @@ def test_ctrl_c_while_it_starts_leaves_what_the_next_start_completes(
     with subprocess.Popen(
         [sys.executable, "-c", code, engine.network], stderr=subprocess.PIPE, process_group=0
     ) as starting:
-        missing = poll(lambda: starting.poll() is None and not engine.processes(), 120, every=0.01)
+        missing = wait_while(
+            lambda: starting.poll() is None and not engine.processes(), 120, every=0.01
+        )
         assert not missing, "no engine starts within 120 s"
         assert starting.poll() is None, "it ended without starting an engine"
         os.killpg(starting.pid, signal.SIGINT)

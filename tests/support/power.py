@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from signal import SIGKILL
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_while
 from prefect_platform_cli.cluster.engine.private import PrivateEngine
 
 _ENDS_WITHIN = 60  # seconds
@@ -20,5 +20,5 @@ def lose_power(engine: PrivateEngine) -> None:
                 os.kill(pid, SIGKILL)
         return pids
 
-    left = poll(remaining, _ENDS_WITHIN, every=0.01)
+    left = wait_while(remaining, _ENDS_WITHIN, every=0.01)
     assert not left, f"the processes {left} of the engine live on after {_ENDS_WITHIN} s"

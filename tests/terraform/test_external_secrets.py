@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until, wait_while
 from prefect_platform_cli.host.toolchain import MODULES, go, tool
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests import documented
@@ -94,17 +94,17 @@ class Cluster:
                 if (told := condition(each)) != "SecretSynced"
             ]
 
-        left = poll(others, _WITHIN)
+        left = wait_while(others, _WITHIN)
         events = self.kubectl("get", "events", "--all-namespaces")
         assert not left, f"not read after {_WITHIN} s: {left}\n{events}"
 
     def refusal(self, namespace: str, name: str) -> str:
         """Return what the controller tells of an ExternalSecret that it cannot read."""
 
-        def silent() -> bool:
-            return not any("UpdateFailed" in each["reason"] for each in self.told(namespace, name))
+        def told() -> bool:
+            return any("UpdateFailed" in each["reason"] for each in self.told(namespace, name))
 
-        assert not poll(silent, _WITHIN), f"nothing told of {namespace}/{name} in {_WITHIN} s"
+        assert wait_until(told, _WITHIN), f"nothing told of {namespace}/{name} in {_WITHIN} s"
         return " ".join(each["message"] for each in self.told(namespace, name))
 
     def told(self, namespace: str, name: str) -> list[dict[str, Any]]:
@@ -215,7 +215,7 @@ def test_a_rotated_value_comes_where_it_is_asked_for_and_the_one_before_beside_i
         "prefect-auth-previous": before["prefect"]["prefect-auth"],
     }
     assert rotated != before["prefect"]["prefect-auth"]
-    poll(lambda: made.secrets()["prefect"] != server, _WITHIN)
+    wait_until(lambda: made.secrets()["prefect"] == server, _WITHIN)
     assert made.secrets() == {**before, "prefect": server}
 
 

@@ -1,1 +1,1 @@
-"""The charts' public interface: one model a chart, from which its values files are written."""
+"""The charts' public interface: one model for each chart, from which its files are generated."""

@@ -1,5 +1,5 @@
-"""Write values.yaml, its schema and its reference from the models of the charts; and the schema of
-retention.yaml, which both take.
+"""Generate each chart's values.yaml, schema and reference from its model, and the schema of
+retention.yaml, which both charts read.
 
 `python -m prefect_platform_cli.charts.generate` writes all of them; a test fails when one is stale.
 """
@@ -49,7 +49,7 @@ def files() -> dict[Path, str]:
             ("README.md", reference),
         )
     }
-    # Helm takes a dependency from the chart's own folder, so that nothing has to be fetched.
+    # Helm finds a dependency in the chart's own folder, so that it fetches nothing.
     vendored = {
         REPOSITORY / "helm" / chart / "charts" / _LIBRARY.name / path.relative_to(_LIBRARY): (
             path.read_text()
@@ -68,8 +68,8 @@ def values_yaml(chart: str) -> str:
 
 
 def values_schema(chart: str) -> str:
-    """Return the JSON schema by which helm checks what users give."""
-    # Helm hands a library its values, here none, below the library's name.
+    """Return the JSON schema with which Helm validates the users' values."""
+    # Helm passes a library chart its values, here none, under the library's name.
     library = {_LIBRARY.name: {"description": "Helm's own. Nothing to set.", "type": "object"}}
     return _json_schema(type(CHARTS[chart]), **library)
 
@@ -102,7 +102,7 @@ def reference(chart: str) -> str:
 
 
 def _keys(values: Values, indent: str = "") -> Iterator[str]:
-    """Yield the lines of each key, what is below it included."""
+    """Yield the lines of each key and of everything below it."""
     for name, field in _fields(values):
         value = getattr(values, name)
         lines = _comment(str(field.description), indent)
@@ -126,7 +126,7 @@ def _rows(values: Values, parents: str = "") -> Iterator[tuple[str, str, str]]:
 
 
 def _fields(values: Values) -> list[tuple[str, FieldInfo]]:
-    """Return the fields of a mapping, what all components share after what is its own."""
+    """Return the fields of a mapping: its own first, then those that all components share."""
     own = type(values).__annotations__
     return sorted(type(values).model_fields.items(), key=lambda field: field[0] not in own)
 

@@ -1,4 +1,4 @@
-"""What may be laid over values: the same keys at every depth, and none of them required."""
+"""Models of overrides: the same keys as the values at every depth, all of them optional."""
 
 from typing import Annotated, Any, get_args, get_origin
 
@@ -8,14 +8,14 @@ from pydantic.json_schema import SkipJsonSchema
 
 from prefect_platform.values import Values
 
-_LEFT_OUT: Any = SkipJsonSchema[None]  # type: ignore[misc]  # no class to a type checker
+_LEFT_OUT: Any = SkipJsonSchema[None]  # type: ignore[misc]  # mypy does not take it for a class
 
 
 def overrides(model: type[Values]) -> type[Values]:
-    """Return `model` with every key optional, as Helm lays values over defaults.
+    """Return `model` with every key optional, as Helm merges values into defaults.
 
-    Maps merge, and null removes an entry of a free map; all else replaces what is below it, so
-    that the items of a list stay whole.
+    Maps merge, and null removes an entry of a free map. Everything else replaces the default, so
+    the items of a list stay complete.
     """
     fields: dict[str, Any] = {
         name: (

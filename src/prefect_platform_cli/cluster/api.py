@@ -1,4 +1,4 @@
-"""A Kubernetes API that may not answer, or not be ready: both are told at once."""
+"""Ask a Kubernetes API that may be down or still starting, without waiting for retries."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -15,6 +15,6 @@ def asking_once(kubeconfig: Path, context: str | None = None) -> client.ApiClien
 
 
 def is_ready(api: client.ApiClient) -> bool:
-    """Return whether the API has started all its parts; before, it may end and start again."""
+    """Return whether the API has finished starting; until then it may restart."""
     answer = api.rest_client.request("GET", f"{api.configuration.host}/readyz", _request_timeout=10)
     return bool(answer.status == HTTPStatus.OK)

@@ -1,4 +1,4 @@
-"""A cluster that somebody else made: the named context of a kubeconfig, used as it is."""
+"""An existing cluster, reached through a named context of the user's kubeconfig."""
 
 import os
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _FILES = {"certificate-authority", "client-certificate", "client-key", "tokenFil
 
 
 class CurrentProvider:
-    """The cluster of `context`; nothing of it is created or removed here."""
+    """The cluster of `context`, which this provider neither creates nor removes."""
 
     name = "current"
 
@@ -44,7 +44,7 @@ class CurrentProvider:
         self._kubeconfig = state_directory(cluster) / f"current-{context.replace('/', '_')}"
 
     def create(self) -> bool:
-        """Check that the cluster answers; nothing is changed."""
+        """Check that the cluster answers; change nothing."""
         status = self.status()
         if not status.running:
             raise PlatformError(
@@ -55,7 +55,7 @@ class CurrentProvider:
         return False
 
     def delete(self) -> None:
-        """Refuse: who made the cluster removes it."""
+        """Refuse, because the cluster belongs to somebody else."""
         raise PlatformError(
             f"the cluster of the context {self._context} was not made here and is not removed",
             next_step="helm uninstall prefect-worker and prefect-server, then "
@@ -63,7 +63,7 @@ class CurrentProvider:
         )
 
     def load_images(self, archive: Path, references: Sequence[str]) -> bool:
-        """Check that every node holds `references`: there is no way to put them there from here."""
+        """Check that every node holds `references`: this provider cannot load images."""
         nodes = client.CoreV1Api(self._api()).list_node().items
         for node in nodes:
             held = {name for image in node.status.images or [] for name in image.names or []}
@@ -83,7 +83,7 @@ class CurrentProvider:
         for entry in [*(content.get("clusters") or []), *(content.get("users") or [])]:
             named = entry.get("cluster") or entry.get("user") or {}
             for field in _FILES & named.keys():
-                # Relative to the file that says so; an absolute path stays as it is.
+                # A relative path starts at its kubeconfig file; joining keeps an absolute one.
                 named[field] = str(self._source.parent.absolute() / named[field])
         self._kubeconfig.parent.mkdir(parents=True, exist_ok=True)
         self._kubeconfig.touch(mode=0o600)

@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from prefect_platform.console import err, step
 from prefect_platform.errors import PlatformError
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_while
 from prefect_platform_cli.cluster.api import asking_once, is_ready
 from prefect_platform_cli.cluster.engine.detection import (
     choose_engine,
@@ -39,13 +39,13 @@ _DESTROY = "make destroy-cluster"
 
 
 class _Record(BaseModel):
-    """What a finished creation leaves: node names with the addresses that they keep."""
+    """Written when a creation has finished: the nodes' names and their fixed addresses."""
 
     addresses: dict[str, str]
 
 
 class KindProvider:
-    """The kind cluster `cluster` with `nodes` nodes (None: as many as it has, one when new)."""
+    """The kind cluster `cluster` with `nodes` nodes; None keeps their number, or makes one."""
 
     name = "kind"
 
@@ -66,16 +66,16 @@ class KindProvider:
         self._state = state_directory(cluster)
 
     def create(self) -> bool:
-        """Create the cluster, start its stopped nodes, or find it complete; True when changed."""
+        """Create the cluster or start its stopped nodes; True when anything changed."""
         choice = choose_engine(self._cluster, self._forced_engine, docker_host=self._docker_host)
         err.print(f"engine: {choice.engine.kind} ({choice.reason})")
         record = self._record()
         if record is None:
-            # What takes minutes and may find no room comes before anything is started.
+            # It takes minutes and may fail for lack of space, so it comes before any start.
             image = self._built_node_image()
             choice.engine.start()
             if self._existing_nodes(choice.engine):
-                # An interrupted creation: kind cannot complete it, and it holds nobody's data.
+                # kind cannot complete an interrupted creation, and the nodes hold no data yet.
                 self._delete_nodes(choice.engine)
             self._create(choice.engine, image)
             return True
@@ -96,7 +96,7 @@ class KindProvider:
         return self._start_nodes(choice.engine, record.addresses) or changed
 
     def delete(self) -> None:
-        """Delete the nodes, the engine when it is ours, and every file of the cluster."""
+        """Delete the nodes, a private engine, and every file of the cluster."""
         engine = recorded_engine(self._cluster)
         if engine is not None:
             if engine.kind == "existing" and engine.status().running:
@@ -127,11 +127,11 @@ class KindProvider:
         return bool(lacking)
 
     def kubeconfig(self) -> Path:
-        """Return the cluster's own kubeconfig: ~/.kube/config is never touched."""
+        """Return the cluster's own kubeconfig file; ~/.kube/config is never touched."""
         return self._state / "kubeconfig"
 
     def environment(self) -> dict[str, str]:
-        """Return KUBECONFIG, and DOCKER_HOST and PATH's first folder where the engine is ours."""
+        """Return KUBECONFIG and, for a private engine, DOCKER_HOST and the folder for PATH."""
         exports = {"KUBECONFIG": str(self.kubeconfig())}
         engine = recorded_engine(self._cluster)
         if engine is not None and engine.kind == "private":
@@ -188,7 +188,7 @@ class KindProvider:
         write_atomically(self._record_path(), _Record(addresses=addresses).model_dump_json())
 
     def _kind_create(self, engine: Engine, config: dict[str, Any], image: NodeImage | None) -> None:
-        """Have kind make the nodes; what it says is kept, and so are nodes that fail."""
+        """Have kind create the nodes; keep its output, and nodes that fail, for inspection."""
         file, log = self._state / "kind.yaml", self._state / "kind.log"
         with file.open("w") as stream:
             YAML().dump(config, stream)
@@ -215,7 +215,7 @@ class KindProvider:
             )
 
     def _built_node_image(self) -> NodeImage | None:
-        """Return our own build of the node image, or None to take kind's own."""
+        """Return our own build of the node image, or None to use kind's."""
         choice = choose_node_image(self._forced_node_image)
         origin = "kind's own" if choice.source == "registry" else "our own build"
         err.print(f"node image: {origin} ({choice.reason})")
@@ -228,14 +228,14 @@ class KindProvider:
                 self._docker(engine, "load", "--quiet", "--input", str(image.archive))
 
     def _delete_nodes(self, engine: Engine) -> None:
-        # Without the option kind would look into ~/.kube, and make it.
+        # Without the option kind would read ~/.kube, and create it.
         own = ("--kubeconfig", str(self.kubeconfig()))
         self._kind(engine, "delete", "cluster", "--name", self._cluster, *own)
 
     def _forget_node_image(self, engine: Engine) -> None:
         reference = "reference=prefect-platform.local/node"
         for image in self._docker(engine, "image", "ls", "--quiet", "--filter", reference).split():
-            # Another cluster in this engine may run on it, and Docker then refuses.
+            # Docker refuses to remove an image that another cluster in this engine runs.
             if not self._docker(engine, "ps", "--all", "--quiet", f"--filter=ancestor={image}"):
                 self._docker(engine, "image", "rm", image)
 
@@ -247,7 +247,7 @@ class KindProvider:
         return {**config, "nodes": [{"role": "control-plane"}, *[{"role": "worker"}] * workers]}
 
     def _start_nodes(self, engine: Engine, addresses: dict[str, str]) -> bool:
-        """Start nodes that do not run, each at the address that its certificates name."""
+        """Start the stopped nodes, each with the address that its certificates name."""
         stopped = set(addresses) - set(self._existing_nodes(engine, "--filter=status=running"))
         missing = set(addresses) - set(self._existing_nodes(engine))
         if missing:
@@ -264,7 +264,7 @@ class KindProvider:
             return False
         with step(f"Start the nodes of {self._cluster} again"):
             if moved:
-                # The engine gives addresses in the order of starting: start all in the old order.
+                # The engine assigns addresses in the order of starting: keep the old order.
                 self._docker(engine, "stop", *addresses)
                 stopped = set(addresses)
             for node in sorted(stopped, key=lambda name: _numeric(addresses[name])):
@@ -290,7 +290,7 @@ class KindProvider:
         return self._state / "kind.json"
 
     def _record(self) -> _Record | None:
-        """Return what the finished creation wrote, None when there was none."""
+        """Return the record of a finished creation; None when no creation has finished."""
         path = self._record_path()
         return _Record.model_validate_json(path.read_text()) if path.exists() else None
 
@@ -303,7 +303,7 @@ class KindProvider:
         return engine
 
     def _wait_for_nodes(self, engine: Engine) -> None:
-        """Wait for the API, and for each node's kubelet that runs now to report it Ready."""
+        """Wait for the API, and until every node's current kubelet reports the node Ready."""
         nodes = self._existing_nodes(engine)
 
         def missing(core: CoreV1Api) -> str:
@@ -321,15 +321,15 @@ class KindProvider:
         conditions = {each.type: each.status for each in node.status.conditions or []}
         if conditions.get("Ready") != "True":
             return False
-        # Made anew at each start of a node: a report from before its end has the old one.
+        # The machine ID changes whenever a node starts, so a stale report has an older one.
         read = ("exec", node.metadata.name, "cat", _MACHINE_ID)
         try:
             return bool(self._docker(engine, *read).strip() == node.status.node_info.machine_id)
-        except PlatformError:  # it is just starting
+        except PlatformError:  # the node is still starting
             return False
 
     def _wait_for_news_of_pods(self, engine: Engine) -> None:
-        """Wait until no pod is said to run a container that has ended with its node."""
+        """Wait until the API reports no container as running that ended when its node stopped."""
         started = {
             node: self._started(engine, node)
             for node in self._existing_nodes(engine, "--filter=status=running")
@@ -354,7 +354,7 @@ class KindProvider:
     def _wait_until_none(
         self, lacking: Callable[[CoreV1Api], str], failure: str, *, every: float = 0.1
     ) -> None:
-        """Wait until the cluster's API answers and `lacking` finds nothing in it any more."""
+        """Wait until the cluster's API answers and `lacking` finds nothing missing."""
         core = CoreV1Api(asking_once(self.kubeconfig()))
 
         def left() -> str:
@@ -363,7 +363,7 @@ class KindProvider:
             except (ApiException, HTTPError) as error:
                 return f"its API does not answer: {error}"
 
-        if found := poll(left, _READY_WITHIN, every=every):
+        if found := wait_while(left, _READY_WITHIN, every=every):
             raise PlatformError(
                 f"{failure}: {found}",
                 next_step=f"make status; if it stays so: {_DESTROY}, then run it again",
@@ -396,7 +396,7 @@ def _environment(engine: Engine) -> dict[str, str]:
 
 
 def _is_found(path: Path) -> bool:
-    """Return whether PATH leads to `path`: its folder in front would hide others' programs."""
+    """Return whether PATH already finds `path`, so that its folder need not be put in front."""
     return shutil.which(path.name) == str(path)
 
 

@@ -1,4 +1,4 @@
-"""The way from this machine to the server of a cluster."""
+"""Connect from this machine to the Prefect server of a cluster."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,13 +41,13 @@ def connected(kubectl: Kubectl) -> Iterator[SyncPrefectClient]:
 
 
 def path_prefix(deployment: Mapping[str, Any]) -> str:
-    """Return the path of the value publicUrl, below which the Deployment of the API serves all."""
+    """Return the path of the value publicUrl, the prefix of everything that the API serves."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     return next((str(each["value"]) for each in container["env"] if each["name"] == _PATH), "")
 
 
 def kubernetes_api_addresses(api: client.ApiClient) -> list[str]:
-    """Return the IPv4 addresses of the Kubernetes API, as pods reach it, in their order."""
+    """Return the IPv4 addresses at which pods reach the Kubernetes API, sorted."""
     slices = client.DiscoveryV1Api(api).list_namespaced_endpoint_slice(
         "default", label_selector="kubernetes.io/service-name=kubernetes"
     )

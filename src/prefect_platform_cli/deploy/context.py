@@ -1,4 +1,4 @@
-"""What a configuration refers to, read from the cluster by whoever runs the command."""
+"""Read what a configuration refers to from the cluster, with the user's own rights."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ _TEMPLATES = f"{_RELEASE}-base-job-template"
 
 
 class FromCluster:
-    """The Secrets beside prefect-worker, and the base job templates of its chart."""
+    """The Secrets in prefect-worker's namespace, and the base job templates of its chart."""
 
     release = f"{_NAMESPACE}/{_RELEASE}"
 

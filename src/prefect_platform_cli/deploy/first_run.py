@@ -1,4 +1,4 @@
-"""One run of the daily ETL, so that a new platform has shown that it works."""
+"""Run the daily ETL once, to show that a new platform works."""
 
 import datetime as dt
 
@@ -13,16 +13,16 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_while
 
 DEPLOYMENT = "etl-daily/daily"
 _TAG = "first-run"
 _FIRST, _LAST = dt.date(2013, 1, 1), dt.date(2013, 12, 31)
-_ENDS_WITHIN = 15 * 60  # seconds: the extract's own retries alone may take 370
+_ENDS_WITHIN = 15 * 60  # seconds; the extract's retries alone may take 370
 
 
 def parse_day(text: str) -> dt.date:
-    """Return the day `text`; raises PlatformError when the data has no such day."""
+    """Parse the day `text`; raises PlatformError when the data has no such day."""
     try:
         day = dt.date.fromisoformat(text)
     except ValueError as error:
@@ -38,7 +38,7 @@ def parse_day(text: str) -> dt.date:
 
 
 def find_or_start(client: SyncPrefectClient, day: dt.date) -> tuple[FlowRun, bool]:
-    """Return the run for `day`, and whether it is new: one that failed is no reason to stop."""
+    """Return the run for `day` and whether it is new; a failed run is replaced by a new one."""
     deployment = client.read_deployment_by_name(DEPLOYMENT)
     runs = client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
@@ -67,7 +67,7 @@ def wait_for(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
         run = client.read_flow_run(run.id)
         return None if run.state is not None and run.state.is_final() else run
 
-    if poll(unfinished, _ENDS_WITHIN, every=1):
+    if wait_while(unfinished, _ENDS_WITHIN, every=1):
         raise PlatformError(
             f"the flow run {run.name} has not ended after {_ENDS_WITHIN} s: it is "
             f"{run.state.name if run.state else 'without a state'}",

@@ -1,4 +1,4 @@
-"""Everything between a cluster that answers and a platform that has run its first flow."""
+"""Deploy the platform to a running cluster, up to its first flow run."""
 
 import datetime as dt
 import json
@@ -31,13 +31,13 @@ from prefect_platform_cli.kube.workloads import wait_until_ready
 POOL = "default"
 NAMESPACES = ("prefect", "prefect-workers", f"flows-{POOL}", "data")
 _ENVIRONMENT = REPOSITORY / "k8s" / "environments" / "local"
-_DATA = "app.kubernetes.io/instance=local"  # what the kustomization of the data services sets
+_DATA = "app.kubernetes.io/instance=local"  # the label of the data services' kustomization
 _READY_WITHIN = 300  # seconds
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The first run, and whether anything at all had to be done."""
+    """The first run, and whether the deploy changed anything."""
 
     run: FlowRun
     rows: int
@@ -47,11 +47,11 @@ class Outcome:
 def deploy(
     provider: ClusterProvider, images: Sequence[Image], day: dt.date, *, accept_unenforced: bool
 ) -> Outcome:
-    """Bring the platform of k8s/environments/local up on a running cluster and run the ETL.
+    """Deploy k8s/environments/local to a running cluster and run the ETL.
 
-    A network that keeps no NetworkPolicies is refused, unless `accept_unenforced`.
-    Every step leaves what is already right as it is. Raises PlatformError for the first step
-    that fails; the next call goes on from there.
+    Refuses a network that does not enforce NetworkPolicies, unless `accept_unenforced`.
+    A step changes nothing that is already right. Raises PlatformError for the first step that
+    fails; the next call continues from there.
     """
     ensure_clients(["kubectl", "helm"])
     kubectl = Kubectl(provider.kubeconfig())
@@ -85,7 +85,7 @@ def deploy(
 
 
 def load(provider: ClusterProvider, images: Sequence[Image]) -> bool:
-    """Make every node hold `images`; True when one was lacking."""
+    """Load `images` into every node that lacks one; True when a node did."""
     with step("Load the images into the nodes") as current:
         archives = {image.archive for image in images}
         loaded = [
@@ -112,7 +112,7 @@ def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
 
 
 def _follow_secrets(items: Sequence[dict[str, Any]], api: client.ApiClient) -> None:
-    """Have each data service start anew with its Secret, which has its name and is read then."""
+    """Annotate each data service with its Secret's version, so that a changed one restarts it."""
     for item in items:
         if item["kind"] in {"Deployment", "StatefulSet"}:
             item["spec"]["template"]["metadata"]["annotations"] = {

@@ -1,4 +1,4 @@
-"""Helm releases, upgraded only when something differs from what is installed."""
+"""Install Helm releases, and upgrade them only when something differs."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from prefect_platform_cli.kube.kubectl import Kubectl
 
 @dataclass(frozen=True)
 class Release:
-    """A chart to be installed as `name` in `namespace`, with values files and single settings.
+    """A chart to install as `name` in `namespace`, with values files and single settings.
 
     `contents` are settings whose value is the content of a file.
     """
@@ -35,7 +35,7 @@ class Release:
 
 
 def install(kubectl: Kubectl, release: Release) -> bool:
-    """Install or upgrade `release`; False when it is installed just so and nothing is missing."""
+    """Install or upgrade `release`; False when it is already installed exactly so."""
     forget_failed_jobs(kubectl, release)
     status = _status(kubectl, release)
     if status.get("status", "").startswith("pending-"):
@@ -66,7 +66,7 @@ def installed(kubectl: Kubectl) -> list[dict[str, str]]:
 
 
 def _status(kubectl: Kubectl, release: Release) -> dict[str, str]:
-    """Return status and description of the newest revision, empty when there is none."""
+    """Return the newest revision's status and description, empty when there is none."""
     listed = json.loads(
         _helm(
             kubectl,
@@ -82,16 +82,16 @@ def _status(kubectl: Kubectl, release: Release) -> dict[str, str]:
 
 
 def _is_complete(kubectl: Kubectl, release: Release) -> bool:
-    """Return whether every object of the installed manifest still is as it was installed."""
+    """Return whether every object of the installed manifest is unchanged."""
     manifest = _helm(kubectl, "get", "manifest", release.name, "--namespace", release.namespace)
-    # Helm's own name as manager would count the annotations that it adds as a difference.
+    # With Helm's field manager, the annotations that Helm adds would count as a difference.
     return kubectl.holds(manifest, manager="comparison")
 
 
 def forget_failed_jobs(kubectl: Kubectl, release: Release) -> None:
-    """Remove Jobs of the release that have failed for good, so that Helm makes them anew.
+    """Remove the release's Jobs that have failed for good, so that Helm creates them again.
 
-    Those that a CronJob made are left: the next one is made without us.
+    Jobs of a CronJob are left, because the CronJob creates the next one by itself.
     """
     here = f"--namespace={release.namespace}"
     selector = f"--selector=app.kubernetes.io/instance={release.name}"
@@ -103,7 +103,7 @@ def forget_failed_jobs(kubectl: Kubectl, release: Release) -> None:
 
 
 def _forget_interrupted(kubectl: Kubectl, release: Release) -> None:
-    """Remove the record of an upgrade that was cut off: Helm would wait for it for ever."""
+    """Remove the record of an interrupted upgrade, which would block Helm for ever."""
     pending = "status in (pending-install, pending-upgrade, pending-rollback)"
     kubectl(
         *("--namespace", release.namespace, "delete", "secret"),

@@ -1,4 +1,4 @@
-"""The secrets of an environment without Terraform: each generated once, then kept.
+"""Generate the secrets of an environment without Terraform once, then keep them.
 
 A value lives in the cluster only. The copies that other namespaces need follow their source. To
 rotate one, its Secret is deleted or given another value.
@@ -75,7 +75,7 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
 def copy_secrets(api: client.ApiClient) -> list[str]:
     """Bring the Secrets of workers and job pods up to date; return which were not.
 
-    Called when the servers know the values: a job pod may read its own at any time. Raises
+    Call it once the servers have the values, because job pods may read theirs at any time. Raises
     kubernetes' ApiException when a namespace is missing or writing is forbidden.
     """
     core = client.CoreV1Api(api)
@@ -97,9 +97,9 @@ def copy_secrets(api: client.ApiClient) -> list[str]:
 
 
 def s3_identities(admin: Keys, pools: Mapping[str, Keys]) -> str:
-    """Return who may do what in SeaweedFS: all, and what the job pods of each pool need.
+    """Return SeaweedFS's identities: one with all rights, and one for each pool's job pods.
 
-    A pool reads the raw data, has results of its own, and shares the artifacts with the others.
+    Each pool may read the raw data, has its own results, and shares the artifacts.
     """
     return json.dumps(
         {
@@ -121,23 +121,23 @@ def s3_identities(admin: Keys, pools: Mapping[str, Keys]) -> str:
 
 
 def secret_version(api: client.ApiClient, namespace: str, name: str) -> str:
-    """Return what differs once the Secret has changed, and tells nothing of its values."""
+    """Return a string that changes with the Secret and reveals nothing of its values."""
     secret = client.CoreV1Api(api).read_namespaced_secret(name, namespace)
     return str(secret.metadata.resource_version)
 
 
 def has_secret(api: client.ApiClient, namespace: str, name: str) -> bool:
-    """Return whether the Secret is there, with a value."""
+    """Return whether the Secret exists and has a value."""
     return bool(_read(client.CoreV1Api(api), namespace, name))
 
 
 def read_auth_string(api: client.ApiClient) -> str:
-    """Return the API's "user:password"; empty when the Secret is not there."""
+    """Return the API's "user:password"; empty when the Secret is missing."""
     return _read(client.CoreV1Api(api), "prefect", "prefect-auth").get("auth-string", "")
 
 
 def _refuse_a_lost_key(api: client.ApiClient) -> None:
-    """Raise PlatformError where a new key would make the blocks of a server unreadable for good."""
+    """Raise PlatformError when a new key would make a server's blocks unreadable for good."""
     names = ("prefect-encryption", "prefect-encryption-previous")
     if any(has_secret(api, "prefect", name) for name in names):
         return
@@ -197,7 +197,7 @@ def _ensure(core: client.CoreV1Api, namespace: str, name: str, data: dict[str, s
         core.create_namespaced_secret(namespace, body)
         return True
     labels = existing.metadata.labels or {}
-    # One that somebody made by hand, such as a key that was brought back, is ours from now on.
+    # Label a Secret that somebody made by hand, such as a restored key, as managed from now on.
     if data.items() <= _values(existing).items() and _LABELS.items() <= labels.items():
         return False
     core.patch_namespaced_secret(name, namespace, body)

@@ -1,1 +1,1 @@
-"""Checks of a running platform: each declares what holds, looks, and names what does not."""
+"""Checks of a running platform: each probes what should hold, and names what does not."""

@@ -1,15 +1,15 @@
-"""Run inside a probe pod, from standard input: try addresses, and print what each try said."""
+"""Runs in a probe pod, read from standard input: try addresses and print each outcome."""
 
 import json
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-_SECONDS = 3  # policies drop, so that a denial is silence
+_SECONDS = 3  # policies drop packets, so a denial is a timeout
 
 
 def attempt(address: tuple[str, int]) -> str:
-    """Return `reached`, or why not, for a host and a TCP port; port 0 looks the name up."""
+    """Return `reached` for a host and a TCP port, or why not; port 0 only resolves the name."""
     host, port = address
     try:
         if port:

@@ -1,4 +1,4 @@
-"""Where the parts of an installed platform are, read from the Kubernetes API."""
+"""Find the parts of an installed platform through the Kubernetes API."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _SERVICES = {
     Target.DATABASE: ("database", "the chart has no database of its own: it guards itself"),
     Target.REDIS: ("redis", "the chart has no Redis of its own: mode single, or an external one"),
 }
-# What the runs are told: the variable with the address, and that with the port or the port itself.
+# The variables that tell runs an address and its port; or the port, where no variable does.
 _DATA = {
     Target.OBJECT_STORE: ("AWS_ENDPOINT_URL_S3", "443"),
     Target.WAREHOUSE: ("WAREHOUSE_HOST", "WAREHOUSE_PORT"),
@@ -29,7 +29,7 @@ _METADATA = ("169.254.169.254", 80)
 
 @dataclass(frozen=True)
 class Component:
-    """A part of the platform as its pods are: where, with which labels, from which image."""
+    """A part of the platform: its pods' namespace, labels and image."""
 
     source: Origin
     namespace: str
@@ -43,7 +43,7 @@ class Component:
 
 
 def components(api: client.ApiClient) -> list[Component]:
-    """Return the parts that run, the job pods of each pool first, and a stranger last.
+    """Return the running parts: first the job pods of each pool, last a pod that is not ours.
 
     Raises PlatformError when there is no server, or no pool.
     """
@@ -71,7 +71,7 @@ def components(api: client.ApiClient) -> list[Component]:
 
 
 def places(api: client.ApiClient, world: tuple[str, int]) -> Iterator[Place]:
-    """Yield every target but the job pods; `world` is an address outside, for lack of a better."""
+    """Yield every target except job pods; `world` is an address outside of the cluster."""
     core = client.CoreV1Api(api)
     for target, (component, missing) in _SERVICES.items():
         selector = f"app.kubernetes.io/name=prefect-server,app.kubernetes.io/component={component}"
@@ -84,7 +84,7 @@ def places(api: client.ApiClient, world: tuple[str, int]) -> Iterator[Place]:
             yield Place(target, missing=f"no pool's runs are given {host}")
         else:
             yield _address(target, given[host], given.get(port, port))
-    # Its address stands in a Secret, with its password: its Service is looked for instead.
+    # Its address is in a Secret, with the password, so look for its Service instead.
     locks = core.list_service_for_all_namespaces(label_selector=_LOCKS).items
     if locks:
         yield _service(Target.LOCKS, locks[0])
@@ -141,7 +141,7 @@ def _environment(template: dict[str, Any]) -> dict[str, str]:
 
 
 def _service(target: Target, service: client.V1Service) -> Place:
-    # The address, so that a denial of DNS is not taken for a denial of the target.
+    # Use the address, so that denied DNS is not taken for a denied target.
     return Place(target, host=service.spec.cluster_ip, port=service.spec.ports[0].port)
 
 

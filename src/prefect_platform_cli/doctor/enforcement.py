@@ -1,9 +1,9 @@
-"""Whether the cluster's network keeps NetworkPolicies, tried and not assumed."""
+"""Test whether the cluster's network enforces NetworkPolicies."""
 
 import json
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until, wait_while
 from prefect_platform_cli.doctor.isolation import REACHED
 from prefect_platform_cli.doctor.probe_pods import PORT, probe_pods
 from prefect_platform_cli.kube.kubectl import Kubectl
@@ -14,10 +14,10 @@ _COVERED = {"prefect-platform/covered": "true"}
 
 
 def keeps_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
-    """Return whether a policy that denies all egress cuts a pod off from one that it reached.
+    """Return whether a policy that denies all egress cuts a pod off from one it could reach.
 
-    Pods and policy are gone afterwards. Raises PlatformError when the pods do not run, or do not
-    reach each other without a policy.
+    Removes the pods and the policy afterwards. Raises PlatformError when the pods do not run, or
+    do not reach each other without a policy.
     """
     policy = {
         "apiVersion": "networking.k8s.io/v1",
@@ -30,7 +30,7 @@ def keeps_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
         named = ("networkpolicy", _NAME, "--ignore-not-found")
         kubectl(f"--namespace={namespace}", "delete", *named)
 
-    remove_policy()  # of a look that was killed
+    remove_policy()  # left by a probe that was killed
     with probe_pods(kubectl, _NAME) as pods:
         covered, other = pods.start(namespace, image, _COVERED), pods.start(namespace, image, {})
         for pod in (covered, other):
@@ -40,7 +40,7 @@ def keeps_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
             (said,) = covered.attempt([(other.address, PORT)])
             return "" if said == REACHED else said
 
-        problem = covered.problem or other.problem or poll(cut_off, _KEPT_WITHIN, every=1)
+        problem = covered.problem or other.problem or wait_while(cut_off, _KEPT_WITHIN, every=1)
         if problem:
             raise PlatformError(
                 f"two pods in {namespace} cannot try NetworkPolicies: {problem}",
@@ -48,13 +48,13 @@ def keeps_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
             )
         try:
             kubectl.apply(json.dumps(policy))
-            return not poll(lambda: not cut_off(), _KEPT_WITHIN, every=1)
+            return bool(wait_until(cut_off, _KEPT_WITHIN, every=1))
         finally:
             remove_policy()
 
 
 def refuse_unenforced(*, accept: bool) -> str:
-    """Return what a network without NetworkPolicies means, or refuse it.
+    """Explain what a network that does not enforce NetworkPolicies means, or refuse it.
 
     Raises PlatformError unless `accept`.
     """

@@ -1,4 +1,4 @@
-"""Who may reach whom: declared once, compared with the charts, and judged by what pods reach."""
+"""Allowed network traffic: the table is compared with the charts, and with what pods reach."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from enum import StrEnum
 
 from prefect_platform.errors import PlatformError
 
-REACHED = "reached"  # what an attempt says when it got through; else the system's own words
+REACHED = "reached"  # a successful attempt prints this; a failed one the system's error
 
 _PORTS = 65536
 
 
 class Origin(StrEnum):
-    """Whose pod tries."""
+    """The pod that connects."""
 
     JOB = "job pod"
     WORKER = "worker"
@@ -22,7 +22,7 @@ class Origin(StrEnum):
 
 
 class Target(StrEnum):
-    """What it tries to reach."""
+    """What the pod connects to."""
 
     API = "API"
     DATABASE = "PostgreSQL"
@@ -37,9 +37,9 @@ class Target(StrEnum):
     WORLD = "world"
 
 
-# What is not named is denied; a job pod is any other one, of the same pool or another. Webhooks of
-# notifications are in the world, at port 443. No policy of ours binds a stranger, which is the
-# witness that what nobody else may reach is alive.
+# Everything not listed is denied. Target.JOB is any other job pod, of the same pool or another.
+# Webhooks of notifications are in Target.WORLD, at port 443. No policy of ours applies to a
+# stranger: it shows that a target which nobody else may reach is alive.
 ALLOWED: Mapping[Origin, frozenset[Target]] = {
     Origin.JOB: frozenset(
         {Target.API, Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS, Target.DNS}
@@ -49,16 +49,17 @@ ALLOWED: Mapping[Origin, frozenset[Target]] = {
     Origin.SERVICES: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
     Origin.STRANGER: frozenset({Target.KUBERNETES, Target.METADATA, Target.DNS, Target.WORLD}),
 }
-# What need not be there: where nobody reaches it, that is no fault of the platform.
+# Targets that may be absent: that nobody reaches them is no fault of the platform.
 _ELSEWHERE = frozenset({Target.METADATA, Target.WORLD})
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a target is: `host` and TCP `port` (0: the name is looked up, and that is all).
+    """Where a target is: `host` and TCP `port`; port 0 only resolves the name.
 
     `missing` says why there is nothing to try. `pool` is the work pool of a job pod, and `serves`
-    whether the kubelet reached it, which no policy prevents. What is `external` guards itself.
+    whether the kubelet reached it, which no policy prevents. An `external` target is outside of
+    the cluster and protects itself.
     """
 
     target: Target
@@ -75,9 +76,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Cell:
-    """One source against one target: what is declared, and what was seen.
+    """One source and one target: what is declared, and what was observed.
 
-    `unproven` says why nothing was; then `reached` means nothing.
+    `unproven` says why nothing was observed; `reached` then has no meaning.
     """
 
     source: str
@@ -88,11 +89,11 @@ class Cell:
 
     @property
     def wrong(self) -> bool:
-        """Whether something else was seen than is declared."""
+        """Whether the observation differs from the declaration."""
         return not self.unproven and self.reached != self.allowed
 
     def __str__(self) -> str:
-        """Say what is wrong, and what decides it."""
+        """Say what is wrong, and which setting decides it."""
         where = f"{self.place} ({self.place.host}:{self.place.port})"
         if self.allowed:
             return f"{self.source} cannot reach {where}, which it needs: {_needed_in(self)}"
@@ -112,8 +113,8 @@ def judge(
 ) -> list[Cell]:
     """Return every cell of the table, row by row.
 
-    `attempts` has by source and place what an attempt said; `absent` why a source has none. A
-    denial counts only where somebody reaches the target: what is dead denies everybody.
+    `attempts` has each attempt's outcome by source and place, `absent` why a source made none. A
+    denial counts only when some source reaches the target, because a dead one denies everybody.
     """
     alive = {str(place): place.serves for place in places}
     for tried in attempts.values():
@@ -138,7 +139,7 @@ def judge(
 
 
 def refuse_wrong(cells: Collection[Cell]) -> None:
-    """Raise PlatformError with a sentence for each cell that is not as declared."""
+    """Raise PlatformError with one sentence for each cell that differs from its declaration."""
     if wrong := [str(cell) for cell in cells if cell.wrong]:
         raise PlatformError(
             "the parts of the platform are not isolated as declared:\n" + "\n".join(wrong),
@@ -158,7 +159,7 @@ def parse_address(written: str) -> tuple[str, int]:
 
 
 def _needed_in(cell: Cell) -> str:
-    """Return where an allowed way is opened."""
+    """Return where to allow a connection that is declared."""
     if cell.place.target in {Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS}:
         return "name it in networkPolicies.jobsEgress of prefect-worker, if it runs"
     if cell.place.target == Target.API:
@@ -167,7 +168,7 @@ def _needed_in(cell: Cell) -> str:
 
 
 def _denied_in(cell: Cell) -> str:
-    """Return what leaves a denied way open."""
+    """Return where to look for what allows a denied connection."""
     if cell.source.startswith(Origin.WORKER) and cell.place.target == Target.WORLD:
         return "give networkPolicies.kubernetesApi.to of prefect-worker the address of the API"
     return "a policy is missing, another one opens it, or the network enforces none"

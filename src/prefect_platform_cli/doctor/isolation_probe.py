@@ -1,21 +1,21 @@
-"""Try the table of isolation in a cluster, from pods that stand in for the platform's."""
+"""Test the isolation table in a cluster, from pods that stand in for the platform's."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_while
 from prefect_platform_cli.doctor.components import Component, components, places
 from prefect_platform_cli.doctor.isolation import Cell, Origin, Place, Target, judge
 from prefect_platform_cli.doctor.probe_pods import PORT, ProbePod, ProbePods, probe_pods
 from prefect_platform_cli.kube.kubectl import Kubectl
 
-_SETTLED_WITHIN = 30  # seconds; a network may learn of a new pod a little after it runs
+_SETTLED_WITHIN = 30  # seconds; a network may apply policies to a new pod with a delay
 
 
-def look(kubectl: Kubectl, world: tuple[str, int]) -> list[Cell]:
-    """Return every cell as it is in the cluster; `world` is an address outside of it.
+def probe(kubectl: Kubectl, world: tuple[str, int]) -> list[Cell]:
+    """Return every cell as observed; `world` is an address outside of the cluster.
 
-    Raises PlatformError when the platform is not there.
+    Raises PlatformError when the platform is not installed.
     """
     api = kubectl.api()
     found = components(api)
@@ -45,7 +45,7 @@ def _start(pods: ProbePods, component: Component) -> ProbePod:
 
 
 def _tried(places: Sequence[Place], stand_ins: Sequence[tuple[Component, ProbePod]]) -> list[Cell]:
-    """Try until nothing is wrong, or the policies of a new pod must be in force."""
+    """Try until nothing is wrong, or until policies must apply to the new pods."""
     sources = {str(component): component.source for component, _ in stand_ins}
     absent = {str(component): pod.problem for component, pod in stand_ins if pod.problem}
     running = {str(component): pod for component, pod in stand_ins if not pod.problem}
@@ -62,5 +62,5 @@ def _tried(places: Sequence[Place], stand_ins: Sequence[tuple[Component, ProbePo
         cells[:] = judge(sources, places, said, absent)
         return any(cell.wrong for cell in cells)
 
-    poll(is_wrong, _SETTLED_WITHIN, every=1)
+    wait_while(is_wrong, _SETTLED_WITHIN, every=1)
     return cells

@@ -1,4 +1,4 @@
-"""Pods that stand in for others: with their labels, in their namespaces, and without their work."""
+"""Pods that stand in for others: in the same namespace, with the same labels, doing nothing."""
 
 import json
 import uuid
@@ -9,20 +9,20 @@ from typing import Any
 
 from kubernetes import client
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from prefect_platform_cli.doctor import attempts
 from prefect_platform_cli.kube.kubectl import Kubectl
 
-PORT = 8080  # every probe pod listens there
+PORT = 8080  # where every probe pod listens
 _LABEL = "prefect-platform/probe"
 _GATE = "prefect-platform/serves"
-_LIFE = 600  # seconds after which Kubernetes ends a pod that nobody could remove
+_LIFE = 600  # seconds until Kubernetes ends a pod that was left behind
 _RUNS_WITHIN = 90  # seconds
 _NOT_FOUND = 404
 
 
 class ProbePod:
-    """A pod that listens, and tries addresses when it is asked to.
+    """A pod that listens, and tries addresses on request.
 
     `problem` says why it does not run, and `address` is where it listens when it does.
     """
@@ -34,21 +34,21 @@ class ProbePod:
         self.address = self.problem = ""
 
     def create(self) -> None:
-        """Create it, or note why the cluster refuses."""
+        """Create the pod, or note why the cluster refuses it."""
         try:
             self._core.create_namespaced_pod(self._namespace, self._manifest)
         except client.ApiException as error:
             self.problem = f"a pod in {self._namespace} is refused: {_message(error)}"
 
     def wait(self) -> None:
-        """Wait until the kubelet reaches its port, or note that it does not."""
+        """Wait until the kubelet reaches the pod's port, or note that it does not."""
         if self.problem:
             return
 
         def read() -> client.V1Pod:
             return self._core.read_namespaced_pod(self._name, self._namespace)
 
-        if poll(lambda: not _serves(read()), _RUNS_WITHIN, every=0.5):
+        if not wait_until(lambda: _serves(read()), _RUNS_WITHIN, every=0.5):
             pod = read()
             waiting = [
                 status.state.waiting.reason
@@ -63,7 +63,7 @@ class ProbePod:
             self.address = read().status.pod_ip
 
     def attempt(self, addresses: Collection[tuple[str, int]]) -> list[str]:
-        """Try pairs of host and port from inside; return what each try said."""
+        """Try pairs of host and port from the pod; return each outcome."""
         printed = self._kubectl(
             *(f"--namespace={self._namespace}", "exec", "--stdin", self._name),
             *("--", "python", "-", json.dumps(list(addresses))),
@@ -74,7 +74,7 @@ class ProbePod:
 
 
 class ProbePods:
-    """The probe pods of one look at a cluster."""
+    """The probe pods of one check of a cluster."""
 
     def __init__(self, kubectl: Kubectl, purpose: str) -> None:
         self._kubectl, self._purpose = kubectl, purpose
@@ -87,7 +87,7 @@ class ProbePods:
         labels: Mapping[str, str],
         pull_secrets: Collection[Mapping[str, str]] = (),
     ) -> ProbePod:
-        """Return a pod that starts, with `labels` beside those of all probe pods."""
+        """Start a pod with `labels`, beside those of all probe pods, and return it."""
         manifest = _manifest(
             namespace, image, {**labels, _LABEL: self._purpose}, list(pull_secrets)
         )
@@ -96,7 +96,7 @@ class ProbePods:
         return pod
 
     def remove(self) -> None:
-        """Remove these pods, and those of an earlier look that were left behind and have ended."""
+        """Remove these pods, and ended ones that an earlier check left behind."""
         for pod in self._core.list_pod_for_all_namespaces(label_selector=_LABEL).items:
             if pod.metadata.labels[_LABEL] != self._purpose and pod.status.phase != "Failed":
                 continue
@@ -111,7 +111,7 @@ class ProbePods:
 
 @contextmanager
 def probe_pods(kubectl: Kubectl, purpose: str) -> Iterator[ProbePods]:
-    """Yield a place for probe pods, and remove them at the end, however it comes."""
+    """Yield a place for probe pods, and remove them at the end, also after an error."""
     pods = ProbePods(kubectl, f"{purpose}-{uuid.uuid4().hex[:8]}")
     try:
         yield pods
@@ -125,15 +125,15 @@ def _manifest(
     labels: Mapping[str, str],
     pull_secrets: list[Mapping[str, str]],
 ) -> dict[str, Any]:
-    """Return a pod that Pod Security "restricted" admits, and that is never Ready.
+    """Return a pod that Pod Security "restricted" admits, and that is never ready.
 
-    Nobody opens its gate, so that a Service whose labels it has sends it nothing.
+    Its readiness gate stays closed, so that a Service that selects its labels sends it no traffic.
     """
     container = {
         "name": "probe",
         "image": image,
         "command": ["python", "-m", "http.server", str(PORT), "--directory=/tmp"],
-        # A name that nobody answers for is told within seconds.
+        # A name that no server answers for fails within seconds.
         "env": [{"name": "RES_OPTIONS", "value": "timeout:1 attempts:2"}],
         "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
         "securityContext": {

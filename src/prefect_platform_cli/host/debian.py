@@ -12,7 +12,7 @@ from prefect_platform.console import step
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.process import run
 
-_POLICY = Path("/usr/sbin/policy-rc.d")  # asked by every package before it starts its service
+_POLICY = Path("/usr/sbin/policy-rc.d")  # packages run it before they start a service
 _POLICY_TEXT = "#!/bin/sh\n# prefect-platform: while it installs packages\nexit 101\n"
 _OFFLINE = "check that the package archive is reachable (apt-get update), then run it again"
 
@@ -70,8 +70,8 @@ def _install(names: list[str]) -> None:
     try:
         _apt_get(*arguments, failure=failure)
     except PlatformError:
-        # Most often the lists are missing or older than the archive. That some other list
-        # cannot be had is no reason to stop: the second try tells.
+        # Usually the package lists are missing or outdated. An error of some other list does not
+        # matter: the second attempt shows whether the packages can be installed.
         with suppress(PlatformError):
             _apt_get("update", failure="the package lists cannot be had")
         _apt_get(*arguments, failure=failure)
@@ -88,7 +88,7 @@ def _apt_get(*arguments: str, failure: str) -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Wait until no other process installs: the first one's end would let services start."""
+    """Hold the lock: another install's end would remove the rule and let services start."""
     folder = os.open(_POLICY.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -100,7 +100,7 @@ def _alone() -> Iterator[None]:
 @contextmanager
 def _services_stay_stopped() -> Iterator[None]:
     if _POLICY.exists() and _POLICY.read_text() != _POLICY_TEXT:
-        yield  # the administrator's own rule stays in force
+        yield  # the administrator's own rule stays in place
         return
     _POLICY.write_text(_POLICY_TEXT)
     _POLICY.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Where things live outside the repository, and the repository itself."""
+"""The folders outside of the repository, and the repository itself."""
 
 import os
 from pathlib import Path
@@ -13,6 +13,6 @@ def cache_directory() -> Path:
 
 
 def state_directory(cluster: str) -> Path:
-    """What one cluster needs to be found again: engine, records, kubeconfig; gone on delete."""
+    """One cluster's engine, records and kubeconfig; deleted with the cluster."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "prefect-platform" / cluster

@@ -1,4 +1,4 @@
-"""Run a program: its output captured, its failure a sentence."""
+"""Run a program, capture its output, and report a failure in one sentence."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ def run(
 ) -> str:
     """Run `argv` and return its standard output.
 
-    Raises PlatformError that starts with `failure` and ends with the last lines that the
-    program printed, when it is missing, exits with another code than 0, or takes longer than
-    `timeout` seconds.
+    Raises PlatformError when the program is missing, exits with another code than 0, or takes
+    longer than `timeout` seconds. The message starts with `failure` and ends with the last lines
+    that the program printed.
     """
     try:
         completed = subprocess.run(

@@ -1,4 +1,4 @@
-"""Whether the public image registry can be reached from this machine."""
+"""Check whether this machine reaches the public image registry."""
 
 import httpx
 

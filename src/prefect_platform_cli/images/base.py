@@ -1,4 +1,4 @@
-"""The system below the images: a registry's Python image, or a Debian that we make ourselves."""
+"""The base of the images: a registry's Python image, or a Debian that we build."""
 
 import hashlib
 import os
@@ -16,31 +16,31 @@ from prefect_platform_cli.host.registry import DOCKER_HUB, why_unreachable
 
 _LOCAL = "prefect-platform.local/base"
 _PACKAGES = ("python3", "python3-venv", "ca-certificates")
-# Later times become this one, so that two machines make the same archive from the same packages.
+# Later file times become this one, so that machines build the same archive from the same packages.
 _NEWEST_TIME = "1767225600"  # 2026-01-01
 _UNUSED = ("doc/*", "info/*", "locale/*", "man/*")
 _MMDEBSTRAP = (
     "mmdebstrap",
     "--mode=root",
     "--variant=apt",
-    # Merged from the start: the package that merges later needs all of Perl.
+    # Start with a merged /usr: the package that merges it later needs all of Perl.
     "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
     f"--include={','.join(('usr-is-merged', *_PACKAGES))}",
     *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _UNUSED),
-    # Byte code that holds whatever the sources' times become.
+    # Byte code that stays valid when the sources' times change.
     '--customize-hook=chroot "$1" python3 -m compileall -q -f --invalidation-mode unchecked-hash '
     "/usr/lib/python3.11",
-    # What it copied from this machine to reach the network.
+    # mmdebstrap copies these from this machine to reach the network.
     '--customize-hook=rm "$1/etc/resolv.conf" "$1/etc/hostname"',
 )
 
 
 @dataclass(frozen=True)
 class Base:
-    """What the first line of a Dockerfile names, and the reason, which is shown.
+    """The base image of a Dockerfile, and the reason that the user is shown.
 
-    `identity` tells one content from another; `rootfs` is the archive to import when the
-    reference is ours.
+    `identity` differs for each content; `rootfs` is the archive to import when the reference
+    is ours.
     """
 
     reference: str
@@ -50,10 +50,10 @@ class Base:
 
 
 def choose_base(forced: str | None = None, *, registry: str = DOCKER_HUB) -> Base:
-    """Return the base: `forced` (a reference), the Dockerfile's own, or a Debian made here.
+    """Return the base: the reference `forced`, the Dockerfile's own, or a Debian built here.
 
-    The last one where the registry does not answer; it is made once and then kept. Raises
-    PlatformError when it cannot be made.
+    A Debian is built where the registry does not answer, once, and then kept. Raises
+    PlatformError when it cannot be built.
     """
     if forced is not None:
         return Base(forced, forced, f"BASE={forced}")

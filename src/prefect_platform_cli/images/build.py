@@ -20,7 +20,7 @@ from prefect_platform_cli.images.selection import choose_builder
 
 @dataclass(frozen=True)
 class Image:
-    """A built image; `archive` holds it, often with others that were asked for together."""
+    """A built image, and the archive that holds it and the others of the same build."""
 
     name: str
     reference: str
@@ -34,11 +34,11 @@ def build(
     engine_host: str | None = None,
     base: str | None = None,
 ) -> list[Image]:
-    """Build the images `names` as far as something that goes into them has changed.
+    """Build those of the images `names` whose inputs have changed.
 
     `builder` forces docker or buildah, `base` a reference to build on; `engine_host` is a
-    Docker engine's address. Raises PlatformError when an image does not build, with the failing
-    step; what is done stays done.
+    Docker engine's address. Raises PlatformError with the failing step when an image does not
+    build; images that were built stay.
     """
     wanted = recipes(names)
     folder = cache_directory() / "images"
@@ -122,7 +122,7 @@ def _export(builder: Builder, references: Sequence[str], archive: Path) -> None:
 def _discard_superseded(
     builder: Builder, references: Mapping[str, str], base: Base, archives: Path
 ) -> None:
-    """Remove earlier versions of the images that were just built, wherever we keep them."""
+    """Remove earlier versions of the images that were just built, from stores and archives."""
     current = {*references.values(), base.reference}
     names = {f"{REGISTRY}/{name}" for name in (*references, "base")}
     builder.discard(
@@ -153,5 +153,5 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _label(image: str) -> str:
-    """Return NAME-TAG of a reference."""
+    """Return NAME-TAG for a reference."""
     return image.rpartition("/")[2].replace(":", "-")

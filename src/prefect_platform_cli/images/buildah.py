@@ -1,4 +1,4 @@
-"""Build with buildah: no engine, no daemon; a store, mounts and working containers of our own."""
+"""Build with buildah, without a daemon, in a store of our own."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ _INSTALLER = f"{REGISTRY}/installer:kept"
 
 
 class Buildah:
-    """A `Builder` whose store is `folder`; root only."""
+    """A `Builder` whose store is `folder`; needs root."""
 
     name = "buildah"
 
@@ -33,7 +33,7 @@ class Buildah:
         self._run = folder / "run"
         self._temporary = folder / "temporary"
         self._layout = Layout(folder / "layout")
-        # Mounts ended with the process that made them; what they left is only their record.
+        # An interrupted build's mounts ended with its process; only their records are left.
         for leftover in (self._run, self._temporary):
             shutil.rmtree(leftover, ignore_errors=True)
         self._temporary.mkdir(parents=True)
@@ -44,7 +44,7 @@ class Buildah:
         return self._buildah("images", "--format", "{{.Name}}:{{.Tag}}").split()
 
     def build(self, order: Order) -> None:
-        """Build `order`, its installing stage first and by name, so that it stays cached."""
+        """Build `order`; its installing stage first, under a name, so that it stays cached."""
         if order.installer is not None:
             self._bud(order, _INSTALLER, order.installer)
         self._bud(order, order.reference, order.target)
@@ -70,7 +70,7 @@ class Buildah:
         self._buildah("rmi", "--prune")
 
     def _bud(self, order: Order, reference: str, target: str | None) -> None:
-        # chroot: needs neither a runtime nor a cgroup of the machine.
+        # chroot isolation needs neither a runtime nor a cgroup of the machine.
         options = ["--layers", "--isolation", "chroot", "--network", "host", "--tag", reference]
         if order.base_is_local:
             options += ["--pull-never"]
@@ -86,7 +86,7 @@ class Buildah:
         run_logged([*self._command(), "bud", *options, order.context], order, self._environment())
 
     def _command(self) -> list[str | Path]:
-        # In namespaces of its own, so that no end of it leaves a mount or a process.
+        # In its own namespaces, so that it leaves no mount or process behind, however it ends.
         return [
             *("unshare", "--mount", "--propagation", "private"),
             *("--pid", "--fork", "--kill-child", "--mount-proc"),

@@ -1,4 +1,4 @@
-"""What builds images: the protocol of both builders, and the run of a build with its log."""
+"""The protocol of both image builders, and a build that is logged."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ class Order:
     """Build `target` of the Dockerfile in `context` as `reference`, with its output in `log`.
 
     `installer` is a stage to keep in the builder's cache; `base_is_local` says that no registry
-    has what the Dockerfile starts from.
+    has the base image.
     """
 
     reference: str
@@ -49,12 +49,12 @@ class Builder(Protocol):
         ...
 
     def discard(self, references: Sequence[str]) -> None:
-        """Remove images from the store, with what only they needed."""
+        """Remove images from the store, with the layers that only they use."""
         ...
 
 
 def run_logged(argv: Sequence[str | Path], order: Order, env: Mapping[str, str]) -> None:
-    """Run a build with its output in the order's log.
+    """Run a build and write its output to the order's log.
 
     Raises PlatformError with the failing step, the last lines, and the path of the log.
     """

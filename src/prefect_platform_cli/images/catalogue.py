@@ -1,4 +1,4 @@
-"""Our images: what each is made of, and the tag that follows from it."""
+"""Our images, their inputs, and the tags that are computed from these."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import REPOSITORY
 
-# A host that nothing can be pulled from: what a node lacks fails at once, with this name.
+# Nothing can be pulled from this host, so an image that a node lacks fails at once, by name.
 REGISTRY = "prefect-platform.local"
 
 
@@ -27,7 +27,7 @@ class Recipe:
     installer: str | None = None
 
     def paths(self, repository: Path) -> list[Path]:
-        """Return where the inputs are in `repository`."""
+        """Return the paths of the inputs in `repository`."""
         return [repository / self.context / given for given in self.inputs]
 
 
@@ -62,7 +62,7 @@ RECIPES = (
 
 
 def recipes(names: Sequence[str]) -> list[Recipe]:
-    """Return the recipes of `names`; raises PlatformError for a name that there is not."""
+    """Return the recipes of `names`; raises PlatformError for an unknown name."""
     known = {recipe.name: recipe for recipe in RECIPES}
     for name in names:
         if name not in known:
@@ -73,7 +73,7 @@ def recipes(names: Sequence[str]) -> list[Recipe]:
 
 
 def reference(recipe: Recipe, base: str, repository: Path = REPOSITORY) -> str:
-    """Return the image's reference, whose tag changes when anything does that goes into it.
+    """Return the image's reference, whose tag changes with any of its inputs.
 
     `base` is the identity of the base. Raises PlatformError when an input is missing.
     """

@@ -1,4 +1,4 @@
-"""Build with a Docker engine that is there, by its first builder or by BuildKit."""
+"""Build with an existing Docker engine, by its classic builder or by BuildKit."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from prefect_platform_cli.images.builder import Order, run_logged
 
 
 class Docker:
-    """A `Builder` that uses the engine at `host`, or where the client looks by itself."""
+    """A `Builder` that uses the engine at `host`, or at the client's default address."""
 
     name = "docker"
 
@@ -25,7 +25,7 @@ class Docker:
         return self._docker("version", "--format", "{{.Server.Version}}", timeout=10).strip()
 
     def references(self) -> list[str]:
-        """Return the references in the engine's store, its user's own among them."""
+        """Return the references in the engine's store, including the user's own images."""
         return self._docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
 
     def build(self, order: Order) -> None:
@@ -42,7 +42,7 @@ class Docker:
         self._docker("save", "--output", str(archive), *references)
 
     def discard(self, references: Sequence[str]) -> None:
-        """Remove the images; the engine's cache belongs to its user."""
+        """Remove the images, but leave the engine's build cache, which is the user's."""
         if references:
             self._docker("rmi", "--force", *references)
 

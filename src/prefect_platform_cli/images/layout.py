@@ -1,4 +1,4 @@
-"""An OCI image layout: a folder where images share layers, and archives of some of them."""
+"""An OCI image layout, a folder in which images share layers, and archives made of it."""
 
 import io
 import json
@@ -17,7 +17,7 @@ class Layout:
         self.path = path
 
     def references(self) -> list[str]:
-        """Return the references of the images that are whole."""
+        """Return the references of the complete images."""
         return [entry["annotations"][_NAME] for entry in self._entries()]
 
     def keep(self, references: Sequence[str]) -> None:

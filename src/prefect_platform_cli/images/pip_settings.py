@@ -1,4 +1,4 @@
-"""How this machine reaches its package index, for the pip that runs while an image is built."""
+"""This machine's settings for its package index, for pip in image builds."""
 
 import configparser
 import os
@@ -9,7 +9,7 @@ _AUTHORITIES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 
 def index_arguments() -> dict[str, str]:
-    """Return the build arguments for pip's index; they are in no image."""
+    """Return the build arguments for pip's index, which do not end up in the image."""
     return {
         _variable(option): value for option in _FORWARDED if (value := _setting(option)) is not None
     }
@@ -34,7 +34,7 @@ def _setting(option: str) -> str | None:
 
 
 def _files() -> list[Path]:
-    """Return pip's configuration files, the strongest first."""
+    """Return pip's configuration files, highest precedence first."""
     home = Path.home()
     named = os.environ.get("PIP_CONFIG_FILE")
     return [

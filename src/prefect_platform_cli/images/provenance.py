@@ -1,4 +1,4 @@
-"""Where an image comes from, for its labels: version, commit, time and repository."""
+"""The origin of an image, for its labels: version, commit, time and repository."""
 
 import datetime as dt
 import os
@@ -42,10 +42,10 @@ def _git(repository: Path, paths: Sequence[Path], *arguments: str) -> str:
             next_step="git status",
         ).strip()
     except PlatformError:
-        return ""  # no git, no repository, or nothing committed: a source archive is built, too
+        return ""  # no git, no repository or no commit, as in a source archive
 
 
 def _source(remote: str) -> str:
-    # Only an address that others can open; never the credentials that one may hold.
+    # Only an address that others can open, and without the credentials it may contain.
     address = re.fullmatch(r"https://(?:[^/@]*@)?(.+)", remote)
     return f"https://{address[1]}" if address else _UNKNOWN

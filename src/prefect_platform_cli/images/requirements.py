@@ -1,6 +1,6 @@
-"""The lock as pip reads it: a file for each layer of an image, and the constraints of flows.
+"""Export the lock for pip: a file for each image layer, and the constraints for flows.
 
-`python -m prefect_platform_cli.images.requirements` writes them anew after a change of uv.lock.
+`python -m prefect_platform_cli.images.requirements` writes them again after uv.lock has changed.
 """
 
 import re
@@ -33,7 +33,7 @@ def exported() -> dict[Path, str]:
         Path("requirements/sources.txt"): _text({name: flows[name] for name in _SOURCES}),
         Path("requirements/uv.txt"): _text(
             {"uv": _locked("--no-default-groups")["uv"]}
-        ),  # what makes .venv
+        ),  # uv, which creates .venv
         Path("requirements/build.txt"): _text(_locked("--only-group", "build")),
         Path("k8s/kind/images/seaweedfs/requirements.txt"): _text(
             _locked("--only-group", "object-store")
@@ -66,7 +66,7 @@ def _locked(*selection: str) -> _Packages:
         cwd=REPOSITORY,
     )
     packages: _Packages = {}
-    # A package's lines go on with indented hashes; its name may come once for each marker.
+    # Indented hashes continue a package's line; a name may occur once for each marker.
     for lines in re.findall(r"^\S.*\n(?:[ ].*\n)*", listed, re.MULTILINE):
         name = re.split(r"[=\[ ]", lines)[0]
         packages[name] = packages.get(name, "") + lines

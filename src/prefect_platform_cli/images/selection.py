@@ -1,4 +1,4 @@
-"""Which builder a machine gets, and why."""
+"""Choose the image builder for this machine, and say why."""
 
 import os
 import shutil
@@ -18,11 +18,11 @@ _BUILDERS = ("docker", "buildah")
 def choose_builder(
     forced: str | None, *, base: Base, docker_host: str | None, folder: Path
 ) -> tuple[Builder, str]:
-    """Return the builder, and the reason, which is shown.
+    """Return the builder, and the reason that the user is shown.
 
-    `forced` is "docker" or "buildah"; `folder` is where buildah keeps what is its own. Without
-    force it is Docker where its engine answers and can do all that is needed. Raises
-    PlatformError when the builder that is forced, or either, cannot be used.
+    `forced` is "docker" or "buildah"; `folder` is buildah's store. Unless forced, it is
+    Docker where an engine answers that has every needed feature. Raises PlatformError when the
+    forced builder, or neither builder, can be used.
     """
     if forced == "buildah":
         return Buildah(folder), "BUILDER=buildah"

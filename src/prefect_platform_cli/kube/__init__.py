@@ -1,1 +1,1 @@
-"""The cluster as a client sees it: kubectl, port-forwards, manifests and workloads."""
+"""Clients of the Kubernetes API: kubectl, port-forwards, manifests and workloads."""

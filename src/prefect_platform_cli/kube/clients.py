@@ -1,7 +1,7 @@
-"""kind, kubectl and helm: those on PATH whose version fits, else our own builds.
+"""Choose kind, kubectl and helm: those on PATH with a supported version, else our own builds.
 
-A laptop that has them builds nothing. The node image takes nothing from here: it holds the pinned
-builds, whatever is on PATH.
+A laptop that has them builds nothing. The node image does not use this choice: it always contains
+the pinned builds.
 """
 
 import os
@@ -23,7 +23,7 @@ _CLIENTS = ("path", "build")
 
 @dataclass(frozen=True)
 class _Range:
-    """The versions of a client that are supported: how it tells its own, and which ones fit."""
+    """How a client prints its version, and which versions are supported."""
 
     arguments: tuple[str, ...]
     fits: Callable[[tuple[int, int], tuple[int, int]], bool]
@@ -31,7 +31,7 @@ class _Range:
 
 
 _RANGES = {
-    # A node image follows the contract of the release that it was made for.
+    # A node image fits the kind release that it was made for.
     "kind": _Range(
         ("version",), lambda found, pinned: found == pinned, "a release of kind {0}.{1}"
     ),
@@ -51,19 +51,19 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class ClientChoice:
-    """The program on PATH, or None for our own build, and the reason, which is shown."""
+    """The program on PATH, None for our own build, and the reason that the user is shown."""
 
     path: Path | None
     reason: str
 
 
 def program(name: str) -> Path:
-    """Return the path of kind, kubectl or helm, building it when it is not to be had otherwise."""
+    """Return the path of kind, kubectl or helm, building it when PATH has no supported one."""
     return choose_client(name, os.environ.get("CLIENTS")).path or tool(name)
 
 
 def ensure_clients(names: Collection[str]) -> None:
-    """Show which of the clients `names` are used and why, and build what has to be built."""
+    """Show which clients are used for `names` and why, and build those that are missing."""
     choices = {name: choose_client(name, os.environ.get("CLIENTS")) for name in names}
     for name, choice in choices.items():
         err.print(f"{name}: {choice.path or f'our own build of {version(name)}'} ({choice.reason})")
@@ -71,7 +71,7 @@ def ensure_clients(names: Collection[str]) -> None:
 
 
 def choose_client(name: str, forced: str | None = None) -> ClientChoice:
-    """Return the client `name` of PATH when its version is supported, else our own build.
+    """Return the client `name` on PATH when its version is supported, else our own build.
 
     `forced` is "path" or "build". Raises PlatformError when "path" is forced and PATH has none
     that is supported.
@@ -83,7 +83,7 @@ def choose_client(name: str, forced: str | None = None) -> ClientChoice:
     if forced == "build":
         return ClientChoice(None, "CLIENTS=build")
     found = shutil.which(name)
-    # The exported PATH that deploy prints leads to our own builds, which are not the user's.
+    # With the PATH that deploy prints, our own builds are found: they are not the user's.
     if found is None or Path(found).is_relative_to(cache_directory()):
         choice = ClientChoice(None, f"PATH has no {name}")
     else:

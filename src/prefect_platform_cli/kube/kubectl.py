@@ -1,4 +1,4 @@
-"""kubectl against one cluster, and the typed client for what is read rather than applied."""
+"""kubectl for one cluster, and the typed client for reading from it."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -30,17 +30,17 @@ class Kubectl:
         )
 
     def apply(self, manifests: str) -> bool:
-        """Apply YAML documents on the server's side; True when anything was not just so."""
+        """Apply YAML documents with server-side apply; True when anything changed."""
         if self.holds(manifests, manager=_MANAGER):
             return False
         self(*("apply", *_server_side(_MANAGER), "--filename=-"), stdin=manifests)
         return True
 
     def holds(self, manifests: str, *, manager: str) -> bool:
-        """Return whether the cluster has every object of `manifests` as they say.
+        """Return whether the cluster has every object exactly as in `manifests`.
 
-        `manager` is the field manager in whose name the question is asked: fields that it owns
-        and the manifests no longer name count as a difference.
+        `manager` is the field manager of the comparison: a field that it owns and that the
+        manifests no longer contain counts as a difference.
         """
         try:
             self(*("diff", *_server_side(manager), "--filename=-"), stdin=manifests)

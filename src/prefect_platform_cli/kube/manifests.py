@@ -1,4 +1,4 @@
-"""Render a kustomization for `kubectl apply`: with built images, and Jobs named by content."""
+"""Render a kustomization for `kubectl apply`, with built images and Jobs named by content."""
 
 import hashlib
 import json
@@ -18,8 +18,9 @@ def render(kubectl: Path, directory: Path, references: Iterable[str]) -> str:
     """Return the kustomization in `directory` as one JSON List.
 
     An image without a tag gets the one of `references` ("HOST/NAME:TAG") with its name. The name
-    of each Job gets a hash of its spec, because Kubernetes refuses to change a Job: what changes
-    makes a new Job, and the same again none. Raises PlatformError when an image has no reference.
+    of each Job gets a hash of its spec, because Kubernetes refuses to change a Job: a changed
+    spec makes a new Job, an unchanged one does not. Raises PlatformError when an image has no
+    reference.
     """
     printed = run(
         [kubectl, "kustomize", directory],

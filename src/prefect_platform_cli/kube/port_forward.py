@@ -1,4 +1,4 @@
-"""A port of this machine that leads into a cluster for as long as it is wanted."""
+"""Forward a local port into a cluster until it is closed."""
 
 import re
 import subprocess
@@ -24,7 +24,7 @@ class PortForward:
     ) -> None:
         """Open a port of 127.0.0.1 (0: a free one) to a port of `target`, such as service/NAME.
 
-        Raises PlatformError when kubectl finds no way there.
+        Raises PlatformError when kubectl cannot reach the target.
         """
         self._command = [*kubectl, f"--namespace={namespace}", "port-forward", target]
         self._closed = threading.Event()

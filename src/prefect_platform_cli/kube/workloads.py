@@ -1,4 +1,4 @@
-"""Which workloads are not ready, and why: for waiting, and for `status`."""
+"""Find the workloads that are not ready, and why."""
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from itertools import chain
 from kubernetes import client
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_while
 
 _QUIET = ("ContainerCreating", "PodInitializing")
 _SERVING = ("ReplicaSet", "StatefulSet")
@@ -16,7 +16,7 @@ _LAST_LINES = 5
 
 @dataclass(frozen=True)
 class Unready:
-    """A workload or pod that does not serve yet, and the reason that Kubernetes gives."""
+    """A workload or pod that is not ready, and the reason that Kubernetes gives."""
 
     namespace: str
     name: str
@@ -34,10 +34,10 @@ def unready_pods(
     of: Container[str] = (),
     last_words: bool = False,
 ) -> list[Unready]:
-    """Return the pods of `namespace` that are neither ready nor finished well.
+    """Return the pods of `namespace` that are neither ready nor succeeded.
 
-    With `of`, only those that an owner of such a kind keeps running. With `last_words`, the reason
-    of one that failed ends with its log, which is read for it.
+    `of` limits them to pods that an owner of such a kind keeps running. With `last_words`, the
+    reason of a failed pod ends with the last lines of its log.
     """
     core = client.CoreV1Api(api)
     pods = core.list_namespaced_pod(namespace, label_selector=selector).items
@@ -66,7 +66,7 @@ def unready_pods(
 
 def unready_workloads(api: client.ApiClient, namespace: str, selector: str) -> list[Unready]:
     """Return Deployments and StatefulSets whose current version is not fully ready, and Jobs
-    that have not completed. Those of a CronJob are not waited for: the next one makes up for it."""
+    that have not completed, except a CronJob's: its next Job makes up for a failed one."""
     apps, batch = client.AppsV1Api(api), client.BatchV1Api(api)
     found = []
     for kind, listed in (
@@ -97,13 +97,13 @@ def wait_until_ready(
     """Return when all workloads of `selector` are ready; raise PlatformError after `within` s."""
 
     def unready() -> list[Unready]:
-        # Pods too: after a restart of the machine a workload's status is the last word of a
-        # controller that has yet to be elected again.
+        # Check pods too: after the machine restarts, a workload's status is outdated until its
+        # controller has been elected again.
         return unready_workloads(api, namespace, selector) or unready_pods(
             api, namespace, selector, of=_SERVING
         )
 
-    if left := poll(unready, within, every=1):
+    if left := wait_while(unready, within, every=1):
         causes = unready_pods(api, namespace, selector, last_words=True) or left
         raise PlatformError(
             f"not ready after {within:.0f} s: " + "; ".join(str(cause) for cause in causes),
@@ -122,7 +122,7 @@ def _is_kept_by(kinds: Container[str], item: client.V1Pod | client.V1Job) -> boo
 
 
 def _pod_reason(pod: client.V1Pod, warnings: Mapping[str, str]) -> str:
-    """Return what the pod itself says, else the last warning about it or one of its claims."""
+    """Return the reason in the pod's status, else the last warning about it or its claims."""
     claims = [
         volume.persistent_volume_claim.claim_name
         for volume in pod.spec.volumes or []
@@ -147,7 +147,7 @@ def _last_words(core: client.CoreV1Api, pod: client.V1Pod) -> str:
                 previous=now is None,
                 tail_lines=_LAST_LINES,
             )
-        except client.ApiException:  # its node has removed it
+        except client.ApiException:  # the node has removed the container
             continue
         printed += [f"\n  {status.name} | {line}" for line in log.splitlines()]
     return "".join(printed)

@@ -25,7 +25,7 @@ from prefect_platform.configuration.automations.alerts import expand
 from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.prefect_api import prefect_api
 from prefect_platform.configuration.core.source import read
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from tests.unit.flows.servers import clean_environment, free_ports, prefect_server
 from tests.unit.postgres import postgres
 
@@ -189,7 +189,7 @@ class PackedServer:
 
     def await_state(self, run: Run, name: str) -> None:
         """Return once the run is in the state `name`."""
-        assert not poll(lambda: self.state(run) != name, WITHIN), self.state(run)
+        assert wait_until(lambda: self.state(run) == name, WITHIN), self.state(run)
 
     def emit(self, *events: Event) -> None:
         """Send events as a client does, at once."""

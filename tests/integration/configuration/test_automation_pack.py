@@ -32,7 +32,7 @@ from prefect.states import (
 from prefect.types import DateTime
 from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from tests.integration.configuration.packed_server import (
     BOUND,
     UI,
@@ -96,7 +96,7 @@ def test_a_killed_process_is_a_crashed_run_and_its_neighbours_stay_as_they_are(
     killed = server.run_of(server.deployment("endless"))
     with server.process(killed) as process:
         heartbeat = "prefect.flow-run.heartbeat"
-        assert not poll(lambda: heartbeat not in server.events(killed), WITHIN)
+        assert wait_until(lambda: heartbeat in server.events(killed), WITHIN)
         process.send_signal(signal.SIGKILL)
         assert server.receiver.wait_for(f"{killed.name} crashed") == Told(
             f"[critical] {killed.name} crashed",

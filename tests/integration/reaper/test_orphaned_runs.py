@@ -10,7 +10,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until, wait_while
 from prefect_platform.reaper import flow_runs
 from prefect_platform.reaper.pass_report import EVENT
 from tests.integration.reaper.reaped_pool import BACKOFF, COMPLETE, DEADLINE, ReapedPool
@@ -308,17 +308,17 @@ def test_a_run_that_sends_no_heartbeat_is_named_and_left_alone(reaped: ReapedPoo
         reaped.client.request("POST", "/events", json=[heartbeat])
         wanted = {"filter": {"id": {"id": [heartbeat["id"]]}}}
 
-        def unstored() -> bool:
+        def stored() -> bool:
             answer = reaped.client.request("POST", "/events/filter", json=wanted)
-            return not answer.json()["events"]
+            return bool(answer.json()["events"])
 
-        assert not poll(unstored, 60), "the heartbeat is not stored"
+        assert wait_until(stored, 60), "the heartbeat is not stored"
         # Longer than a heartbeat takes, however much else the machine has to do.
         silence = 5 + 2 * (time.monotonic() - sent)
         named.extend(reaped.passed(silence=silence).entries)
         return not named
 
-    assert not poll(unnamed, 180)
+    assert not wait_while(unnamed, 180)
     assert named == [{"reason": "run_silent", "flow_run": str(silent)}]
     assert {reaped.state(run)[0] for run in (silent, beating)} == {"Running"}
 
@@ -341,7 +341,7 @@ def test_a_pass_that_did_something_is_an_event_of_the_work_pool(reaped: ReapedPo
     assert reaped.reap(dry_run=True) == reaped.reap() == {"run_without_job": 2}
     reaped.reap()
 
-    assert not poll(lambda: not events(), 60)
+    assert wait_until(events, 60)
     (event,) = events()
     assert event["payload"]["counts"] == {"run_without_job": 2}
     assert sorted(each["flow_run"] for each in event["payload"]["objects"]) == runs

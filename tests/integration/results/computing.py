@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Completed, Failed
 from prefect.transactions import IsolationLevel, transaction
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from prefect_platform.result_locks import LeasedLocks
 
 LEASE = 3.0
@@ -54,7 +54,7 @@ def cube(number: int, account: str) -> int:
 def exclusive(number: int, account: str, gate: str) -> int:
     """Note the start of a computation, and end it when the file `gate` is there."""
     _note(account, f"computed {number}")
-    if poll(lambda: not Path(gate).exists(), _GATE_WITHIN):
+    if not wait_until(Path(gate).exists, _GATE_WITHIN):
         raise TimeoutError(f"{gate} is not there after {_GATE_WITHIN} s")
     return number
 
@@ -164,5 +164,5 @@ def pieces(count: int, size: int, account: str, gate: str) -> None:
     for number in range(count):
         piece(number, size)
         _note(account, f"piece {number}")
-        if poll(lambda: not Path(gate).exists(), _GATE_WITHIN):
+        if not wait_until(Path(gate).exists, _GATE_WITHIN):
             raise TimeoutError(f"{gate} is not there after {_GATE_WITHIN} s")

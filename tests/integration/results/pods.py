@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_while
 from prefect_platform_cli.host.paths import REPOSITORY
 from tests.unit.flows.servers import api_client, clean_environment
 
@@ -96,7 +96,7 @@ class Pods:
             found = sorted(each["state_name"] for each in runs)
             return not all(each["end_time"] for each in runs)
 
-        assert not poll(unfinished, 30), f"tasks of {run} after 30 s: {found}"
+        assert not wait_while(unfinished, 30), f"tasks of {run} after 30 s: {found}"
         return found
 
     def log(self, run: str) -> str:

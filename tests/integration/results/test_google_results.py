@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from tests.integration.results.computing import content
 from tests.integration.results.gcs_emulator import Bucket, google_cloud_storage
 from tests.integration.results.pods import Pods
@@ -70,7 +70,7 @@ def test_a_write_that_is_refused_for_a_while_costs_no_result(
 
     with pods.started(run, **by, RESULT_WRITE_SECONDS="120") as process:
         again = "A result was not written, and is tried again"
-        assert not poll(lambda: again not in pods.log(run), 90), pods.log(run)
+        assert wait_until(lambda: again in pods.log(run), 90), pods.log(run)
         google.create(bucket)
         process.wait(120)
 

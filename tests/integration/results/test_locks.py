@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from prefect_platform.result_locks import URL_VARIABLE, LeasedLocks
 from tests.integration.results.computing import LEASE
 from tests.integration.results.pods import Pods
@@ -35,8 +35,8 @@ def test_two_processes_with_one_key_compute_it_once(
         pods.create("computing_alone", number=11, **_files(tmp_path)) for _ in range(2)
     )
     with pods.started(first, **locks) as one, pods.started(second, **locks) as other:
-        assert not poll(lambda: not _computed(account), 60), pods.log(first)
-        assert not poll(lambda: not _in_its_task(pods, first, second), 60), pods.log(second)
+        assert wait_until(lambda: _computed(account), 60), pods.log(first)
+        assert wait_until(lambda: _in_its_task(pods, first, second), 60), pods.log(second)
         (tmp_path / "gate").touch()
         one.wait(60)
         other.wait(60)
@@ -57,7 +57,7 @@ def test_when_the_holder_is_killed_the_other_computes(
     account, locks = tmp_path / "account", {URL_VARIABLE: redis_url}
     killed, heir = (pods.create("computing_alone", number=12, **_files(tmp_path)) for _ in range(2))
     with pods.started(killed, **locks) as holder:
-        assert not poll(lambda: not _computed(account), 60), pods.log(killed)
+        assert wait_until(lambda: _computed(account), 60), pods.log(killed)
         holder.kill()
         holder.wait()
     (tmp_path / "gate").touch()

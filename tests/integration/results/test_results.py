@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 from prefect._internal.result_records import ResultRecord
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until, wait_while
 from tests.integration.results import records
 from tests.integration.results.computing import content
 from tests.integration.results.conftest import OTHER, POOL, Store, of, running_store
@@ -84,7 +84,7 @@ def test_a_store_that_is_silent_for_a_while_costs_no_result(
         try:
             (tmp_path / "gate").touch()
             again = "A result was not written, and is tried again"
-            assert not poll(lambda: again not in pods.log(run), 90), pods.log(run)
+            assert wait_until(lambda: again in pods.log(run), 90), pods.log(run)
         finally:
             store.process.send_signal(signal.SIGCONT)
         process.wait(90)
@@ -115,7 +115,7 @@ def test_a_store_that_dies_leaves_whole_results_and_a_run_that_says_why(
     assert dying.variables["AWS_ENDPOINT_URL_S3"] in state["message"]
     with running_store(data) as restarted:
         # Its volumes are known to it a moment after it takes requests.
-        assert not poll(lambda: _unreadable(restarted), 60)
+        assert not wait_while(lambda: _unreadable(restarted), 60)
         _assert_whole(restarted, range(1))
 
 
@@ -177,7 +177,7 @@ def _pieces(directory: Path) -> dict[str, object]:
 
 def _wait_for_the_first_piece(directory: Path) -> None:
     account = directory / "account"
-    assert not poll(lambda: not account.exists(), 60), "no piece after 60 s"
+    assert wait_until(account.exists, 60), "no piece after 60 s"
 
 
 def _unreadable(store: Store) -> str | None:

@@ -11,7 +11,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.states import AwaitingRetry, Running
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 from tests.integration.worker.worker_program import (
     MAX_STARTS,
@@ -48,7 +48,7 @@ class Run:
             jobs = self.jobs()
             return len(jobs) == times and pid == f"{NAMESPACE}:{jobs[-1]}"
 
-        assert not poll(lambda: not noted(), WITHIN), (self.jobs(), self.state())
+        assert wait_until(noted, WITHIN), (self.jobs(), self.state())
         self.becomes(Running())
         return self.pod({"phase": "Running"})
 
@@ -80,7 +80,7 @@ class Run:
 
     def is_in(self, name: str) -> str:
         """Return the message of its state once it is called `name`."""
-        assert not poll(lambda: self.state()[0] != name, WITHIN), self.state()
+        assert wait_until(lambda: self.state()[0] == name, WITHIN), self.state()
         return self.state()[1]
 
 
@@ -153,7 +153,7 @@ def test_a_run_over_a_limit_of_its_own_ends_at_its_next_start_until_somebody_sta
     run.becomes(AwaitingRetry())
     asked = f"job-name%3D{run.jobs()[0]}"
     # The pod still ends: nobody can say why as yet.
-    assert not poll(lambda: not any(asked in each for each in platform.kubernetes.requests), WITHIN)
+    assert wait_until(lambda: any(asked in each for each in platform.kubernetes.requests), WITHIN)
     run.evicted(FULL)
 
     assert run.is_in("Crashed") == sentence(pod, FULL)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until, wait_while
 from prefect_platform.worker.kubernetes_worker import health_api
 from prefect_platform.worker.observer import Watches
 from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
@@ -48,7 +48,7 @@ def await_stopped(worker: Worker, part: str) -> None:
             return worker.log.read_text()
         return "" if part in " ".join(answer.json()["stopped"]) else answer.text
 
-    assert not poll(unnamed, WITHIN)
+    assert not wait_while(unnamed, WITHIN)
 
 
 def assert_healthy(worker: Worker) -> None:
@@ -101,11 +101,11 @@ def test_a_connection_that_breaks_and_heals_is_no_fault(
         kubernetes.refuse(*WATCHED, status=None)
         # More than kopf's attempts for one request, of each watch.
         attempts = before + 4 * len(WATCHED)
-        assert not poll(lambda: len(kubernetes.requests) < attempts, WITHIN)
+        assert wait_until(lambda: len(kubernetes.requests) >= attempts, WITHIN)
         assert_healthy(worker)
         kubernetes.accept()
 
-        assert not poll(lambda: any(kubernetes.watches(each) < 1 for each in WATCHED), WITHIN)
+        assert wait_until(lambda: all(kubernetes.watches(each) for each in WATCHED), WITHIN)
         assert_healthy(worker)
         assert "Not healthy" not in worker.log.read_text()
 
@@ -118,7 +118,7 @@ def test_an_observer_may_take_its_time_to_start_but_not_for_ever(
     kubernetes.discovery.clear()
     program = ("-c", IMPATIENT.format(more=more))
     with starting_worker(api_url, kubernetes, tmp_path / "w", "w", *program) as worker:
-        assert not poll(lambda: not kubernetes.requests, WITHIN), worker.log.read_text()
+        assert wait_until(lambda: kubernetes.requests, WITHIN), worker.log.read_text()
 
         answer = worker.health()
         assert answer is not None
@@ -145,10 +145,10 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_submits(
         kubernetes.failing_creations = [HTTPStatus.INTERNAL_SERVER_ERROR]
         run = scheduled_run(client)
 
-        def not_asked() -> bool:
-            return not any(request.startswith("POST") for request in kubernetes.requests)
+        def asked() -> bool:
+            return any(request.startswith("POST") for request in kubernetes.requests)
 
-        assert not poll(not_asked, WITHIN), worker.log.read_text()
+        assert wait_until(asked, WITHIN), worker.log.read_text()
         worker.process.send_signal(signal.SIGTERM)
 
         assert worker.process.wait(WITHIN) == 0

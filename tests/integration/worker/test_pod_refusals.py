@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from prefect_platform.worker import pod_refusals
 from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 from tests.integration.worker.worker_program import WITHIN, prefect_server, watching_worker
@@ -73,12 +73,12 @@ class Platform:
 
     def await_logs(self, run: str, count: int) -> list[str]:
         """Return the run's log once it has `count` lines."""
-        assert not poll(lambda: len(self.logs(run)) < count, WITHIN), self.logs(run)
+        assert wait_until(lambda: len(self.logs(run)) >= count, WITHIN), self.logs(run)
         return self.logs(run)
 
     def await_state(self, run: str, name: str) -> str:
         """Return the message of the run's state once it is called `name`."""
-        assert not poll(lambda: self.state(run)[0] != name, WITHIN), self.state(run)
+        assert wait_until(lambda: self.state(run)[0] == name, WITHIN), self.state(run)
         return self.state(run)[1]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
 from tests.unit.flows import servers
 
@@ -105,11 +105,11 @@ def watching_worker(
     """Start the worker `name` and yield it when it watches all it has to."""
     before = {plural: kubernetes.watches(plural) for plural in WATCHED}
 
-    def blind() -> bool:
-        return any(kubernetes.watches(plural) <= open_ for plural, open_ in before.items())
+    def watches_all() -> bool:
+        return all(kubernetes.watches(plural) > open_ for plural, open_ in before.items())
 
     with starting_worker(api_url, kubernetes, directory, name, *program) as worker:
-        assert not poll(blind, WITHIN), worker.log.read_text()
+        assert wait_until(watches_all, WITHIN), worker.log.read_text()
         yield worker
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from tests.support.supervision import Command, run_together
 
 # Says that it has begun, then waits for its end; it cleans up when it is interrupted.
@@ -50,7 +50,7 @@ def _gone(pid: int) -> bool:
 
 def _assert_child_ends(folder: Path) -> None:
     child = int((folder / "waiting").read_text())
-    assert not poll(lambda: None if _gone(child) else f"{child} lives", 10, every=0.05)
+    assert wait_until(lambda: _gone(child), 10, every=0.05), f"{child} lives"
 
 
 def test_every_line_has_the_name_of_its_command(
@@ -100,7 +100,7 @@ def test_an_interruption_ends_all_also_where_the_shell_has_shut_it_off(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,
     ) as supervisor:
-        assert not poll(lambda: None if begun.exists() else "not begun", 60, every=0.05)
+        assert wait_until(begun.exists, 60, every=0.05), "not begun"
         supervisor.send_signal(number)
         _, errors = supervisor.communicate(timeout=60)
 

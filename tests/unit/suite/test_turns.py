@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_until
 from tests.support import turns
 
 _TAKES_A_TURN = """
@@ -58,7 +58,7 @@ def _waits_at(process: subprocess.Popen[str]) -> bool:
 
 
 def _until_it_waits(process: subprocess.Popen[str]) -> None:
-    assert not poll(lambda: None if _waits_at(process) else "does not wait", 30, every=0.05)
+    assert wait_until(lambda: _waits_at(process), 30, every=0.05)
 
 
 @pytest.mark.usefixtures("folder")

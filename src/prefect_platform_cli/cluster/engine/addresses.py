@@ -1,6 +1,6 @@
-"""Addresses for the private engines' networks, out of the range set aside for tests (RFC 2544).
+"""Addresses for the private engines' networks, from the range reserved for tests (RFC 2544).
 
-Nothing outside of the machine has such an address, so no mistake reaches a real network.
+No host on a real network has such an address, so a mistake cannot reach one.
 198.18.0.0/16 is divided among the engines; pods and Services have 198.19.0.0/16.
 """
 
@@ -34,7 +34,7 @@ def choose_pool(cluster: str, taken: Iterable[IPv4Network]) -> IPv4Network:
 
 
 def routed_networks() -> list[IPv4Network]:
-    """Return the networks that the machine has routes to, its default route aside."""
+    """Return the networks that the machine has routes to, except the default route."""
     routes = json.loads(
         run(
             ["ip", "-json", "-4", "route", "show", "table", "all"],

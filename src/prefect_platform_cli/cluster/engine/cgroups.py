@@ -1,4 +1,4 @@
-"""Control groups of our own, in every hierarchy that the machine has mounted."""
+"""The engine's own control groups, in every hierarchy that the machine has mounted."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -15,20 +15,20 @@ def hierarchies() -> list[Path]:
 
 
 def enabled_controllers() -> dict[str, list[str]]:
-    """Return the controllers that each version 2 hierarchy hands down, by its mount point."""
+    """Return the controllers that each version 2 hierarchy delegates, by its mount point."""
     files = {hierarchy: hierarchy / "cgroup.subtree_control" for hierarchy in hierarchies()}
     return {str(path): file.read_text().split() for path, file in files.items() if file.exists()}
 
 
 def disable_controllers(hierarchy: str, controllers: Iterable[str]) -> None:
-    """Stop handing down `controllers`, those aside that somebody else uses meanwhile."""
+    """Stop delegating `controllers`, except those that another control group now uses."""
     for controller in controllers:
         with suppress(OSError):
             Path(hierarchy, "cgroup.subtree_control").write_text(f"-{controller}")
 
 
 def remove(group: str) -> None:
-    """Remove `group` and all beneath it in every hierarchy; OSError when they hold a process."""
+    """Remove `group` and its descendants in every hierarchy; OSError when one holds a process."""
     for folder in _folders(group):
         folder.rmdir()
 

@@ -1,4 +1,4 @@
-"""A program in process and mount namespaces of its own, which the kernel ends as a whole.
+"""A program in its own process and mount namespaces, which the kernel ends as a whole.
 
 When the first process of a process namespace ends, however it ends, the kernel ends every other
 one in it; with the last of them the mounts of the mount namespace and all network namespaces
@@ -14,13 +14,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_while
 
 _MARK = "PREFECT_PLATFORM_ENGINE"
 _ENDS_WITHIN = 30  # seconds
 
-# What programs write to fixed places of the machine stays in their own mounts: /run is theirs
-# alone, but for the name resolver's files, and /opt is read-only.
+# Programs write to fixed paths. Private mounts keep that from the machine: /run is their own,
+# except for the name resolver's files, and /opt is read-only.
 _ENTER = """
 mount -n --bind /run "$1"
 mount -n -t tmpfs -o mode=755 tmpfs /run
@@ -33,7 +33,7 @@ exec "$@"
 
 
 class ContainedProcess:
-    """A program with all its descendants, found again by its folder, a mark in their environment.
+    """A program and its descendants, found again by its folder's path in their environment.
 
     `folder` is the program's own; launching it makes `folder`/machine-run.
     """
@@ -48,7 +48,7 @@ class ContainedProcess:
         with log.open("ab") as output:
             subprocess.run(
                 [
-                    # A session of its own keeps Ctrl-C in the user's terminal from it.
+                    # In its own session, Ctrl-C in the user's terminal does not reach it.
                     *("setsid", "--fork", "unshare", "--mount", "--propagation=slave", "--pid"),
                     *("--fork", "--kill-child", "--mount-proc", "sh", "-ec", _ENTER, "sh"),
                     *(str(machine_run), *argv),
@@ -59,11 +59,11 @@ class ContainedProcess:
                 stderr=output,
                 cwd="/",
                 check=True,
-                start_new_session=True,  # nor may it end the launcher half way
+                start_new_session=True,  # nor does Ctrl-C end the launcher half way
             )
 
     def members(self) -> list[int]:
-        """Return the ids of the processes that carry the mark; containers' own do not."""
+        """Return the ids of the processes that carry the mark; those in containers do not."""
         pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
         return [pid for pid in pids if self._is_member(pid)]
 
@@ -78,7 +78,7 @@ class ContainedProcess:
                         select.select([handle], [], [], _ENDS_WITHIN)
             return self.members()
 
-        if pids := poll(remaining, _ENDS_WITHIN):
+        if pids := wait_while(remaining, _ENDS_WITHIN):
             raise PlatformError(
                 f"the processes {pids} of {self._folder} do not end",
                 next_step=f"see what holds them with `ps -fp {pids[0]}`, then run it again",
@@ -87,12 +87,12 @@ class ContainedProcess:
     def _is_member(self, pid: int) -> bool:
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:  # it ended meanwhile, or is another user's
+        except OSError:  # the process has ended, or belongs to another user
             return False
         return f"{_MARK}={self._folder}".encode() in environment.split(b"\0")
 
     def _kill(self, pid: int, handles: ExitStack) -> int | None:
-        """Kill `pid` and return a handle that is readable when it ended; None when it has already.
+        """Kill `pid` and return a handle that becomes readable when it ends; None if it has ended.
 
         The handle is taken before the check, so that a process with a reused id is never hit.
         """
@@ -103,6 +103,6 @@ class ContainedProcess:
         handles.callback(os.close, handle)
         if not self._is_member(pid):
             return None
-        with suppress(ProcessLookupError):  # the kernel was faster
+        with suppress(ProcessLookupError):  # it has ended already
             signal.pidfd_send_signal(handle, signal.SIGKILL)
         return handle

@@ -1,4 +1,4 @@
-"""Which Docker engine and which node image a machine gets, and why."""
+"""Choose the Docker engine and the node image for this machine, and say why."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ _NODE_IMAGES = ("registry", "build")
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """The engine of a cluster, and the reason, which is shown."""
+    """The engine of a cluster, and the reason that the user is shown."""
 
     engine: Engine
     reason: str
@@ -28,7 +28,7 @@ class EngineChoice:
 
 @dataclass(frozen=True)
 class NodeImageChoice:
-    """Where the node image comes from, and the reason, which is shown."""
+    """Where the node image comes from, and the reason that the user is shown."""
 
     source: Literal["registry", "build"]
     reason: str
@@ -37,7 +37,7 @@ class NodeImageChoice:
 def choose_engine(
     cluster: str, forced: str | None = None, *, docker_host: str | None = None
 ) -> EngineChoice:
-    """Return the engine for `cluster`: the one it was created in, else what fits the machine.
+    """Return the engine that `cluster` was created in, else the one that fits the machine.
 
     `forced` is "existing" or "private"; `docker_host` is the user's DOCKER_HOST. Raises
     PlatformError when no engine can be used, when DOCKER_HOST names one that does not answer,
@@ -58,7 +58,7 @@ def choose_engine(
     if forced == "private":
         _require_private(because="")
         return EngineChoice(PrivateEngine(cluster), "ENGINE=private")
-    # Our own engines' addresses are what we tell users to export: they are no engine of theirs.
+    # We tell users to export the private engine's address, so it does not name one of theirs.
     if docker_host and not is_private(docker_host):
         address, origin = docker_host, "DOCKER_HOST"
     else:
@@ -82,7 +82,7 @@ def recorded_engine(cluster: str) -> Engine | None:
 
 
 def choose_node_image(forced: str | None = None, *, registry: str = DOCKER_HUB) -> NodeImageChoice:
-    """Return where the node image comes from: the registry when it answers, else our own build.
+    """Return the source of the node image: the registry when it answers, else our own build.
 
     `forced` is "registry" or "build".
     """
@@ -100,7 +100,7 @@ def choose_node_image(forced: str | None = None, *, registry: str = DOCKER_HUB) 
 
 
 def _default_address() -> str:
-    """Return where Docker's client looks for an engine; its contexts may name another address."""
+    """Return the address that Docker's client uses, which its current context may set."""
     client = shutil.which("docker")
     if client is None:
         return DEFAULT_DOCKER_HOST
@@ -113,7 +113,7 @@ def _default_address() -> str:
             env=inherited,
             timeout=10,
         ).strip()
-    except PlatformError:  # a client without contexts
+    except PlatformError:  # this client has no contexts
         return DEFAULT_DOCKER_HOST
     return found or DEFAULT_DOCKER_HOST
 

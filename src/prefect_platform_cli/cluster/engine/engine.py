@@ -1,4 +1,4 @@
-"""The Docker engine that holds a cluster's nodes: what the rest of the platform needs of it."""
+"""The Docker engine that runs a cluster's nodes, as the rest of the platform uses it."""
 
 import os
 import re
@@ -35,7 +35,7 @@ class Answer:
 
 
 class Engine(Protocol):
-    """A Docker engine, ours or one that was there before."""
+    """A Docker engine: a private one, or one that already existed."""
 
     @property
     def kind(self) -> EngineKind:
@@ -57,13 +57,13 @@ class Engine(Protocol):
         """Return the variables with which docker and kind use this engine and network."""
 
     def start(self) -> bool:
-        """Make engine and network ready; True when anything changed."""
+        """Start the engine and create its network; True when anything changed."""
 
     def destroy(self) -> None:
-        """Remove all that `start` made, and nothing else; fine when half or none of it is there."""
+        """Remove what `start` made and nothing else, even if only some or none of it exists."""
 
     def status(self) -> EngineStatus:
-        """Return what the engine is and whether it answers; never raises for one that does not."""
+        """Return what the engine is and whether it answers; does not raise when it does not."""
 
 
 def checked_cluster_name(cluster: str) -> str:
@@ -77,7 +77,7 @@ def checked_cluster_name(cluster: str) -> str:
 
 
 def engine_environment(docker: Path, docker_host: str, network: str) -> dict[str, str]:
-    """Return the variables that point docker and kind at an engine; the client comes first."""
+    """Return the variables that point docker and kind at an engine; its client is first on PATH."""
     return {
         "DOCKER_HOST": docker_host,
         "PATH": f"{docker.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

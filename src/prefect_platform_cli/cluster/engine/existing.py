@@ -1,4 +1,4 @@
-"""A Docker engine that was there before: used for a cluster, its other content never touched."""
+"""An existing Docker engine: it runs a cluster's nodes, and its other content is not touched."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _MTU = "com.docker.network.driver.mtu"
 
 
 class ExistingEngine:
-    """An engine that answers at `docker_host`; only our own labelled network is made in it."""
+    """The engine that answers at `docker_host`, in which we only make a labelled network."""
 
     kind: EngineKind = "existing"
 
@@ -107,7 +107,7 @@ class ExistingEngine:
             )
 
     def _packet_size(self) -> list[str]:
-        """Return the option for the engine's packet size, which new networks do not inherit."""
+        """Return the option for the engine's MTU, which new networks do not inherit."""
         size = self._docker(
             "network", "inspect", "bridge", "--format", f'{{{{index .Options "{_MTU}"}}}}'
         ).strip()
@@ -127,10 +127,10 @@ class ExistingEngine:
 
 
 def ask_any(docker_host: str) -> Answer:
-    """Ask the engine at `docker_host`, whichever kind of address it is, for its version."""
+    """Ask the engine at `docker_host`, an address of any kind, for its version."""
     if docker_host.startswith("unix://"):
         return ask(docker_host)
-    # Encryption and ssh need what only Docker's own client knows.
+    # Only Docker's own client has the keys for TLS and can connect through ssh.
     client = shutil.which("docker")
     if client is None:
         return Answer(failure="only the docker command could ask it, and there is none")

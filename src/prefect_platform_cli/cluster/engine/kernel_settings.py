@@ -1,8 +1,8 @@
-"""Kernel settings that a cluster's nodes write on the machine: recorded before, put back after.
+"""Record the kernel settings that a cluster's nodes change, and restore them afterwards.
 
 Nodes are privileged containers, so what their kubelet and systemd set outside of a network
-namespace is the machine's own. Clusters side by side share one record, written for the
-first and put back after the last.
+namespace applies to the machine. All clusters of the machine share one record, written before the
+first starts and restored after the last has ended.
 """
 
 import json
@@ -23,7 +23,7 @@ _KUBELET = (
     "vm.overcommit_memory",
     "vm.panic_on_oom",
 )
-# systemd as the first process, and the files that distributions have it apply at start.
+# Written by a node's systemd, itself or from the distribution's sysctl files.
 _SYSTEMD = (
     "fs.file-max",
     "fs.inotify.max_user_instances",
@@ -46,7 +46,7 @@ _SYSTEMD = (
 
 @dataclass(frozen=True)
 class _Record:
-    """Values by setting and controllers by cgroup hierarchy, and the boot that they are of."""
+    """Values by setting, controllers by cgroup hierarchy, and the boot that they belong to."""
 
     boot: str
     settings: dict[str, str]
@@ -54,7 +54,7 @@ class _Record:
 
 
 def record(path: Path) -> None:
-    """Write the settings to `path`, unless it already holds those of this boot."""
+    """Record the settings in `path`, unless it already has a record of this boot."""
     if _recorded(path) is not None:
         return
     written = [name for name in (*_KUBELET, *_SYSTEMD) if _file(name).exists()]
@@ -64,7 +64,7 @@ def record(path: Path) -> None:
 
 
 def restore(path: Path) -> None:
-    """Put back what differs from the record at `path` and remove it; fine when there is none."""
+    """Restore what differs from the record at `path`, if there is one, and remove the record."""
     before = _recorded(path)
     if before is not None:
         for name, value in before.settings.items():
@@ -88,7 +88,7 @@ def _put_back(name: str, value: str) -> None:
 
 
 def _recorded(path: Path) -> _Record | None:
-    """Return the record at `path`, or None when it is of an earlier boot, which undid all."""
+    """Return the record at `path`; None when a reboot has reset the settings since."""
     if not path.exists():
         return None
     found = _Record(**json.loads(path.read_text()))

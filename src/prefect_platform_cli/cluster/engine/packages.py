@@ -16,7 +16,7 @@ from prefect_platform_cli.host.process import run
 _PACKAGES = ("docker.io", "containerd", "runc", "tini")
 _CLIENT = "docker-cli"  # a package of its own since Debian 13, part of docker.io before
 _PROGRAMS = ("dockerd", "docker", "docker-init", "docker-proxy", "containerd", "runc")
-# Libraries of the programs, and what dockerd calls by name: iptables only inside of containers.
+# Libraries, and programs that dockerd calls by name. It uses iptables only inside containers.
 _SYSTEM = (
     *("libdevmapper1.02.1", "libseccomp2", "libsystemd0"),
     *("iproute2", "iptables", "mount", "util-linux"),
@@ -28,7 +28,7 @@ _OWN_ENGINE = "install Docker Engine yourself, then run it again with ENGINE=exi
 def ensure_engine_programs() -> Path:
     """Return the folder of the unpacked engine, downloading what is missing.
 
-    Raises PlatformError when the packages cannot be had or do not run on this machine.
+    Raises PlatformError when the packages cannot be downloaded or do not run on this machine.
     """
     ensure_packages(*_SYSTEM)
     packages = _packages()
@@ -59,7 +59,7 @@ def search_path(root: Path) -> list[Path]:
 
 
 def _packages() -> list[str]:
-    """Return name_version of each package, as the archive has them now."""
+    """Return name_version of each package at the archive's current version."""
     try:
         listed = _uris()
     except PlatformError:
@@ -98,7 +98,7 @@ def _unpack(folder: Path, names: list[str]) -> Path:
         )
     for name in _PROGRAMS:
         installed = program(root, name)
-        if name != "docker-proxy":  # the one program that does not know the option
+        if name != "docker-proxy":  # the only program without the option
             run(
                 [installed, "--version"],
                 failure=f"the distribution's {name} does not run here",

@@ -1,7 +1,7 @@
-"""A Docker engine of our own, on a machine without one, that leaves nothing behind.
+"""A private Docker engine for a machine without one, which leaves nothing behind.
 
-What remains of it when its processes have ended are files in one folder, one bridge, one control
-group in each hierarchy, and kernel settings.
+Once its processes have ended, what remains is one folder, one bridge, one control group in each
+hierarchy, and the kernel settings. `destroy` removes or restores them.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from prefect_platform.console import step
 from prefect_platform.errors import PlatformError
-from prefect_platform.polling import poll
+from prefect_platform.polling import wait_while
 from prefect_platform_cli.cluster.engine import cgroups, kernel_settings, runc_without_sys_resource
 from prefect_platform_cli.cluster.engine.addresses import choose_pool, routed_networks
 from prefect_platform_cli.cluster.engine.contained_process import ContainedProcess
@@ -42,10 +42,10 @@ from prefect_platform_cli.host.process import run, tail
 _MACHINE = Path("/var/lib/prefect-platform")
 _RECORD = "engine.json"
 _SYS_RESOURCE = 24  # number of CAP_SYS_RESOURCE in linux/capability.h
-# In Docker's database of networks: a bridge that Docker itself made, not one that it was given.
+# How Docker's database of networks names a bridge that Docker made itself.
 _BRIDGE_OF_DOCKER = re.compile(rb'"BridgeIfaceCreator":1,"BridgeName":"([^"]+)"')
 _STARTS_WITHIN = 60  # seconds
-_GONE_AFTER_LOOKS = 5  # in a row without any of its processes
+_GONE_AFTER_CHECKS = 5  # consecutive checks that find none of its processes
 _GONE_WITHIN = 30  # seconds
 _LOG_BYTES = 4 << 20
 _NEEDED_BYTES = 8 << 30  # node image, node and the platform's images
@@ -54,7 +54,7 @@ _PASSED_ON = {"http_proxy", "https_proxy", "no_proxy", "ssl_cert_file", "ssl_cer
 
 @dataclass(frozen=True)
 class _Record:
-    """What must stay the same from one start of the engine to the next."""
+    """What must not change when the engine is started again."""
 
     pool: str  # addresses, as 198.18.0.0/20
 
@@ -91,15 +91,15 @@ class PrivateEngine:
         return engine_environment(self.docker, self.docker_host, self.network)
 
     def exists(self) -> bool:
-        """Return whether anything of the engine is there, be it half made."""
+        """Return whether the engine exists, completely or in part."""
         return self._root.exists() or bool(self.processes())
 
     def processes(self) -> list[int]:
-        """Return the ids of the engine's processes, those of containers aside."""
+        """Return the ids of the engine's processes, without those of its containers."""
         return self._contained.members()
 
     def start(self) -> bool:
-        """Start the engine when it does not run and make its network; True when that did anything.
+        """Start the engine and create its network where missing; True when anything changed.
 
         The engine outlives the calling process. Raises PlatformError with the last lines of its
         log when it does not answer in time.
@@ -112,7 +112,7 @@ class PrivateEngine:
     def destroy(self) -> None:
         """Remove the engine with its containers, volumes, images, network and files.
 
-        Works from any state: running, crashed, half made, or gone.
+        Works whether the engine is running, crashed, partly created or gone.
         """
         with self._exclusive():
             self._contained.end()
@@ -136,7 +136,7 @@ class PrivateEngine:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Hold the machine's engines alone: addresses and kernel settings are shared by all."""
+        """Lock out other calls: all engines share the machine's addresses and kernel settings."""
         if os.geteuid() != 0:
             raise PlatformError(
                 "a private Docker engine can only be handled by root",
@@ -146,7 +146,7 @@ class PrivateEngine:
             _MACHINE.mkdir(mode=0o711, parents=True, exist_ok=True)
             try:
                 folder = os.open(_MACHINE, os.O_RDONLY)
-            except FileNotFoundError:  # another call has removed it in this very moment
+            except FileNotFoundError:  # another call has just removed it
                 continue
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX)
@@ -163,11 +163,11 @@ class PrivateEngine:
     def _others(self) -> list[Path]:
         return [path for path in _MACHINE.iterdir() if path.is_dir() and path != self._root]
 
-    # Start
+    # Starting
 
     def _ensure_running(self, record: _Record) -> bool:
         if self.processes():
-            # Also one that an interrupted call started, which may need some seconds more.
+            # An interrupted call may have started them, and the engine may need a few more seconds.
             if self._wait_until_it_answers() is None:
                 return False
             self._contained.end()
@@ -185,7 +185,7 @@ class PrivateEngine:
         return True
 
     def _prepare(self) -> _Record:
-        """Fill the engine's folder and return its record; what an earlier start left is kept."""
+        """Fill the engine's folder, keeping what an earlier start left, and return its record."""
         if not self._programs.exists():
             self._require_space()
             source = ensure_engine_programs()
@@ -223,7 +223,7 @@ class PrivateEngine:
             ["docker-init", "--", "dockerd", *self._dockerd_options(record)],
             {
                 "PATH": os.pathsep.join([*path, "/usr/sbin", "/usr/bin", "/sbin", "/bin"]),
-                # As in Docker's own image: keeps its AppArmor profile out of the kernel.
+                # As in Docker's own image: dockerd then loads no AppArmor profile.
                 "container": "docker",
                 **{name: os.environ[name] for name in os.environ if name.lower() in _PASSED_ON},
             },
@@ -235,12 +235,12 @@ class PrivateEngine:
         return [
             f"--data-root={self._root / 'docker'}",
             f"--host={self.docker_host}",
-            # Where the disk is one of btrfs or ZFS, their drivers leave volumes behind.
+            # On btrfs and ZFS, Docker would choose drivers that leave volumes behind.
             "--storage-driver=overlay2",
             f"--userland-proxy-path={proxy}",
             f"--cgroup-parent={self._group}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
-            # The machine's firewall and forwarding stay as they are.
+            # Do not change the machine's firewall and forwarding.
             *("--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"),
             "--bridge=none",
             f"--default-address-pool=base={record.pool},size=24",
@@ -261,17 +261,17 @@ class PrivateEngine:
         return [f"--add-runtime={name}={wrapper}", f"--default-runtime={name}"]
 
     def _wait_until_it_answers(self) -> str | None:
-        """Return None when the engine answers, or why it does not after a bounded wait."""
+        """Wait for the engine; return None when it answers in time, else why it does not."""
 
-        looks_without_it = 0
+        checks_without_it = 0
 
         def failure() -> str | None:
-            nonlocal looks_without_it
-            # A process in the middle of an exec shows no environment: one look may miss it.
-            looks_without_it = 0 if self.processes() else looks_without_it + 1
-            return ask(self.docker_host).failure if looks_without_it < _GONE_AFTER_LOOKS else None
+            nonlocal checks_without_it
+            # A process that is in exec has no environment for a moment, so one check may miss it.
+            checks_without_it = 0 if self.processes() else checks_without_it + 1
+            return ask(self.docker_host).failure if checks_without_it < _GONE_AFTER_CHECKS else None
 
-        poll(failure, _STARTS_WITHIN)
+        wait_while(failure, _STARTS_WITHIN)
         return ask(self.docker_host).failure
 
     def _ensure_network(self, record: _Record) -> bool:
@@ -286,18 +286,18 @@ class PrivateEngine:
         )
         return True
 
-    # End
+    # Removing
 
     def _remove_bridges(self) -> None:
-        """Remove the bridges of all networks, those that users made in this engine included."""
+        """Remove the bridges of all networks, including those that users made in this engine."""
         database = self._root / "docker" / "network" / "files" / "local-kv.db"
         known = _BRIDGE_OF_DOCKER.findall(database.read_bytes()) if database.exists() else []
         for bridge in {self.bridge, *(name.decode() for name in known)}:
             link = Path("/sys/class/net") / bridge
             if not link.exists():
                 continue
-            # The kernel takes apart the network namespaces of ended containers on its own time, and
-            # a link that lost its container to a crash stays.
+            # The kernel removes the network namespaces of ended containers with a delay, and a
+            # link whose container crashed stays.
             for port in _ports(link):
                 _delete_link(port)
             _delete_link(link)
@@ -310,7 +310,7 @@ class PrivateEngine:
                 return str(error)
             return ""
 
-        if failure := poll(left, _GONE_WITHIN):
+        if failure := wait_while(left, _GONE_WITHIN):
             raise PlatformError(
                 f"the control group {self._group} cannot be removed: {failure}",
                 next_step="end the processes in its cgroup.procs, then run it again",
@@ -318,7 +318,7 @@ class PrivateEngine:
         cgroups.remove_if_empty(str(Path(self._group).parent))
 
     def _unmount(self) -> None:
-        """Unmount what others mounted below our folder, so that deleting never follows into it."""
+        """Unmount what others mounted below our folder, so that deleting does not reach it."""
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         for mount in reversed(mounts):
             if Path(mount).is_relative_to(self._root):
@@ -328,7 +328,7 @@ class PrivateEngine:
                     next_step=f"umount {mount}, then run it again",
                 )
 
-    # What is there
+    # Reading the current state
 
     @property
     def _programs(self) -> Path:
@@ -351,12 +351,12 @@ class PrivateEngine:
 
 
 def is_private(docker_host: str) -> bool:
-    """Return whether `docker_host` is the address of a private engine, of whichever cluster."""
+    """Return whether `docker_host` is the address of any cluster's private engine."""
     return docker_host.startswith(f"unix://{_MACHINE}/")
 
 
 def _ports(link: Path) -> list[Path]:
-    """Return the ports of a bridge; none when it is not there any more."""
+    """Return the ports of a bridge; none when it is gone."""
     folder = link / "brif"
     return [link.parent / port.name for port in folder.iterdir()] if folder.exists() else []
 

@@ -1,7 +1,8 @@
 """runc for machines that withhold CAP_SYS_RESOURCE: drop that capability, then run the real one.
 
 Docker asks for every capability in a privileged container, and runc fails when the machine
-withholds one. The engine runs this file on its own, outside of the package: standard library only.
+withholds one. The engine runs this file outside of the package, so it may import the standard
+library only.
 """
 
 import json

@@ -1,1 +1,1 @@
-"""The node image for a machine that can pull none."""
+"""The node image for machines that cannot pull one."""

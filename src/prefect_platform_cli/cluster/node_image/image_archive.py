@@ -38,7 +38,7 @@ def write_archive(
     *,
     compressed: bool = False,
 ) -> None:
-    """Write `layers` (tar files, lowest first) to `path` as the image `reference`.
+    """Write `layers` (tar files, lowest first) as the image `reference` to `path`.
 
     `compressed` layers are a third of the size; containerd loads them, an old Docker does not.
     """
@@ -106,7 +106,7 @@ def write_archive(
 
 
 def write_layer(path: Path, files: Mapping[str, Path | str]) -> None:
-    """Write a layer to `path`: each name (no leading slash) is a file's copy or a link's target.
+    """Write a layer to `path` from file names, without a leading slash, and their content.
 
     A `Path` is copied with its executable bit, a `str` becomes a symbolic link to it. Owner and
     times are fixed, so that the same files always give the same layer.
@@ -125,7 +125,7 @@ def write_layer(path: Path, files: Mapping[str, Path | str]) -> None:
 
 
 def _compress(layer: Path) -> Path:
-    """Return the compressed copy of `layer` that lies beside it, made when it is not there."""
+    """Return the compressed copy of `layer` beside it, making it when it is missing."""
     copy = layer.with_name(f"{layer.name}.zst")
     if not copy.exists():
         run(

@@ -27,7 +27,7 @@ from prefect_platform_cli.host.toolchain import TOOLS, ensure_tools, fingerprint
 
 _SOURCE = REPOSITORY / "k8s" / "kind" / "node-image"
 _NETWORK_POLICY = REPOSITORY / "k8s" / "kind" / "network_policy"
-_SUITE = "bookworm"  # later systemd has dropped cgroup v1, which some machines still have
+_SUITE = "bookworm"  # newer releases' systemd has no cgroup v1, which some machines still use
 
 _NODE_PACKAGES = [
     "ca-certificates",
@@ -43,7 +43,7 @@ _NODE_PACKAGES = [
     "nftables",
     "openssl",
     "procps",
-    "python3",  # the CNI plugin of the NetworkPolicies
+    "python3",  # runs the agent that enforces NetworkPolicies
     "socat",
     "systemd",
     "systemd-sysv",
@@ -58,13 +58,13 @@ _NODE_PROGRAMS = [
     "kubelet",
     "runc",
 ]
-# netbase: without /etc/protocols nft lists a protocol as a number, and kube-proxy takes each of its
-# own entries for a stale one when it starts again, and every hour.
+# netbase has /etc/protocols. Without it nft prints protocols as numbers, and kube-proxy takes its
+# own entries for stale ones whenever it restarts, and every hour.
 _TOOLS_PACKAGES = ["busybox", "iproute2", "netbase", "nftables", "python3"]
 _COMMANDS = ("cat", "httpd", "mkdir", "nslookup", "rm", "sh", "sleep", "wget")
 _SHELL = {f"bin/{name}": "busybox" for name in _COMMANDS}
-# What a machine has and a node has not: consoles, kernel modules, and settings of the kernel,
-# which is the machine's and not the node's.
+# A node has no consoles, and must not load modules into the machine's kernel or change the kernel's
+# settings.
 _MASKED_UNITS = [
     "getty.target",
     "modprobe@.service",
@@ -92,7 +92,7 @@ class NodeImage:
 
 @dataclass(frozen=True)
 class _Component:
-    """An image that runs in the cluster; `program` is put alone or on top of the tools' files."""
+    """An image that runs in the cluster: `program`, alone or on top of the tools' files."""
 
     reference: str
     program: str
@@ -105,7 +105,7 @@ _COMPONENTS = [
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
     ),
     _Component(f"registry.k8s.io/kube-proxy:{version('kubelet')}", "kube-proxy", with_tools=True),
-    # The pinned kubeadm asks for these three by the names in its constants.
+    # The pinned kubeadm has the names of these three images in its constants.
     _Component("registry.k8s.io/etcd:3.6.8-0", "etcd"),
     _Component("registry.k8s.io/coredns/coredns:v1.14.2", "coredns"),
     _Component("registry.k8s.io/pause:3.10.2", "pause"),
@@ -117,7 +117,7 @@ _COMPONENTS = [
 
 
 def node_image() -> NodeImage:
-    """Return the node image of this repository, building what the cache lacks."""
+    """Return this repository's node image, building what is not in the cache."""
     tag = f"{version('kubelet')}-{_fingerprint()}"
     reference = f"prefect-platform.local/node:{tag}"
     archive = cache_directory() / "node-images" / f"{tag}.tar"
@@ -139,7 +139,7 @@ def _programs() -> list[str]:
 
 
 def _fingerprint() -> str:
-    """Return a checksum of all that the image is made from, Debian's own updates aside."""
+    """Return a checksum of everything that goes into the image, except Debian's updates."""
     code = [Path(__file__), Path(image_archive.__file__)]
     contents = (*_SOURCE.rglob("*"), *_NETWORK_POLICY.glob("*"))
     sources = [path for path in contents if path.is_file()]
@@ -170,7 +170,7 @@ def _assemble(folder: Path, reference: str, programs: dict[str, Path]) -> Path:
         files[f"kind/images/{name}.tar"] = _component(folder, component, programs, tools)
     (folder / "version").write_text(version("kubelet"))
     files["kind/version"] = folder / "version"
-    # Not by multi-user.target: kind waits for that one for 30 s only, and images take their time.
+    # Not in multi-user.target: kind waits 30 s for that, and loading images takes longer.
     for unit in ("containerd", "import-images", "kubelet"):
         wanted = f"etc/systemd/system/default.target.wants/{unit}.service"
         files[wanted] = f"/etc/systemd/system/{unit}.service"
@@ -187,7 +187,7 @@ def _assemble(folder: Path, reference: str, programs: dict[str, Path]) -> Path:
         ImageConfig(
             entrypoint=["/usr/local/bin/entrypoint"],
             environment=[SEARCH_PATH, "container=docker"],
-            stop_signal="SIGRTMIN+3",  # how systemd is asked to shut down
+            stop_signal="SIGRTMIN+3",  # asks systemd to shut down
         ),
     )
     return folder / "node.tar"
@@ -222,7 +222,7 @@ def _compile_pause(binary: Path) -> Path:
 
 
 def _pack_agent(program: Path) -> Path:
-    """Write the agent of the NetworkPolicies, with its rules, as one program of Python."""
+    """Pack the agent that enforces NetworkPolicies, with its rules, into one Python program."""
     zipapp.create_archive(
         _NETWORK_POLICY.parent,
         program,
