@@ -22,10 +22,11 @@ from rich.table import Table
 from prefect_platform.console import out
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.cluster.provider import ClusterProvider
-from prefect_platform_cli.deploy.platform import NAMESPACES, Outcome
+from prefect_platform_cli.deploy.platform import Outcome
 from prefect_platform_cli.deploy.releases import installed
 from prefect_platform_cli.doctor.isolation import Cell
 from prefect_platform_cli.kube.kubectl import Kubectl
+from prefect_platform_cli.kube.names import NAMESPACES
 from prefect_platform_cli.kube.workloads import unready_pods
 
 _SHOW_LOGIN = (

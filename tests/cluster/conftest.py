@@ -12,6 +12,7 @@ from pytest_kind.cluster import KindCluster
 from prefect_platform_cli.cluster.kind import KindProvider
 from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.host.toolchain import tool
+from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests import executed_commands
 from tests.cluster import cronjobs
@@ -19,7 +20,7 @@ from tests.cluster.deployed import CLUSTER, Platform, command
 from tests.cluster.ha_server import Server, ha_server
 from tests.support.requirements import makes_clusters
 
-_NAMESPACES = ("prefect", "prefect-workers", "flows-default", "data", "kube-system")
+_NAMESPACES = (*names.NAMESPACES, "kube-system")
 # The server stays in mode ha once the first of the last three has brought it there; all others want
 # the server that is declared. Each leaves it as the next one needs it.
 _LAST = (

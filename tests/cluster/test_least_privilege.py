@@ -11,7 +11,7 @@ from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_platform.errors import PlatformError
-from prefect_platform_cli.deploy.platform import NAMESPACES
+from prefect_platform_cli.kube.names import NAMESPACES
 from tests.cluster.deployed import DEPLOYMENT, JOBS, Platform, final, on_node, restricted_pod
 from tests.support.image_users import USERS
 

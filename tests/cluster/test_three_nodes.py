@@ -12,9 +12,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect_platform_cli.cluster.engine.detection import recorded_engine
 from prefect_platform_cli.cluster.kind import KindProvider
 from prefect_platform_cli.deploy.connection import connected
-from prefect_platform_cli.deploy.platform import NAMESPACES
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.kube.kubectl import Kubectl
+from prefect_platform_cli.kube.names import NAMESPACES
 from tests.cluster.deployed import (
     CLUSTER,
     JOBS,

@@ -9,9 +9,9 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_platform.configuration.core.prefect_api import prefect_api
 from prefect_platform_cli.deploy.secrets import read_auth_string
+from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
 
-_API = "app.kubernetes.io/instance=prefect-server,app.kubernetes.io/component=api"
 _PATH = "PREFECT_SERVER_UI_SERVE_BASE"
 
 
@@ -22,7 +22,10 @@ def forwarded(kubectl: Kubectl, local_port: int = 0) -> Iterator[str]:
     `local_port` 0 takes a free one. Raises PlatformError when there is no server.
     """
     with kubectl.port_forward(
-        "service/prefect-server", 4200, namespace="prefect", local_port=local_port
+        f"service/{names.SERVER_RELEASE}",
+        4200,
+        namespace=names.SERVER_NAMESPACE,
+        local_port=local_port,
     ) as port:
         yield f"http://127.0.0.1:{port}{_path_prefix(kubectl)}"
 
@@ -62,5 +65,7 @@ def kubernetes_api_addresses(api: client.ApiClient) -> list[str]:
 
 def _path_prefix(kubectl: Kubectl) -> str:
     api = kubectl.api()
-    found = client.AppsV1Api(api).list_namespaced_deployment("prefect", label_selector=_API).items
+    selector = names.selector(instance=names.SERVER_RELEASE, component="api")
+    apps = client.AppsV1Api(api)
+    found = apps.list_namespaced_deployment(names.SERVER_NAMESPACE, label_selector=selector).items
     return path_prefix(api.sanitize_for_serialization(found[0])) if found else ""

@@ -6,17 +6,14 @@ from typing import Any
 
 from kubernetes import client
 
+from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
-
-_NAMESPACE = "prefect-workers"
-_RELEASE = "prefect-worker"
-_TEMPLATES = f"{_RELEASE}-base-job-template"
 
 
 class FromCluster:
     """The Secrets in prefect-worker's namespace, and the base job templates of its chart."""
 
-    release = f"{_NAMESPACE}/{_RELEASE}"
+    release = f"{names.WORKER_NAMESPACE}/{names.WORKER_RELEASE}"
 
     def __init__(self, kubectl: Kubectl) -> None:
         self._core = client.CoreV1Api(kubectl.api())
@@ -24,7 +21,7 @@ class FromCluster:
     def secret(self, name: str, key: str) -> bytes | None:
         """Return the value of a Secret of the namespace prefect-workers."""
         found = self._core.list_namespaced_secret(
-            _NAMESPACE, field_selector=f"metadata.name={name}"
+            names.WORKER_NAMESPACE, field_selector=f"metadata.name={name}"
         ).items
         value = (found[0].data or {}).get(key) if found else None
         return base64.b64decode(value) if value is not None else None
@@ -32,11 +29,12 @@ class FromCluster:
     def base_job_template(self, pool: str) -> dict[str, Any] | None:
         """Return the template that the installed chart has for a pool."""
         found = self._core.list_namespaced_config_map(
-            _NAMESPACE, field_selector=f"metadata.name={_TEMPLATES}"
+            names.WORKER_NAMESPACE, field_selector=f"metadata.name={names.BASE_JOB_TEMPLATES}"
         ).items
         written = (found[0].data or {}).get(f"{pool}.json") if found else None
         return json.loads(written) if written else None
 
     def how_to_provide(self, secret: str) -> str:
         """Return how to create a Secret."""
-        return f"kubectl --namespace {_NAMESPACE} create secret generic {secret} --from-file=KEY"
+        create = f"create secret generic {secret} --from-file=KEY"
+        return f"kubectl --namespace {names.WORKER_NAMESPACE} {create}"

@@ -23,15 +23,13 @@ from prefect_platform_cli.deploy.secrets import (
 from prefect_platform_cli.doctor.enforcement import keeps_policies, refuse_unenforced
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images.build import Image
-from prefect_platform_cli.kube import manifests
+from prefect_platform_cli.kube import manifests, names
 from prefect_platform_cli.kube.clients import ensure_clients, program
 from prefect_platform_cli.kube.kubectl import Kubectl
 from prefect_platform_cli.kube.workloads import wait_until_ready
 
-POOL = "default"
-NAMESPACES = ("prefect", "prefect-workers", f"flows-{POOL}", "data")
 _ENVIRONMENT = REPOSITORY / "k8s" / "environments" / "local"
-_DATA = "app.kubernetes.io/instance=local"  # the label of the data services' kustomization
+_DATA = names.selector(instance="local")  # the label of the data services' kustomization
 _READY_WITHIN = 300  # seconds
 
 
@@ -62,7 +60,7 @@ def deploy(
         changed |= kubectl.apply((_ENVIRONMENT / "namespaces.yaml").read_text())
         changed |= bool(bootstrap_secrets(api))
     with step("Try whether the network keeps NetworkPolicies") as current:
-        if not keeps_policies(kubectl, "prefect", references["platform"]):
+        if not keeps_policies(kubectl, names.SERVER_NAMESPACE, references["platform"]):
             current.detail = refuse_unenforced(accept=accept_unenforced)
     server = _server(references, api)
     with step("Install the object store, the warehouse and prefect-server"):
@@ -76,7 +74,7 @@ def deploy(
         changed |= install(kubectl, worker)
     with step("Wait for the configuration, prefect-worker and the data of the flows"):
         wait_until_ready(api, worker.namespace, _selector(worker), within=_READY_WITHIN)
-        wait_until_ready(api, "data", _DATA, within=_READY_WITHIN)
+        wait_until_ready(api, names.DATA_NAMESPACE, _DATA, within=_READY_WITHIN)
     with connected(kubectl) as prefect:
         run, is_new = first_run.find_or_start(prefect, day)
         with step(f"Run {first_run.DEPLOYMENT} for {day} as {run.name}"):
@@ -105,9 +103,10 @@ def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
     _follow_secrets(rendered["items"], kubectl.api())
     changed = kubectl.apply(json.dumps(rendered))
     jobs = {f"job.batch/{item['metadata']['name']}" for item in rendered["items"]}
-    listed = kubectl("--namespace=data", "get", "jobs", f"--selector={_DATA}", "--output=name")
+    here = f"--namespace={names.DATA_NAMESPACE}"
+    listed = kubectl(here, "get", "jobs", f"--selector={_DATA}", "--output=name")
     for superseded in set(listed.split()) - jobs:
-        kubectl("--namespace=data", "delete", superseded)
+        kubectl(here, "delete", superseded)
     return changed
 
 
@@ -117,15 +116,15 @@ def _follow_secrets(items: Sequence[dict[str, Any]], api: client.ApiClient) -> N
         if item["kind"] in {"Deployment", "StatefulSet"}:
             item["spec"]["template"]["metadata"]["annotations"] = {
                 "prefect-platform/secret-version": secret_version(
-                    api, "data", item["metadata"]["name"]
+                    api, names.DATA_NAMESPACE, item["metadata"]["name"]
                 )
             }
 
 
 def _server(references: Mapping[str, str], api: client.ApiClient) -> Release:
     return Release(
-        name="prefect-server",
-        namespace="prefect",
+        name=names.SERVER_RELEASE,
+        namespace=names.SERVER_NAMESPACE,
         chart=REPOSITORY / "helm" / "prefect-server",
         values=[_ENVIRONMENT / "server.yaml", _ENVIRONMENT / "retention.yaml"],
         settings={
@@ -133,13 +132,15 @@ def _server(references: Mapping[str, str], api: client.ApiClient) -> Release:
             **_image("database.embedded.image", references["postgres"]),
             **_image("redis.embedded.image", references["redis"]),
             **{
-                f"secretVersions.{name}": secret_version(api, "prefect", f"prefect-{name}")
+                f"secretVersions.{name}": secret_version(
+                    api, names.SERVER_NAMESPACE, f"prefect-{name}"
+                )
                 for name in ("auth", "database", "encryption", "redis")
             },
             **{
                 f"{name}.previousSecret.name": f"prefect-{name}-previous"
                 for name in ("auth", "encryption")
-                if has_secret(api, "prefect", f"prefect-{name}-previous")
+                if has_secret(api, names.SERVER_NAMESPACE, f"prefect-{name}-previous")
             },
         },
     )
@@ -147,14 +148,14 @@ def _server(references: Mapping[str, str], api: client.ApiClient) -> Release:
 
 def _worker(references: Mapping[str, str], api: client.ApiClient) -> Release:
     return Release(
-        name="prefect-worker",
-        namespace="prefect-workers",
+        name=names.WORKER_RELEASE,
+        namespace=names.WORKER_NAMESPACE,
         chart=REPOSITORY / "helm" / "prefect-worker",
         values=[_ENVIRONMENT / "worker.yaml", _ENVIRONMENT / "retention.yaml"],
         settings={
             **_image("image", references["platform"]),
             **_image("jobs.image", references["flows"]),
-            "secretVersions.auth": secret_version(api, "prefect-workers", "prefect-auth"),
+            "secretVersions.auth": secret_version(api, names.WORKER_NAMESPACE, names.AUTH_SECRET),
             **{
                 f"networkPolicies.kubernetesApi.to[{index}].ipBlock.cidr": f"{address}/32"
                 for index, address in enumerate(kubernetes_api_addresses(api))
@@ -175,14 +176,15 @@ def _image(prefix: str, reference: str) -> dict[str, str]:
 
 
 def _selector(release: Release) -> str:
-    return f"app.kubernetes.io/instance={release.name}"
+    return names.selector(instance=release.name)
 
 
 def _count_rows(kubectl: Kubectl, day: dt.date) -> int:
     """Return how many rows the warehouse has for `day`, asked from inside the database's pod."""
     psql = ["psql", "--username=warehouse", "--dbname=warehouse", "-At", f"--set=day={day}"]
     counted = kubectl(
-        *("--namespace", "data", "exec", "--stdin", "statefulset/warehouse", "--", *psql),
+        *("--namespace", names.DATA_NAMESPACE, "exec", "--stdin"),
+        *(f"statefulset/{names.WAREHOUSE}", "--", *psql),
         stdin="SELECT count(*) FROM daily_delays WHERE day = :'day'",
     )
     return int(counted)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect_platform_cli.host.process import run
+from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.clients import program
 from prefect_platform_cli.kube.kubectl import Kubectl
 
@@ -94,7 +95,7 @@ def forget_failed_jobs(kubectl: Kubectl, release: Release) -> None:
     Jobs of a CronJob are left, because the CronJob creates the next one by itself.
     """
     here = f"--namespace={release.namespace}"
-    selector = f"--selector=app.kubernetes.io/instance={release.name}"
+    selector = f"--selector={names.selector(instance=release.name)}"
     for job in json.loads(kubectl(here, "get", "jobs", selector, "--output=json"))["items"]:
         conditions = job["status"].get("conditions", [])
         failed = any(each["type"] == "Failed" and each["status"] == "True" for each in conditions)

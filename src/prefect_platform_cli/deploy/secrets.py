@@ -13,15 +13,30 @@ from cryptography.fernet import Fernet
 from kubernetes import client
 
 from prefect_platform.errors import PlatformError
+from prefect_platform_cli.kube import names
 
-_LABELS = {
-    "app.kubernetes.io/part-of": "prefect-platform",
-    "app.kubernetes.io/managed-by": "prefect-platform",
-}
+_LABELS = {**names.PART_OF, "app.kubernetes.io/managed-by": "prefect-platform"}
 _NOT_FOUND = 404
 
 Keys = Mapping[str, str]
 """An S3 key: access-key-id and secret-access-key."""
+
+
+Name = tuple[str, str]
+"""Namespace and name of a Secret."""
+
+_AUTH: Name = (names.SERVER_NAMESPACE, names.AUTH_SECRET)
+_DATABASE: Name = (names.SERVER_NAMESPACE, names.DATABASE_SECRET)
+_ENCRYPTION: Name = (names.SERVER_NAMESPACE, names.ENCRYPTION_SECRET)
+_REDIS: Name = (names.SERVER_NAMESPACE, names.REDIS_SECRET)
+_OBJECT_STORE: Name = (names.DATA_NAMESPACE, names.OBJECT_STORE)
+_WAREHOUSE: Name = (names.DATA_NAMESPACE, names.WAREHOUSE)
+_RESULT_LOCKS: Name = (names.DATA_NAMESPACE, names.RESULT_LOCKS)
+_S3_KEY = ("access-key-id", "secret-access-key")
+
+
+def _random() -> str:
+    return secrets.token_urlsafe(24)
 
 
 def bootstrap_secrets(api: client.ApiClient) -> list[str]:
@@ -33,41 +48,23 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
     core = client.CoreV1Api(api)
     _refuse_a_lost_key(api)
 
-    def keep(namespace: str, name: str, key: str, generate: Callable[[], str]) -> str:
-        return _read(core, namespace, name).get(key) or generate()
+    def keep(secret: Name, key: str, generate: Callable[[], str] = _random) -> str:
+        return _read(core, *secret).get(key) or generate()
 
-    keys = {
-        "access-key-id": keep("data", "object-store", "access-key-id", _random),
-        "secret-access-key": keep("data", "object-store", "secret-access-key", _random),
-    }
-    pool = {
-        name: keep("data", "object-store", f"default-{name}", _random)
-        for name in ("access-key-id", "secret-access-key")
-    }
+    admin = {key: keep(_OBJECT_STORE, key) for key in _S3_KEY}
+    pool = {key: keep(_OBJECT_STORE, f"{names.POOL}-{key}") for key in _S3_KEY}
     wanted = {
-        ("prefect", "prefect-auth"): {
-            "auth-string": keep(
-                "prefect", "prefect-auth", "auth-string", lambda: f"admin:{_random()}"
-            )
+        _AUTH: {"auth-string": keep(_AUTH, "auth-string", lambda: f"admin:{_random()}")},
+        _ENCRYPTION: {"key": keep(_ENCRYPTION, "key", lambda: Fernet.generate_key().decode())},
+        _OBJECT_STORE: {
+            **admin,
+            **{f"{names.POOL}-{key}": value for key, value in pool.items()},
+            "s3.json": s3_identities(admin, {names.POOL: pool}),
         },
-        ("prefect", "prefect-database"): {
-            "password": keep("prefect", "prefect-database", "password", _random)
+        **{
+            each: {"password": keep(each, "password")}
+            for each in (_DATABASE, _REDIS, _WAREHOUSE, _RESULT_LOCKS)
         },
-        ("prefect", "prefect-redis"): {
-            "password": keep("prefect", "prefect-redis", "password", _random)
-        },
-        ("prefect", "prefect-encryption"): {
-            "key": keep(
-                "prefect", "prefect-encryption", "key", lambda: Fernet.generate_key().decode()
-            )
-        },
-        ("data", "object-store"): {
-            **keys,
-            **{f"default-{name}": value for name, value in pool.items()},
-            "s3.json": s3_identities(keys, {"default": pool}),
-        },
-        ("data", "warehouse"): {"password": keep("data", "warehouse", "password", _random)},
-        ("data", "result-locks"): {"password": keep("data", "result-locks", "password", _random)},
     }
     return _ensure_all(core, wanted)
 
@@ -80,18 +77,17 @@ def copy_secrets(api: client.ApiClient) -> list[str]:
     """
     core = client.CoreV1Api(api)
     auth = {"auth-string": read_auth_string(api)}
-    store = _read(core, "data", "object-store")
-    locks = _read(core, "data", "result-locks")["password"]
+    store = _read(core, *_OBJECT_STORE)
+    locks = _read(core, *_RESULT_LOCKS)["password"]
+    locks_host = f"{names.RESULT_LOCKS}.{names.DATA_NAMESPACE}.svc.cluster.local"
     wanted = {
-        ("prefect-workers", "prefect-auth"): auth,
-        ("flows-default", "prefect-auth"): auth,
-        ("flows-default", "object-store"): {
-            name: store[f"default-{name}"] for name in ("access-key-id", "secret-access-key")
+        (names.WORKER_NAMESPACE, names.AUTH_SECRET): auth,
+        (names.JOB_NAMESPACE, names.AUTH_SECRET): auth,
+        (names.JOB_NAMESPACE, names.OBJECT_STORE): {
+            key: store[f"{names.POOL}-{key}"] for key in _S3_KEY
         },
-        ("flows-default", "warehouse"): {"password": _read(core, "data", "warehouse")["password"]},
-        ("flows-default", "result-locks"): {
-            "url": f"redis://:{locks}@result-locks.data.svc.cluster.local:6379/0"
-        },
+        (names.JOB_NAMESPACE, names.WAREHOUSE): {"password": _read(core, *_WAREHOUSE)["password"]},
+        (names.JOB_NAMESPACE, names.RESULT_LOCKS): {"url": f"redis://:{locks}@{locks_host}:6379/0"},
     }
     return _ensure_all(core, wanted)
 
@@ -133,18 +129,19 @@ def has_secret(api: client.ApiClient, namespace: str, name: str) -> bool:
 
 def read_auth_string(api: client.ApiClient) -> str:
     """Return the API's "user:password"; empty when the Secret is missing."""
-    return _read(client.CoreV1Api(api), "prefect", "prefect-auth").get("auth-string", "")
+    return _read(client.CoreV1Api(api), *_AUTH).get("auth-string", "")
 
 
 def _refuse_a_lost_key(api: client.ApiClient) -> None:
     """Raise PlatformError when a new key would make a server's blocks unreadable for good."""
-    names = ("prefect-encryption", "prefect-encryption-previous")
-    if any(has_secret(api, "prefect", name) for name in names):
+    keys = (names.ENCRYPTION_SECRET, f"{names.ENCRYPTION_SECRET}-previous")
+    if any(has_secret(api, names.SERVER_NAMESPACE, name) for name in keys):
         return
-    if client.AppsV1Api(api).list_namespaced_deployment("prefect").items:
+    if client.AppsV1Api(api).list_namespaced_deployment(names.SERVER_NAMESPACE).items:
         raise PlatformError(
-            "the Secret prefect-encryption is gone from the namespace prefect, and with it the key "
-            "of the encrypted blocks; a new one could not read them",
+            f"the Secret {names.ENCRYPTION_SECRET} is gone from the namespace "
+            f"{names.SERVER_NAMESPACE}, and with it the key of the encrypted blocks; a new one "
+            "could not read them",
             next_step="bring the key back, as docs/operations/rotation.md says under A lost key",
         )
 
@@ -154,13 +151,7 @@ def _identity(name: str, keys: Keys, *actions: str) -> dict[str, object]:
     return {"name": name, "credentials": [credentials], "actions": actions}
 
 
-def _random() -> str:
-    return secrets.token_urlsafe(24)
-
-
-def _ensure_all(
-    core: client.CoreV1Api, wanted: Mapping[tuple[str, str], dict[str, str]]
-) -> list[str]:
+def _ensure_all(core: client.CoreV1Api, wanted: Mapping[Name, dict[str, str]]) -> list[str]:
     return [
         f"{namespace}/{name}"
         for (namespace, name), data in wanted.items()

@@ -10,9 +10,8 @@ from kubernetes import client
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.doctor.isolation import Origin, Place, Target
+from prefect_platform_cli.kube import names
 
-_SERVER, _WORKERS = "prefect", "prefect-workers"
-_TEMPLATES = "prefect-worker-base-job-template"
 _SERVICES = {
     Target.API: ("api", ""),
     Target.DATABASE: ("database", "the chart has no database of its own: it guards itself"),
@@ -23,7 +22,6 @@ _DATA = {
     Target.OBJECT_STORE: ("AWS_ENDPOINT_URL_S3", "443"),
     Target.WAREHOUSE: ("WAREHOUSE_HOST", "WAREHOUSE_PORT"),
 }
-_LOCKS = "app.kubernetes.io/component=result-locks"
 _METADATA = ("169.254.169.254", 80)
 
 
@@ -49,14 +47,13 @@ def components(api: client.ApiClient) -> list[Component]:
     """
     templates = _templates(client.CoreV1Api(api))
     found = [_job_pods(pool, template) for pool, template in templates.items()]
-    of_chart = "app.kubernetes.io/part-of=prefect-platform,app.kubernetes.io/component={}"
     apps = client.AppsV1Api(api)
     for source, namespace, component in (
-        (Origin.WORKER, _WORKERS, "worker"),
-        (Origin.API, _SERVER, "api"),
-        (Origin.SERVICES, _SERVER, "services"),
+        (Origin.WORKER, names.WORKER_NAMESPACE, "worker"),
+        (Origin.API, names.SERVER_NAMESPACE, "api"),
+        (Origin.SERVICES, names.SERVER_NAMESPACE, "services"),
     ):
-        selector = of_chart.format(component)
+        selector = names.selector(part_of="prefect-platform", component=component)
         listed = apps.list_namespaced_deployment(namespace, label_selector=selector).items
         found += [
             _deployed(source, namespace, api.sanitize_for_serialization(each)) for each in listed
@@ -64,7 +61,7 @@ def components(api: client.ApiClient) -> list[Component]:
     served = next((each for each in found if each.source == Origin.API), None)
     if served is None:
         raise PlatformError(
-            f"there is no API of prefect-server in the namespace {_SERVER}",
+            f"there is no API of prefect-server in the namespace {names.SERVER_NAMESPACE}",
             next_step="make deploy-cluster",
         )
     return [*found, Component(Origin.STRANGER, "default", {}, served.image, served.pull_secrets)]
@@ -74,8 +71,8 @@ def places(api: client.ApiClient, world: tuple[str, int]) -> Iterator[Place]:
     """Yield every target except job pods; `world` is an address outside of the cluster."""
     core = client.CoreV1Api(api)
     for target, (component, missing) in _SERVICES.items():
-        selector = f"app.kubernetes.io/name=prefect-server,app.kubernetes.io/component={component}"
-        listed = core.list_namespaced_service(_SERVER, label_selector=selector).items
+        selector = names.selector(name=names.SERVER_RELEASE, component=component)
+        listed = core.list_namespaced_service(names.SERVER_NAMESPACE, label_selector=selector).items
         yield _service(target, listed[0]) if listed else Place(target, missing=missing)
     told = [_environment(template) for template in _templates(core).values()]
     for target, (host, port) in _DATA.items():
@@ -85,7 +82,9 @@ def places(api: client.ApiClient, world: tuple[str, int]) -> Iterator[Place]:
         else:
             yield _address(target, given[host], given.get(port, port))
     # Its address is in a Secret, with the password, so look for its Service instead.
-    locks = core.list_service_for_all_namespaces(label_selector=_LOCKS).items
+    locks = core.list_service_for_all_namespaces(
+        label_selector=names.selector(component=names.RESULT_LOCKS)
+    ).items
     if locks:
         yield _service(Target.LOCKS, locks[0])
     else:
@@ -99,11 +98,11 @@ def places(api: client.ApiClient, world: tuple[str, int]) -> Iterator[Place]:
 def _templates(core: client.CoreV1Api) -> dict[str, dict[str, Any]]:
     """Return the base job template of each pool of the release, by the pool's name."""
     listed = core.list_namespaced_config_map(
-        _WORKERS, field_selector=f"metadata.name={_TEMPLATES}"
+        names.WORKER_NAMESPACE, field_selector=f"metadata.name={names.BASE_JOB_TEMPLATES}"
     ).items
     if not listed:
         raise PlatformError(
-            f"there is no prefect-worker in the namespace {_WORKERS}",
+            f"there is no prefect-worker in the namespace {names.WORKER_NAMESPACE}",
             next_step="make deploy-cluster",
         )
     return {

@@ -1,0 +1,34 @@
+"""Names in a cluster: namespaces, releases, objects and labels of the platform.
+
+They are those of `k8s/environments/local` and of the charts' defaults.
+"""
+
+POOL = "default"
+
+SERVER_NAMESPACE = "prefect"
+WORKER_NAMESPACE = "prefect-workers"
+JOB_NAMESPACE = f"flows-{POOL}"
+DATA_NAMESPACE = "data"
+NAMESPACES = (SERVER_NAMESPACE, WORKER_NAMESPACE, JOB_NAMESPACE, DATA_NAMESPACE)
+
+SERVER_RELEASE = "prefect-server"
+"""Also the name of the API's Service."""
+WORKER_RELEASE = "prefect-worker"
+BASE_JOB_TEMPLATES = f"{WORKER_RELEASE}-base-job-template"
+"""The ConfigMap with a base job template for each work pool."""
+
+AUTH_SECRET = "prefect-auth"  # noqa: S105 - a name
+DATABASE_SECRET = "prefect-database"  # noqa: S105 - a name
+ENCRYPTION_SECRET = "prefect-encryption"  # noqa: S105 - a name
+REDIS_SECRET = "prefect-redis"  # noqa: S105 - a name
+OBJECT_STORE, WAREHOUSE, RESULT_LOCKS = "object-store", "warehouse", "result-locks"
+"""Services of the local data namespace, and the Secrets of the same names."""
+
+PART_OF = {"app.kubernetes.io/part-of": "prefect-platform"}
+
+
+def selector(**labels: str) -> str:
+    """Return the label selector for labels of app.kubernetes.io: `part_of` means part-of."""
+    return ",".join(
+        f"app.kubernetes.io/{name.replace('_', '-')}={value}" for name, value in labels.items()
+    )
