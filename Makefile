@@ -20,7 +20,7 @@ destroy-cluster: .venv/ready ## remove the cluster and all that was made for it
 status: .venv/ready ## show engine, nodes, components, releases, pods not ready and why
 	$(PLATFORM) status
 
-ui: .venv/ready ## open the way to the user interface; prints address and place of the password
+ui: .venv/ready ## port-forward to the user interface; prints its address and where the password is
 	$(PLATFORM) ui
 
 image: .venv/ready ## build the images and load them into the running cluster

@@ -81,7 +81,7 @@ def store_in_postgres(server: Server, day: dt.date, rows: Sequence[Delays]) -> N
         )
     except psycopg.OperationalError as error:
         raise NotYet(
-            f"The warehouse {server} does not let us in: {' '.join(str(error).split())}.",
+            f"The warehouse {server} refuses our login: {' '.join(str(error).split())}.",
             next_step="kubectl --namespace data get pods,services"
             " (for a refused password compare WAREHOUSE_PASSWORD with the Secret warehouse)",
         ) from error

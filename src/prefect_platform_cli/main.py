@@ -126,7 +126,7 @@ def deploy(
         str | None,
         typer.Option(
             envvar="UNENFORCED_POLICIES",
-            help="accept: go on where the network keeps no NetworkPolicies",
+            help="accept: go on where the network does not enforce NetworkPolicies",
         ),
     ] = None,
 ) -> None:

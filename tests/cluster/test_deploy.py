@@ -176,11 +176,11 @@ def test_a_network_that_keeps_no_policies_is_refused_and_can_be_accepted(
         accepted = command("deploy", UNENFORCED_POLICIES="accept")
 
     assert refused.returncode == 1
-    assert "the cluster's network keeps no NetworkPolicies" in refused.stderr
+    assert "the cluster's network does not enforce NetworkPolicies" in refused.stderr
     assert "UNENFORCED_POLICIES=accept" in refused.stderr
     assert "Install the object store" not in refused.stderr
     assert accepted.returncode == 0, accepted.stderr
-    assert "the cluster's network keeps no NetworkPolicies" in accepted.stderr
+    assert "the cluster's network does not enforce NetworkPolicies" in accepted.stderr
 
 
 @contextmanager

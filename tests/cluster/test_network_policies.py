@@ -8,7 +8,7 @@ import pytest
 from kubernetes import client as kubernetes_client
 
 from prefect_platform_cli.cluster.engine.detection import choose_node_image
-from prefect_platform_cli.doctor.enforcement import keeps_policies
+from prefect_platform_cli.doctor.enforcement import enforces_policies
 from tests.cluster.deployed import Platform, eventually
 from tests.cluster.policed_pods import PORTS, SERVE, Pods, policed_pods
 from tests.cluster.policy_agent import without_agent
@@ -71,7 +71,7 @@ def test_the_deploys_look_at_the_network_is_not_misled_by_one_that_was_killed(
     }
     platform.kubectl.apply(json.dumps(left_behind))
 
-    assert keeps_policies(platform.kubectl, "prefect", image)
+    assert enforces_policies(platform.kubectl, "prefect", image)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from prefect_platform_cli.deploy.secrets import (
     has_secret,
     secret_version,
 )
-from prefect_platform_cli.doctor.enforcement import keeps_policies, refuse_unenforced
+from prefect_platform_cli.doctor.enforcement import enforces_policies, refuse_unenforced
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images.build import Image
 from prefect_platform_cli.kube import manifests, names
@@ -59,8 +59,8 @@ def deploy(
     with step("Create namespaces and secrets"):
         changed |= kubectl.apply((_ENVIRONMENT / "namespaces.yaml").read_text())
         changed |= bool(bootstrap_secrets(api))
-    with step("Try whether the network keeps NetworkPolicies") as current:
-        if not keeps_policies(kubectl, names.SERVER_NAMESPACE, references["platform"]):
+    with step("Check that the network enforces NetworkPolicies") as current:
+        if not enforces_policies(kubectl, names.SERVER_NAMESPACE, references["platform"]):
             current.detail = refuse_unenforced(accept=accept_unenforced)
     server = _server(references, api)
     with step("Install the object store, the warehouse and prefect-server"):

@@ -13,7 +13,7 @@ _KEPT_WITHIN = 20  # seconds from a policy to its effect on a pod that runs
 _COVERED = {"prefect-platform/covered": "true"}
 
 
-def keeps_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
+def enforces_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
     """Return whether a policy that denies all egress cuts a pod off from one it could reach.
 
     Removes the pods and the policy afterwards. Raises PlatformError when the pods do not run, or
@@ -59,7 +59,7 @@ def refuse_unenforced(*, accept: bool) -> str:
     Raises PlatformError unless `accept`.
     """
     message = (
-        "the cluster's network keeps no NetworkPolicies, so that any pod reaches any other and "
+        "the cluster's network does not enforce NetworkPolicies, so that any pod reaches any other and "
         "the world"
     )
     if not accept:

@@ -73,7 +73,7 @@ def _install(names: list[str]) -> None:
         # Usually the package lists are missing or outdated. An error of some other list does not
         # matter: the second attempt shows whether the packages can be installed.
         with suppress(PlatformError):
-            _apt_get("update", failure="the package lists cannot be had")
+            _apt_get("update", failure="the package lists cannot be downloaded")
         _apt_get(*arguments, failure=failure)
 
 

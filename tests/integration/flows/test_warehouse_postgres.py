@@ -91,5 +91,5 @@ def test_a_refused_password_is_a_sentence_without_the_password(
 def test_a_warehouse_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     (port,) = servers.free_ports(1)
     monkeypatch.setenv("WAREHOUSE_PORT", str(port))
-    with pytest.raises(NotYet, match=f"127.0.0.1:{port}/postgres does not let us in"):
+    with pytest.raises(NotYet, match=f"127.0.0.1:{port}/postgres refuses our login"):
         store_in_postgres(Platform().warehouse, DAY, [STORM])

@@ -64,7 +64,7 @@ def _packages() -> list[str]:
         listed = _uris()
     except PlatformError:
         # A fresh machine has no package lists yet.
-        run(["apt-get", "update"], failure="package lists cannot be had", next_step=_OFFLINE)
+        run(["apt-get", "update"], failure="package lists cannot be downloaded", next_step=_OFFLINE)
         listed = _uris()
     return sorted(re.findall(r"^'[^']+' ([^_\s]+_[^_\s]+)_", listed, re.MULTILINE))
 
