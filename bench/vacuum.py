@@ -27,8 +27,8 @@ from prefect_platform.server.database import DatabaseTarget, connected
 from prefect_platform.server.retention import RetentionPeriods, sweep
 from prefect_platform_cli.host.paths import REPOSITORY
 from tests.render.test_retention import vacuum as vacuum_settings
-from tests.unit.flows.servers import clean_environment, free_ports
-from tests.unit.postgres import postgres
+from tests.support.postgres import postgres
+from tests.support.servers import clean_environment, free_ports
 
 PERIODS = RetentionPeriods(*[timedelta(days=90)] * 4)
 TABLES = (

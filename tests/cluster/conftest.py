@@ -14,10 +14,10 @@ from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.host.toolchain import tool
 from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests import executed_commands
 from tests.cluster import cronjobs
 from tests.cluster.deployed import CLUSTER, Platform, command
 from tests.cluster.ha_server import Server, ha_server
+from tests.support import executed_commands
 from tests.support.requirements import makes_clusters
 
 _NAMESPACES = (*names.NAMESPACES, "kube-system")

@@ -31,7 +31,7 @@ from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.host.toolchain import tool
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.executed_commands import ExecutedCommands
+from tests.support.executed_commands import ExecutedCommands
 
 CLUSTER = "platform-test"
 POOL, JOBS = "default", "flows-default"

@@ -14,7 +14,7 @@ from prefect_platform_cli.deploy.connection import connected
 from tests.cluster import written_places
 from tests.cluster.deployed import eventually, final, restricted_pod, run_etl, start_etl
 from tests.cluster.ha_server import END_LOOP, Server
-from tests.secret_search import search
+from tests.support.secret_search import search
 
 SERVICES = "app.kubernetes.io/component=services"
 # Asks the API without a pause, until it is told to stop; then says what became of each request.

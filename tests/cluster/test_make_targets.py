@@ -19,7 +19,7 @@ from prefect.states import Completed, Running
 from prefect_platform_cli.host.toolchain import tool
 from tests.cluster.deployed import JOBS, POOL, Platform, eventually, on_node, restricted_pod
 from tests.cluster.terminal import make, make_command, started
-from tests.unit.flows.servers import free_ports
+from tests.support.servers import free_ports
 
 _LINES = 450  # the API gives 200 at a time
 

@@ -30,7 +30,7 @@ from tests.cluster.deployed import (
     read_secret,
     task_states,
 )
-from tests.integration.results import records
+from tests.support import records
 
 Begin = Callable[..., FlowRun]
 Chain = Callable[[SyncPrefectClient, Begin, S3Client], list[FlowRun]]

@@ -17,7 +17,7 @@ from prefect_platform.server.retention import KINDS
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.cronjobs import A_SHORT_GRACE, summary_of_run
 from tests.cluster.deployed import JOBS, POOL, Platform, eventually, read_secret
-from tests.integration.server.rows import Rows, rows
+from tests.support.rows import Rows, rows
 
 # What k8s/environments/local/retention.yaml says, in days.
 _DAYS, _HEARTBEAT_DAYS = 90, 7

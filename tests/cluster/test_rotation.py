@@ -17,7 +17,6 @@ from prefect_platform_cli.deploy.connection import connected, forwarded
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.host.toolchain import tool
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests import documented
 from tests.cluster.deployed import (
     Platform,
     command,
@@ -29,6 +28,7 @@ from tests.cluster.deployed import (
     read_secret,
     run_etl,
 )
+from tests.support import documented
 
 _VARIABLE = "rotation_test"
 # Asks the API until the rotation is over, each time with a new client.

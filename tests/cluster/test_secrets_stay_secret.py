@@ -22,7 +22,6 @@ from prefect.exceptions import ObjectNotFound
 
 from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.host.paths import REPOSITORY, cache_directory, state_directory
-from tests import executed_commands
 from tests.cluster import written_places
 from tests.cluster.deployed import (
     CLUSTER,
@@ -31,7 +30,8 @@ from tests.cluster.deployed import (
     helm,
     restricted_pod,
 )
-from tests.secret_search import Secret, files, search
+from tests.support import executed_commands
+from tests.support.secret_search import Secret, files, search
 
 # Others' programs, made before there was a secret, and the containers' own file systems.
 _NOT_OURS = {".git", ".venv", ".mypy_cache", ".ruff_cache", "programs", "docker"}

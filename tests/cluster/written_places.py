@@ -16,7 +16,7 @@ from prefect_platform.configuration.core.prefect_api import pages
 from prefect_platform_cli.deploy.releases import installed
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import helm, on_node
-from tests.secret_search import Place, Secret
+from tests.support.secret_search import Place, Secret
 
 _PART_OF = "app.kubernetes.io/part-of"
 _RELEASE = "helm.sh/release.v1"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from prefect_platform_cli.cluster.engine.private import PrivateEngine
-from tests.host_snapshot import difference, take
+from tests.support.host_snapshot import difference, take
 from tests.support.power import lose_power
 
 Docker = Callable[..., str]

@@ -15,7 +15,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.polling import wait_while
 from prefect_platform_cli.cluster.engine.existing import ExistingEngine
 from prefect_platform_cli.cluster.engine.private import PrivateEngine
-from tests.unit.flows.servers import free_ports
+from tests.support.servers import free_ports
 
 Docker = Callable[..., str]
 NewEngine = Callable[[], PrivateEngine]

@@ -17,7 +17,7 @@ from prefect_platform_cli.cluster.engine.private import PrivateEngine
 from prefect_platform_cli.cluster.kind import KindProvider
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.host_snapshot import take
+from tests.support.host_snapshot import take
 
 _T = TypeVar("_T")
 # A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C.

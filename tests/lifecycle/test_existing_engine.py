@@ -9,8 +9,8 @@ import pytest
 from prefect_platform_cli.cluster.kind import KindProvider
 from prefect_platform_cli.cluster.node_image.image_archive import write_layer
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.host_snapshot import difference
 from tests.lifecycle.resident import Resident, eventually
+from tests.support.host_snapshot import difference
 
 _GUEST = "guest"
 # What an earlier version of ours has left: nobody's, and gone with the cluster.

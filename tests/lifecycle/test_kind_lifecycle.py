@@ -14,8 +14,8 @@ from prefect_platform_cli.cluster.kind import KindProvider
 from prefect_platform_cli.cluster.node_image.image_archive import write_layer
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.host.toolchain import tool
-from tests.host_snapshot import difference
 from tests.lifecycle.resident import Resident, eventually
+from tests.support.host_snapshot import difference
 from tests.support.power import lose_power
 
 NewCluster = Callable[[], Resident]

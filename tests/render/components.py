@@ -6,7 +6,7 @@ from functools import cache
 from typing import Literal
 
 from tests.render.job_pods import created_job
-from tests.render.rendering import STORIES, Object, Story, all_objects, find, objects, pod_of
+from tests.support.rendering import STORIES, Object, Story, all_objects, find, objects, pod_of
 
 LABEL = "app.kubernetes.io/component"
 

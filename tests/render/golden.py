@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.render.rendering import STORIES, Object, all_objects
+from tests.support.rendering import STORIES, Object, all_objects
 
 FOLDER = Path(__file__).parent / "golden"
 COMMAND = ".venv/bin/python -m tests.render.golden"

@@ -18,7 +18,7 @@ from prefect.settings import (
 )
 from prefect_kubernetes.worker import KubernetesWorker, KubernetesWorkerJobConfiguration
 
-from tests.render.rendering import Object, Story, find, objects
+from tests.support.rendering import Object, Story, find, objects
 
 AUTH_STRING = "admin:never-in-a-job"
 _API_URL = "http://prefect-server.prefect.svc.cluster.local:4200/api"

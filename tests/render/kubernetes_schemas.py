@@ -23,7 +23,7 @@ import yaml
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host import toolchain
 from prefect_platform_cli.host.process import run
-from tests.render.rendering import all_objects
+from tests.support.rendering import all_objects
 
 Schema = dict[str, Any]
 

@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from tests.render.rendering import Object
+from tests.support.rendering import Object
 
 Labels = Mapping[str, str]
 

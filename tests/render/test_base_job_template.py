@@ -11,7 +11,7 @@ from prefect_platform.configuration.automations.automation_pack import BEATS, PA
 from prefect_platform.plugins.result_writes import SECONDS_VARIABLE
 from prefect_platform_cli.host.paths import REPOSITORY
 from tests.render.job_pods import AUTH_STRING, base_job_template, created_job
-from tests.render.rendering import STORIES, Object, find, objects
+from tests.support.rendering import STORIES, Object, find, objects
 
 LOCAL = STORIES["worker-local"]
 _DEADLINE = 7200

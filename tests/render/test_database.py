@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.render.rendering import STORIES, Object, Story, containers, find, objects, pod_of
+from tests.support.rendering import STORIES, Object, Story, containers, find, objects, pod_of
 
 TLS = STORIES["server-external-tls"]
 CLUSTER = STORIES["server-cloudnative-pg"]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.render.components import pod_owners
-from tests.render.rendering import (
+from tests.support.rendering import (
     ENVIRONMENTS,
     STORIES,
     Object,

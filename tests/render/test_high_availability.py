@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.render.rendering import STORIES, Object, find, objects
+from tests.support.rendering import STORIES, Object, find, objects
 
 # prefect-redis' modules for what a server otherwise keeps in its memory.
 SHARED = {

@@ -8,7 +8,7 @@ import pytest
 
 from prefect_platform_cli.doctor.isolation import Origin, Target, allowed
 from tests.render.reachability import End, Network
-from tests.render.rendering import STORIES, Object, all_objects, containers, objects, pod_of
+from tests.support.rendering import STORIES, Object, all_objects, containers, objects, pod_of
 
 _STRANGER = End("default", {"app.kubernetes.io/name": "stranger"})
 _DNS = End("kube-system", {"k8s-app": "kube-dns"})

@@ -22,7 +22,7 @@ from tests.render.kubernetes_schemas import (
     unfold,
     write_kubernetes,
 )
-from tests.render.rendering import STORIES, Object, all_objects, find, objects
+from tests.support.rendering import STORIES, Object, all_objects, find, objects
 
 NEWEST = max(KUBERNETES)
 

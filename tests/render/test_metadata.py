@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.render.rendering import STORIES, objects, pod_of
+from tests.support.rendering import STORIES, objects, pod_of
 
 _OURS = "app.kubernetes.io/part-of"
 each_chart = pytest.mark.parametrize("story", ["server-ha", "worker-local"])

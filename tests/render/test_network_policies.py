@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.render.rendering import STORIES, Object, objects
+from tests.support.rendering import STORIES, Object, objects
 
 DNS = {53}
 

@@ -14,7 +14,7 @@ from tests.render.components import (
     pods_of,
     varied_owners,
 )
-from tests.render.rendering import STORIES, Object, all_objects, containers, find, objects
+from tests.support.rendering import STORIES, Object, all_objects, containers, find, objects
 
 _DIGEST = f"sha256:{'d' * 64}"
 _SECRET = re.compile(r"PASSWORD|SECRET_ACCESS|AUTH_STRING$|_KEY$|_KEY_ID$|TOKEN|CONNECTION_URL")

@@ -6,7 +6,7 @@ import pytest
 from prefect.logging.configuration import DEFAULT_LOGGING_SETTINGS_PATH, load_logging_config
 
 from tests.render.job_pods import base_job_template, created_job
-from tests.render.rendering import STORIES, Object, find, objects
+from tests.support.rendering import STORIES, Object, find, objects
 
 WORKER = STORIES["worker"]
 POOLS = STORIES["worker-pools"]

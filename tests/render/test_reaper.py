@@ -3,7 +3,7 @@
 import pytest
 
 from prefect_platform.reaper.reaper import arguments_parser
-from tests.render.rendering import STORIES, Object, Story, find, objects
+from tests.support.rendering import STORIES, Object, Story, find, objects
 
 POOLS = STORIES["worker-pools"]
 

@@ -11,7 +11,7 @@ from prefect.settings.models.root import Settings
 from pydantic import ValidationError
 
 from prefect_platform.retention_file import RetentionFile, seconds
-from tests.render.rendering import ENVIRONMENTS, STORIES, Object, find, objects, template
+from tests.support.rendering import ENVIRONMENTS, STORIES, Object, find, objects, template
 
 FILES = sorted(ENVIRONMENTS.glob("*/retention.yaml"))
 SCHEMA = ENVIRONMENTS / "retention.schema.json"

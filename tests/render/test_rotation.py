@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from tests.render.rendering import STORIES, Object, Story, find, objects, pod_of
+from tests.support.rendering import STORIES, Object, Story, find, objects, pod_of
 
 _READERS = ("Deployment", "StatefulSet")
 # Where each Secret of these stories is named, by its key in secretVersions.

@@ -11,7 +11,7 @@ from prefect.settings.models.root import Settings
 from prefect_kubernetes.settings import KubernetesSettings  # type: ignore[import-untyped]
 from pydantic import AliasChoices
 
-from tests.render.rendering import all_objects, containers, pod_of
+from tests.support.rendering import all_objects, containers, pod_of
 
 # Read without a settings model; each with the place that reads it.
 READ_BY_GETENV = {

@@ -11,7 +11,7 @@ import yaml
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.toolchain import tool
 from prefect_platform_cli.kube import manifests
-from tests.render.rendering import IMAGES, LOCAL, STORIES, Object, Story, find, objects
+from tests.support.rendering import IMAGES, LOCAL, STORIES, Object, Story, find, objects
 
 SERVER = STORIES["server"]
 

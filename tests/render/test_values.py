@@ -7,7 +7,7 @@ import prefect
 import pytest
 import yaml
 
-from tests.render.rendering import HELM_CHARTS, STORIES, template
+from tests.support.rendering import HELM_CHARTS, STORIES, template
 
 _OTHER_STRINGS = {
     "storageBlock": "s3-bucket/other",

@@ -11,7 +11,7 @@ from prefect.server.events.schemas.events import Resource
 from prefect.settings import PREFECT_UI_URL, temporary_settings
 
 from prefect_platform_cli.deploy.connection import path_prefix
-from tests.render.rendering import STORIES, Object, Story, find, objects
+from tests.support.rendering import STORIES, Object, Story, find, objects
 
 _RUN = UUID(int=7)
 PREFIXED = STORIES["server-ingress"]

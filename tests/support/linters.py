@@ -13,7 +13,7 @@ from pathlib import Path
 from prefect_platform.console import out
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.host.toolchain import ensure_tools, tool
-from tests.render.rendering import STORIES, arguments
+from tests.support.rendering import STORIES, arguments
 
 _TERRAFORM = REPOSITORY / "terraform"
 
@@ -24,7 +24,7 @@ def charts() -> Iterator[tuple[str, Command]]:
     """Yield the name and the call of `helm lint` of each story."""
     for name, story in STORIES.items():
         lint = (tool("helm"), "lint", "--strict", "--quiet", *arguments(story))
-        yield f"helm lint of {story.chart} as tests.render.rendering.STORIES[{name!r}]", lint
+        yield f"helm lint of {story.chart} as tests.support.rendering.STORIES[{name!r}]", lint
 
 
 def terraform() -> Iterator[tuple[str, Command]]:

@@ -17,10 +17,10 @@ import pytest
 
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.host.toolchain import tool
+from tests.support import servers
 from tests.terraform import root_module
 from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule
-from tests.unit.flows import servers
 
 STATE = "example-prefect-terraform"  # the bucket of the environments' states
 STAND_IN = "6.25.0"  # the version whose names it has

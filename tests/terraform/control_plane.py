@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.toolchain import tool
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.unit.flows import servers
+from tests.support import servers
 
 
 @contextmanager

@@ -8,12 +8,12 @@ import yaml
 from botocore.exceptions import ClientError
 
 from prefect_platform_cli.host.paths import REPOSITORY
-from tests.render.rendering import external_secrets
-from tests.secret_search import Secret, files, search
+from tests.support.rendering import external_secrets
+from tests.support.secret_search import Secret, files, search
+from tests.support.servers import free_ports
 from tests.terraform.clients import client
 from tests.terraform.conftest import STATE, on_account
 from tests.terraform.root_module import RootModule
-from tests.unit.flows.servers import free_ports
 
 ENVIRONMENTS = REPOSITORY / "k8s/environments"
 VALUES = ENVIRONMENTS / "production"

@@ -18,14 +18,14 @@ import pytest
 from prefect_platform.polling import wait_until, wait_while
 from prefect_platform_cli.host.toolchain import MODULES, go, tool
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests import documented
-from tests.render.rendering import ENVIRONMENTS, external_secrets
+from tests.support import documented
+from tests.support.rendering import ENVIRONMENTS, external_secrets
+from tests.support.servers import clean_environment
 from tests.terraform.clients import Client
 from tests.terraform.conftest import on_account
 from tests.terraform.control_plane import control_plane
 from tests.terraform.iam import guarded
 from tests.terraform.root_module import RootModule
-from tests.unit.flows.servers import clean_environment
 
 _MODULE = "github.com/external-secrets/external-secrets"
 _UNUSED = ("cluster-store", "cluster-external-secret", "push-secret", "cluster-push-secret")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.support import servers
 from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule
-from tests.unit.flows import servers
 
 
 @pytest.fixture

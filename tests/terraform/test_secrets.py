@@ -8,11 +8,11 @@ import httpx
 import pytest
 from cryptography.fernet import Fernet
 
-from tests.secret_search import Secret, files, search
+from tests.support import servers
+from tests.support.secret_search import Secret, files, search
 from tests.terraform.clients import Client, client
 from tests.terraform.conftest import running_emulator
 from tests.terraform.root_module import RootModule
-from tests.unit.flows import servers
 
 ALERTS = {"slack-url": "https://hooks.example.org/services/T0/B0/of-the-tests"}
 

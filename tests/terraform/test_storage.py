@@ -1,8 +1,8 @@
 """Buckets as the local environment makes them, on a real S3 server."""
 
+from tests.support import servers
 from tests.terraform.clients import Client
 from tests.terraform.root_module import RootModule
-from tests.unit.flows import servers
 
 
 def test_a_second_plan_is_empty_and_buckets_keep_objects_as_long_as_the_file_says(

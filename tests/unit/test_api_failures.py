@@ -7,7 +7,7 @@ import pytest
 
 from prefect_platform.api_failures import NextSteps, describe
 from prefect_platform.errors import PlatformError
-from tests.unit.flows.servers import free_ports
+from tests.support.servers import free_ports
 
 _URL = "http://prefect:4200/api"
 _STEPS = NextSteps(away="start it", refused="take the right Secret", failed="read its log")

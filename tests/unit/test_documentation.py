@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from prefect_platform_cli.doctor.isolation import Origin, Target, allowed
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.main import app
-from tests.documented import tables
+from tests.support.documented import tables
 
 README = REPOSITORY / "README.md"
 INDEX = REPOSITORY / "docs" / "index.md"

@@ -6,7 +6,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from tests.unit.flows.servers import free_ports
+from tests.support.servers import free_ports
 
 _ASK = """
 from prefect.client.orchestration import get_client

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from prefect_platform_cli.host.paths import REPOSITORY
-from tests.unit.flows.servers import clean_environment
+from tests.support.servers import clean_environment
 
 _MODULES = {
     "mark": "@pytest.mark.skipif(True, reason='needs a moon')\ndef test(): pass",

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests import executed_commands
-from tests.secret_search import Secret, files, in_base64, search
+from tests.support import executed_commands
+from tests.support.secret_search import Secret, files, in_base64, search
 
 PASSWORD = "k-9_Zq0/x+1=ü>>>???~~~ of the tests"
 PART = "k-9_Zq0x1-of-the-tests"

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from prefect_platform_cli.host.paths import REPOSITORY
-from tests.documented import tables
 from tests.support import upstream
+from tests.support.documented import tables
 from tests.support.upstream import FOLLOWED, PREFECT, Followed, Release, installed
 
 _SENDS = "prefect.client.base:PrefectHttpxSyncClient.send"

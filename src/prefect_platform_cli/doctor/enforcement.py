@@ -59,8 +59,8 @@ def refuse_unenforced(*, accept: bool) -> str:
     Raises PlatformError unless `accept`.
     """
     message = (
-        "the cluster's network does not enforce NetworkPolicies, so that any pod reaches any other and "
-        "the world"
+        "the cluster's network does not enforce NetworkPolicies, so that any pod reaches any other "
+        "and the world"
     )
     if not accept:
         raise PlatformError(

@@ -26,8 +26,8 @@ from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.prefect_api import prefect_api
 from prefect_platform.configuration.core.source import read
 from prefect_platform.polling import wait_until
-from tests.unit.flows.servers import clean_environment, free_ports, prefect_server
-from tests.unit.postgres import postgres
+from tests.support.postgres import postgres
+from tests.support.servers import clean_environment, free_ports, prefect_server
 
 # The least that Prefect takes, and far more than a state or an event needs to be seen.
 BOUND = 10

@@ -17,8 +17,8 @@ from prefect_platform.configuration.kinds import TYPES
 from prefect_platform.configuration.platform_file import Files, load
 from prefect_platform.configuration.reconcile.ledger import read_ledger
 from prefect_platform.configuration.reconcile.plan import make_plan, read
-from tests.unit.configuration.strategies_automations import Names, automations
-from tests.unit.flows.servers import prefect_server
+from tests.support.servers import prefect_server
+from tests.support.strategies_automations import Names, automations
 
 _FLOW = "from prefect import flow\n\n@flow\ndef hello(name: str = 'you') -> None: ...\n"
 _DEPLOYMENTS = """

@@ -23,7 +23,7 @@ from prefect_platform.configuration.reconcile import apply as apply_module
 from prefect_platform.configuration.reconcile.ledger import read_ledger
 from prefect_platform.configuration.reconcile.plan import Action, make_plan, read
 from prefect_platform.errors import PlatformError
-from tests.unit.flows.servers import prefect_server
+from tests.support.servers import prefect_server
 
 _FILE = """
 variables:

@@ -23,8 +23,8 @@ from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.prefect_api import delete, prefect_api
 from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
 from prefect_platform.errors import PlatformError
-from tests.unit.configuration.strategies_automations import NAMES, Automation, automations, source
-from tests.unit.flows import servers
+from tests.support import servers
+from tests.support.strategies_automations import NAMES, Automation, automations, source
 
 _BUSY = settings(
     deadline=None,  # a busy machine is no fault of the server

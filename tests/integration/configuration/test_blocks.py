@@ -18,8 +18,8 @@ from prefect_platform.configuration.blocks.blocks import Blocks
 from prefect_platform.configuration.core.prefect_api import prefect_api
 from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.core.secret_values import reveal, secret_steps
-from tests.unit.configuration.strategies_blocks import Section, sections
-from tests.unit.flows.servers import prefect_server
+from tests.support.servers import prefect_server
+from tests.support.strategies_blocks import Section, sections
 
 BLOCKS = Blocks()
 HEX = "0123456789abcdef0123456789abcdef"

@@ -18,8 +18,8 @@ from prefect_platform.configuration.core.resource import Declared, Found, Invent
 from prefect_platform.configuration.core.source import read
 from prefect_platform.configuration.deployments import deployment_models, prefect_yaml
 from prefect_platform.configuration.deployments.deployment_resources import Deployments
-from tests.unit.configuration.strategies_deployments import FLOWS, POOL, deployment_entries
-from tests.unit.flows.servers import clean_environment, prefect_server
+from tests.support.servers import clean_environment, prefect_server
+from tests.support.strategies_deployments import FLOWS, POOL, deployment_entries
 
 TEMPLATE = {
     "job_configuration": {"image": "{{ image }}", "env": "{{ env }}"},

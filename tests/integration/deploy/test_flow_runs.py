@@ -11,7 +11,7 @@ from prefect.states import Completed, Crashed, Failed, Pending, Running
 
 from prefect_platform_cli import reports
 from prefect_platform_cli.deploy import first_run
-from tests.unit.flows.servers import prefect_server
+from tests.support.servers import prefect_server
 
 STARTED = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 

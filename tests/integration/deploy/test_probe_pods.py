@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prefect_platform_cli.doctor.probe_pods import ProbePods
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.integration.worker.kubernetes_api import fake_kubernetes
+from tests.support.kubernetes_api import fake_kubernetes
 
 PODS = {
     "ours": ({"prefect-platform/probe": "this-look"}, "Running"),

@@ -8,7 +8,7 @@ import pytest
 
 from prefect_platform_cli.deploy.releases import Release, forget_failed_jobs
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
+from tests.support.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 
 RELEASE = Release("prefect-worker", NAMESPACE, Path("chart"), values=[], settings={})
 FAILED = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}

@@ -11,7 +11,7 @@ from prefect_platform.configuration.core.source import Problem, read
 from prefect_platform_cli.deploy import context
 from prefect_platform_cli.deploy.context import FromCluster
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.integration.worker.kubernetes_api import NAMESPACE, fake_kubernetes
+from tests.support.kubernetes_api import NAMESPACE, fake_kubernetes
 
 VALUES = {"token": b"open-sesame\n", "keystore": b"\xff\xfe\x00"}
 

@@ -8,7 +8,7 @@ import pytest
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.kube.kubectl import Kubectl
 from prefect_platform_cli.kube.workloads import wait_until_ready
-from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
+from tests.support.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 
 LABELS = {"app.kubernetes.io/instance": "prefect-server"}
 SELECTOR = "app.kubernetes.io/instance=prefect-server"

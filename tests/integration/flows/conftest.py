@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from prefect_platform_cli.deploy.secrets import s3_identities
-from tests.unit.flows import servers
+from tests.support import servers
 
 NOBODY = 65534
 

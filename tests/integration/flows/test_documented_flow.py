@@ -12,9 +12,9 @@ from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.resource import Key, Kind
 from prefect_platform.configuration.core.source import read
 from prefect_platform.configuration.deployments import prefect_yaml
-from tests.documented import block
+from tests.support.documented import block
+from tests.support.servers import REPOSITORY, clean_environment
 from tests.unit.flows.delays_by_pandas import joined
-from tests.unit.flows.servers import REPOSITORY, clean_environment
 
 _PAGE = "operations/flows.md"
 

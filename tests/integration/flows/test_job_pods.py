@@ -22,8 +22,8 @@ from lib.delays import Delays, summarise
 from lib.flight_days import PACKAGE_SOURCE, read_day
 from lib.warehouse import to_parquet
 from tests.integration.flows.conftest import POOL
-from tests.integration.results import records
-from tests.unit.flows.servers import REPOSITORY, api_client, clean_environment
+from tests.support import records
+from tests.support.servers import REPOSITORY, api_client, clean_environment
 
 DAY = dt.date(2013, 2, 8)
 

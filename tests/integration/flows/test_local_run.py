@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.flows.servers import REPOSITORY, clean_environment
+from tests.support.servers import REPOSITORY, clean_environment
 
 
 def run(folder: Path) -> str:

@@ -10,7 +10,7 @@ from lib.delays import Delays
 from lib.destination import Platform
 from lib.refusal import NotYet
 from lib.warehouse import Server, store_in_postgres
-from tests.unit.flows import servers
+from tests.support import servers
 
 DAY = dt.date(2013, 2, 8)
 NEXT_DAY = dt.date(2013, 2, 9)

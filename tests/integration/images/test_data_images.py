@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.integration.images.contained import Contained, Running
-from tests.unit.flows.servers import free_ports
+from tests.support.servers import free_ports
 
 READY = "database system is ready to accept connections"
 PASSWORD = "not the default"

@@ -14,7 +14,7 @@ from prefect_platform_cli.images.catalogue import RECIPES, recipes
 from prefect_platform_cli.images.provenance import build_arguments
 from tests.integration.images.contained import Contained
 from tests.support.image_users import USERS
-from tests.unit.flows.servers import free_ports
+from tests.support.servers import free_ports
 
 NAMES = [recipe.name for recipe in RECIPES]
 PYTHON = ["platform", "flows"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.reaper.reaped_pool import ReapedPool
-from tests.integration.worker.kubernetes_api import KubernetesApi, fake_kubernetes
-from tests.unit.flows.servers import prefect_server
+from tests.support.kubernetes_api import KubernetesApi, fake_kubernetes
+from tests.support.servers import prefect_server
 
 
 @pytest.fixture(scope="session")

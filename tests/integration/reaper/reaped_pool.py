@@ -17,7 +17,7 @@ from prefect.states import Completed
 from prefect_platform.reaper.jobs import FlowRunJobs, Job
 from prefect_platform.reaper.pass_report import PassReport
 from prefect_platform.reaper.reaper import Reaper, ReaperPeriods
-from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
+from tests.support.kubernetes_api import NAMESPACE, KubernetesApi
 
 DEADLINE = {
     "type": "Failed",

@@ -14,7 +14,7 @@ from prefect_platform.polling import wait_until, wait_while
 from prefect_platform.reaper import flow_runs
 from prefect_platform.reaper.pass_report import EVENT
 from tests.integration.reaper.reaped_pool import BACKOFF, COMPLETE, DEADLINE, ReapedPool
-from tests.integration.worker.kubernetes_api import NAMESPACE
+from tests.support.kubernetes_api import NAMESPACE
 
 LIVE = {
     "Running": "RUNNING",

@@ -7,8 +7,8 @@ from http import HTTPStatus
 from pathlib import Path
 
 from tests.integration.reaper.reaped_pool import ReapedPool
-from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
-from tests.unit.flows.servers import clean_environment, free_ports
+from tests.support.kubernetes_api import NAMESPACE, KubernetesApi
+from tests.support.servers import clean_environment, free_ports
 
 PERIODS = ("--grace=0", "--submission=3600", "--silence=3600", "--succeeded-job-ttl=3600")
 

@@ -13,8 +13,8 @@ from mypy_boto3_s3 import S3Client
 from prefect_platform_cli.deploy.secrets import s3_identities
 from tests.integration.results.pods import BLOCK, Pods
 from tests.integration.server.redis_server import redis_server
-from tests.unit.flows import servers
-from tests.unit.postgres import postgres
+from tests.support import servers
+from tests.support.postgres import postgres
 
 ADMIN = {"access-key-id": servers.ACCESS_KEY, "secret-access-key": servers.SECRET_KEY}
 POOL = {"access-key-id": "pool-default", "secret-access-key": "of-the-pool"}

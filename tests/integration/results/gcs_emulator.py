@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from prefect_platform_cli.host.toolchain import tool
-from tests.unit.flows import servers
+from tests.support import servers
 
 ACCOUNT = "pool-default@example.iam.gserviceaccount.com"
 _ANSWERS: dict[str, object] = {

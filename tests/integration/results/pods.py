@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from prefect_platform.polling import wait_while
 from prefect_platform_cli.host.paths import REPOSITORY
-from tests.unit.flows.servers import api_client, clean_environment
+from tests.support.servers import api_client, clean_environment
 
 FLOWS = Path(__file__).with_name("computing.py")
 BLOCK = "s3-bucket/results-default"

@@ -11,10 +11,10 @@ from botocore.exceptions import ClientError
 from prefect._internal.result_records import ResultRecord
 
 from prefect_platform.polling import wait_until, wait_while
-from tests.integration.results import records
 from tests.integration.results.computing import content
 from tests.integration.results.conftest import OTHER, POOL, Store, of, running_store
 from tests.integration.results.pods import Pods
+from tests.support import records
 
 SIZE = 100_000
 

@@ -17,9 +17,9 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.integration.server.redis_server import redis_server
-from tests.render.rendering import STORIES, Object, find, objects
-from tests.unit.flows import servers
-from tests.unit.postgres import postgres
+from tests.support import servers
+from tests.support.postgres import postgres
+from tests.support.rendering import STORIES, Object, find, objects
 
 _AUTH = "admin:of-the-tests"
 _REDIS_PASSWORD = "of-redis"

@@ -19,7 +19,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.integration.server.certificates import Authority
-from tests.unit.flows.servers import free_ports
+from tests.support.servers import free_ports
 
 HOST = "127.0.0.1"
 USER = "alerts"

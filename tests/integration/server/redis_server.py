@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from tests.support import servers
 from tests.support.requirements import require_packages
-from tests.unit.flows import servers
 
 
 @contextmanager

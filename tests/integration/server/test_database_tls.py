@@ -13,8 +13,8 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
 from prefect_platform.server.database import DatabaseTarget, Migration, Revisions
 from tests.integration.server.certificates import Authority
+from tests.support.postgres import execute, postgres, serve
 from tests.support.requirements import require_packages
-from tests.unit.postgres import execute, postgres, serve
 
 _HOST = "127.0.0.1"
 _PASSWORD = "of-the-owner"

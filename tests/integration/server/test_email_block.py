@@ -20,7 +20,7 @@ from tests.integration.server.receivers import (
     Mailbox,
     mailbox,
 )
-from tests.unit.flows.servers import free_ports
+from tests.support.servers import free_ports
 
 _RECIPIENTS = ["ops@example.org", "night@example.org"]
 Security = Literal["starttls", "tls", "none"]

@@ -14,9 +14,9 @@ import httpx
 import pytest
 from prefect.server.api.server import UI_VERSION_COOKIE_NAME
 
-from tests.render.rendering import STORIES, Object, find, objects
+from tests.support import servers
+from tests.support.rendering import STORIES, Object, find, objects
 from tests.support.requirements import require_packages
-from tests.unit.flows import servers
 
 _PREFIX = "/prefect"
 # Icons that the first user interface names without the prefix, beside those that it names with it.

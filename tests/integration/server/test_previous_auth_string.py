@@ -10,7 +10,7 @@ import pytest
 from prefect.events.clients import PrefectEventsClient
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 
-from tests.unit.flows import servers
+from tests.support import servers
 
 _NEW, _OLD = "admin:of-today", "admin:of-yesterday"
 

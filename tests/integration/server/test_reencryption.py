@@ -19,9 +19,9 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.server import reencryption
 from prefect_platform.server.database import DatabaseTarget
 from prefect_platform.server.reencryption import reencrypt
-from tests.integration.server.rows import rows
-from tests.unit.flows.servers import clean_environment, prefect_server
-from tests.unit.postgres import execute, postgres
+from tests.support.postgres import execute, postgres
+from tests.support.rows import rows
+from tests.support.servers import clean_environment, prefect_server
 
 OLD, NEW, OTHER = (Fernet.generate_key().decode() for _ in range(3))
 KEYS = Fernet(NEW), Fernet(OLD)

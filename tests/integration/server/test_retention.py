@@ -18,10 +18,10 @@ from prefect_platform.server import retention
 from prefect_platform.server.database import DatabaseTarget
 from prefect_platform.server.retention import KINDS, TERMINAL, Counts, RetentionPeriods, sweep
 from prefect_platform_cli.host.paths import REPOSITORY
-from tests.integration.server.rows import ago, rows
 from tests.render.test_retention import vacuum as vacuum_settings
-from tests.unit.flows.servers import clean_environment
-from tests.unit.postgres import execute, postgres
+from tests.support.postgres import execute, postgres
+from tests.support.rows import ago, rows
+from tests.support.servers import clean_environment
 
 PERIODS = RetentionPeriods(
     flow_runs=timedelta(days=90),

@@ -12,7 +12,6 @@ from prefect.client.schemas.objects import State
 from prefect.states import AwaitingRetry, Running
 
 from prefect_platform.polling import wait_until
-from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 from tests.integration.worker.worker_program import (
     MAX_STARTS,
     WITHIN,
@@ -20,6 +19,7 @@ from tests.integration.worker.worker_program import (
     scheduled_run,
     watching_worker,
 )
+from tests.support.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 
 FULL = 'Usage of EmptyDir volume "tmp" exceeds the limit "1Gi". '
 NODE_IN_NEED = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 9Mi. "

@@ -14,7 +14,7 @@ import pytest
 from prefect.workers.process import ProcessWorker
 
 from prefect_platform.api_failures import MISSING_POOL
-from tests.unit.flows.servers import api_client, clean_environment, free_ports, prefect_server
+from tests.support.servers import api_client, clean_environment, free_ports, prefect_server
 
 _FAILING = """
 from prefect import flow

@@ -13,7 +13,6 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect_platform.polling import wait_until, wait_while
 from prefect_platform.worker.kubernetes_worker import health_api
 from prefect_platform.worker.observer import Watches
-from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 from tests.integration.worker.worker_program import (
     IMPATIENT,
     POOL,
@@ -25,6 +24,7 @@ from tests.integration.worker.worker_program import (
     starting_worker,
     watching_worker,
 )
+from tests.support.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 
 
 @pytest.fixture(scope="module")

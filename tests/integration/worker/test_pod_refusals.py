@@ -13,8 +13,8 @@ from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 
 from prefect_platform.polling import wait_until
 from prefect_platform.worker import pod_refusals
-from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 from tests.integration.worker.worker_program import WITHIN, prefect_server, watching_worker
+from tests.support.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 
 QUOTA = "exceeded quota: jobs, requested: pods=1, used: pods={used}, limited: pods=20"
 POLICY = 'violates PodSecurity "restricted:latest": runAsNonRoot != true'

@@ -12,8 +12,8 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient
 
 from prefect_platform.polling import wait_until
-from tests.integration.worker.kubernetes_api import NAMESPACE, KubernetesApi
-from tests.unit.flows import servers
+from tests.support import servers
+from tests.support.kubernetes_api import NAMESPACE, KubernetesApi
 
 POOL = "default"
 MAX_STARTS = 3

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.cluster.current import CurrentProvider
-from tests.unit.flows.servers import free_ports
+from tests.support.servers import free_ports
 
 
 class _Api(BaseHTTPRequestHandler):

@@ -37,7 +37,7 @@ from prefect_platform.configuration.core.order import in_order
 from prefect_platform.configuration.core.references import ID_FIELDS
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.source import ConfigurationError, Problem
-from tests.unit.configuration import strategies_automations as strategies
+from tests.support import strategies_automations as strategies
 
 EXAMPLE = """
 automations:

@@ -18,7 +18,7 @@ from prefect_platform.configuration.core.context import Context, Mounted, Offlin
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.secret_values import SecretValue, reveal, secret_steps
 from prefect_platform.configuration.core.source import ConfigurationError, read
-from tests.unit.configuration.strategies_blocks import Section, sections
+from tests.support.strategies_blocks import Section, sections
 
 SESAME = "open-sesame"
 PASSWORD = "{secret: {name: held, key: password}}"

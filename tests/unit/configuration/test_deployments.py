@@ -12,7 +12,7 @@ from prefect_platform.configuration.core.context import Mounted, Offline
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.source import ConfigurationError, read
 from prefect_platform.configuration.deployments import deployment_models, prefect_yaml
-from tests.unit.configuration.strategies_deployments import FLOWS
+from tests.support.strategies_deployments import FLOWS
 
 STEP = "prefect.deployments.steps.set_working_directory"
 

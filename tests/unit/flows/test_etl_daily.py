@@ -7,7 +7,7 @@ import pytest
 from prefect import Task
 
 import etl_daily
-from tests.unit.flows.servers import REPOSITORY, clean_environment
+from tests.support.servers import REPOSITORY, clean_environment
 
 
 def run_script(

@@ -12,7 +12,7 @@ from lib import object_store
 from lib.flight_days import PACKAGE_SOURCE, read_day
 from lib.refusal import NotYet, Refusal
 from publish_flights import BUCKETS, RAW, publish
-from tests.unit.flows import servers
+from tests.support import servers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

