@@ -1,4 +1,4 @@
-"""A mapping of a values file, which charts and pods read by one model."""
+"""The base class of models of values files, which both the charts and the pods read."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Values(BaseModel):
-    """A mapping in a values file: unknown keys are refused, docstrings describe the known ones."""
+    """A mapping in a values file. Unknown keys are refused; docstrings describe the known keys."""
 
     model_config = ConfigDict(
         extra="forbid",

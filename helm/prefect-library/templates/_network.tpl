@@ -1,4 +1,4 @@
-{{/* Egress to the cluster's DNS, which every pod needs to find the others. */}}
+{{/* Egress to the cluster's DNS, which every pod needs to resolve names. */}}
 {{- define "prefect-library.dnsEgress" -}}
 - to:
     - namespaceSelector:

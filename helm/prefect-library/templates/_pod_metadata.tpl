@@ -1,7 +1,7 @@
 {{/*
-Annotations and labels of a pod. Takes (dict "root" $ "labels" YAML "values" VALUES), and "secrets",
-the names of those that the pod reads as it starts: another version of one makes another pod. What the
-values say beside that gives way to the chart's own.
+Annotations and labels of a pod. Takes (dict "root" $ "labels" YAML "values" VALUES), and in "secrets"
+the keys of secretVersions for the Secrets that the pod reads when it starts: a new version restarts
+the pod. The chart's own annotations and labels take precedence over podAnnotations and podLabels.
 */}}
 {{- define "prefect-library.podMetadata" -}}
 {{- $annotations := dict -}}

@@ -1,4 +1,4 @@
-{{/* Where pods may run; takes a component's values and gives nothing when all are empty. */}}
+{{/* Where pods may run. Takes a component's values; renders nothing if all of them are empty. */}}
 {{- define "prefect-library.scheduling" -}}
 {{- range $field := list "nodeSelector" "tolerations" "affinity" "priorityClassName" "topologySpreadConstraints" -}}
 {{- with get $ $field }}

@@ -1,7 +1,7 @@
 {{/*
-Environment that points Prefect, and our database commands, at the database. Prefect joins the
-parts itself and encodes them, so a password may hold any character; and it is never part of a
-rendered URL.
+Environment with which Prefect and this repository's database commands find the database. Prefect
+builds the URL from its parts and encodes them, so a password may contain any character and is never
+part of a rendered URL.
 */}}
 {{- define "prefect-server.database.env" -}}
 {{- $database := .Values.database -}}
@@ -33,9 +33,9 @@ rendered URL.
 {{- end -}}
 
 {{/*
-TLS of every connection, as YAML: libpq's mode, the Secret of the CA, the name of the Secret of a
-client certificate. The embedded database speaks none. CloudNativePG keeps a CA of its own, in a
-Secret named after the Cluster; its pods' volumes wait for it.
+TLS of every connection, as YAML: libpq's sslmode, the Secret of the CA, and the name of the Secret of
+the client certificate. The embedded database has no TLS. CloudNativePG creates a CA of its own, in a
+Secret named after the Cluster; pods that mount it start when it exists.
 */}}
 {{- define "prefect-server.database.tls" -}}
 {{- $database := .Values.database -}}
@@ -48,7 +48,7 @@ Secret named after the Cluster; its pods' volumes wait for it.
 {{- end -}}
 {{- end -}}
 
-{{/* asyncpg's own variables: Prefect and our commands hand it none of these themselves. */}}
+{{/* Variables that asyncpg reads itself: neither Prefect nor the database commands pass it TLS settings. */}}
 {{- define "prefect-server.database.tlsEnv" -}}
 {{- with include "prefect-server.database.tls" . | fromYaml }}
 - name: PGSSLMODE
@@ -66,7 +66,8 @@ Secret named after the Cluster; its pods' volumes wait for it.
 {{- end }}
 {{- end -}}
 
-{{/* The certificates, mounted as a directory so that renewed ones arrive; nothing without any. */}}
+{{/* The certificates, mounted as a directory so that renewed certificates reach the pod. Renders nothing
+if there are none. */}}
 {{- define "prefect-server.database.volumes" -}}
 {{- with include "prefect-server.database.tls" . | fromYaml -}}
 {{- if or .authority.name .client -}}
@@ -95,8 +96,9 @@ Secret named after the Cluster; its pods' volumes wait for it.
 {{- end -}}
 
 {{/*
-Connections that each process may open. In mode ha a rollout runs one API pod and one pod of the
-services more; 10 are kept for superusers (PostgreSQL's own 3), migrations, backups and people.
+Number of connections that each process may open. In mode ha a rollout runs one more API pod and one
+more pod of the background services. Ten connections are reserved for superusers (three of them by
+PostgreSQL itself), migrations, backups and people.
 */}}
 {{- define "prefect-server.database.poolPerProcess" -}}
 {{- $api := ternary .Values.api.autoscaling.maxReplicas .Values.api.replicas .Values.api.autoscaling.enabled -}}

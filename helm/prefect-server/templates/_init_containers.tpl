@@ -1,4 +1,4 @@
-{{/* What API and background services wait for, so that a pod that starts early waits calmly. */}}
+{{/* Init containers that wait for the migrations and Redis, so that the main container does not crash. */}}
 {{- define "prefect-server.awaitContainers" -}}
 {{- $redis := list (dict "name" "await-redis" "module" "prefect_platform.server.redis_server" "env" "redis.env") -}}
 {{- $migrations := dict "name" "await-migrations" "module" "prefect_platform.server.database" "arguments" "await-migrations" "env" "database.env" "volumeMounts" (include "prefect-server.database.volumeMounts" .) -}}

@@ -2,7 +2,7 @@
 {{- printf "%s-database" (include "prefect-library.fullname" .) -}}
 {{- end -}}
 
-{{/* The name by which clients find the database of this release. */}}
+{{/* Host name under which clients reach the database. */}}
 {{- define "prefect-server.database.host" -}}
 {{- $name := include "prefect-server.database.fullname" . -}}
 {{- $hosts := dict "embedded" $name "cloudnative-pg" (printf "%s-rw" $name) "external" .Values.database.external.host -}}

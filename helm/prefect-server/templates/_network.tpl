@@ -1,4 +1,4 @@
-{{/* Egress to pods of this release; takes (dict "root" $ "component" NAME "port" NAME). */}}
+{{/* Egress to pods of this release. Takes (dict "root" $ "component" NAME "port" NAME). */}}
 {{- define "prefect-server.componentEgress" -}}
 - to:
     - podSelector:
@@ -9,7 +9,7 @@
       protocol: TCP
 {{- end -}}
 
-{{/* Egress to the database, wherever it is. */}}
+{{/* Egress to the database, in every database.mode. */}}
 {{- define "prefect-server.databaseEgress" -}}
 {{- if eq .Values.database.mode "embedded" -}}
 {{- include "prefect-server.componentEgress" (dict "root" $ "component" "database" "port" "postgres") -}}
@@ -24,7 +24,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Every component of this release that speaks with the database, as NetworkPolicyPeer items. */}}
+{{/* All components of this release that connect to the database, as NetworkPolicyPeers. */}}
 {{- define "prefect-server.databaseClients" -}}
 {{- range ternary (list "api" "services" "migrations" "retention") (list "api" "migrations" "retention") (eq .Values.mode "ha") }}
 - podSelector:
@@ -33,7 +33,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* Egress to Redis, wherever it is; nothing in mode single. */}}
+{{/* Egress to Redis, in every redis.mode. Renders nothing in mode single. */}}
 {{- define "prefect-server.redisEgress" -}}
 {{- if include "prefect-server.hasEmbeddedRedis" . -}}
 {{- include "prefect-server.componentEgress" (dict "root" $ "component" "redis" "port" "redis") -}}

@@ -1,14 +1,14 @@
-{{/* The path of the public URL, below which everything is served: empty, or /PATH. */}}
+{{/* The path of publicUrl, which prefixes everything that is served: empty, or /PATH. */}}
 {{- define "prefect-server.pathPrefix" -}}
 {{- (urlParse .Values.publicUrl).path -}}
 {{- end -}}
 
-{{/* The host that people type, without a port. */}}
+{{/* The host of publicUrl, without a port. */}}
 {{- define "prefect-server.publicHost" -}}
 {{- (urlParse .Values.publicUrl).hostname -}}
 {{- end -}}
 
-{{/* What opens the API to the outside: the keys of the values, as a sentence names them. */}}
+{{/* The values that expose the API outside the cluster, as the beginning of a guard's message. */}}
 {{- define "prefect-server.waysIn" -}}
 {{- $ways := list -}}
 {{- if .Values.ingress.enabled }}{{ $ways = append $ways "ingress.enabled is true" }}{{ end -}}

@@ -1,9 +1,10 @@
 {{/*
-Environment by which everything that mode ha shares goes through Redis: events, their order,
-concurrency leases, the docket of the background services, the queue of workers' cleanups.
+Environment that moves everything that the pods share in mode ha to Redis: events and their order,
+concurrency leases, the docket of the background services, and the cleanup queue of workers.
 
-The client's default of 100 connections a process loses events under load. A read timeout lets a
-consumer notice a server that vanished without a word; the docket brings its own.
+The client's default of 100 connections per process loses events under load. The read timeout lets a
+consumer notice that a server has vanished without closing the connection; the docket has a timeout
+of its own.
 */}}
 {{- define "prefect-server.redis.env" -}}
 {{- $external := eq .Values.redis.mode "external" -}}

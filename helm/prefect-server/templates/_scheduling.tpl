@@ -1,6 +1,6 @@
 {{/*
-Pods of a component that has several, over nodes and zones where there are such; takes
-(dict "root" $ "component" NAME "values" VALUES) and gives way to what somebody set.
+Spreads the pods of a component over nodes and zones in mode ha. Takes
+(dict "root" $ "component" NAME "values" VALUES). Renders nothing if the values set constraints.
 */}}
 {{- define "prefect-server.spread" -}}
 {{- if and (eq .root.Values.mode "ha") (not .values.topologySpreadConstraints) -}}

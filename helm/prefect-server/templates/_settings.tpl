@@ -1,4 +1,4 @@
-{{/* What every process of Prefect's in this release needs. */}}
+{{/* Environment of every Prefect process of this release. */}}
 {{- define "prefect-server.commonEnv" -}}
 - name: PREFECT_HOME # the root file system is read-only
   value: /tmp/prefect
@@ -19,12 +19,12 @@
       key: {{ .Values.encryption.key }}
 {{- end -}}
 
-{{/* The Secrets that API and background services read as they start: keys of secretVersions. */}}
+{{/* Keys of secretVersions for the Secrets that the API and the background services read at startup. */}}
 {{- define "prefect-server.serverSecrets" -}}
 {{- concat (list "auth" "database" "encryption") (ternary (list "redis") list (eq .Values.mode "ha")) | toYaml -}}
 {{- end -}}
 
-{{/* What API and background services need, and what the values add. */}}
+{{/* Environment of the API and the background services, with extraEnv added. */}}
 {{- define "prefect-server.serverEnv" -}}
 {{- include "prefect-server.mergedEnv" (dict "own" (include "prefect-server.ownEnv" .) "over" .Values.extraEnv) -}}
 {{- end -}}
@@ -38,19 +38,19 @@
   value: json
 {{- end }}
 {{- with .Values.publicUrl }}
-- name: PREFECT_UI_URL # with a slash at its end: Prefect's filters for links would drop the path
+- name: PREFECT_UI_URL # without the slash at its end, Prefect's links would lose the path
   value: {{ . }}/
 {{- end }}
 {{- with include "prefect-server.pathPrefix" . }}
 - name: PREFECT_SERVER_API_BASE_PATH
   value: {{ . }}/api
 {{- end }}
-# Notifications are tried again until they arrive, each channel by itself.
+# The plugin retries the notifications of each channel independently.
 - name: PREFECT_PLUGINS_ENABLED
   value: "true"
 - name: PREFECT_PLUGINS_ALLOW
   value: notification-delivery{{ with .Values.auth.previousSecret.name }},previous-auth-string{{ end }}
-- name: PREFECT_SERVER_API_AUTH_STRING # the services' actions call the API too
+- name: PREFECT_SERVER_API_AUTH_STRING # the actions of automations call the API too
   valueFrom:
     secretKeyRef:
       name: {{ .Values.auth.existingSecret }}
@@ -68,8 +68,8 @@
 {{- end -}}
 
 {{/*
-The environment `own`, as YAML, without what the list `over` sets anew, and that. The same name twice
-would not be applied.
+The environment `own` (YAML), in which the variables of the list `over` replace those with the same
+name. Kubernetes does not apply a list that has a name twice.
 */}}
 {{- define "prefect-server.mergedEnv" -}}
 {{- $names := list -}}

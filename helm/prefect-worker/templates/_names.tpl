@@ -1,6 +1,6 @@
 {{/*
-A name that leaves five of 63 characters to what comes after it. One that is too long ends in its
-checksum, so that two of them never become one.
+Shortens a name so that a suffix of five characters still fits into the limit of 63. A name that is
+too long ends in its checksum, so that two long names never become the same.
 */}}
 {{- define "prefect-worker.bounded" -}}
 {{- if gt (len .) 58 -}}

@@ -1,8 +1,8 @@
 {{/*
-The pools that are served, as a YAML list. Each has the keys `worker`, `jobs` and
-`networkPolicies`, in which the pool's own values lie over those of all, and what it is called:
-`name` of the pool, `fullname` of its objects beside the worker, `namespace` of its job pods,
-`roleName` of the worker's rights there, where releases of other namespaces may have one too.
+The pools that this release serves, as a YAML list. Each has the keys `worker`, `jobs` and
+`networkPolicies`, in which the pool's own values are merged into the values for all pools, and these
+names: `name` (the pool), `fullname` (its objects in the worker's namespace), `namespace` (of its job
+pods) and `roleName` (the worker's Role there, whose name must not collide with those of other releases).
 */}}
 {{- define "prefect-worker.pools" -}}
 {{- $pools := list -}}
@@ -21,8 +21,8 @@ The pools that are served, as a YAML list. Each has the keys `worker`, `jobs` an
 {{- end -}}
 
 {{/*
-The map `base` with the map `over` laid over it, as YAML, in the way of Helm's own values: maps
-merge, null removes, all else replaces.
+Merges the map `over` into the map `base`, as Helm merges values: maps are merged, null removes a key,
+and everything else replaces the key. Renders YAML.
 */}}
 {{- define "prefect-worker.overlay" -}}
 {{- $result := deepCopy .base -}}

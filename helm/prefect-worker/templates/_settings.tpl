@@ -1,4 +1,4 @@
-{{/* The way to the API. */}}
+{{/* Environment with the URL and the auth string of the API. */}}
 {{- define "prefect-worker.apiEnv" -}}
 - name: PREFECT_API_URL
   value: {{ .Values.api.url | quote }}
@@ -9,19 +9,19 @@
       key: {{ .Values.auth.key }}
 {{- end -}}
 
-{{/* What a pod needs that asks the API and ends. */}}
+{{/* Environment of a pod that calls the API and then exits. */}}
 {{- define "prefect-worker.clientEnv" -}}
 {{ include "prefect-worker.apiEnv" . }}
 - name: PREFECT_HOME # on the volume /tmp
   value: /tmp/prefect
 - name: DO_NOT_TRACK
   value: "1"
-# Without an API it fails, instead of starting a server of its own.
+# If the API is unavailable, the process fails instead of starting a server of its own.
 - name: PREFECT_SERVER_EPHEMERAL_ENABLED
   value: "false"
 {{- end -}}
 
-{{/* What the worker needs beyond the way to the API; Prefect's settings among it reach the job pods. */}}
+{{/* Environment of the worker. The worker passes Prefect's settings among it on to the job pods. */}}
 {{- define "prefect-worker.workerEnv" -}}
 {{ include "prefect-worker.apiEnv" .root }}
 - name: POD_NAME
@@ -32,11 +32,11 @@
   value: /tmp/prefect
 - name: DO_NOT_TRACK
   value: "1"
-# Without an API a worker or a run fails, instead of starting a server of its own.
+# If the API is unavailable, a worker or a run fails instead of starting a server of its own.
 - name: PREFECT_SERVER_EPHEMERAL_ENABLED
   value: "false"
-# Worker and runs wait about four minutes (2 + 4 + … + 128 s) for an API that is away,
-# from their first request on, and for one that answers 500 while its Redis is away.
+# Workers and runs retry for about four minutes (2 + 4 + … + 128 s) while the API is unavailable,
+# from their first request on, and while it answers 500 because its Redis is unavailable.
 - name: PREFECT_CLIENT_MAX_RETRIES
   value: "7"
 - name: PREFECT_CLIENT_RETRY_EXTRA_CODES
@@ -49,12 +49,12 @@
   value: {{ .pool.worker.querySeconds | quote }}
 - name: PREFECT_WORKER_PREFETCH_SECONDS
   value: {{ .pool.worker.prefetchSeconds | quote }}
-# Without these two the worker writes its auth string into each Job.
+# Without these two variables the worker writes its auth string into each Job.
 - name: PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_NAME
   value: {{ .root.Values.auth.existingSecret }}
 - name: PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY
   value: {{ .root.Values.auth.key }}
-# Cluster-wide by default, for which the worker has no rights: the observer would die.
+# By default the observer watches the whole cluster, which the worker has no right to do.
 - name: PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES
   value: {{ .pool.namespace }}
 {{- if eq .pool.worker.logFormat "json" }}
@@ -64,8 +64,8 @@
 {{- end -}}
 
 {{/*
-The environment `own`, as YAML, without what the list `over` sets anew, and that. The same name twice
-would not be applied.
+The environment `own` (YAML), in which the variables of the list `over` replace those with the same
+name. Kubernetes does not apply a list that has a name twice.
 */}}
 {{- define "prefect-worker.mergedEnv" -}}
 {{- $names := list -}}

@@ -35,14 +35,16 @@ Slots = Annotated[int, Field(ge=0)]
 
 
 class ConcurrencyLimit(Section):
-    """How many may hold a slot of `prefect.concurrency` at once."""
+    """A global concurrency limit: how many slots `prefect.concurrency` gives out at the same
+    time."""
 
     limit: Slots
-    """Slots; 0 lets nobody in."""
+    """Number of slots. With 0 no slot is given out."""
     slot_decay_per_second: Annotated[float, Field(ge=0)] = 0.0
-    """Slots that come free by themselves each second, for a rate limit; 0: only when released."""
+    """Number of slots that are released automatically each second, for a rate limit. With 0, the
+    default, a slot is free only when its holder releases it."""
     active: bool | None = None
-    """false: the limit is not enforced. Not given: left as it is on the server."""
+    """Whether the limit is enforced. If it is not set, the value on the server is kept."""
 
 
 class _Limits(RestKind):
@@ -130,7 +132,7 @@ class TagConcurrencyLimits(_Limits):
     def json_schema(self) -> dict[str, Any]:
         """Return the section's JSON schema."""
         return {
-            "description": "How many task runs with a tag may run at once, by tag.",
+            "description": "Number of task runs with a tag that may run at the same time, by tag.",
             "type": "object",
             "additionalProperties": TypeAdapter(Slots).json_schema(),
         }

@@ -30,12 +30,13 @@ from prefect_platform.configuration.core.source import ConfigurationError, Probl
 
 
 class Variable(Section):
-    """A value that flows read by `Variable.get`."""
+    """A value that flows read with `Variable.get`."""
 
     value: JsonValue
-    """Any JSON value of less than 5,000 characters, never a secret: every run can read it."""
+    """Any JSON value of less than 5,000 characters. Do not put a secret here: every run can read
+    it."""
     tags: list[str] = Field(default_factory=list)
-    """Labels to find it by."""
+    """Tags with which the variable can be found."""
 
 
 class Variables(RestKind):

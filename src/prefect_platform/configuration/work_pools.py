@@ -35,37 +35,40 @@ Runs = Annotated[int, Field(ge=0)]
 
 
 class WorkQueue(Section):
-    """A line of runs within a pool."""
+    """A queue of flow runs in a work pool."""
 
     description: str = ""
-    """What it is for."""
+    """Description of the queue, shown in the user interface."""
     concurrency_limit: Runs | None = None
-    """Runs that may be under way at once; null: as many as the pool allows."""
+    """Number of runs of this queue that may be submitted or running at the same time. null, the
+    default, sets no limit beyond the pool's."""
     priority: Annotated[int, Field(ge=1)] | None = None
-    """1 is served first. Not given: left as it is on the server."""
+    """Priority of the queue. Queues with a lower number are served first, and 1 is the first. If it
+    is not set, the value on the server is kept."""
     paused: bool | None = None
-    """Whether its runs wait. Not given: left as it is on the server."""
+    """Whether the queue's runs wait. If it is not set, the value on the server is kept."""
 
 
 class WorkPool(Section):
-    """Where runs come from, and what becomes of them."""
+    """A work pool: where workers pick up flow runs, and how they start them."""
 
     type: str = _KUBERNETES
-    """The type of its workers: kubernetes, docker, ecs, process."""
+    """Type of the pool's workers, such as kubernetes (the default), docker, ecs or process."""
     description: str | None = None
-    """What it is for."""
+    """Description of the pool, shown in the user interface."""
     concurrency_limit: Runs | None = None
-    """Runs that may be submitted or running at once; null: no limit. Where job pods share nodes
-    with the API, choose as many as fit beside it."""
+    """Number of runs that may be submitted or running at the same time. null, the default, sets no
+    limit. If job pods share nodes with the API, choose a number of runs that fits beside it."""
     paused: bool | None = None
-    """Whether its runs wait. Not given: left as it is on the server."""
+    """Whether the pool's runs wait. If it is not set, the value on the server is kept."""
     base_job_template: str | dict[str, JsonValue] | None = None
-    """A JSON file beside this one, or the template itself. Not given: that of the chart
-    prefect-worker, for a pool of type kubernetes."""
+    """The pool's base job template, or the path of a JSON file relative to this one. If it is not
+    set, a pool of type kubernetes gets the template of the chart prefect-worker. Pools of other
+    types need one."""
     queues: dict[Annotated[str, Field(pattern=r"^[^/%&<>]+$")], WorkQueue] = Field(
         default_factory=dict
     )
-    """Further queues by name; `default` is always there."""
+    """Additional work queues by name. Every pool has the queue `default`."""
 
 
 def _refuse_names(source: Source, section: str, name: str, pool: WorkPool) -> None:
@@ -150,7 +153,7 @@ class WorkPools(RestKind):
 
     def json_schema(self) -> dict[str, Any]:
         """Return the section's JSON schema."""
-        return schema_by_name(WorkPool, "Work pools by name, with their queues.")
+        return schema_by_name(WorkPool, "Work pools, with their queues, by name.")
 
     def export(
         self, inventory: Inventory, _secrets: Mapping[Key, Secrets], context: Context

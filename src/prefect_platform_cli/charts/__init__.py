@@ -1,1 +1,1 @@
-"""The charts' public interface: one model for each chart, from which its files are generated."""
+"""Models of the charts' values, one per chart, from which the values files are generated."""

@@ -1,7 +1,8 @@
-"""Generate each chart's values.yaml, schema and reference from its model, and the schema of
-retention.yaml, which both charts read.
+"""Generate values.yaml, its schema and the README of each chart from the charts' models.
 
-`python -m prefect_platform_cli.charts.generate` writes all of them; a test fails when one is stale.
+It also generates the schema of retention.yaml, which both charts read, and copies the library chart
+into both. `python -m prefect_platform_cli.charts.generate` writes all of these files; a test fails
+when one is stale.
 """
 
 import json
@@ -27,12 +28,12 @@ CHARTS: dict[str, Values] = {
 }
 _LIBRARY = REPOSITORY / "helm" / "prefect-library"
 _RETENTION_SCHEMA = REPOSITORY / "k8s" / "environments" / "retention.schema.json"
-_ORIGIN = "Written from the models in src/prefect_platform_cli/charts; edit them, not this file."
+_ORIGIN = "Generated from the models in src/prefect_platform_cli/charts: edit those, not this file."
 _WIDTH = 100
 
 
 class _WithoutTitles(GenerateJsonSchema):
-    """A title for each property would repeat its key."""
+    """Leave out the title of each property, which would repeat its key."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002, ANN401
         return False
@@ -49,7 +50,7 @@ def files() -> dict[Path, str]:
             ("README.md", reference),
         )
     }
-    # Helm finds a dependency in the chart's own folder, so that it fetches nothing.
+    # Helm finds a dependency in the chart's own folder, so that nothing has to be downloaded.
     vendored = {
         REPOSITORY / "helm" / chart / "charts" / _LIBRARY.name / path.relative_to(_LIBRARY): (
             path.read_text()
@@ -61,16 +62,16 @@ def files() -> dict[Path, str]:
 
 
 def values_yaml(chart: str) -> str:
-    """Return the chart's defaults as YAML, each key below its description."""
+    """Return the chart's defaults as YAML, with each key's description as a comment above it."""
     values = CHARTS[chart]
     header = "\n".join(_comment(f"{type(values).__doc__} {_ORIGIN}", ""))
     return "\n\n".join([header, *_keys(values)]) + "\n"
 
 
 def values_schema(chart: str) -> str:
-    """Return the JSON schema with which Helm validates the users' values."""
-    # Helm passes a library chart its values, here none, under the library's name.
-    library = {_LIBRARY.name: {"description": "Helm's own. Nothing to set.", "type": "object"}}
+    """Return the JSON schema that helm validates the values of users against."""
+    # Helm passes a library chart its values, of which it has none, under the library's name.
+    library = {_LIBRARY.name: {"description": "Set by Helm; it has no values.", "type": "object"}}
     return _json_schema(type(CHARTS[chart]), **library)
 
 
@@ -82,7 +83,7 @@ def _json_schema(model: type[Values], **more: dict[str, str]) -> str:
 
 
 def reference(chart: str) -> str:
-    """Return the chart's page: a table of all values with default and meaning."""
+    """Return the README of the chart: a table of all values, their defaults and descriptions."""
     metadata = yaml.safe_load((REPOSITORY / "helm" / chart / "Chart.yaml").read_text())
     rows = _rows(CHARTS[chart])
     return "\n".join(
@@ -102,7 +103,7 @@ def reference(chart: str) -> str:
 
 
 def _keys(values: Values, indent: str = "") -> Iterator[str]:
-    """Yield the lines of each key and of everything below it."""
+    """Yield the lines of each key, including the keys below it."""
     for name, field in _fields(values):
         value = getattr(values, name)
         lines = _comment(str(field.description), indent)
@@ -126,7 +127,7 @@ def _rows(values: Values, parents: str = "") -> Iterator[tuple[str, str, str]]:
 
 
 def _fields(values: Values) -> list[tuple[str, FieldInfo]]:
-    """Return the fields of a mapping: its own first, then those that all components share."""
+    """Return the fields of a mapping: its own first, then those that it inherits."""
     own = type(values).__annotations__
     return sorted(type(values).model_fields.items(), key=lambda field: field[0] not in own)
 
@@ -173,7 +174,7 @@ def _tidy(schema: Any) -> Any:  # noqa: ANN401
 
 
 def main() -> None:
-    """Write all files."""
+    """Write all generated files."""
     for path, content in files().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)

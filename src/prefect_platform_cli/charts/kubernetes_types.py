@@ -1,4 +1,4 @@
-"""What the values of both charts are made of."""
+"""Types that the values of both charts have in common."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,7 +7,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from prefect_platform.values import NonEmpty, Values
 
-# Kubernetes' own form, without exponents and signs: nothing here is negative.
+# A Kubernetes quantity without exponent and sign: no amount here is negative.
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
 _NAME = r"^([a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?)?$"
 Positive = Annotated[int, Field(ge=1)]
@@ -15,88 +15,94 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class KubernetesObject(Values):
-    """A mapping whose shape is Kubernetes' own: it is shown whole, without a comment a key."""
+    """A mapping in the form of the Kubernetes API, printed whole instead of key by key."""
 
 
 class LocalObjectReference(KubernetesObject):
     name: NonEmpty
-    """Name of the object, in the namespace of the pod."""
+    """Name of the object. It has to be in the namespace of the pod."""
 
 
 class Global(Values):
-    # A parent chart hands its own globals down.
+    # A parent chart passes its own globals on to its subcharts.
     model_config = ConfigDict(extra="ignore")
 
     image_registry: Annotated[str, StringConstraints(pattern=r"^(\S*[^/\s])?$")] = ""
-    """Registry of every image of this chart, with a path if it has one, in place of each image's
-    own: a mirror, or a registry inside the company."""
+    """Registry that all images of this chart are pulled from, with a path if it has one. If empty,
+    each image uses its own `registry`. Set it to a mirror or to your company's registry."""
     image_pull_secrets: list[LocalObjectReference] = []
-    """Secrets of type kubernetes.io/dockerconfigjson, as `name: NAME`, in the namespace of the
-    pods that pull."""
+    """Secrets with the credentials of a private registry, each as `name: NAME`. They are of type
+    kubernetes.io/dockerconfigjson and have to exist in every namespace whose pods pull images. By
+    default images are pulled without credentials."""
 
 
 class Chart(Values):
-    """What every chart has beside its own values."""
+    """Values that every chart has in addition to its own."""
 
     name_override: Annotated[str, StringConstraints(pattern=_NAME)] = ""
-    """In place of the chart's name in the names of its objects."""
+    """Replaces the chart's name in the names of all objects. If empty, the chart's name is used."""
     fullname_override: Annotated[str, StringConstraints(pattern=_NAME)] = ""
-    """In place of the release's and the chart's name: what the names of all objects begin with."""
+    """Prefix of the names of all objects. If empty, the prefix is the release's name, followed by
+    the chart's name unless the release's name contains it."""
     common_labels: dict[str, str] = {}
-    """Labels of every object, beside the chart's own, which they cannot change. Pods have them too,
-    except those of databases and Jobs, which a new label must not replace."""
+    """Labels added to every object. They cannot override the chart's own labels. Pods get them too,
+    except the pods of databases and Jobs, which a new label would replace."""
     common_annotations: dict[str, str] = {}
-    """Annotations of every object; pods have podAnnotations."""
+    """Annotations added to every object except pods, which have `podAnnotations`."""
 
 
 class Image(Values):
     registry: NonEmpty = "prefect-platform.local"
-    """Registry, with a path if it has one."""
+    """Registry that the image is pulled from, with a path if it has one. The default is the name of
+    images that are built from this repository and loaded into the nodes; set your own registry if
+    the nodes pull images. `global.imageRegistry` takes precedence."""
     repository: NonEmpty
-    """Name in the registry."""
+    """Name of the image in the registry."""
     tag: str = ""
-    """A fixed tag, never `latest`. Required without a digest."""
+    """Tag of the image. It is required unless `digest` is set, and the tag `latest` is refused."""
     digest: Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
-    """Digest of the image; given one, the tag is not looked at."""
+    """Digest of the image, as `sha256:` and 64 hexadecimal digits. If set, the tag is ignored."""
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
-    """When the node pulls the image."""
+    """When the node pulls the image: IfNotPresent (if it does not have it), Always (each time a pod
+    starts) or Never (the image has to be on the node)."""
 
 
 class SecretKey(Values):
     name: NonEmpty
-    """Secret in the release's namespace."""
+    """Name of the Secret, which has to exist in the release's namespace."""
     key: NonEmpty
-    """Its key."""
+    """Key of the Secret that holds the password."""
 
 
 class EnvVar(KubernetesObject):
     name: NonEmpty
     """Name of the variable."""
     value: str | SkipJsonSchema[None] = None
-    """Its value, in plain text."""
+    """Value of the variable, in plain text."""
     value_from: dict[str, Any] | SkipJsonSchema[None] = None
-    """Where its value is, such as `secretKeyRef`."""
+    """Source of the value, such as `secretKeyRef`."""
 
 
 class PolicyPort(KubernetesObject):
     port: int | NonEmpty
     """Number or name of the port."""
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
-    """TCP, UDP or SCTP."""
+    """Protocol of the port: TCP, UDP or SCTP."""
     end_port: int | SkipJsonSchema[None] = None
-    """Last port of a range that starts with `port`."""
+    """Last port of a range that starts at `port`."""
 
 
 class Peer(KubernetesObject):
     namespace_selector: dict[str, Any] | SkipJsonSchema[None] = None
-    """Namespaces, by their labels."""
+    """Selects namespaces by their labels."""
     pod_selector: dict[str, Any] | SkipJsonSchema[None] = None
-    """Pods, by their labels."""
+    """Selects pods by their labels."""
     ip_block: dict[str, Any] | SkipJsonSchema[None] = None
-    """Addresses outside the cluster, as `cidr` and `except`."""
+    """Selects addresses outside the cluster, with `cidr` and `except`."""
 
 
-# Addresses that no private network, node, pod or cloud's metadata has (RFC 1918, 6598, 3927, 4193).
+# Public addresses: not those of private networks, nodes, pods or a cloud's metadata service
+# (RFC 1918, 6598, 3927, 4193).
 PUBLIC = [
     Peer(
         ip_block={
@@ -116,65 +122,70 @@ PUBLIC = [
 
 class EgressRule(KubernetesObject):
     to: list[Peer] | SkipJsonSchema[None] = None
-    """Whom pods may reach; everybody when left out."""
+    """Destinations that pods may connect to. If left out, every destination is allowed."""
     ports: list[PolicyPort] | SkipJsonSchema[None] = None
-    """At which ports; at all when left out."""
+    """Ports that pods may connect to. If left out, every port is allowed."""
 
 
 class Amounts(KubernetesObject):
     cpu: Quantity | SkipJsonSchema[None] = None
-    """CPU, such as 500m."""
+    """Amount of CPU, such as 500m."""
     memory: Quantity | SkipJsonSchema[None] = None
-    """Memory, such as 512Mi."""
+    """Amount of memory, such as 512Mi."""
 
 
 class Requests(KubernetesObject):
     cpu: Quantity
-    """CPU that the scheduler sets aside, such as 500m."""
+    """CPU that the scheduler reserves for the container, such as 500m."""
     memory: Quantity
-    """Memory that the scheduler sets aside, such as 512Mi."""
+    """Memory that the scheduler reserves for the container, such as 512Mi."""
 
 
 class Resources(KubernetesObject):
     requests: Requests
-    """Required: a pod without them starves, or starves others."""
+    """Resources that the scheduler reserves. They are required: without them a pod can be starved
+    of CPU and memory, or can starve others."""
     limits: Amounts = Amounts()
-    """Above them a container is throttled (CPU) or killed (memory)."""
+    """Upper limits. A container is throttled above its CPU limit and killed above its memory
+    limit."""
 
 
 class Scheduling(Values):
     pod_annotations: dict[str, str] = {}
-    """Annotations of the pods."""
+    """Annotations added to the pods."""
     pod_labels: dict[str, str] = {}
-    """Labels of the pods, beside the chart's own, which they cannot change."""
+    """Labels added to the pods. They cannot override the chart's own labels."""
     node_selector: dict[str, str] = {}
-    """Labels of the nodes that may run the pods."""
+    """Labels that a node needs to run the pods. By default any node may run them."""
     tolerations: list[dict[str, Any]] = []
-    """Taints that the pods tolerate: Kubernetes Toleration items."""
+    """Taints that the pods tolerate, as a list of Kubernetes Tolerations. By default there are
+    none."""
     affinity: dict[str, Any] = {}
-    """Kubernetes Affinity of the pods."""
+    """Affinity rules of the pods, as a Kubernetes Affinity object. By default there are none."""
     priority_class_name: str = ""
-    """PriorityClass of the pods: job pods should give way to all others. Empty: the cluster's
-    default."""
+    """PriorityClass of the pods. If empty, the cluster's default applies. Give job pods a lower
+    priority than all others, so that they yield when a node is full."""
 
 
 class Extras(Scheduling):
     topology_spread_constraints: list[dict[str, Any]] = []
-    """How the pods spread: Kubernetes TopologySpreadConstraint items."""
+    """How the pods are spread over nodes and zones, as a list of Kubernetes
+    TopologySpreadConstraints. If empty, the chart prefect-server spreads its pods where possible in
+    mode `ha`; otherwise the placement is left to the scheduler."""
     extra_volumes: list[dict[str, Any]] = []
-    """Further volumes of the pods: Kubernetes Volume items."""
+    """Volumes added to the pods, as a list of Kubernetes Volumes."""
     extra_volume_mounts: list[dict[str, Any]] = []
-    """Where the main container mounts them: Kubernetes VolumeMount items."""
+    """Volume mounts added to the main container, as a list of Kubernetes VolumeMounts."""
     extra_containers: list[dict[str, Any]] = []
-    """Further containers of the pods: Kubernetes Container items."""
+    """Containers added to the pods, as a list of Kubernetes Containers."""
 
 
 def namespaces(*names: str) -> Peer:
-    """Return all pods of the named namespaces."""
+    """Return a peer that selects all pods of the named namespaces."""
     labels = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(names)}
     return Peer(namespace_selector={"matchExpressions": [labels]})
 
 
 def resources(cpu: str, memory: str, *, memory_limit: str) -> Resources:
-    """Return requests and a limit of memory; no limit of CPU, which would throttle."""
+    """Return requests and a memory limit; a CPU limit would throttle the container."""
     return Resources(requests=Requests(cpu=cpu, memory=memory), limits=Amounts(memory=memory_limit))

@@ -1,4 +1,4 @@
-"""Models of overrides: the same keys as the values at every depth, all of them optional."""
+"""Models of overrides of values: the same keys at every depth, with none of them required."""
 
 from typing import Annotated, Any, get_args, get_origin
 
@@ -8,14 +8,14 @@ from pydantic.json_schema import SkipJsonSchema
 
 from prefect_platform.values import Values
 
-_LEFT_OUT: Any = SkipJsonSchema[None]  # type: ignore[misc]  # mypy does not take it for a class
+_LEFT_OUT: Any = SkipJsonSchema[None]  # type: ignore[misc]  # not a class for a type checker
 
 
 def overrides(model: type[Values]) -> type[Values]:
-    """Return `model` with every key optional, as Helm merges values into defaults.
+    """Return `model` with every key optional, for values that Helm merges into defaults.
 
-    Maps merge, and null removes an entry of a free map. Everything else replaces the default, so
-    the items of a list stay complete.
+    Maps are merged, and null removes an entry of a free-form map. Everything else replaces the
+    default, so the items of a list keep their required keys.
     """
     fields: dict[str, Any] = {
         name: (
@@ -34,7 +34,7 @@ def overrides(model: type[Values]) -> type[Values]:
 
 
 def _optional(field: FieldInfo) -> object:
-    """Return the type of a key that may be left out."""
+    """Return the type of a field that may be left out."""
     kind: Any = field.annotation
     if isinstance(kind, type) and issubclass(kind, Values):
         kind = overrides(kind)

@@ -29,205 +29,225 @@ from prefect_platform_cli.charts.kubernetes_types import (
 
 class PreviousAuthString(Values):
     name: str = ""
-    """Secret in the release's namespace."""
+    """Name of the Secret, in the release's namespace. If empty, the API accepts the current auth
+    string only."""
     key: NonEmpty = "auth-string"
-    """Its key."""
+    """Key of the Secret that holds the previous auth string, as "user:password"."""
 
 
 class Auth(Values):
     existing_secret: str = "prefect-auth"  # noqa: S105  # its name
-    """Secret in the release's namespace."""
+    """Name of the Secret, which has to exist in the release's namespace."""
     key: NonEmpty = "auth-string"
-    """Its key; the value reads "user:password"."""
+    """Key of the Secret that holds the auth string, as "user:password"."""
     previous_secret: PreviousAuthString = PreviousAuthString()
-    """The auth string before this one. The API takes both while this is set: for as long as runs of
-    before a rotation still have it."""
+    """The previous auth string. While it is set, the API accepts both auth strings. Set it when you
+    rotate the auth string, and remove it when no run that started before the rotation is left; see
+    docs/operations/rotation.md."""
 
 
 class PreviousEncryptionKey(Values):
     name: str = ""
-    """Secret in the release's namespace."""
+    """Name of the Secret, in the release's namespace. If empty, blocks are not re-encrypted."""
     key: NonEmpty = "key"
-    """Its key."""
+    """Key of the Secret that holds the previous Fernet key."""
 
 
 class Encryption(Values):
     existing_secret: str = "prefect-encryption"  # noqa: S105  # its name
-    """Secret in the release's namespace."""
+    """Name of the Secret, which has to exist in the release's namespace."""
     key: NonEmpty = "key"
-    """Its key."""
+    """Key of the Secret that holds the Fernet key."""
     previous_secret: PreviousEncryptionKey = PreviousEncryptionKey()
-    """The key before this one, for the migration Job alone: it writes the blocks of that key again
-    with this one. It may stay set."""
+    """The previous encryption key. Set it when you rotate the key: the migration Job then
+    re-encrypts every block that was encrypted with the previous key. Only that Job reads it, and it
+    may stay set."""
 
 
 class SecretVersions(Values):
     auth: str = ""
-    """Of auth.existingSecret: API and background services."""
+    """Version of auth.existingSecret. A new text restarts the API and the background services."""
     database: str = ""
-    """Of database.passwordSecret, or of the connection URL: API, background services, and the
-    embedded database, which gives its role the password."""
+    """Version of database.passwordSecret, or of database.external.connectionUrlSecret. A new text
+    restarts the API, the background services and the embedded database, which then sets the new
+    password for its role."""
     encryption: str = ""
-    """Of encryption.existingSecret: API and background services. With previousSecret the migration
-    Job runs again, too."""
+    """Version of encryption.existingSecret. A new text restarts the API and the background
+    services. With encryption.previousSecret it also runs the migration Job again."""
     redis: str = ""
-    """Of redis.passwordSecret, or of the URL, in mode `ha`: API, background services and the
-    embedded Redis."""
+    """Version of redis.passwordSecret, or of redis.external.urlSecret, in mode `ha`. A new text
+    restarts the API, the background services and the embedded Redis."""
 
 
 class Autoscaling(Values):
     enabled: bool = False
-    """Let a HorizontalPodAutoscaler set the number of API pods; api.replicas is not looked at then.
-    Needs the metrics API."""
+    """Create a HorizontalPodAutoscaler that sets the number of API pods. `api.replicas` is then
+    ignored. It needs mode `ha` and a metrics API in the cluster."""
     min_replicas: Positive = 2
-    """Fewest pods."""
+    """Smallest number of API pods."""
     max_replicas: Positive = 4
-    """Most pods; the shares of the database's connections are made for so many."""
+    """Largest number of API pods. Each process's share of the database connections is calculated
+    for this number."""
     cpu_utilization: Positive = 75
-    """Percent of the CPU request at which pods are added."""
+    """Average CPU utilization, in percent of the CPU request, above which pods are added."""
 
 
 class Api(Extras):
     replicas: Count = 1
-    """Number of pods; 0 to stop. More than 1 needs mode `ha`."""
+    """Number of API pods. 0 stops the API. More than 1 needs mode `ha`."""
     autoscaling: Autoscaling = Autoscaling()
-    """In mode `ha`, pods by load."""
+    """Scales the API pods by CPU utilization. It needs mode `ha`, and is off by default."""
     migrations_timeout_seconds: Positive = 600
-    """Seconds that a starting pod, of the API or the background services, waits for the migrations
-    and Redis before it says why and tries again."""
+    """Seconds that a starting pod of the API or the background services waits for the migrations,
+    and in mode `ha` for Redis. After that it fails with the reason in its log, and Kubernetes
+    starts it again."""
     resources: Resources = resources("400m", "512Mi", memory_limit="1Gi")
-    """The CPU request keeps bursts of job pods from starving the API; no CPU limit, because
-    throttling it fails its probes."""
+    """Resources of each API pod. The CPU request keeps bursts of job pods from starving the API. By
+    default there is no CPU limit, because a throttled API fails its probes."""
 
 
 class BackgroundServices(Extras):
     replicas: Count = 1
-    """Number of pods; they share the work. More than 1 needs mode `ha`."""
+    """Number of pods, which share the work. More than 1 needs mode `ha`."""
     resources: Resources = resources("200m", "384Mi", memory_limit="1Gi")
-    """Of each pod."""
+    """Resources of each pod of the background services."""
 
 
 class Ui(Values):
     enabled: bool = True
-    """Serve the user interface at the API's port."""
+    """Serve the user interface on the API's port. Set it to false to serve the API alone."""
 
 
 class Service(Values):
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
-    """Kubernetes' own type. The last two open plain HTTP to the outside, unless a load balancer
-    ends TLS before it."""
+    """Type of the Service: ClusterIP (reachable from inside the cluster only), NodePort or
+    LoadBalancer. The last two expose plain HTTP outside the cluster, unless a load balancer in
+    front terminates TLS."""
     annotations: dict[str, str] = {}
-    """Annotations of the Service, such as a load balancer's."""
+    """Annotations added to the Service, such as those of a cloud's load balancer."""
 
 
 class IngressTls(Values):
     secret_name: str = ""
-    """Secret of type kubernetes.io/tls, yours or cert-manager's. Empty: the controller's default
-    certificate, or TLS that ends before the controller."""
+    """Name of a Secret of type kubernetes.io/tls, created by you or by cert-manager. If empty, the
+    Ingress has no TLS section: the controller uses its default certificate, or TLS is terminated in
+    front of it."""
 
 
 class Ingress(Values):
     enabled: bool = False
-    """Render an Ingress. It rewrites no path, so it serves any controller."""
+    """Create an Ingress. It rewrites no paths, so it works with every ingress controller."""
     class_name: str = ""
-    """IngressClass. Empty: the cluster's default."""
+    """Name of the IngressClass. If empty, the cluster's default class is used."""
     annotations: dict[str, str] = {}
-    """Annotations of the Ingress: cert-manager's, the controller's."""
+    """Annotations added to the Ingress, such as those of cert-manager or of the controller."""
     host: str = ""
-    """Host name. Empty: the host of publicUrl."""
+    """Host name of the Ingress. If empty, the host of `publicUrl` is used."""
     tls: IngressTls = IngressTls()
-    """TLS that ends at the controller."""
+    """TLS that the ingress controller terminates."""
 
 
 class HttpRoute(Values):
     enabled: bool = False
-    """Render an HTTPRoute of the Gateway API, whose CRDs are in the cluster."""
+    """Create an HTTPRoute. The CRDs of the Gateway API have to be installed in the cluster."""
     annotations: dict[str, str] = {}
-    """Annotations of the HTTPRoute."""
+    """Annotations added to the HTTPRoute."""
     parent_refs: list[dict[str, Any]] = []
-    """Gateways that take the route: Gateway API ParentReference items. They end TLS."""
+    """Gateways that the route attaches to, as a list of Gateway API ParentReferences. Required with
+    `httpRoute.enabled`. The Gateways terminate TLS."""
     hostnames: list[NonEmpty] = []
-    """Host names. Empty: the host of publicUrl."""
+    """Host names of the route. If empty, the host of `publicUrl` is used."""
 
 
 class Migrations(Scheduling):
     revision: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{12})?$")] = ""
-    """The step before going back to an older image: the revision of the database that it needs,
-    which it names in its log. The Job takes the database back to it, and no pod of API and
-    background services runs until the older image is deployed without this value. Empty: the
-    newest revision of the image."""
+    """Database revision to downgrade to before you roll back to an older image; that image prints
+    the revision that it needs in its log. While it is set, the migration Job downgrades the
+    database and no pod of the API or the background services runs. Then deploy the older image
+    without this value. If empty, the Job upgrades the database to the newest revision of the image;
+    see docs/operations/upgrade.md."""
     may_lose: list[Annotated[str, StringConstraints(pattern=r"^[a-z_]+$")]] = []
-    """Tables that the older Prefect does not have, and that may go with their rows. The Job refuses
-    a way back that would lose rows of any other one."""
+    """Tables that a downgrade may drop together with their rows, because the older Prefect does not
+    have them. The Job refuses a downgrade that would drop any other table that has rows. It may be
+    set only together with `migrations.revision`."""
     active_deadline_seconds: Positive = 3600
-    """Seconds that the Job may take, its wait for the database included. Index builds on large
-    tables take long."""
+    """Seconds after which the Job is stopped, including the time that it waits for the database.
+    Raise it when indexes are built on large tables."""
     timeout_seconds: Positive = 600
-    """Seconds that the Job waits for the database and for another migration."""
+    """Seconds that the Job waits for the database, and for another migration to finish."""
     resources: Resources = resources("200m", "256Mi", memory_limit="512Mi")
-    """Of the Job's pod."""
+    """Resources of the migration Job's pod."""
 
 
 class RetentionSweep(Scheduling):
     schedule: NonEmpty = "17 2 * * *"
-    """When it runs, as cron, in the time zone of the cluster's controllers. One sweep at a time."""
+    """When the sweep runs, as a cron expression in the time zone of the cluster's controller
+    manager. By default it runs daily at 02:17. Two sweeps never run at the same time."""
     dry_run: bool = False
-    """Count what would go, and delete nothing. Prefect's own vacuum deletes all the same."""
+    """Count the rows that the sweep would delete, and delete nothing. Prefect's own vacuum is not
+    affected and still deletes."""
     active_deadline_seconds: Positive = 21600
-    """Seconds that one sweep may take; the next goes on where it was ended."""
+    """Seconds after which a sweep is stopped. The next sweep continues where it left off."""
     resources: Resources = resources("100m", "64Mi", memory_limit="256Mi")
-    """Of its pod."""
+    """Resources of the sweep's pod."""
 
 
 class ConnectionUrlSecret(Values):
     name: str = ""
-    """Secret in the release's namespace."""
+    """Name of the Secret, in the release's namespace. If empty, `host` is used."""
     key: NonEmpty = "connection-url"
-    """Its key."""
+    """Key of the Secret that holds the connection URL."""
 
 
 class CertificateAuthoritySecret(Values):
     name: str = ""
-    """Secret in the release's namespace; required by verify-ca and verify-full."""
+    """Name of the Secret, in the release's namespace. The modes verify-ca and verify-full require
+    it."""
     key: NonEmpty = "ca.crt"
-    """Its key: certificates as PEM."""
+    """Key of the Secret that holds the CA certificates, in PEM format."""
 
 
 class ClientCertificateSecret(Values):
     name: str = ""
-    """Secret of type kubernetes.io/tls in the release's namespace."""
+    """Name of a Secret of type kubernetes.io/tls in the release's namespace. If empty, no client
+    certificate is sent."""
 
 
 class DatabaseTls(Values):
     mode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "require"
-    """libpq's sslmode. require encrypts and, without a CA, trusts any server; verify-ca asks for a
-    certificate of caSecret, verify-full for one of this host too. `ssl` in a connection URL goes
-    before it."""
+    """How connections are encrypted and verified, as libpq's sslmode: disable (no TLS), prefer (TLS
+    if the server offers it), require (TLS; without a CA any server is trusted), verify-ca (the
+    server's certificate has to be signed by the CA of `caSecret`) or verify-full (it also has to be
+    issued for this host). A parameter `ssl` in a connection URL takes precedence."""
     ca_secret: CertificateAuthoritySecret = CertificateAuthoritySecret()
-    """The authority of the server's certificate. The system's authorities are not looked at."""
+    """Certificate authority that signed the server's certificate. The system's certificate
+    authorities are not used."""
     client_certificate_secret: ClientCertificateSecret = ClientCertificateSecret()
-    """Certificate and key that the server asks of its clients."""
+    """Client certificate and key, if the server asks its clients for one."""
 
 
 class ExternalDatabase(Values):
     host: str = ""
-    """Host of the server."""
+    """Host name of the database server. Leave it empty if you set `connectionUrlSecret.name`."""
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
-    """Port of the server."""
+    """Port of the database server."""
     connection_url_secret: ConnectionUrlSecret = ConnectionUrlSecret()
-    """A whole URL, postgresql+asyncpg://USER:PASSWORD@HOST:PORT/NAME, with URL-encoded parts."""
+    """Complete connection URL, as postgresql+asyncpg://USER:PASSWORD@HOST:PORT/NAME with
+    URL-encoded parts. It replaces `host`, `port`, `database.name`, `database.user` and
+    `database.passwordSecret`."""
     max_connections: Positive = 100
-    """Connections that the server, or the pooler before it, has for this release; each process
-    gets its share of them."""
+    """Number of connections that the server, or the pooler in front of it, allows for this release.
+    Each process gets a share of them; the chart refuses a number that leaves a process fewer than
+    5."""
     tls: DatabaseTls = DatabaseTls()
-    """How every process of this release reaches it."""
+    """TLS of the connections from all processes of this release to the database."""
 
 
 class Storage(Values):
     size: Quantity = "8Gi"
-    """Size of the volume."""
+    """Size of the volume, such as 8Gi."""
     storage_class_name: str = ""
-    """Empty: the cluster's default StorageClass."""
+    """Name of the StorageClass. If empty, the cluster's default StorageClass is used."""
 
 
 PostgresParameters = Annotated[
@@ -237,177 +257,196 @@ PostgresParameters = Annotated[
 
 class EmbeddedDatabase(Scheduling):
     image: Image = Image(repository="postgres")
-    """Any image with the interface of the official `postgres` image; it runs as uid 999."""
+    """Image of PostgreSQL. Any image with the interface of the official `postgres` image works. It
+    runs as user ID 999."""
     parameters: PostgresParameters = {"max_connections": "100", "shared_buffers": "128MB"}
-    """Settings of the server, each as `-c name=value`."""
+    """PostgreSQL settings, each passed to the server as `-c name=value`."""
     storage: Storage = Storage()
-    """Where the data is kept."""
+    """Volume that holds the data."""
     resources: Resources = resources("400m", "256Mi", memory_limit="1Gi")
-    """Of the server's pod."""
+    """Resources of the database's pod."""
 
 
 class CloudNativePg(Values):
     instances: Positive = 3
-    """PostgreSQL pods: one primary, and replicas that the operator promotes when it is lost."""
+    """Number of PostgreSQL pods: one primary and its replicas. The operator promotes a replica when
+    the primary is lost. The profile `production` requires at least 2."""
     image_name: str = ""
-    """Whole reference of a PostgreSQL image for the operator, with a fixed tag; no other registry
-    takes its place. Empty: the operator's own default."""
+    """Complete reference of a PostgreSQL image for the operator, with a fixed tag.
+    `global.imageRegistry` does not apply to it. If empty, the operator's default image is used."""
     parameters: PostgresParameters = {"max_connections": "100", "shared_buffers": "128MB"}
-    """Settings of the server; those that the operator keeps to itself are refused by it."""
+    """PostgreSQL settings. The operator refuses those that it manages itself."""
     storage: Storage = Storage()
-    """Where each instance keeps its data."""
+    """Volume that holds the data of each instance."""
     resources: Resources = resources("400m", "512Mi", memory_limit="1Gi")
-    """Of each instance."""
+    """Resources of each instance."""
     affinity: dict[str, Any] = {}
-    """Where instances run: nodeSelector, tolerations, podAntiAffinityType and the other fields of
-    the operator's AffinityConfiguration. By default they keep to different nodes where there are
-    such."""
+    """Where the instances run, as the operator's AffinityConfiguration: nodeSelector, tolerations,
+    podAntiAffinityType and others. By default the instances run on different nodes where
+    possible."""
     priority_class_name: str = ""
-    """PriorityClass of the instances. Empty: the cluster's default."""
+    """PriorityClass of the instances. If empty, the cluster's default applies."""
 
 
 class Database(Values):
     mode: Literal["embedded", "external", "cloudnative-pg"] = "embedded"
-    """embedded: a PostgreSQL of this release, in one pod. external: yours. cloudnative-pg: a
-    replicated Cluster that the operator CloudNativePG keeps for this release; the operator is
-    installed before."""
+    """Where PostgreSQL runs: embedded (in one pod of this release), external (a database of your
+    own) or cloudnative-pg (a replicated Cluster that the operator CloudNativePG runs for this
+    release; install the operator first). See docs/operations/database.md."""
     name: NonEmpty = "prefect"
-    """Name of the database, in each mode unless a connection URL is given."""
+    """Name of the database. It is ignored if you set a connection URL."""
     user: NonEmpty = "prefect"
-    """Its user; it owns the database. In the embedded one it is the superuser."""
+    """User that owns the database. In mode `embedded` it is the superuser. It is ignored if you set
+    a connection URL."""
     password_secret: SecretKey = SecretKey(name="prefect-database", key="password")
-    """The user's password; special characters are fine. In mode cloudnative-pg the Secret is of
-    type kubernetes.io/basic-auth, and its username is the user above."""
+    """Password of the user. It may contain special characters. In mode `cloudnative-pg` the Secret
+    has to be of type kubernetes.io/basic-auth, with `database.user` as its username. It is ignored
+    if you set a connection URL."""
     external: ExternalDatabase = ExternalDatabase()
-    """Give either host, or connectionUrlSecret.name."""
+    """Your database in mode `external`. Set either `host` or `connectionUrlSecret.name`."""
     embedded: EmbeddedDatabase = EmbeddedDatabase()
-    """The PostgreSQL of this release."""
+    """The PostgreSQL of this release in mode `embedded`: one pod with one volume. The profile
+    `production` refuses it."""
     cloudnative_pg: CloudNativePg = CloudNativePg()
-    """The Cluster of mode cloudnative-pg. Its clients verify its certificate in full."""
+    """The Cluster of mode `cloudnative-pg`. Its clients connect with verify-full."""
 
 
 class RedisUrlSecret(Values):
     name: str = ""
-    """Secret in the release's namespace."""
+    """Name of the Secret, in the release's namespace. Required with `redis.mode` `external`."""
     key: NonEmpty = "url"
-    """Its key."""
+    """Key of the Secret that holds the URL."""
 
 
 class ExternalRedis(Values):
     url_secret: RedisUrlSecret = RedisUrlSecret()
-    """A URL, redis://USER:PASSWORD@HOST:PORT/DB or rediss:// with TLS, its parts URL-encoded and
-    without a query. Each environment needs a DB of its own: Prefect's keys carry no prefix."""
+    """URL of your Redis, as redis://USER:PASSWORD@HOST:PORT/DB, or rediss:// for TLS, with
+    URL-encoded parts and without a query. Give each environment a DB of its own: Prefect's keys
+    have no prefix."""
 
 
 class EmbeddedRedis(Scheduling):
     image: Image = Image(repository="redis")
-    """Any image that has redis-server, 6.2 or newer; it runs as uid 999."""
+    """Image of Redis. Any image with redis-server 6.2 or newer works. It runs as user ID 999."""
     parameters: Annotated[
         dict[str, str], Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z-]+$"}})
     ] = {"appendonly": "yes", "maxclients": "10000", "maxmemory-policy": "noeviction"}
-    """Settings of the server, each as `--name value`. Evicted keys would be lost events."""
+    """Redis settings, each passed to the server as `--name value`. Keep maxmemory-policy at
+    noeviction: an evicted key is a lost event."""
     storage: Storage = Storage(size="2Gi")
-    """Where the append-only file is kept."""
+    """Volume that holds the append-only file."""
     resources: Resources = resources("100m", "128Mi", memory_limit="512Mi")
-    """Of the server's pod."""
+    """Resources of Redis's pod."""
 
 
 class Redis(Values):
     mode: Literal["embedded", "external"] = "embedded"
-    """embedded: a Redis of this release. external: yours."""
+    """Where Redis runs: embedded (in one pod of this release) or external (a Redis of your own)."""
     password_secret: SecretKey = SecretKey(name="prefect-redis", key="password")
-    """The embedded server's password, of letters, digits, `-`, `_`, `.` and `~`: it becomes part of
-    a URL."""
+    """Password of the embedded Redis. It may contain letters, digits, `-`, `_`, `.` and `~` only,
+    because it becomes part of a URL."""
     external: ExternalRedis = ExternalRedis()
-    """Your Redis."""
+    """Your Redis in mode `external`."""
     embedded: EmbeddedRedis = EmbeddedRedis()
-    """The Redis of this release."""
+    """The Redis of this release in mode `embedded`."""
 
 
 class PolicyComponents(Values):
     api: bool = True
-    """A policy for the API."""
+    """Create the NetworkPolicy of the API."""
     background_services: bool = True
-    """One for the background services."""
+    """Create the NetworkPolicy of the background services."""
     migrations: bool = True
-    """One for the migration Job."""
+    """Create the NetworkPolicy of the migration Job."""
     retention: bool = True
-    """One for the retention sweep."""
+    """Create the NetworkPolicy of the retention sweep."""
     database: bool = True
-    """One for the database of this release."""
+    """Create the NetworkPolicy of the database, in the modes `embedded` and `cloudnative-pg`."""
     redis: bool = True
-    """One for the Redis of this release."""
+    """Create the NetworkPolicy of the embedded Redis."""
 
 
 class NetworkPolicies(Values):
     enabled: bool = True
-    """Nothing reaches a pod of this release, and it reaches nothing, unless it is named here: DNS
-    in kube-system, the API from `apiClients`, database and Redis from this release. Without effect
-    where the cluster's network does not enforce policies."""
+    """Create NetworkPolicies for the pods of this release. They allow DNS in kube-system,
+    connections to the API from `apiClients` and `apiProxies`, connections of this release to its
+    database and Redis, and the egress that is listed below. All other traffic is denied. They have
+    no effect if the cluster's network does not enforce NetworkPolicies; see
+    docs/operations/network-policies.md."""
     components: PolicyComponents = PolicyComponents()
-    """Switch single ones off, where somebody else writes that policy."""
+    """Turn off single NetworkPolicies if you manage them elsewhere."""
     api_clients: list[Peer] = [namespaces("prefect-workers", "flows-default")]
-    """Who reaches the API from inside the cluster, as NetworkPolicyPeer items: workers, job
-    pods."""
+    """Pods in the cluster that may connect to the API, as a list of NetworkPolicyPeers: workers and
+    job pods. Add the namespaces of other pools."""
     api_proxies: list[Peer] = []
-    """Who brings requests from outside, as NetworkPolicyPeer items: the pods of the ingress
-    controller or the gateway; for a NodePort or LoadBalancer the addresses that reach the nodes.
-    Needed by each of these ways in."""
+    """Sources of requests from outside the cluster, as a list of NetworkPolicyPeers: the pods of
+    the ingress controller or gateway, or for a NodePort or LoadBalancer the addresses of its
+    clients as the nodes see them. Required if the API is exposed by an Ingress, an HTTPRoute or
+    such a Service."""
     api_egress: list[EgressRule] = [EgressRule(to=PUBLIC, ports=[PolicyPort(port=443)])]
-    """What API and background services reach besides DNS, database and Redis: notifications go to
-    webhooks at public addresses. A webhook of your own network, and the SMTP server of emails, need
-    a rule of their own; the list replaces this one."""
+    """What the API and the background services may connect to besides DNS, the database and Redis.
+    The default allows HTTPS to public addresses, for notifications by webhook. Add a rule for a
+    webhook in your own network and for an SMTP server. A list that you set replaces the default."""
     external_database: EgressRule = EgressRule(ports=[PolicyPort(port=5432)])
-    """Where the external database is."""
+    """Where the external database is. The default allows port 5432 of every address; set `to` to
+    narrow it."""
     external_redis: EgressRule = EgressRule(ports=[PolicyPort(port=6379)])
-    """Where the external Redis is."""
+    """Where the external Redis is. The default allows port 6379 of every address; set `to` to
+    narrow it."""
     database_operator: list[Peer] = [
         Peer(
             namespace_selector={"matchLabels": {"kubernetes.io/metadata.name": "cnpg-system"}},
             pod_selector={"matchLabels": {"app.kubernetes.io/name": "cloudnative-pg"}},
         )
     ]
-    """The operator CloudNativePG, which watches the instances of the database."""
+    """Pods of the operator CloudNativePG, which connects to the instances of the database to
+    monitor them."""
     kubernetes_api: EgressRule = EgressRule(ports=[PolicyPort(port=443), PolicyPort(port=6443)])
-    """Where the Kubernetes API is, for the instances of CloudNativePG alone. Its addresses differ
-    from cluster to cluster, so the default names ports only: give `to` where you know it."""
+    """Where the Kubernetes API is. Only the instances of CloudNativePG may connect to it. Its
+    addresses differ between clusters, so the default allows two ports of every address; set `to` if
+    you know the addresses."""
 
 
 class PrefectServer(Chart):
-    """Values of prefect-server. Secrets are named here, never given."""
+    """Values of the chart prefect-server. They name Secrets and never contain them."""
 
     mode: Literal["single", "ha"] = "single"
-    """single: one pod is API and background services, its messaging in memory. ha: any number of
-    API pods, background services in pods of their own, Redis between them; nothing stops when one
-    pod does."""
+    """How the server runs: single (one pod runs the API and the background services, with messaging
+    in memory) or ha (any number of API pods and of background-service pods, with Redis between
+    them, so that the loss of one pod stops nothing)."""
     profile: Literal["development", "production"] = "development"
-    """production refuses what loses data with a node, such as the embedded database, and what
-    carries passwords in the clear."""
+    """Which values the chart accepts: development (every valid combination) or production (it
+    refuses values with which data is lost together with a node, such as the embedded database, and
+    values with which passwords cross the network unencrypted)."""
     global_: Annotated[Global, Field(alias="global")] = Global()
-    """For this chart and those beside it in a parent chart."""
+    """Values that this chart shares with the other charts of a parent chart."""
     image: Image = Image(repository="platform")
-    """The image of API, background services and migration Job: the target `platform` of this
-    repository's Dockerfile."""
+    """Image of the API, the background services, the migration Job and the retention sweep: the
+    target `platform` of this repository's Dockerfile."""
     auth: Auth = Auth()
-    """Basic authentication of the API and the user interface. Not optional: without it everyone
-    who reaches the Service reads every block."""
+    """Basic authentication of the API and the user interface. It cannot be turned off: without it,
+    everyone who can reach the Service could read every block."""
     encryption: Encryption = Encryption()
-    """The Fernet key that encrypts blocks in the database."""
+    """The Fernet key that encrypts the blocks in the database."""
     secret_versions: SecretVersions = SecretVersions()
-    """Pods read a Secret as they start. Another text here, such as Terraform's number, makes new
-    ones of all that have read it; see docs/operations/rotation.md."""
+    """Versions of the Secrets. A pod reads a Secret only when it starts, so a changed Secret needs
+    new pods. Set a version to any new text, such as Terraform's version number, to restart the pods
+    that read the Secret. If empty, a changed Secret restarts nothing; see
+    docs/operations/rotation.md."""
     api: Api = Api()
-    """The API; in mode `single` with the background services."""
+    """The API. In mode `single` its pod also runs the background services."""
     background_services: BackgroundServices = BackgroundServices()
-    """The background services of mode `ha`: scheduler, late runs, automations, events,
-    retention."""
+    """The background services, which have pods of their own in mode `ha`: the scheduler, the
+    detection of late runs, automations, events and Prefect's own vacuum."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Of the server's own log."""
+    """Level of the server's own log: DEBUG, INFO, WARNING or ERROR."""
     log_format: Literal["text", "json"] = "text"
-    """Of the log of API and background services; json is one object a line, but for what they print
-    as they start and say about their own health."""
+    """Format of the log of the API and the background services: text, or json (one JSON object per
+    line). The lines that they print at startup and about their own health are always text."""
     extra_env: list[EnvVar] = []
-    """Further environment variables of API and background services: Kubernetes EnvVar items."""
+    """Environment variables added to the API and the background services, as a list of Kubernetes
+    EnvVars. The chart refuses variables that have a value of their own here, such as the connection
+    to the database."""
     ui: Ui = Ui()
     """The user interface."""
     public_url: Annotated[
@@ -416,28 +455,31 @@ class PrefectServer(Chart):
             pattern=r"^(https?://[a-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?$"
         ),
     ] = ""
-    """Where people find the user interface, such as https://example.org/prefect; links in
-    notifications lead there. Its path is a prefix of everything that the server answers, also
-    inside the cluster: workers and job pods then use http://SERVICE:4200/prefect/api. Empty: no
-    links, no prefix."""
+    """URL at which people open the user interface, such as https://example.org/prefect. Links in
+    notifications point to it. Its path becomes the prefix of everything that the server serves,
+    also inside the cluster: workers and job pods then use http://SERVICE:4200/prefect/api. If
+    empty, notifications contain no links and there is no prefix; see docs/operations/expose.md."""
     service: Service = Service()
-    """The Service of API and user interface, at port 4200."""
+    """The Service of the API and the user interface, on port 4200."""
     ingress: Ingress = Ingress()
-    """A way in by an ingress controller."""
+    """Exposes the API and the user interface through an ingress controller."""
     http_route: HttpRoute = HttpRoute()
-    """A way in by a Gateway."""
+    """Exposes the API and the user interface through a Gateway."""
     migrations: Migrations = Migrations()
-    """The Job that brings the database to the release of the image."""
+    """The Job that migrates the database to the release of Prefect in the image."""
     retention: Retention = Retention()
-    """How long everything is kept: k8s/environments/NAME/retention.yaml, which both charts take.
-    This one sets the periods of Prefect's database vacuum and of the sweep."""
+    """How long everything is kept. A period is a whole number with a unit: m (minutes), h (hours)
+    or d (days). Both charts read these periods from k8s/environments/NAME/retention.yaml. This
+    chart configures Prefect's database vacuum and the retention sweep with them; see
+    docs/operations/retention.md."""
     retention_sweep: RetentionSweep = RetentionSweep()
-    """The CronJob that deletes from the database what Prefect's vacuum never does."""
+    """The CronJob that deletes the old rows that Prefect's own database vacuum never deletes."""
     database: Database = Database()
-    """PostgreSQL."""
+    """The PostgreSQL database of the server."""
     redis: Redis = Redis()
-    """The broker of mode `ha`."""
+    """The Redis that API and background services share in mode `ha`. It is unused in mode
+    `single`."""
     network_policies: NetworkPolicies = NetworkPolicies()
-    """Who may speak with whom."""
+    """The allowed network traffic of the pods of this release."""
     extra_objects: list[dict[str, Any]] = []
-    """Further objects to install with the chart; templates in their strings are rendered."""
+    """Kubernetes objects to install with the chart. Template expressions in them are rendered."""

@@ -30,184 +30,212 @@ class Api(Values):
     url: Annotated[str, StringConstraints(pattern=r"^https?://.*/api$")] = (
         "http://prefect-server.prefect.svc.cluster.local:4200/api"
     )
-    """The API of prefect-server, as the worker and the job pods reach it."""
+    """URL of prefect-server's API, ending in /api, as the workers and the job pods reach it. The
+    default is the Service of a release named prefect-server in the namespace prefect."""
 
 
 class Auth(Values):
     existing_secret: str = "prefect-auth"  # noqa: S105  # its name
-    """Secret name, in all of these namespaces."""
+    """Name of the Secret, which is the same in all of these namespaces."""
     key: NonEmpty = "auth-string"
-    """Its key; the value reads "user:password"."""
+    """Key of the Secret that holds the auth string, as "user:password"."""
 
 
 class SecretVersions(Values):
     auth: str = ""
-    """Of auth.existingSecret: the workers. Job pods are new for each run."""
+    """Version of auth.existingSecret. A new text restarts the workers. Job pods need no restart,
+    because each run has a new one."""
     configuration: str = ""
-    """Of those in configuration.secrets: the configuration's Job runs again. Without it, its
-    CronJob brings a new value within its period."""
+    """Version of the Secrets in configuration.secrets. A new text runs the configuration Job again.
+    Without it, the configuration CronJob applies a changed Secret at its next scheduled time."""
 
 
 class Worker(Extras):
     replicas: Count = 1
-    """Pods that poll the pool; each flow run is started by one of them."""
+    """Number of worker pods that poll the pool. Each flow run is started by one of them."""
     work_queues: list[NonEmpty] = []
-    """The pool's queues that this worker serves; empty: all of them."""
+    """Work queues of the pool that this worker serves. An empty list, the default, means all of
+    them."""
     query_seconds: Annotated[float, Field(ge=1)] = 5
-    """Seconds between two polls: the most that a due run waits."""
+    """Seconds between two polls of the work pool, and so the longest time that a due run waits to
+    be picked up. At least 1. Lower it where people wait for their runs; each poll is a request to
+    the API."""
     prefetch_seconds: Annotated[float, Field(ge=0)] = 10
-    """Seconds that a run may be taken before it is due."""
+    """Seconds before its scheduled time at which a run may be picked up."""
     limit: Positive | None = None
-    """Runs that one worker pod submits at once; null: no limit. Its place is free again when the
-    run's Job exists, so this does not bound how many pods run: the pool's concurrency_limit in
-    platform.yaml does."""
+    """Number of flow runs that one worker pod submits at the same time; null, the default, means no
+    limit. A slot is released as soon as the run's Job exists, so this does not limit the number of
+    job pods: set the pool's concurrency_limit in platform.yaml for that."""
     max_starts: Positive = 5
-    """How often a run is started whose pods are evicted or drained; then it ends Crashed. One whose
-    pod is evicted for a limit of its own, such as jobs.tmpSizeLimit, is not started again."""
+    """How many times in all a flow run is started if its pods are evicted or drained. After that
+    the run becomes Crashed. A run whose pod is evicted because it exceeded a limit of its own, such
+    as `jobs.tmpSizeLimit`, is not started again."""
     work_pool_timeout_seconds: Positive = 600
-    """Seconds that a starting pod waits for the work pool before it says why and tries again."""
+    """Seconds that a starting worker pod waits for its work pool to exist. After that it fails with
+    the reason in its log, and Kubernetes starts it again."""
     log_format: Literal["text", "json"] = "text"
-    """json: one JSON object a line in the worker's log, that of its observer too. The few lines
-    that the worker prints about itself stay text."""
+    """Format of the log of the worker and its observer: text, or json (one JSON object per line). A
+    few lines that the worker prints about itself are always text."""
     extra_env: list[EnvVar] = []
-    """Further environment variables: Kubernetes EnvVar items. Prefect's settings among them travel
-    on to the job pods, in plain text; so a PREFECT_ name with valueFrom is refused."""
+    """Environment variables added to the worker, as a list of Kubernetes EnvVars. The worker copies
+    Prefect's settings among them into each Job in plain text, so a PREFECT_ variable with
+    `valueFrom` is refused."""
     service_account_annotations: dict[str, str] = {}
-    """Annotations of the worker's ServiceAccount, such as the role of a cloud."""
+    """Annotations added to the worker's ServiceAccount, such as a cloud's role."""
     resources: Resources = resources("100m", "256Mi", memory_limit="512Mi")
-    """Of the worker's pod."""
+    """Resources of each worker pod."""
 
 
 class Results(Values):
     storage_block: Annotated[str, StringConstraints(pattern=r"^([a-z0-9-]+/[a-z0-9-]+)?$")] = ""
-    """The block TYPE/NAME of platform.yaml that keeps what tasks and flows return, so that it
-    outlives the pod and another pod finds it. It holds no key: that comes from `env` or a role.
-    Empty: results are lost with their pod, and nothing is cached from one run to the next."""
+    """Block that stores the results of tasks and flows, as TYPE/NAME of a block in platform.yaml.
+    With it, results outlive their pod and other pods can read them. The block holds no key:
+    credentials come from `jobs.env` or from a cloud's role. If empty, results are lost with their
+    pod and nothing is cached between runs; see docs/operations/results.md."""
     write_seconds: Positive = 120
-    """Seconds for which a result that the storage does not take is tried again, before its run
-    fails by it."""
+    """Seconds for which a failed write of a result is retried before the run fails."""
 
 
 class Jobs(Scheduling):
     namespace: Annotated[
         str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
     ] = ""
-    """Empty: flows-<pool>. Each pool has its own, because quota, limits and NetworkPolicy hold for
-    a whole namespace."""
+    """Namespace of the job pods. If empty, it is flows-POOL. Each pool needs a namespace of its
+    own, because quotas, limits and NetworkPolicies apply to a whole namespace."""
     create_namespace: bool = False
-    """Make the namespace, with the Pod Security Standard "restricted" enforced, and keep it when
-    the release is uninstalled. Runs need the Secret of `auth` in it."""
+    """Create the namespace, with the Pod Security Standard "restricted" enforced, and keep it when
+    the release is uninstalled. If false, the default, the namespace has to exist. Either way, runs
+    need the Secret of `auth` in it."""
     image: Image = Image(repository="flows")
-    """The image of the flows: the target `flows`."""
+    """Image of the flows: the target `flows` of this repository's Dockerfile."""
     service_account_name: NonEmpty = "flow-run"
-    """Made by this chart in the namespace of the jobs, without a token."""
+    """Name of the job pods' ServiceAccount. The chart creates it in their namespace. It has no
+    rights, and its token is not mounted."""
     service_account_annotations: dict[str, str] = {}
-    """Annotations of the job pods' ServiceAccount, such as the role of a cloud."""
+    """Annotations added to the job pods' ServiceAccount, such as a cloud's role."""
     env: list[EnvVar] = []
-    """Environment variables of each run: Kubernetes EnvVar items. Deployments can override them by
-    name. Secrets by valueFrom stay references in the Job."""
+    """Environment variables of each run, as a list of Kubernetes EnvVars. A deployment can override
+    a variable by name through the job variable `env`. A Secret in `valueFrom` stays a reference in
+    the Job."""
     results: Results = Results()
-    """Where results go. Deployments can override it by `env`."""
+    """Where results are stored. A deployment can override it through the job variable `env`."""
     log_format: Literal["text", "json"] = "text"
-    """json: one JSON object a line in the job pods' logs; a deployment can override it by `env`.
-    What a run sends to the API is the same with both."""
+    """Format of the job pods' logs: text, or json (one JSON object per line). A deployment can
+    override it through the job variable `env`. The logs that a run sends to the API are the same
+    with both."""
     labels: dict[str, str] = {}
-    """Labels of each Job and pod, besides those of Prefect."""
+    """Labels added to each Job and its pod, in addition to Prefect's labels."""
     resources: Resources = resources("200m", "256Mi", memory_limit="1Gi")
-    """Requests let the scheduler queue a burst instead of starving the node."""
+    """Resources of each job pod. A deployment can override them through job variables. Because of
+    the requests, the scheduler queues a burst of runs instead of starving the node."""
     maximum: Amounts = Amounts()
-    """The most that one container may ask for, whatever its deployment says: cpu, memory."""
+    """The largest `cpu` and `memory` that one container may have, whatever its deployment says. By
+    default there is no maximum."""
     quota: dict[str, str] = {
         "pods": "200",
         "services.loadbalancers": "0",
         "services.nodeports": "0",
     }
-    """What all job pods may take together: the hard limits of a ResourceQuota. Runs beyond it stay
-    Pending until others end. A key is removed by null."""
+    """Total resources that all job pods of the pool may use, as the hard limits of a ResourceQuota.
+    A run that exceeds the quota stays Pending until other runs end. Set a key to null to remove
+    it."""
     tmp_size_limit: Quantity = "1Gi"
-    """Size of the pods' only writable directory, /tmp."""
+    """Size of /tmp, the only directory that a job pod can write to, such as 1Gi. A pod that exceeds
+    it is evicted."""
     extra_volumes: list[dict[str, Any]] = []
-    """Further volumes of the pods, such as your certificate authority: Kubernetes Volume items."""
+    """Volumes added to the job pods, such as your certificate authority, as a list of Kubernetes
+    Volumes."""
     extra_volume_mounts: list[dict[str, Any]] = []
-    """Where the run's container mounts them: Kubernetes VolumeMount items."""
+    """Volume mounts added to the run's container, as a list of Kubernetes VolumeMounts."""
     heartbeat_seconds: Annotated[int, Field(ge=30)] = 30
-    """Seconds between two heartbeats of a run. The automation `zombie` of platform.yaml waits at
-    least three times as long before it takes a run for dead."""
+    """Seconds between two heartbeats of a run. At least 30. The automation `zombie` of
+    platform.yaml has to wait at least three times as long before it considers a run dead."""
     active_deadline_seconds: Positive = 86400
-    """Seconds after which a run's pod is killed, whatever it does: also one that cannot be
-    scheduled or pulled ends by it."""
+    """Seconds after which a run's pod is killed, whatever it does. It also ends a pod that cannot
+    be scheduled or whose image cannot be pulled. The default is one day. A deployment can override
+    it through the job variable `active_deadline_seconds`."""
     template: dict[str, Any] = {}
-    """Laid over the base job template, {job_configuration, variables}: maps merge, lists replace,
-    null removes. For what has no value here, such as one more variable and the field that it
-    fills; what keeps runs apart and harmless is refused."""
+    """Changes to the base job template, with the keys `job_configuration` and `variables`. Maps are
+    merged, lists are replaced, and null removes a key. Use it for what has no value here, such as
+    an additional job variable and the field that it fills. Fields that isolate runs and restrict
+    their pods cannot be changed."""
 
 
 class Configuration(Scheduling):
     platform: str = ""
-    """Content of a platform.yaml, given by `--set-file`: pools, blocks, automations and what else
-    Prefect is told. A Job applies it after each install and upgrade, with the deployments of the
-    image of the flows. Empty: this release configures nothing, and its pools are made elsewhere.
-    One release a server gives it; another one is refused."""
+    """Content of a platform.yaml, given by `--set-file`: work pools, blocks, automations and other
+    resources of the server. A Job applies it after each install and upgrade, together with the
+    deployments in the image of the flows. If empty, this release configures nothing, and its pools
+    have to be created elsewhere. Only one release may configure a server; a second one is refused.
+    See docs/operations/configuration.md."""
     secrets: list[NonEmpty] = []
-    """Secrets in the release's namespace that platform.yaml refers to; they are mounted, not read
-    through the Kubernetes API."""
+    """Names of the Secrets that platform.yaml refers to, in the release's namespace. They are
+    mounted into the configuration's pod, not read through the Kubernetes API."""
     prune: bool = True
-    """Delete what an earlier platform.yaml or an image of the flows declared and this one does
-    not. What nobody declared is never touched."""
+    """Delete resources that an earlier platform.yaml or an earlier image of the flows declared and
+    the current one does not. Resources that were never declared are not touched."""
     schedule: NonEmpty = "*/5 * * * *"
-    """When a CronJob applies it again, so that rotated Secrets arrive and drift is put right."""
+    """When the configuration is applied again, as a cron expression. It brings rotated Secrets to
+    the server and corrects drift. The default is every five minutes."""
     timeout_seconds: Positive = 600
-    """Seconds that one try may take, its wait for the API included."""
+    """Seconds that one attempt may take, including the time that it waits for the API."""
     resources: Resources = resources("100m", "256Mi", memory_limit="512Mi")
-    """Of the pod."""
+    """Resources of the configuration's pod."""
 
 
 class PriorityClass(Values):
     create: bool = False
-    """Make it. The class is the cluster's, not a namespace's: one release makes it."""
+    """Create the PriorityClass. It is a cluster-wide object, so only one release may create it."""
     name: NonEmpty = "prefect-flow-run"
-    """Its name; job pods use it where jobs.priorityClassName says the same."""
+    """Name of the PriorityClass. Job pods use it if `jobs.priorityClassName` has the same value."""
     value: Annotated[int, Field(ge=-2147483648, le=1000000000)] = -100
-    """Pods without a class have 0. With less than the API's, an API pod that comes back to a full
-    node may preempt job pods that run: their flow runs crash or are retried. Kubernetes refuses to
-    change it: take another name."""
+    """Priority of the pods. Pods without a PriorityClass have 0. If the value is lower than the
+    priority of the API's pods, an API pod that returns to a full node may preempt running job pods,
+    and their flow runs crash or are retried. Kubernetes does not let you change the value of an
+    existing PriorityClass: choose another name as well."""
     preemption_policy: Literal["Never", "PreemptLowerPriority"] = "Never"
-    """Never: job pods wait for room. PreemptLowerPriority: they take it from pods below them."""
+    """Whether job pods preempt other pods: Never (they wait until there is room) or
+    PreemptLowerPriority (they preempt pods with a lower priority)."""
 
 
 class Test(Values):
     timeout_seconds: Positive = 240
-    """Seconds that the flow run of a pool may take from its creation to its end; the first one on
-    a node waits for the image of the flows. `helm test --timeout`, 5m by default, has to be
-    longer."""
+    """Seconds that the flow run of a pool may take from its creation to its end. The first run on a
+    node also waits for the image of the flows to be pulled. The timeout of `helm test --timeout`, 5
+    minutes by default, has to be longer."""
 
 
 class Reaper(Scheduling):
     enabled: bool = True
-    """Switch it off where releases in different clusters serve the same work pool from namespaces
-    of one name: each would miss the Jobs of the others."""
+    """Run the reaper. Turn it off if releases in different clusters serve the same work pool from
+    namespaces with the same name: the reaper of one cluster cannot see the Jobs of the other, and
+    would end its runs."""
     schedule: NonEmpty = "*/2 * * * *"
-    """When a pass starts, in the form of cron."""
+    """When a pass starts, as a cron expression. The default is every two minutes."""
     dry_run: bool = False
-    """Say in the log what would be done, and change nothing."""
+    """Log what the reaper would do, and change nothing."""
     grace_seconds: Count = 60
-    """Seconds that a run stays without its Job, or with one that has ended, before it is ended:
-    more than job pods have to shut down. Also how old a Job is before it may be without a run."""
+    """Seconds that a flow run whose Job is gone or has ended is left alone before the reaper ends
+    it. Choose more than job pods take to shut down. A Job also has to be this old before the reaper
+    deletes it because its flow run does not exist, and a flow run has to be Crashed or Cancelled
+    for this long before the reaper deletes its Job."""
     submission_seconds: Positive = 900
-    """Seconds that a run may be submitted without a Job. A worker that waits for the API takes
-    minutes."""
+    """Seconds that a flow run may be in submission without a Job before the reaper ends it. Choose
+    several minutes at least: a worker that waits for the API can take that long."""
     silence_seconds: Positive = 600
-    """Seconds that a run may run without a heartbeat before the log names it: three times
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY, and its start. It is left alone."""
+    """Seconds without a heartbeat after which the reaper names a running flow run in its log. It
+    does not end the run. Choose at least three times `jobs.heartbeatSeconds`, plus the time that a
+    run takes to start."""
     resources: Resources = resources("100m", "192Mi", memory_limit="512Mi")
-    """Of the reaper's pod."""
+    """Resources of the reaper's pod."""
 
 
 class NetworkPolicies(Values):
     enabled: bool = True
-    """Nothing reaches the worker or a job pod, and they reach nothing, unless it is named here.
-    DNS in kube-system is always allowed. Without effect where the cluster's network does not
-    enforce policies."""
+    """Create NetworkPolicies for the workers, the job pods and the other pods of this release. They
+    allow DNS in kube-system and the egress that is listed below. All other traffic is denied, and
+    nothing may connect to these pods. They have no effect if the cluster's network does not enforce
+    NetworkPolicies; see docs/operations/network-policies.md."""
     api: EgressRule = EgressRule(
         to=[
             Peer(
@@ -222,67 +250,77 @@ class NetworkPolicies(Values):
         ],
         ports=[PolicyPort(port=4200)],
     )
-    """Where the server behind `api.url` is, as a NetworkPolicyEgressRule."""
+    """Where the server behind `api.url` is, as a NetworkPolicyEgressRule. The default is the API's
+    pods in the namespace prefect."""
     kubernetes_api: EgressRule = EgressRule(ports=[PolicyPort(port=443), PolicyPort(port=6443)])
-    """Where the Kubernetes API is, for worker and reaper alone. Its addresses differ from cluster
-    to cluster, so the default names ports only: give `to` with an ipBlock where you know it."""
+    """Where the Kubernetes API is. Only the workers and the reaper may connect to it. Its addresses
+    differ between clusters, so the default allows two ports of every address; set `to` with an
+    ipBlock if you know the addresses."""
     jobs_egress: list[EgressRule] = []
-    """What job pods reach besides DNS and the server: your object store, your warehouse."""
+    """What job pods may connect to besides DNS and the server, such as your object store and your
+    warehouse, as a list of NetworkPolicyEgressRules. By default nothing."""
 
 
 class PoolDefaults(Values):
-    """What each pool has, and may have otherwise than the others."""
+    """Values that each pool has, and that a pool may override."""
 
     worker: Worker = Worker()
-    """The process that starts a Job for each run."""
+    """The worker of each pool, which starts a Job for each flow run."""
     jobs: Jobs = Jobs()
-    """What becomes of a flow run: one Job. This is the one source of the pool's base job template.
-    Deployments override single variables of it by job_variables; what keeps the pods apart and
-    harmless is fixed."""
+    """The Jobs of the flow runs. These values are the only source of the pools' base job templates.
+    A deployment can override single variables of the template through job_variables; the settings
+    that isolate runs and restrict their pods are fixed."""
     network_policies: NetworkPolicies = NetworkPolicies()
-    """Who may speak with whom."""
+    """The allowed network traffic of the workers, the job pods and the other pods."""
 
 
 Pool = overrides(PoolDefaults)
 
 
 class PrefectWorker(PoolDefaults, Chart):
-    """Values of prefect-worker. Secrets are named here, never given."""
+    """Values of the chart prefect-worker. They name Secrets and never contain them."""
 
     global_: Annotated[Global, Field(alias="global")] = Global()
-    """For this chart and those beside it in a parent chart."""
+    """Values that this chart shares with the other charts of a parent chart."""
     image: Image = Image(repository="platform")
-    """The image of the worker: the target `platform` of this repository's Dockerfile."""
+    """Image of the workers, the reaper and `helm test`: the target `platform` of this repository's
+    Dockerfile."""
     api: Api = Api()
-    """Where the server is."""
+    """The API of the server."""
     auth: Auth = Auth()
-    """The API's basic authentication. The Secret has to exist in the release's namespace and in
-    those of the job pods: a pod reads only Secrets beside it."""
+    """Basic authentication of the API. The Secret has to exist in the release's namespace and in
+    each namespace of job pods, because a pod can read only the Secrets of its own namespace."""
     secret_versions: SecretVersions = SecretVersions()
-    """Pods read a Secret as they start. Another text here, such as Terraform's number, makes new
-    ones of all that have read it; see docs/operations/rotation.md."""
+    """Versions of the Secrets. A pod reads a Secret only when it starts, so a changed Secret needs
+    new pods. Set a version to any new text, such as Terraform's version number, to restart the pods
+    that read the Secret. If empty, a changed Secret restarts nothing; see
+    docs/operations/rotation.md."""
     pools: Annotated[
         dict[str, Pool],  # type: ignore[valid-type]  # made of PoolDefaults when this is imported
         Field(
             json_schema_extra={"propertyNames": {"pattern": "^[a-z0-9]([a-z0-9-]{0,55}[a-z0-9])?$"}}
         ),
     ] = {"default": Pool()}
-    """The work pools that are served, each by a worker with a namespace of its own for its job
-    pods. By name, what a pool has otherwise than the rest: any key of `worker`, `jobs` and
-    `networkPolicies`. `default: null` serves the others alone. Each is created from the
-    ConfigMap with the base job templates, by `configuration` or as the chart's notes say; its
-    workers wait for it."""
+    """Work pools by name. Each has a worker, and a namespace of its own for its job pods. A pool
+    may override any key of `worker`, `jobs` and `networkPolicies`, whose values apply to all pools.
+    Set `default: null` to serve only the other pools. The base job templates are rendered into a
+    ConfigMap, from which the pools are created: by `configuration`, or by hand as the notes of the
+    chart explain. The workers wait until their pool exists. See docs/operations/pools.md."""
     configuration: Configuration = Configuration()
-    """What the server is told: the platform's configuration as code."""
+    """Configuration of the server as code: a Job and a CronJob that apply platform.yaml."""
     retention: Retention = Retention()
-    """How long everything is kept: k8s/environments/NAME/retention.yaml, which both charts take.
-    This one looks at `jobs`, and at what a run that takes as long as it may would outlive."""
+    """How long everything is kept. A period is a whole number with a unit: m (minutes), h (hours)
+    or d (days). Both charts read these periods from k8s/environments/NAME/retention.yaml. This
+    chart uses `jobs`, and refuses periods that are shorter than a run may take; see
+    docs/operations/retention.md."""
     priority_class: PriorityClass = PriorityClass()
-    """A PriorityClass by which job pods give way to the platform."""
+    """A PriorityClass with which job pods yield to the platform's pods when a node is full."""
     test: Test = Test()
     """`helm test`, which runs a flow in every pool."""
     reaper: Reaper = Reaper()
-    """A CronJob that ends flow runs whose Job is gone or has ended without them, and deletes Jobs
-    whose flow run was deleted or that succeeded a while ago."""
+    """The reaper, a CronJob that reconciles flow runs with their Jobs. It ends flow runs whose Job
+    is gone or has ended without them. It deletes Jobs whose flow run was deleted, crashed or was
+    cancelled, and Jobs that succeeded longer ago than `retention.jobs.succeeded`. See
+    docs/operations/housekeeping.md."""
     extra_objects: list[dict[str, Any]] = []
-    """Further objects to install with the chart; templates in their strings are rendered."""
+    """Kubernetes objects to install with the chart. Template expressions in them are rendered."""

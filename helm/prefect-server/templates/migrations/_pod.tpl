@@ -1,4 +1,4 @@
-{{/* Pod template of the migration Job, apart because its content names the Job. */}}
+{{/* Pod spec of the migration Job. It is a template of its own because the Job's name is a hash of it. */}}
 {{- define "prefect-server.migrations.podSpec" -}}
 {{- $previous := .Values.encryption.previousSecret -}}
 {{- $reencrypts := and $previous.name (not .Values.migrations.revision) -}}

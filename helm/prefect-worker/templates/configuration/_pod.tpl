@@ -1,4 +1,4 @@
-{{/* The pod that applies the configuration, of the Job and the CronJob alike. */}}
+{{/* Pod spec that applies the configuration, for both the Job and the CronJob. */}}
 {{- define "prefect-worker.configuration.podSpec" -}}
 {{- $configuration := .Values.configuration -}}
 restartPolicy: Never

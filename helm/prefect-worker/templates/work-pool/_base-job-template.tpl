@@ -1,8 +1,8 @@
 {{/*
-The base job template, as YAML: `variables` is what a deployment may set by job_variables, and
-`job_configuration` what the worker makes of it. What keeps the pods apart and harmless is written
-here and cannot be overridden. Placeholders of Prefect stand as '{{ "{{ name }}" }}'.
-Takes (dict "root" $ "pool" POOL); `jobs.template` is not in it yet.
+The base job template, as YAML. `variables` lists what a deployment may set in job_variables, and
+`job_configuration` is what the worker creates from them. Settings that isolate runs and restrict
+their pods are written as constants and cannot be overridden. Prefect's placeholders are written as
+'{{ "{{ name }}" }}'. Takes (dict "root" $ "pool" POOL). `jobs.template` is merged in later.
 */}}
 {{- define "prefect-worker.baseJobTemplate" -}}
 {{- $jobs := .pool.jobs -}}
@@ -42,7 +42,7 @@ job_configuration:
       labels:
         {{- toYaml $labels | nindent 8 }}
     spec:
-      # Prefect retries and reschedules; a second pod for the same run would double it.
+      # Prefect itself retries runs. A second pod would execute the same run twice.
       backoffLimit: 0
       activeDeadlineSeconds: '{{ "{{ active_deadline_seconds }}" }}'
       ttlSecondsAfterFinished: '{{ "{{ finished_job_ttl }}" }}'
@@ -50,8 +50,8 @@ job_configuration:
         metadata:
           {{- include "prefect-library.podMetadata" (dict "root" .root "labels" (toYaml $labels) "values" $jobs) | nindent 10 }}
         spec:
-          # The worker insists on these two here, where Kubernetes does not know them and drops
-          # them; 1 is the Job's default for both.
+          # The worker requires these two fields here, although they are not fields of a pod and
+          # Kubernetes ignores them. 1 is also the Job's default for both.
           parallelism: 1
           completions: 1
           restartPolicy: Never
@@ -63,7 +63,7 @@ job_configuration:
               image: '{{ "{{ image }}" }}'
               imagePullPolicy: '{{ "{{ image_pull_policy }}" }}'
               args: '{{ "{{ command }}" }}'
-              # References only. The worker puts plain variables before them, from `env` below.
+              # Only references. The worker adds the plain variables from `env` below in front of them.
               env: {{ toJson $references }}
               securityContext:
                 {{- include "prefect-library.containerSecurityContext" . | nindent 16 }}

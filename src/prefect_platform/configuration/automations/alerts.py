@@ -34,40 +34,43 @@ _FREQUENCY = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 
 
 class Channel(Section):
-    """Where messages go: a type, and the fields of the block of that type."""
+    """A destination of messages: its type, and the fields of the block of that type."""
 
     model_config = ConfigDict(extra="allow")
 
     type: ChannelType
-    """slack and teams (url), pagerduty (integration_key, api_key), email (host, port, security,
-    username, password, sender, recipients, ca_file) or webhook (url, headers, json_data; by default
-    it posts {subject, body}). Secret fields are references."""
+    """Type of the channel, with its fields: slack and teams (url), pagerduty (integration_key,
+    api_key), email (host, port, security, username, password, sender, recipients, ca_file) or
+    webhook (url, headers, json_data; by default it posts {subject, body}). Secret fields have to be
+    references."""
 
 
 class Chosen(Section):
-    """What one automation of the pack has otherwise than by default."""
+    """Settings of one automation of the pack that differ from its defaults."""
 
     enabled: bool = True
-    """false: it is not made."""
+    """Whether the automation is created."""
     severity: Severity | None = None
-    """The severity whose channels hear of it."""
+    """Severity of the automation's messages, critical or warning, which selects their channels."""
     within: Annotated[int, Field(ge=10)] | None = None
-    """Its bound in seconds."""
+    """Bound of the automation in seconds: how long it waits for a sign, or the period in which
+    `threshold` events have to occur. At least 10."""
     threshold: Annotated[int, Field(ge=1)] | None = None
-    """How many events within the bound it takes."""
+    """Number of events within that period at which the automation fires."""
 
 
 class Alerts(Section):
-    """Who is told of what."""
+    """Alerts: which channels receive which messages of the automation pack."""
 
     enabled: bool = True
-    """false: no automation of the pack is made; the channels are."""
+    """Whether the automations of the pack are created. The channels are created in any case."""
     channels: dict[str, Channel] = Field(default_factory=dict)
     """Channels by name."""
     severities: dict[Severity, list[str]] = Field(default_factory=dict)
-    """The channels that hear of each severity: critical, warning."""
+    """Names of the channels that receive the messages of each severity: critical and warning."""
     automations: dict[str, Chosen] = Field(default_factory=dict)
-    """What single automations of the pack have otherwise; all of them are on by default."""
+    """Settings of single automations of the pack, by name. All of them are on by default; see
+    docs/operations/alerts.md."""
 
 
 def expand(source: Source, section: str, context: Context) -> Source:

@@ -19,7 +19,7 @@ _SHAPES = {
     shape: {
         "type": "string",
         "pattern": _NO_REFERENCE + ("[^/]+/[^/]+$" if "/" in shape else "."),
-        "description": f"The name of one that is there or declared: {shape}.",
+        "description": f"Name of an object that exists or is declared, as {shape}.",
     }
     for shape in {referable.shape for referable in REFERABLE.values()}
 }

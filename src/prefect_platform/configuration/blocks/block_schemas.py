@@ -33,7 +33,7 @@ _REFERENCE = {
                     "additionalProperties": False,
                     "required": ["name", "key"],
                     "properties": {"name": {"type": "string"}, "key": {"type": "string"}},
-                    "description": "A key of a Kubernetes Secret.",
+                    "description": "A key of a Kubernetes Secret, which holds the value.",
                 }
             },
         },
@@ -44,7 +44,7 @@ _REFERENCE = {
             "properties": {
                 "file": {
                     "type": "string",
-                    "description": "A file, its path relative to this one.",
+                    "description": "Path, relative to this file, of a file that holds the value.",
                 }
             },
         },

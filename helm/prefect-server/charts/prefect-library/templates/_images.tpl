@@ -1,4 +1,4 @@
-{{/* Takes (dict "root" $ "image" VALUES). A digest says more than a tag, so it wins. */}}
+{{/* Reference of an image. Takes (dict "root" $ "image" VALUES). A digest takes precedence over a tag. */}}
 {{- define "prefect-library.image" -}}
 {{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
 {{- if .image.digest -}}

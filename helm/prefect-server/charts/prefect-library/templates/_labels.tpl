@@ -1,6 +1,6 @@
 {{/*
-Labels that never change in the life of a release; takes (dict "root" $ "component" NAME), and
-"pool" for what a pool has of its own. Prefect labels job pods with their pool in the same way.
+Labels that never change during the life of a release. Takes (dict "root" $ "component" NAME), with
+"pool" for objects that belong to one pool. Prefect labels job pods with their pool in the same way.
 */}}
 {{- define "prefect-library.selectorLabels" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
@@ -11,13 +11,13 @@ prefect.io/work-pool-name: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* Labels of a pod that a new version of the chart leaves as it is; takes what selectorLabels does. */}}
+{{/* Labels of pods that a new version of the chart must not restart. Takes the same as selectorLabels. */}}
 {{- define "prefect-library.stableLabels" -}}
 {{ include "prefect-library.selectorLabels" . }}
 app.kubernetes.io/part-of: prefect-platform
 {{- end -}}
 
-{{/* Labels of everything else; what the values say gives way to the chart's own. */}}
+{{/* Labels of all other objects. The chart's own labels take precedence over commonLabels. */}}
 {{- define "prefect-library.labels" -}}
 {{- $labels := include "prefect-library.stableLabels" . | fromYaml -}}
 {{- $_ := set $labels "app.kubernetes.io/version" .root.Chart.AppVersion -}}
@@ -27,8 +27,8 @@ app.kubernetes.io/part-of: prefect-platform
 {{- end -}}
 
 {{/*
-Labels and annotations of an object; takes what selectorLabels does, and "labels" and "annotations" for
-those that this object has beside all others.
+Labels and annotations of an object. Takes the same as selectorLabels, and in "labels" and
+"annotations" those that only this object has.
 */}}
 {{- define "prefect-library.metadata" -}}
 labels:

@@ -1,4 +1,4 @@
-{{/* The release's name when it says what it is, else release and chart. */}}
+{{/* The release's name if it contains the chart's name, otherwise both. */}}
 {{- define "prefect-library.fullname" -}}
 {{- $name := .Values.nameOverride | default .Chart.Name -}}
 {{- $own := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}

@@ -1,4 +1,4 @@
-{{/* Pod security context that the Pod Security Standard "restricted" admits; takes a uid. */}}
+{{/* Pod security context for the Pod Security Standard "restricted". Takes a user ID. */}}
 {{- define "prefect-library.podSecurityContext" -}}
 runAsNonRoot: true
 runAsUser: {{ . }}

@@ -1,6 +1,6 @@
 {{/*
-What every pod has; takes (dict "root" $ "values" VALUES "user" UID), where VALUES says where the pod
-may run.
+Fields that every pod spec has. Takes (dict "root" $ "values" VALUES "user" UID), where VALUES has the
+keys of prefect-library.scheduling.
 */}}
 {{- define "prefect-library.podDefaults" -}}
 # Kubernetes would set PREFECT_SERVER_DATABASE_PORT=tcp://... for a Service of that name.
@@ -14,7 +14,7 @@ securityContext:
   {{- include "prefect-library.podSecurityContext" .user | nindent 2 }}
 {{- end -}}
 
-{{/* What every container has; takes (dict "root" $ "image" VALUES). */}}
+{{/* Fields that every container has. Takes (dict "root" $ "image" VALUES). */}}
 {{- define "prefect-library.containerDefaults" -}}
 image: {{ include "prefect-library.image" . }}
 imagePullPolicy: {{ .image.pullPolicy }}
