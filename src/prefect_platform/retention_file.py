@@ -75,7 +75,7 @@ class Retention(Values):
 
     @model_validator(mode="after")
     def _refuse_harm(self) -> Self:
-        """Refuse periods that contradict each other, in the words of the charts' guards."""
+        """Refuse periods that contradict each other, in the words of the charts."""
         for refusal in self._contradictions():
             raise ValueError(refusal)
         return self

@@ -178,8 +178,8 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             "raise database.cloudnativePg.parameters.max_connections, or lower",
         ),
         ("server", {"profile": "production"}, "lost with its node; set database.mode=external"),
-        ("server", {"auth.existingSecret": ""}, "without authentication everyone"),
-        ("server", {"encryption.existingSecret": ""}, "in the same database"),
+        ("server", {"auth.secret.name": ""}, "without authentication everyone"),
+        ("server", {"encryption.secret.name": ""}, "in the same database"),
         ("server", {"database.mode": "external"}, "no database is named"),
         (
             "server",
@@ -334,7 +334,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
         ("worker", {"jobs.image.tag": ""}, "jobs.image.tag is empty"),
         ("worker", {"jobs.image.tag": "latest"}, "jobs.image.tag is `latest`"),
-        ("worker", {"auth.existingSecret": ""}, "does not run without authentication"),
+        ("worker", {"auth.secret.name": ""}, "does not run without authentication"),
         ("worker", {"jobs.namespace": "prefect-workers"}, "a namespace of their own"),
         (
             "worker",

@@ -8,7 +8,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from prefect_platform.values import Values
-from prefect_platform_cli.charts.generate import CHARTS, files, values_schema, values_yaml
+from prefect_platform_cli.charts.generate import (
+    CHARTS,
+    files,
+    values_schema,
+    values_yaml,
+    vendored,
+)
 from prefect_platform_cli.charts.kubernetes_types import Resources
 from prefect_platform_cli.charts.overrides import overrides
 from prefect_platform_cli.host.paths import REPOSITORY
@@ -17,6 +23,12 @@ from prefect_platform_cli.host.paths import REPOSITORY
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_a_generated_file_is_not_stale(path: Path) -> None:
     assert path.read_text() == files()[path], "python -m prefect_platform_cli.charts.generate"
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_a_copy_of_the_library_has_no_file_that_the_library_lacks(chart: str) -> None:
+    found = {path for path in vendored(chart).rglob("*") if path.is_file()}
+    assert found == {path for path in files() if path.is_relative_to(vendored(chart))}
 
 
 @pytest.mark.parametrize("chart", CHARTS)

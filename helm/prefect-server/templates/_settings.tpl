@@ -15,8 +15,8 @@
 - name: PREFECT_SERVER_ENCRYPTION_KEY
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.encryption.existingSecret }}
-      key: {{ .Values.encryption.key }}
+      name: {{ .Values.encryption.secret.name }}
+      key: {{ .Values.encryption.secret.key }}
 {{- end -}}
 
 {{/* Keys of secretVersions for the Secrets that the API and the background services read at startup. */}}
@@ -53,8 +53,8 @@
 - name: PREFECT_SERVER_API_AUTH_STRING # the actions of automations call the API too
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.auth.existingSecret }}
-      key: {{ .Values.auth.key }}
+      name: {{ .Values.auth.secret.name }}
+      key: {{ .Values.auth.secret.key }}
 {{ include "prefect-server.encryptionEnv" . }}
 {{- $pool := int (include "prefect-server.database.poolPerProcess" .) }}
 - name: PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE

@@ -5,8 +5,8 @@
 - name: PREFECT_API_AUTH_STRING
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.auth.existingSecret }}
-      key: {{ .Values.auth.key }}
+      name: {{ .Values.auth.secret.name }}
+      key: {{ .Values.auth.secret.key }}
 {{- end -}}
 
 {{/* Environment of a pod that calls the API and then exits. */}}
@@ -51,9 +51,9 @@
   value: {{ .pool.worker.prefetchSeconds | quote }}
 # Without these two variables the worker writes its auth string into each Job.
 - name: PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_NAME
-  value: {{ .root.Values.auth.existingSecret }}
+  value: {{ .root.Values.auth.secret.name }}
 - name: PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY
-  value: {{ .root.Values.auth.key }}
+  value: {{ .root.Values.auth.secret.key }}
 # By default the observer watches the whole cluster, which the worker has no right to do.
 - name: PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES
   value: {{ .pool.namespace }}

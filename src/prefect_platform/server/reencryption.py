@@ -20,7 +20,7 @@ from prefect_platform.server.database import DatabaseTarget, Revisions
 
 # The value of the chart that names the Secret of each variable, the new key first.
 _VARIABLES = {
-    "PREFECT_SERVER_ENCRYPTION_KEY": "encryption.existingSecret",
+    "PREFECT_SERVER_ENCRYPTION_KEY": "encryption.secret",
     "PREVIOUS_ENCRYPTION_KEY": "encryption.previousSecret",
 }
 _LOCK_TIMEOUT = "60s"

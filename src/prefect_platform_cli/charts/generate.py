@@ -6,6 +6,7 @@ when one is stale.
 """
 
 import json
+import shutil
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,14 +52,12 @@ def files() -> dict[Path, str]:
         )
     }
     # Helm finds a dependency in the chart's own folder, so that nothing has to be downloaded.
-    vendored = {
-        REPOSITORY / "helm" / chart / "charts" / _LIBRARY.name / path.relative_to(_LIBRARY): (
-            path.read_text()
-        )
+    library = {
+        vendored(chart) / path.relative_to(_LIBRARY): path.read_text()
         for chart in CHARTS
         for path in sorted(_LIBRARY.rglob("*.*"))
     }
-    return {**charts, **vendored, _RETENTION_SCHEMA: _json_schema(RetentionFile)}
+    return {**charts, **library, _RETENTION_SCHEMA: _json_schema(RetentionFile)}
 
 
 def values_yaml(chart: str) -> str:
@@ -173,8 +172,15 @@ def _tidy(schema: Any) -> Any:  # noqa: ANN401
             return schema
 
 
+def vendored(chart: str) -> Path:
+    """Return the folder of a chart that holds its copy of the library chart."""
+    return REPOSITORY / "helm" / chart / "charts" / _LIBRARY.name
+
+
 def main() -> None:
-    """Write all generated files."""
+    """Write all generated files, and remove what a copy of the library has beyond the library."""
+    for chart in CHARTS:
+        shutil.rmtree(vendored(chart), ignore_errors=True)
     for path, content in files().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)

@@ -27,6 +27,13 @@ from prefect_platform_cli.charts.kubernetes_types import (
 )
 
 
+class AuthSecret(Values):
+    name: str = "prefect-auth"
+    """Name of the Secret, which has to exist in the release's namespace."""
+    key: NonEmpty = "auth-string"
+    """Key of the Secret that holds the auth string, as "user:password"."""
+
+
 class PreviousAuthString(Values):
     name: str = ""
     """Name of the Secret, in the release's namespace. If empty, the API accepts the current auth
@@ -36,14 +43,19 @@ class PreviousAuthString(Values):
 
 
 class Auth(Values):
-    existing_secret: str = "prefect-auth"  # noqa: S105  # its name
-    """Name of the Secret, which has to exist in the release's namespace."""
-    key: NonEmpty = "auth-string"
-    """Key of the Secret that holds the auth string, as "user:password"."""
+    secret: AuthSecret = AuthSecret()
+    """The auth string."""
     previous_secret: PreviousAuthString = PreviousAuthString()
     """The previous auth string. While it is set, the API accepts both auth strings. Set it when you
     rotate the auth string, and remove it when no run that started before the rotation is left; see
     docs/operations/rotation.md."""
+
+
+class EncryptionSecret(Values):
+    name: str = "prefect-encryption"
+    """Name of the Secret, which has to exist in the release's namespace."""
+    key: NonEmpty = "key"
+    """Key of the Secret that holds the Fernet key."""
 
 
 class PreviousEncryptionKey(Values):
@@ -54,10 +66,8 @@ class PreviousEncryptionKey(Values):
 
 
 class Encryption(Values):
-    existing_secret: str = "prefect-encryption"  # noqa: S105  # its name
-    """Name of the Secret, which has to exist in the release's namespace."""
-    key: NonEmpty = "key"
-    """Key of the Secret that holds the Fernet key."""
+    secret: EncryptionSecret = EncryptionSecret()
+    """The current encryption key."""
     previous_secret: PreviousEncryptionKey = PreviousEncryptionKey()
     """The previous encryption key. Set it when you rotate the key: the migration Job then
     re-encrypts every block that was encrypted with the previous key. Only that Job reads it, and it
@@ -66,13 +76,13 @@ class Encryption(Values):
 
 class SecretVersions(Values):
     auth: str = ""
-    """Version of auth.existingSecret. A new text restarts the API and the background services."""
+    """Version of auth.secret. A new text restarts the API and the background services."""
     database: str = ""
     """Version of database.passwordSecret, or of database.external.connectionUrlSecret. A new text
     restarts the API, the background services and the embedded database, which then sets the new
     password for its role."""
     encryption: str = ""
-    """Version of encryption.existingSecret. A new text restarts the API and the background
+    """Version of encryption.secret. A new text restarts the API and the background
     services. With encryption.previousSecret it also runs the migration Job again."""
     redis: str = ""
     """Version of redis.passwordSecret, or of redis.external.urlSecret, in mode `ha`. A new text

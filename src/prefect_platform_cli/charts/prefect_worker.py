@@ -34,16 +34,21 @@ class Api(Values):
     default is the Service of a release named prefect-server in the namespace prefect."""
 
 
-class Auth(Values):
-    existing_secret: str = "prefect-auth"  # noqa: S105  # its name
+class AuthSecret(Values):
+    name: str = "prefect-auth"
     """Name of the Secret, which is the same in all of these namespaces."""
     key: NonEmpty = "auth-string"
     """Key of the Secret that holds the auth string, as "user:password"."""
 
 
+class Auth(Values):
+    secret: AuthSecret = AuthSecret()
+    """The auth string."""
+
+
 class SecretVersions(Values):
     auth: str = ""
-    """Version of auth.existingSecret. A new text restarts the workers. Job pods need no restart,
+    """Version of auth.secret. A new text restarts the workers. Job pods need no restart,
     because each run has a new one."""
     configuration: str = ""
     """Version of the Secrets in configuration.secrets. A new text runs the configuration Job again.

@@ -1,8 +1,4 @@
-{{- /*
-Refuses combinations of values that would install and then fail or do harm. Each message says what
-is wrong, why, and what to set. The schema checks types and unknown keys.
-*/ -}}
-{{- define "prefect-worker.guardImage" -}}
+{{- define "prefect-worker.validateImage" -}}
 {{- if not (or .image.tag .image.digest) -}}
 {{- fail (printf "%s.tag is empty: name the image that `make image` printed, for example --set %s.tag=0123456789ab" .key .key) -}}
 {{- end -}}
@@ -16,7 +12,7 @@ Refuses the keys below job_configuration that jobs.template must not set, becaus
 restrict their pods and keep one pod for each run. It must not replace a map either, because the map
 may contain such a key. Takes "over" (the template), "base" (what it is merged into) and "path".
 */ -}}
-{{- define "prefect-worker.guardTemplate" -}}
+{{- define "prefect-worker.validateTemplate" -}}
 {{- $fixed := list "automountServiceAccountToken" "backoffLimit" "backoffLimitPerIndex" "cluster_config" "completionMode" "completions" "containers" "ephemeralContainers" "hostIPC" "hostNetwork" "hostPID" "hostUsers" "initContainers" "managedBy" "namespace" "nodeName" "parallelism" "podFailurePolicy" "podReplacementPolicy" "restartPolicy" "securityContext" "serviceAccount" "serviceAccountName" "shareProcessNamespace" "suspend" "volumes" -}}
 {{- range $key, $value := .over -}}
 {{- $path := printf "%s.%s" $.path $key -}}
@@ -28,15 +24,20 @@ may contain such a key. Takes "over" (the template), "base" (what it is merged i
 {{- if not (kindIs "map" $value) -}}
 {{- fail (printf "%s would be replaced as a whole, including settings that isolate runs and restrict their pods: give only the keys that differ" $path) -}}
 {{- end -}}
-{{- include "prefect-worker.guardTemplate" (dict "over" $value "base" $below "path" $path) -}}
+{{- include "prefect-worker.validateTemplate" (dict "over" $value "base" $below "path" $path) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{- include "prefect-worker.guardImage" (dict "key" "image" "image" .Values.image) -}}
+{{- /*
+Refuses combinations of values that would install and then fail or do harm. Each message says what
+is wrong, why, and what to set. The schema checks types and unknown keys.
+*/ -}}
+{{- define "prefect-worker.validation" -}}
+{{- include "prefect-worker.validateImage" (dict "key" "image" "image" .Values.image) -}}
 
-{{- if not .Values.auth.existingSecret -}}
-{{- fail "auth.existingSecret is empty: prefect-server does not run without authentication; name the Secret that holds \"user:password\"" -}}
+{{- if not .Values.auth.secret.name -}}
+{{- fail "auth.secret.name is empty: prefect-server does not run without authentication; name the Secret that holds \"user:password\"" -}}
 {{- end -}}
 
 {{- if not .Values.pools -}}
@@ -52,7 +53,7 @@ may contain such a key. Takes "over" (the template), "base" (what it is merged i
 {{- range $pool := include "prefect-worker.pools" . | fromYamlArray -}}
 {{- $own := dig "jobs" dict (get $.Values.pools $pool.name | default dict) | default dict -}}
 {{- $key := ternary (printf "pools.%s.jobs.image" $pool.name) "jobs.image" (hasKey $own "image") -}}
-{{- include "prefect-worker.guardImage" (dict "key" $key "image" $pool.jobs.image) -}}
+{{- include "prefect-worker.validateImage" (dict "key" $key "image" $pool.jobs.image) -}}
 
 {{- if eq $pool.namespace $.Release.Namespace -}}
 {{- fail (printf "jobs.namespace is the release's own, %s: flows would run in the same namespace as the worker's token; give the job pods of the pool %s a namespace of their own" $pool.namespace $pool.name) -}}
@@ -117,5 +118,6 @@ may contain such a key. Takes "over" (the template), "base" (what it is merged i
 {{- fail (printf "worker.extraEnv, jobs.env or jobs.template sets the heartbeat interval of the pool %s, and the automation zombie would not take it into account: use jobs.heartbeatSeconds" $pool.name) -}}
 {{- end -}}
 {{- $configuration := pick $template "job_configuration" -}}
-{{- include "prefect-worker.guardTemplate" (dict "over" (pick $pool.jobs.template "job_configuration") "base" $configuration "path" "jobs.template") -}}
+{{- include "prefect-worker.validateTemplate" (dict "over" (pick $pool.jobs.template "job_configuration") "base" $configuration "path" "jobs.template") -}}
+{{- end -}}
 {{- end -}}

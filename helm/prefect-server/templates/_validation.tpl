@@ -1,8 +1,4 @@
-{{- /*
-Refuses combinations of values that would install and then fail or do harm. Each message says what
-is wrong, why, and what to set. The schema checks types and unknown keys.
-*/ -}}
-{{- define "prefect-server.guardImage" -}}
+{{- define "prefect-server.validateImage" -}}
 {{- if not (or .image.tag .image.digest) -}}
 {{- fail (printf "%s.tag is empty: name the image that `make image` printed, for example --set %s.tag=0123456789ab" .key .key) -}}
 {{- end -}}
@@ -11,7 +7,12 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- end -}}
 {{- end -}}
 
-{{- include "prefect-server.guardImage" (dict "key" "image" "image" .Values.image) -}}
+{{- /*
+Refuses combinations of values that would install and then fail or do harm. Each message says what
+is wrong, why, and what to set. The schema checks types and unknown keys.
+*/ -}}
+{{- define "prefect-server.validation" -}}
+{{- include "prefect-server.validateImage" (dict "key" "image" "image" .Values.image) -}}
 
 {{- if and .Values.migrations.mayLose (not .Values.migrations.revision) -}}
 {{- fail "migrations.mayLose is set, but migrations.revision is not: the next downgrade would drop rows without asking; remove it, for example with --set migrations.mayLose=null" -}}
@@ -32,7 +33,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- end -}}
 {{- else -}}
 {{- if eq .Values.redis.mode "embedded" -}}
-{{- include "prefect-server.guardImage" (dict "key" "redis.embedded.image" "image" .Values.redis.embedded.image) -}}
+{{- include "prefect-server.validateImage" (dict "key" "redis.embedded.image" "image" .Values.redis.embedded.image) -}}
 {{- if .Values.redis.external.urlSecret.name -}}
 {{- fail "redis.external.urlSecret.name is set, but redis.mode is embedded: set redis.mode=external, or clear redis.external.urlSecret.name" -}}
 {{- end -}}
@@ -49,17 +50,17 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- fail (printf "the database has %s connections, which leaves each process of API and background services %d, and Prefect needs 5: raise database.%s, or lower api.replicas, api.autoscaling.maxReplicas or backgroundServices.replicas" (include "prefect-server.database.maxConnections" .) $pool (get (dict "embedded" "embedded.parameters.max_connections" "cloudnative-pg" "cloudnativePg.parameters.max_connections" "external" "external.maxConnections") .Values.database.mode)) -}}
 {{- end -}}
 
-{{- if not .Values.auth.existingSecret -}}
-{{- fail "auth.existingSecret is empty: without authentication everyone who can reach the API could read every block; name a Secret that holds \"user:password\"" -}}
+{{- if not .Values.auth.secret.name -}}
+{{- fail "auth.secret.name is empty: without authentication everyone who can reach the API could read every block; name a Secret that holds \"user:password\"" -}}
 {{- end -}}
 
-{{- if not .Values.encryption.existingSecret -}}
-{{- fail "encryption.existingSecret is empty: Prefect would keep the encryption key of the blocks in the same database; name a Secret that holds a Fernet key" -}}
+{{- if not .Values.encryption.secret.name -}}
+{{- fail "encryption.secret.name is empty: Prefect would keep the encryption key of the blocks in the same database; name a Secret that holds a Fernet key" -}}
 {{- end -}}
 
 {{- $database := .Values.database -}}
 {{- if eq $database.mode "embedded" -}}
-{{- include "prefect-server.guardImage" (dict "key" "database.embedded.image" "image" $database.embedded.image) -}}
+{{- include "prefect-server.validateImage" (dict "key" "database.embedded.image" "image" $database.embedded.image) -}}
 {{- if eq .Values.profile "production" -}}
 {{- fail "database.mode is embedded, but profile is production: one pod with one volume is lost with its node; set database.mode=external or database.mode=cloudnative-pg" -}}
 {{- end -}}
@@ -180,5 +181,6 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- end -}}
 {{- if and (eq $.Values.profile "production") (not (hasPrefix "https://" $.Values.publicUrl)) -}}
 {{- fail (printf "%s, but profile is production and publicUrl is not https: the password would cross the network in the clear; terminate TLS in front of the Service, and set publicUrl=https://HOST" .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
