@@ -96,7 +96,7 @@ def sentences() -> list[str]:
                 elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                     found.append(node.value)
     shells = (REPOSITORY / "Makefile", REPOSITORY / "scripts" / "create-venv")
-    for path in [*shells, *(REPOSITORY / "helm").rglob("*.yaml")]:
+    for path in [*shells, *(REPOSITORY / "helm").rglob("_validation.tpl")]:
         found += path.read_text().splitlines()
     return [without_literals(text) for text in found]
 

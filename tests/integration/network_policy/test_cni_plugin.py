@@ -10,7 +10,7 @@ import pytest
 from prefect_platform_cli.host.paths import REPOSITORY
 from tests.integration.network_policy.network import NODE, OUTSIDE, Network
 
-_PLUGIN = REPOSITORY / "k8s" / "kind" / "network_policy" / "cni_plugin.py"
+_PLUGIN = REPOSITORY / "network-policy-agent" / "network_policy" / "cni_plugin.py"
 _RESULT = {"cniVersion": "1.0.0", "ips": [{"address": "198.18.1.10/32", "interface": 0}]}
 
 

@@ -26,7 +26,7 @@ from prefect_platform_cli.host.process import run
 from prefect_platform_cli.host.toolchain import TOOLS, ensure_tools, fingerprint, version
 
 _SOURCE = REPOSITORY / "k8s" / "kind" / "node-image"
-_NETWORK_POLICY = REPOSITORY / "k8s" / "kind" / "network_policy"
+_NETWORK_POLICY = REPOSITORY / "network-policy-agent" / "network_policy"
 _SUITE = "bookworm"  # newer releases' systemd has no cgroup v1, which some machines still use
 
 _NODE_PACKAGES = [

@@ -1,1 +1,0 @@
-"""Enforces Kubernetes NetworkPolicies on one node, by nftables; see docs/adr/0010."""

@@ -1,0 +1,1 @@
+"""Enforces Kubernetes NetworkPolicies on one node, by nftables; see README.md."""
