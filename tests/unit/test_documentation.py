@@ -20,7 +20,10 @@ from tests.support.documented import tables
 README = REPOSITORY / "README.md"
 INDEX = REPOSITORY / "docs" / "index.md"
 MAKE = REPOSITORY / "docs" / "operations" / "make.md"
-PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+AGENT = REPOSITORY / "network-policy-agent"
+PAGES = sorted(
+    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), AGENT / "README.md"]
+)
 DECISIONS = sorted((REPOSITORY / "docs" / "adr").glob("[0-9]*.md"))
 SUFFIXES = (".md", ".py", ".toml", ".txt", ".yaml", ".tpl", ".lock")
 PLACEHOLDER = re.compile(r"\b(NAME|FILE|FOLDER|FLOW)\b")
@@ -87,7 +90,7 @@ def without_literals(text: str) -> str:
 def sentences() -> list[str]:
     """Return every text of the code that a user may see; what is filled in is an ellipsis."""
     found: list[str] = []
-    for folder in ("src", "flows"):
+    for folder in ("src", "flows", "network-policy-agent"):
         for path in (REPOSITORY / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.JoinedStr):
