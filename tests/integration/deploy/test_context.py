@@ -8,8 +8,8 @@ import pytest
 
 from prefect_platform.configuration.core.secret_values import resolve
 from prefect_platform.configuration.core.source import Problem, read
-from prefect_platform_cli.deploy import context
 from prefect_platform_cli.deploy.context import FromCluster
+from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.support.kubernetes_api import NAMESPACE, fake_kubernetes
 
@@ -19,7 +19,7 @@ VALUES = {"token": b"open-sesame\n", "keystore": b"\xff\xfe\x00"}
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FromCluster]:
     """Yield a cluster with one Secret, `held`."""
-    monkeypatch.setattr(context, "_NAMESPACE", NAMESPACE)
+    monkeypatch.setattr(names, "WORKER_NAMESPACE", NAMESPACE)
     with fake_kubernetes(tmp_path / "kubeconfig") as api:
         data = {key: base64.b64encode(value).decode() for key, value in VALUES.items()}
         api.put("secrets", {"metadata": {"name": "held"}, "data": data})
