@@ -27,7 +27,7 @@ _REDIS = re.compile(r"redis://:\$\(REDIS_PASSWORD\)@[^/]+")
 # Short waits between tries: the real ones take minutes. Prefect first, which loads the plugin.
 _SCHEDULE = """
 import prefect
-from prefect_platform.server import notification_delivery
+from prefect_platform.plugins import notification_delivery
 notification_delivery.WAITS = {waits!r}
 """
 _API = """
