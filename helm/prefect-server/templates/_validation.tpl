@@ -1,18 +1,9 @@
-{{- define "prefect-server.validateImage" -}}
-{{- if not (or .image.tag .image.digest) -}}
-{{- fail (printf "%s.tag is empty: name the image that `make image` printed, for example --set %s.tag=0123456789ab" .key .key) -}}
-{{- end -}}
-{{- if and (eq .image.tag "latest") (not .image.digest) -}}
-{{- fail (printf "%s.tag is `latest`: it does not say which image runs, and nodes may hold different ones; set a fixed tag" .key) -}}
-{{- end -}}
-{{- end -}}
-
 {{- /*
 Refuses combinations of values that would install and then fail or do harm. Each message says what
 is wrong, why, and what to set. The schema checks types and unknown keys.
 */ -}}
 {{- define "prefect-server.validation" -}}
-{{- include "prefect-server.validateImage" (dict "key" "image" "image" .Values.image) -}}
+{{- include "prefect-library.validateImage" (dict "key" "image" "image" .Values.image) -}}
 
 {{- if and .Values.migrations.mayLose (not .Values.migrations.revision) -}}
 {{- fail "migrations.mayLose is set, but migrations.revision is not: the next downgrade would drop rows without asking; remove it, for example with --set migrations.mayLose=null" -}}
@@ -33,7 +24,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- end -}}
 {{- else -}}
 {{- if eq .Values.redis.mode "embedded" -}}
-{{- include "prefect-server.validateImage" (dict "key" "redis.embedded.image" "image" .Values.redis.embedded.image) -}}
+{{- include "prefect-library.validateImage" (dict "key" "redis.embedded.image" "image" .Values.redis.embedded.image) -}}
 {{- if .Values.redis.external.urlSecret.name -}}
 {{- fail "redis.external.urlSecret.name is set, but redis.mode is embedded: set redis.mode=external, or clear redis.external.urlSecret.name" -}}
 {{- end -}}
@@ -60,7 +51,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 
 {{- $database := .Values.database -}}
 {{- if eq $database.mode "embedded" -}}
-{{- include "prefect-server.validateImage" (dict "key" "database.embedded.image" "image" $database.embedded.image) -}}
+{{- include "prefect-library.validateImage" (dict "key" "database.embedded.image" "image" $database.embedded.image) -}}
 {{- if eq .Values.profile "production" -}}
 {{- fail "database.mode is embedded, but profile is production: one pod with one volume is lost with its node; set database.mode=external or database.mode=cloudnative-pg" -}}
 {{- end -}}

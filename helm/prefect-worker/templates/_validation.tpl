@@ -1,12 +1,3 @@
-{{- define "prefect-worker.validateImage" -}}
-{{- if not (or .image.tag .image.digest) -}}
-{{- fail (printf "%s.tag is empty: name the image that `make image` printed, for example --set %s.tag=0123456789ab" .key .key) -}}
-{{- end -}}
-{{- if and (eq .image.tag "latest") (not .image.digest) -}}
-{{- fail (printf "%s.tag is `latest`: it does not say which image runs, and nodes may hold different ones; set a fixed tag" .key) -}}
-{{- end -}}
-{{- end -}}
-
 {{- /*
 Refuses the keys below job_configuration that jobs.template must not set, because they isolate runs,
 restrict their pods and keep one pod for each run. It must not replace a map either, because the map
@@ -34,7 +25,7 @@ Refuses combinations of values that would install and then fail or do harm. Each
 is wrong, why, and what to set. The schema checks types and unknown keys.
 */ -}}
 {{- define "prefect-worker.validation" -}}
-{{- include "prefect-worker.validateImage" (dict "key" "image" "image" .Values.image) -}}
+{{- include "prefect-library.validateImage" (dict "key" "image" "image" .Values.image) -}}
 
 {{- if not .Values.auth.secret.name -}}
 {{- fail "auth.secret.name is empty: prefect-server does not run without authentication; name the Secret that holds \"user:password\"" -}}
@@ -53,7 +44,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- range $pool := include "prefect-worker.pools" . | fromYamlArray -}}
 {{- $own := dig "jobs" dict (get $.Values.pools $pool.name | default dict) | default dict -}}
 {{- $key := ternary (printf "pools.%s.jobs.image" $pool.name) "jobs.image" (hasKey $own "image") -}}
-{{- include "prefect-worker.validateImage" (dict "key" $key "image" $pool.jobs.image) -}}
+{{- include "prefect-library.validateImage" (dict "key" $key "image" $pool.jobs.image) -}}
 
 {{- if eq $pool.namespace $.Release.Namespace -}}
 {{- fail (printf "jobs.namespace is the release's own, %s: flows would run in the same namespace as the worker's token; give the job pods of the pool %s a namespace of their own" $pool.namespace $pool.name) -}}
