@@ -1,1 +1,1 @@
-"""What runs in pods: the server's and the worker's programs, the configuration, plugins."""
+"""Everything that runs in pods: programs of the server and the worker, configuration, plugins."""

@@ -1,4 +1,4 @@
-"""What a request to Prefect's API that failed means to whoever reads it: one sentence."""
+"""Explain failed requests to Prefect's API in one sentence, with the next step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ _REFUSALS = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 @dataclass(frozen=True)
 class NextSteps:
-    """What to do about an API that does not answer, that refuses us, or that has an error."""
+    """What to do about an API that does not answer, refuses the login, or reports an error."""
 
     away: str
     refused: str
@@ -25,7 +25,7 @@ IN_A_POD = NextSteps(
     refused="make the Secret of the worker equal to the one of the server",
     failed="look at the logs of the API",
 )
-"""For the pods of the worker's chart."""
+"""The next steps for programs that run in pods of the chart prefect-worker."""
 
 MISSING_POOL = (
     "where the release is given configuration.platform, the configuration's Job makes the pools "
@@ -33,12 +33,15 @@ MISSING_POOL = (
     "(docs/operations/configuration.md); where it is not, create the pool as `helm get notes` of "
     "the release says"
 )
-"""What to do about a work pool that the API does not know."""
+"""What to do when the API does not know a work pool."""
 
 
 @contextmanager
 def describe(api_url: str, next_steps: NextSteps) -> Iterator[None]:
-    """Raise PlatformError for an API at `api_url` that is away or that refuses a request."""
+    """Turn httpx's errors into PlatformError: the API at `api_url` is away or refuses a request.
+
+    Only `httpx.TransportError` and `httpx.HTTPStatusError` are turned; others pass through.
+    """
     try:
         yield
     except httpx.TransportError as error:
@@ -59,14 +62,17 @@ def describe(api_url: str, next_steps: NextSteps) -> Iterator[None]:
 
 
 def detail(response: httpx.Response) -> str:
-    """Return what the server says about a refused request, in one line."""
+    """Return the status code and the server's reason for refusing a request, in one line.
+
+    The reason is cut after 500 characters.
+    """
     try:
         said = response.json()
     except ValueError:
         said = response.text
     if isinstance(said, dict):
         said = said.get("exception_detail") or said.get("detail") or said
-    if isinstance(said, list):  # pydantic's errors, which hold what was sent, secrets included
+    if isinstance(said, list):  # pydantic's errors; `input` is left out, as it may hold a secret
         said = "; ".join(
             f"{each.get('loc')}: {each.get('msg')}" if isinstance(each, dict) else str(each)
             for each in said

@@ -1,4 +1,4 @@
-"""What the user sees while long work runs: one line a step, with its time."""
+"""Progress of long work on the terminal: one line per step, with its duration."""
 
 import time
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Step:
 
 @contextmanager
 def step(title: str) -> Iterator[Step]:
-    """Show `title` with a spinner while the block runs, then a line with its seconds."""
+    """Show `title` with a spinner while the block runs, then a line with its duration."""
     started = time.monotonic()
     current = Step()
     with err.status(title):

@@ -1,4 +1,4 @@
-"""What our init containers share: bounded waiting, and a clean end."""
+"""What the platform's container programs share: waiting with a timeout, logging and exiting."""
 
 import signal
 import sys
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class NotYet(Exception):  # noqa: N818 - it reports a state, not an error
-    """What is waited for is not there yet; the text says why, and the user sees it."""
+    """The awaited condition does not hold yet; the text is the reason, which is logged."""
 
 
 async def wait_for(
@@ -34,8 +34,9 @@ async def wait_for(
 ) -> T:
     """Call `check` every `poll` seconds until it returns, and return its value.
 
-    Each new reason of a NotYet is printed once. Raises PlatformError with the last reason
-    when `timeout` seconds have passed; any other exception passes through at once.
+    `check` raises NotYet as long as it has to be called again. A reason is logged only when it
+    differs from the previous one. Raises PlatformError with the last reason after `timeout`
+    seconds; any other exception of `check` passes through at once.
     """
     reason = ""
 
@@ -62,16 +63,16 @@ async def wait_for(
 
 
 def say(line: str) -> None:
-    """Print one line into the container's log, at once."""
+    """Write one line to the container's log (stderr) and flush it."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
 def run(work: Callable[[], None]) -> NoReturn:
-    """Run `work` as a container's main process and exit: 0, or 1 with the user's sentence.
+    """Run `work` as a container's main process, then exit with 0, or with 1 on a PlatformError.
 
-    The first process of a container ignores SIGTERM unless it handles it; its pod would then
-    take the whole grace period to go.
+    The kernel does not deliver SIGTERM to PID 1 unless the process handles it. Without a handler,
+    stopping the pod would take its whole grace period.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

@@ -1,11 +1,11 @@
-"""The one exception that a user sees: what failed, why, and what to type next."""
+"""The exception that is shown to users: what failed, why, and what to type next."""
 
 
 class PlatformError(Exception):
-    """A failure that the user can act on; the command line prints it without a traceback.
+    """A failure that the user can act on, printed without a traceback.
 
-    `message` names the object and the cause in one sentence; `next_step` is the command or
-    the change that gets the user further.
+    `message` names the object and the cause in one sentence; `next_step` is the command to type
+    or the change to make.
     """
 
     def __init__(self, message: str, *, next_step: str) -> None:

@@ -1,12 +1,12 @@
-"""A lock manager of Prefect: two pods that need the same result compute it once.
+"""A lock manager for Prefect: two pods that need the same result compute it once.
 
     cache_policy=(INPUTS + TASK_SOURCE).configure(
         isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=LeasedLocks()
     )
 
-A lock is a lease in Redis that its holder renews while its process lives: when the pod is killed,
-the lease runs out and another pod computes. A process that is frozen for longer than its lease
-loses the lock, so a lock saves work; it does not promise that code runs once.
+A lock is a lease in Redis that its holder renews while its process is alive. When the pod is
+killed, the lease expires and another pod computes the result. A process that is frozen for longer
+than its lease loses the lock, so the lock saves work but does not guarantee that code runs once.
 """
 
 import asyncio
@@ -28,18 +28,19 @@ from prefect_platform.polling import wait_until, wait_while
 
 URL_VARIABLE = "RESULT_LOCKS_URL"
 _LEASE_SECONDS = 30.0
-_BEATS = 3  # renewals in the time of a lease, so that one may be missed
-_EVERY = 0.2  # seconds between two looks at a lock that another one holds
+_BEATS = 3  # renewals per lease, so that one may be missed
+_EVERY = 0.2  # seconds between two attempts to take a lock that somebody else holds
 _ANSWER = 5.0  # seconds that Redis has to answer
 
 _logger: logging.Logger = get_logger("result_locks")
 
 
 class LeasedLocks:
-    """Locks of results in the Redis that RESULT_LOCKS_URL names, redis:// or rediss://.
+    """Locks for results, kept in the Redis at RESULT_LOCKS_URL (redis:// or rediss://).
 
-    `lease_seconds` is how long the lock of a killed holder stays. Raises RedisError when Redis does
-    not answer, ValueError when the variable is missing: the task then fails, with its retries.
+    `lease_seconds` is how long the lock of a killed holder remains. Methods raise RedisError when
+    Redis does not answer and ValueError when the variable is missing: the task then fails, and its
+    retries apply.
     """
 
     def __init__(self, lease_seconds: float = _LEASE_SECONDS) -> None:
@@ -48,7 +49,8 @@ class LeasedLocks:
         self._renewed: dict[tuple[str, str], Lock] = {}
         self._renewing: threading.Thread | None = None
 
-    # A cache policy is copied when it is configured, and travels to other processes with its task.
+    # Prefect copies a cache policy when it is configured and pickles it to other processes with its
+    # task. Locks and threads cannot be pickled, so a copy starts without them.
     def __reduce__(self) -> tuple[Any, ...]:
         return LeasedLocks, (self._lease,)
 
@@ -59,9 +61,10 @@ class LeasedLocks:
         acquire_timeout: float | None = None,
         hold_timeout: float | None = None,
     ) -> bool:
-        """Wait for the lock, without end unless there is a timeout; return whether it is held.
+        """Wait for the lock and return whether it was acquired.
 
-        All times are seconds. With a `hold_timeout` the lock ends after it, and is not renewed.
+        Times are in seconds. Without `acquire_timeout` it waits indefinitely. With a
+        `hold_timeout` the lock expires after that time and is not renewed.
         """
         seconds = inf if acquire_timeout is None else acquire_timeout
         return wait_until(lambda: self._take(key, holder, hold_timeout), seconds, every=_EVERY)
@@ -73,9 +76,9 @@ class LeasedLocks:
         acquire_timeout: float | None = None,
         hold_timeout: float | None = None,
     ) -> bool:
-        """Do as `acquire_lock`, without holding up the event loop."""
+        """Do the same as `acquire_lock` without blocking the event loop."""
         until = inf if acquire_timeout is None else time.monotonic() + acquire_timeout
-        # Not in a thread: it would still take the lock after its task has been cancelled.
+        # Not in a thread: a thread would still take the lock after its task has been cancelled.
         while not self._take(key, holder, hold_timeout):
             if time.monotonic() >= until:
                 return False
@@ -83,10 +86,10 @@ class LeasedLocks:
         return True
 
     def release_lock(self, key: str, holder: str) -> None:
-        """Give the lock back; another holder's is left as it is."""
+        """Release the lock; the lock of another holder is left alone."""
         with self._guard:
             self._renewed.pop((key, holder), None)
-        # Not its own any more, or out of reach: the lease runs out by itself.
+        # If the lock was lost or Redis is unreachable, there is nothing to do: the lease expires.
         with suppress(RedisError):
             self._lock(key, holder).release()
 
@@ -95,16 +98,16 @@ class LeasedLocks:
         return bool(self._redis.exists(_name(key)))
 
     def is_lock_holder(self, key: str, holder: str) -> bool:
-        """Return whether `holder` holds the lock, in whatever process it took it."""
+        """Return whether `holder` holds the lock, whichever process acquired it."""
         return bool(self._lock(key, holder).owned())
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Wait until nobody holds the lock; return whether that is so within `timeout` seconds."""
+        """Wait until nobody holds the lock; return False if that takes over `timeout` seconds."""
         seconds = inf if timeout is None else timeout
         return not wait_while(lambda: self.is_locked(key), seconds, every=_EVERY)
 
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Do as `wait_for_lock`, in a thread."""
+        """Do the same as `wait_for_lock`, in a thread."""
         return await asyncio.to_thread(self.wait_for_lock, key, timeout)
 
     def _take(self, key: str, holder: str, hold_timeout: float | None) -> bool:
@@ -131,7 +134,7 @@ class LeasedLocks:
                     with self._guard:
                         lost = self._renewed.pop((key, holder), None)
                     if lost is not None:
-                        _logger.warning("The lock of the result %s ran out while it was held", key)
+                        _logger.warning("The lock of the result %s expired while it was held", key)
                 except RedisError as error:
                     _logger.warning("The lock of the result %s was not renewed: %s", key, error)
 
@@ -147,8 +150,9 @@ class LeasedLocks:
         url = os.environ.get(URL_VARIABLE)
         if not url:
             raise ValueError(
-                f"{URL_VARIABLE} does not say where the locks of results are\n"
-                "Next: give it to the job pods by jobs.env, see docs/operations/results.md"
+                f"{URL_VARIABLE} is not set, so there is no Redis to keep the locks of results in\n"
+                "Next: set it in jobs.env of the chart prefect-worker, see "
+                "docs/operations/results.md"
             )
         return Redis.from_url(url, socket_timeout=_ANSWER, socket_connect_timeout=_ANSWER)
 

@@ -1,1 +1,1 @@
-"""What runs in the server's pods besides Prefect's API, each module a program of its own."""
+"""Programs that run in the server's pods besides Prefect's API; each module is one of them."""

@@ -1,8 +1,8 @@
-"""Run Prefect's background services, and say over HTTP whether each of their loops still turns.
+"""Run Prefect's background services, and report over HTTP whether each loop still runs.
 
-`prefect server services start` runs the same loops, but waits for ever whether they live or not:
-one that has ended stays so, and events, automations or schedules stop without a word. Here
-`GET /health` names what has stopped with status 503, and the pod's liveness probe restarts it.
+`prefect server services start` runs the same loops but never checks them: when one ends, events,
+automations or schedules stop silently. Here `GET /health` answers with status 503 and the names of
+the loops that have stopped, and the liveness probe restarts the container.
 """
 
 import asyncio
@@ -24,30 +24,30 @@ from redis.exceptions import RedisError
 from prefect_platform import container
 
 _PORT = 8080
-# Prefect's own name for the services' docket; the API's is another.
+# Prefect's own name for the docket of the services; the API uses another one.
 _DOCKET = "prefect"
-# A docket that lives moves due work within a second; minutes more keep a short outage from
-# restarting every pod at the moment when all catch up.
+# A working docket starts due work within a second. The margin of minutes keeps a short outage from
+# restarting every pod while all of them catch up.
 _OVERDUE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class Loops:
-    """The running loops by name, and the docket that holds what is due."""
+    """The running loops by name, and the docket that holds the scheduled work."""
 
     tasks: Mapping[str, "asyncio.Task[None]"]
     docket: Docket
 
     def ended(self) -> list[str]:
-        """Return a sentence for each loop that runs no more."""
+        """Return one sentence for each loop that no longer runs."""
         return [
             f"{name} has ended: {_why(task)}" for name, task in self.tasks.items() if task.done()
         ]
 
     async def overdue(self) -> list[str]:
-        """Return a sentence for each piece of work that was due minutes ago.
+        """Return one sentence for each task that has been due for over `_OVERDUE_SECONDS`.
 
-        Nothing while Redis is away: a restart does not bring it back.
+        The list is empty while Redis is down, because a restart would not help.
         """
         latest = time.time() - _OVERDUE_SECONDS
         try:
@@ -67,7 +67,7 @@ def _why(task: "asyncio.Task[None]") -> str:
 
 @asynccontextmanager
 async def running() -> AsyncIterator[Loops]:
-    """Start the enabled services as `prefect server services start` does; stop them at the end."""
+    """Start the enabled services like `prefect server services start`; stop them on exit."""
     url = get_current_settings().server.docket.url
     tasks: dict[str, asyncio.Task[None]] = {}
     async with Docket(name=_DOCKET, url=url, execution_ttl=timedelta(0)) as docket:
@@ -81,12 +81,12 @@ async def running() -> AsyncIterator[Loops]:
                 try:
                     yield Loops(tasks, docket)
                 finally:
-                    # One that has ended cannot be stopped; the others hand on what they hold.
+                    # Stopping a service that has ended raises; the others flush what they hold.
                     stopping = (each.stop() for each in services)
                     await asyncio.gather(*stopping, return_exceptions=True)
                     perpetual.cancel()
         finally:
-            # To leave the worker ends its loop, also where Python 3.11 has lost the cancellation.
+            # Leaving the worker's context ends its loop even if Python 3.11 lost the cancellation.
             await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
@@ -106,8 +106,8 @@ def health_api(loops: Loops) -> FastAPI:
 
 
 async def serve() -> None:
-    """Run until a signal comes, which the HTTP server takes and hands on when it has stopped."""
-    setup_logging()  # else Prefect does so later, and turns the access log on again
+    """Run until a signal arrives; the HTTP server handles it and raises it again after stopping."""
+    setup_logging()  # otherwise Prefect does it later and turns the access log on again
     async with running() as loops:
         config = uvicorn.Config(
             health_api(loops),

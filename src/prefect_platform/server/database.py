@@ -1,8 +1,8 @@
-"""Bring the server's database to the revision of this image or back to an older one, or wait.
+"""Upgrade the server's database to this image's revision, downgrade it, or wait for the upgrade.
 
-Runs before the API in its pod (`await-migrations`) and as the migration Job (`migrate`,
-`downgrade`). It imports nothing of Prefect: that costs seconds of CPU at every start, and all that
-is needed is the directory of Prefect's migration scripts.
+Runs as an init container of the API (`await-migrations`) and as the migration Job (`migrate`,
+`downgrade`). It does not import Prefect, which would cost seconds of CPU at every start; it only
+reads the directory of Prefect's migration scripts.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from prefect_platform.errors import PlatformError
 _SETTING = "PREFECT_SERVER_DATABASE_"
 _DEFAULT_PORT = 5432
 _CONNECT_SECONDS = 5.0
-# Any constant does: it only has to be the same in each migration Job of one database.
+# The number is arbitrary; it only has to be the same for every migration Job of a database.
 _MIGRATION_LOCK = 0x50524546454354
 _OTHER_CONNECTIONS = """
     SELECT count(*) FROM pg_stat_activity
@@ -38,7 +38,7 @@ _OTHER_CONNECTIONS = """
 
 @dataclass(frozen=True)
 class DatabaseTarget:
-    """Where the database is; `password` never appears in a log or in the representation."""
+    """How to reach the database; `password` never appears in a log or in the representation."""
 
     host: str
     port: int
@@ -54,7 +54,8 @@ class DatabaseTarget:
     def from_environment(cls, environment: Mapping[str, str]) -> "DatabaseTarget":
         """Read the settings that Prefect's server reads: a connection URL, or its parts.
 
-        Raises PlatformError that names the missing setting, or when it is not PostgreSQL.
+        Raises PlatformError, which names the setting, when one is missing or the URL is not one of
+        PostgreSQL.
         """
         if url := environment.get(f"{_SETTING}CONNECTION_URL"):
             return cls._from_url(url)
@@ -97,23 +98,26 @@ class DatabaseTarget:
 
 @dataclass(frozen=True)
 class Migration:
-    """One of Prefect's migration scripts: what it follows, and what its way back drops."""
+    """One of Prefect's migration scripts: its predecessors, and what its downgrade drops."""
 
     follows: frozenset[str] = frozenset()
     drops: frozenset[str] = frozenset()
-    """Tables, with all of their rows."""
+    """Names of the tables that are dropped with all of their rows."""
 
 
 @dataclass(frozen=True)
 class Revisions:
-    """The migrations that one installed Prefect knows, by their revision, and the newest one."""
+    """The migrations of one Prefect version by revision; `head` is the newest revision."""
 
     head: str
     migrations: Mapping[str, Migration]
 
     @classmethod
     def of_installed_prefect(cls) -> "Revisions":
-        """Read the migration scripts of the installed Prefect without importing it."""
+        """Read the migration scripts of the installed Prefect without importing it.
+
+        Raises PlatformError when Prefect is not installed.
+        """
         spec = importlib.util.find_spec("prefect")
         if spec is None or not spec.submodule_search_locations:
             raise PlatformError(
@@ -148,12 +152,12 @@ class Revisions:
         return cls(heads.pop(), migrations)
 
     def dropped_between(self, newer: str, older: str) -> set[str]:
-        """Return the tables that the way back from one revision to another drops."""
+        """Return the tables that a downgrade from `newer` to `older` drops."""
         undone = self._history(newer) - self._history(older)
         return {table for each in undone for table in self.migrations[each].drops}
 
     def _history(self, revision: str) -> set[str]:
-        """Return the revision and all before it."""
+        """Return the revision and all of its predecessors."""
         found, pending = set(), [revision]
         while pending:
             found.add(each := pending.pop())
@@ -162,7 +166,7 @@ class Revisions:
 
 
 def _assigned_constants(script: ast.Module) -> dict[str, Any]:
-    """Return the names that a script's top level assigns a constant, with their values."""
+    """Return the constants that are assigned at the top level of a script, by name."""
     assigned: dict[str, Any] = {}
     for statement in script.body:
         match statement:
@@ -191,7 +195,10 @@ def _dropped_tables(script: ast.Module) -> frozenset[str]:
 
 
 async def await_migrations(target: DatabaseTarget, revisions: Revisions, *, timeout: float) -> None:
-    """Return when the database is at this image's revision; raise PlatformError after `timeout`."""
+    """Return when the database is at this image's revision.
+
+    Raises PlatformError after `timeout` seconds.
+    """
 
     async def check() -> None:
         async with connected(target) as connection:
@@ -210,11 +217,11 @@ async def await_migrations(target: DatabaseTarget, revisions: Revisions, *, time
 
 
 async def migrate(target: DatabaseTarget, revisions: Revisions, *, timeout: float) -> None:
-    """Upgrade the database to this image's revision; do nothing when it is there.
+    """Upgrade the database to this image's revision; do nothing when it already has it.
 
-    Prefect's own upgrade has no lock between processes, so two at once would collide: an
-    advisory lock makes the second wait. Raises PlatformError when the database stays away
-    for `timeout` seconds, or when the upgrade fails.
+    Prefect's own upgrade takes no lock, so two processes would collide; an advisory lock makes the
+    second one wait. Raises PlatformError when the database does not answer for `timeout` seconds,
+    and when the upgrade fails.
     """
     async with locked(target, timeout) as connection:
         current = await _current_revision(connection, target, revisions)
@@ -236,10 +243,10 @@ async def downgrade(
 ) -> None:
     """Downgrade the database to `revision`, so that the older Prefect that needs it can run.
 
-    Waits until API and background services have closed their connections: they would meet tables
-    that they do not know. Raises PlatformError when this image does not know `revision`, when the
-    connections stay for `timeout` seconds, when a table with rows would go that `may_lose` does not
-    name, or when the downgrade fails.
+    Waits until the API and the background services have closed their connections, because they
+    cannot work with the older tables. Raises PlatformError when this image does not know
+    `revision`, when connections stay open for `timeout` seconds, when the downgrade would drop a
+    table that has rows and is not named in `may_lose`, and when the downgrade fails.
     """
     if revision not in revisions.migrations:
         raise PlatformError(
@@ -257,14 +264,14 @@ async def downgrade(
                 raise NotYet(f"{others} connections of {target.user} are open")
 
         await wait_for(
-            f"the end of API and background services of {target}",
+            f"the API and the background services to disconnect from {target}",
             unused,
             timeout=timeout,
-            next_step="end what else uses the database; a pooler keeps connections open, too",
+            next_step="stop whatever else uses the database; a connection pooler counts as well",
         )
         if current is not None:
             await _refuse_losses(connection, revisions.dropped_between(current, revision), may_lose)
-        container.say(f"Going back with {target} from {current or 'empty'} to {revision}")
+        container.say(f"Downgrading {target} from {current or 'empty'} to {revision}")
         await _prefect_database("downgrade", "--revision", revision)
         container.say(f"{target} is at revision {revision}")
 
@@ -289,12 +296,15 @@ async def _refuse_losses(
 
 @asynccontextmanager
 async def locked(target: DatabaseTarget, timeout: float) -> AsyncIterator[asyncpg.Connection]:
-    """Yield a connection that keeps every other migration out."""
+    """Yield a connection that holds the migration lock.
+
+    Raises PlatformError when the database or the lock is not available within `timeout` seconds.
+    """
 
     async def attempt() -> asyncpg.Connection:
         connection = await _connect(target)
-        # Polled, because a session blocked in pg_advisory_lock holds a snapshot, for which the
-        # migrations' CREATE INDEX CONCURRENTLY would wait for ever.
+        # Polled, because a session that blocks in pg_advisory_lock holds a snapshot, and CREATE
+        # INDEX CONCURRENTLY in a migration would wait for that snapshot forever.
         if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _MIGRATION_LOCK):
             return connection
         await connection.close()
@@ -313,7 +323,7 @@ async def locked(target: DatabaseTarget, timeout: float) -> AsyncIterator[asyncp
 
 
 async def _prefect_database(*command: str) -> None:
-    """Run Prefect's own command; its output goes into the log as it comes."""
+    """Run `prefect server database`; its output goes straight to this container's log."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "prefect", "server", "database", *command, "--yes")
     )
@@ -327,9 +337,9 @@ async def _prefect_database(*command: str) -> None:
 
 
 async def _connect(target: DatabaseTarget) -> asyncpg.Connection:
-    """Open a connection; raise NotYet while the server is away, PlatformError when it refuses.
+    """Open a connection; raises NotYet while the server is down, PlatformError when it refuses.
 
-    Where the URL says nothing of TLS, asyncpg reads PGSSLMODE, PGSSLROOTCERT, PGSSLCERT and
+    If the URL does not configure TLS, asyncpg reads PGSSLMODE, PGSSLROOTCERT, PGSSLCERT and
     PGSSLKEY, as it does for Prefect.
     """
     try:
@@ -358,7 +368,7 @@ async def _connect(target: DatabaseTarget) -> asyncpg.Connection:
 
 
 def _no_tls(target: DatabaseTarget, error: Exception) -> PlatformError:
-    """Return why no encrypted connection comes about: waiting changes no certificate."""
+    """Return the error for a failed TLS handshake, which waiting would not cure."""
     reason = getattr(error, "verify_message", None) or error
     return PlatformError(
         f"No TLS connection to the database {target} as it is configured: {reason}",
@@ -368,7 +378,7 @@ def _no_tls(target: DatabaseTarget, error: Exception) -> PlatformError:
 
 @asynccontextmanager
 async def connected(target: DatabaseTarget) -> AsyncIterator[asyncpg.Connection]:
-    """Yield a connection; raise NotYet or PlatformError when there is none."""
+    """Yield a connection; raises NotYet or PlatformError like `_connect`."""
     connection = await _connect(target)
     try:
         yield connection
@@ -379,9 +389,10 @@ async def connected(target: DatabaseTarget) -> AsyncIterator[asyncpg.Connection]
 async def _current_revision(
     connection: asyncpg.Connection, target: DatabaseTarget, revisions: Revisions
 ) -> str | None:
-    """Return the database's revision, or None when it has no tables of Prefect yet.
+    """Return the database's revision, or None when it does not have Prefect's tables yet.
 
-    Raises PlatformError when this image does not know the revision: it is from a newer one.
+    Raises PlatformError for a revision that this image does not know, because a newer image has
+    migrated the database.
     """
     if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
         return None

@@ -1,6 +1,7 @@
-"""Wait until Redis takes commands, before the API or the background services start.
+"""Wait until Redis accepts commands, before the API or the background services start.
 
-Prefect would start without it and fail later, somewhere else. Reads PREFECT_SERVER_DOCKET_URL.
+Prefect would start without Redis and fail later, far from the cause. The URL is read from
+PREFECT_SERVER_DOCKET_URL.
 """
 
 import argparse
@@ -21,8 +22,9 @@ _CONNECT_SECONDS = 5.0
 async def await_redis(url: str, *, timeout: float) -> None:
     """Return when the server answers PING.
 
-    Raises PlatformError when it does not within `timeout` seconds, refuses the password, or when
-    `url` is no URL of a Redis. No message carries the URL: the password is part of it.
+    Raises PlatformError when it does not answer within `timeout` seconds, when it refuses the
+    password, and when `url` is not a Redis URL. No message contains the URL, because the password
+    is part of it.
     """
     client = _client(url)
     settings = client.connection_pool.connection_kwargs
@@ -63,7 +65,7 @@ def _client(url: str) -> Redis:
         client = Redis.from_url(
             url, socket_timeout=_CONNECT_SECONDS, socket_connect_timeout=_CONNECT_SECONDS
         )
-        # Looks at the query, without connecting.
+        # Checks the query parameters of the URL without connecting.
         client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
     except (TypeError, ValueError):
         raise problem from None
@@ -73,7 +75,7 @@ def _client(url: str) -> Redis:
 
 
 def main() -> None:
-    """Read the URL from Prefect's own setting and wait."""
+    """Wait for the Redis that Prefect's own setting names."""
     parser = argparse.ArgumentParser(prog="python -m prefect_platform.server.redis_server")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     arguments = parser.parse_args()

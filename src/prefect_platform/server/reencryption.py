@@ -1,8 +1,8 @@
-"""Bring the server's database to the revision of this image, and its blocks to a new key.
+"""Migrate the server's database to this image's revision, then re-encrypt blocks with a new key.
 
-The program of the migration Job when the values name a previous encryption key. Prefect encrypts
-the data of block documents and nothing else, each as a Fernet token in a JSON string: a test holds
-that against the installed Prefect, which is not imported here.
+The migration Job runs this program when the values name a previous encryption key. Prefect encrypts
+only the data of block documents, each as a Fernet token in a JSON string. Prefect is not imported
+here; a test checks this assumption against the installed version.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
 from prefect_platform.server.database import DatabaseTarget, Revisions
 
-# The value of the chart that names the Secret of each variable, the new key first.
+# Each variable with the chart value that names its Secret; the new key comes first.
 _VARIABLES = {
     "PREFECT_SERVER_ENCRYPTION_KEY": "encryption.secret",
     "PREVIOUS_ENCRYPTION_KEY": "encryption.previousSecret",
@@ -32,7 +32,7 @@ _UPDATE = "UPDATE block_document SET data = to_jsonb($2::text) WHERE id = $1"
 
 
 def keys(environment: Mapping[str, str]) -> tuple[Fernet, Fernet]:
-    """Return the new key and the previous one; raise PlatformError that names one that is none."""
+    """Return the new key and the previous one; raises PlatformError naming an invalid one."""
     new, previous = (_key(environment, *names) for names in _VARIABLES.items())
     return new, previous
 
@@ -41,7 +41,7 @@ def _key(environment: Mapping[str, str], variable: str, value: str) -> Fernet:
     try:
         return Fernet(environment.get(variable, ""))
     except ValueError:
-        # Without the cause: it could show the key.
+        # The original error is dropped, because it could contain the key.
         raise PlatformError(
             f"{variable} is not a Fernet key, which is the URL-safe base64 of 32 bytes",
             next_step=f"correct the Secret that {value} names, then delete this Job and deploy "
@@ -52,10 +52,11 @@ def _key(environment: Mapping[str, str], variable: str, value: str) -> Fernet:
 async def reencrypt(
     target: DatabaseTarget, new: Fernet, previous: Fernet, *, timeout: float
 ) -> int:
-    """Write every block that `previous` opens again with `new`; return how many those were.
+    """Re-encrypt with `new` every block that only `previous` decrypts; return how many there were.
 
-    What `new` opens is left alone. Raises PlatformError when neither opens a block, or when the
-    database stays away for `timeout` seconds or breaks off; then nothing is changed.
+    Blocks that `new` decrypts are left alone. Raises PlatformError when neither key decrypts a
+    block, when the database does not answer for `timeout` seconds, and when the connection breaks;
+    nothing is changed in any of these cases.
     """
     async with database.locked(target, timeout) as connection:
         try:
@@ -66,9 +67,8 @@ async def reencrypt(
                 await connection.executemany(_UPDATE, renewed)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise PlatformError(
-                f"The new encryption of the blocks of {target} broke off, nothing is changed: "
-                f"{error}",
-                next_step="read the database's log if this Job, which tries again, breaks off too",
+                f"Re-encrypting the blocks of {target} failed, and nothing was changed: {error}",
+                next_step="this Job tries again; if that fails too, read the database's log",
             ) from error
     return len(renewed)
 
@@ -76,7 +76,7 @@ async def reencrypt(
 def _renewed(
     target: DatabaseTarget, blocks: list[asyncpg.Record], new: Fernet, previous: Fernet
 ) -> list[tuple[object, str]]:
-    """Return id and new token of each block that is not of the new key yet."""
+    """Return the id and the new token of each block that the new key does not decrypt yet."""
     both = MultiFernet([new, previous])
     renewed, foreign = [], []
     for block in blocks:
@@ -92,14 +92,14 @@ def _renewed(
         raise PlatformError(
             f"Neither encryption key opens these blocks of {target}: {', '.join(sorted(foreign))}; "
             "nothing is changed",
-            next_step="let encryption.previousSecret name the Secret with their key, or delete the "
+            next_step="set encryption.previousSecret to the Secret with their key, or delete the "
             "blocks; then delete this Job and deploy again",
         )
     return renewed
 
 
 def main() -> None:
-    """Migrate, then encrypt anew, and say how many blocks that were."""
+    """Migrate the database, re-encrypt its blocks, and log how many there were."""
     parser = argparse.ArgumentParser(prog="python -m prefect_platform.server.reencryption")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     asyncio.run(_run(timeout=parser.parse_args().timeout))
@@ -109,7 +109,7 @@ async def _run(*, timeout: float) -> None:
     target, (new, previous) = DatabaseTarget.from_environment(os.environ), keys(os.environ)
     await database.migrate(target, Revisions.of_installed_prefect(), timeout=timeout)
     number = await reencrypt(target, new, previous, timeout=timeout)
-    container.say(f"{number} blocks of {target} were written again with the new encryption key")
+    container.say(f"{number} blocks of {target} were re-encrypted with the new encryption key")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Delete from the server's database what is old and what Prefect's own vacuum never deletes.
+"""Delete old rows from the server's database that Prefect's own vacuum never deletes.
 
-The vacuum takes runs of their own that ended, what is left of them, and events. This takes the rest
-that grows without bound; see docs/operations/retention.md. It imports nothing of Prefect, whose
-tables it knows by name: a test holds them against the installed Prefect's.
+The vacuum deletes finished top-level flow runs, their leftovers, and events. This program deletes
+everything else that grows without bound; see docs/operations/retention.md. It does not import
+Prefect, whose tables it knows by name; a test compares them with those of the installed version.
 """
 
 import argparse
@@ -23,21 +23,22 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.server import database
 from prefect_platform.server.database import DatabaseTarget, Revisions
 
-# Any constant does: it only has to be the same in each sweep of one database.
+# The number is arbitrary; it only has to be the same for every sweep of a database.
 _SWEEP_LOCK = 0x5357454550
-# What one statement looks at. With its states and task runs a row may take a hundred others along.
+# Rows per statement. Deleting one row may cascade to a hundred others (its states and task runs).
 _BATCH = 500
-# A batch whose rows somebody else holds is left to the next sweep.
+# How long to wait for rows that somebody else has locked; the next sweep deletes them instead.
 _LOCK_TIMEOUT = "5s"
 _CONTENTION = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 _ENDED = f"state_type IN {TERMINAL}"
 _NOT_ENDED = f"({_ENDED}) IS NOT TRUE"
-# Its flow run takes a task run along, unless that run goes on for longer than the period.
+# A task run is deleted with its flow run, so only those without one, or with one that has not
+# ended, are deleted by themselves.
 _LEFT_ALONE = f"""(this.flow_run_id IS NULL OR EXISTS (SELECT FROM flow_run
     WHERE flow_run.id = this.flow_run_id AND (flow_run.{_ENDED}) IS NOT TRUE))"""
-# A run that lives emits heartbeats, events of its tasks, or logs; its own row need not change.
+# The row of a running flow need not change, so heartbeats, task events and logs count as activity.
 _SILENT = """
     coalesce(this.next_scheduled_start_time, this.expected_start_time, this.state_timestamp) < $2
     AND NOT EXISTS (SELECT FROM event_resources
@@ -49,10 +50,11 @@ Age = Literal["flow_runs", "unfinished_runs", "logs", "artifacts"]
 
 @dataclass(frozen=True)
 class RowKind:
-    """Rows of one table that go once the column `since` is older than the period of `age`.
+    """Rows of one table that are deleted once the column `since` is older than the period `age`.
 
-    `since` is what the table is walked by, so it has an index, but for tables of a few rows.
-    `condition` is SQL on the row, called `this`; $2 is the time before which it is old.
+    The table is read in the order of `since`, so that column needs an index unless the table is
+    small. `condition` is an SQL condition on the row, named `this`; $2 is the time before which a
+    row is old.
     """
 
     table: str
@@ -62,9 +64,10 @@ class RowKind:
     condition: str = "true"
 
 
-# What refers goes before what it refers to, so that a dry run counts what a sweep deletes.
+# Referring rows come before the rows they refer to. Otherwise a sweep would delete some of them by
+# cascade, and a dry run would count more than a sweep deletes.
 KINDS = (
-    # Written when a client sets a state with a cache key; nothing ever deletes it.
+    # Written when a client sets a state with a cache key; Prefect never deletes it.
     RowKind(
         "task_run_state_cache",
         "stale",
@@ -73,7 +76,7 @@ KINDS = (
         "cache_expiration < now() OR NOT EXISTS "
         "(SELECT FROM task_run_state WHERE task_run_state.id = this.task_run_state_id)",
     ),
-    # A run of its own is Prefect's, and so is a subflow once its parent is gone.
+    # Prefect's vacuum deletes top-level runs, and subflows whose parent is gone.
     RowKind(
         "flow_run",
         "subflows",
@@ -112,14 +115,14 @@ KINDS = (
     ),
     RowKind("log", "old", "logs", "timestamp"),
     RowKind("artifact", "old", "artifacts", "updated"),
-    # A worker is called after its pod: each pod leaves one.
+    # A worker is named after its pod, so each pod leaves a row behind.
     RowKind("worker", "gone", "flow_runs", "last_heartbeat_time"),
 )
 
 
 @dataclass(frozen=True)
 class RetentionPeriods:
-    """How long rows are kept, by age."""
+    """How long rows are kept; the names are those of `Age`."""
 
     flow_runs: timedelta
     unfinished_runs: timedelta
@@ -137,11 +140,12 @@ Counts = dict[str, dict[str, int]]
 async def sweep(
     target: DatabaseTarget, periods: RetentionPeriods, *, dry_run: bool
 ) -> Counts | None:
-    """Delete every kind's old rows, batch by batch; return how many, by table and kind.
+    """Delete the old rows of every kind in batches; return how many, by table and kind.
 
-    Rows that PostgreSQL deletes with them (states, task runs of a run) are not counted. With
-    `dry_run` nothing is deleted. None while another sweep of this database is at work. Raises
-    PlatformError when the database goes away; what was deleted until then stays deleted.
+    Rows that PostgreSQL deletes by cascade (states, task runs of a run) are not counted. With
+    `dry_run`, rows are counted and nothing is deleted. Returns None while another sweep of this
+    database is running. Raises PlatformError when the connection to the database fails; rows that
+    were deleted before stay deleted.
     """
     now = datetime.now(UTC)
     counts: Counts = {}
@@ -156,7 +160,7 @@ async def sweep(
     except (NotYet, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise PlatformError(
             f"The sweep of {target} broke off: {error}; done until then: {json.dumps(counts)}",
-            next_step="read the database's log if the next sweep, which goes on, breaks off too",
+            next_step="the next sweep continues; if it breaks off too, read the database's log",
         ) from error
     return counts
 
@@ -164,7 +168,7 @@ async def sweep(
 async def _sweep(
     connection: asyncpg.Connection, kind: RowKind, before: datetime, *, dry_run: bool
 ) -> int:
-    """Walk the rows of a kind from the oldest on; return how many of them are its and went."""
+    """Page through a table from its oldest row; return how many rows of `kind` were deleted."""
     page = f"""
         SELECT id, {kind.since} AS since FROM {kind.table}
         WHERE {kind.since} < $1 AND ({kind.since}, id) > ($2, $3)
@@ -191,7 +195,7 @@ async def _sweep(
 
 
 def main() -> None:
-    """Sweep once, and print what went as one line of JSON."""
+    """Sweep once, and print the numbers of deleted rows as one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m prefect_platform.server.retention")
     for age in RetentionPeriods.__annotations__:
         option = f"--{age.replace('_', '-')}"
@@ -208,7 +212,7 @@ async def _run(periods: RetentionPeriods, *, dry_run: bool, timeout: float) -> N
     await database.await_migrations(target, Revisions.of_installed_prefect(), timeout=timeout)
     counts = await sweep(target, periods, dry_run=dry_run)
     if counts is None:
-        container.say("Another sweep is at work; nothing to do")
+        container.say("Another sweep is running; nothing to do")
     sys.stdout.write(f"{json.dumps({'would_delete' if dry_run else 'deleted': counts or {}})}\n")
 
 
