@@ -22,7 +22,7 @@ class NextSteps:
 
 IN_A_POD = NextSteps(
     away="look at the API's pods, and at api.url and networkPolicies.api of the chart",
-    refused="make the Secret of the worker equal to the one of the server",
+    refused="give the worker's Secret the auth string of the server's Secret",
     failed="look at the logs of the API",
 )
 """The next steps for programs that run in pods of the chart prefect-worker."""

@@ -1,1 +1,1 @@
-"""What keeps flow runs and their Jobs in step; it runs in a pod of the chart prefect-worker."""
+"""Reconciles flow runs with their Jobs; runs in a pod of the chart prefect-worker."""

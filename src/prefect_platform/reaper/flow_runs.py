@@ -1,4 +1,4 @@
-"""Flow runs as Prefect's API has them, page by page, and how one is brought to its end."""
+"""Read flow runs from Prefect's API, page by page, and end them."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
@@ -23,10 +23,10 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
-# What a run is in while a worker or a Job has to do with it.
+# The states of a run while a worker or a Job is responsible for it.
 LIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 _NOT_FINAL = (*LIVE, StateType.SCHEDULED, StateType.PAUSED)
-_PAGE = 200  # the most that the API gives at once
+_PAGE = 200  # the API's limit per request
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _RESOURCE = "prefect.flow-run."
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 async def live_runs(client: PrefectClient, work_pool: str) -> list[FlowRun]:
     """Return the runs of a work pool that wait for a Job or have one.
 
-    One that ends between two pages may hide another; the next pass sees that one.
+    When a run ends between two requests, another one may be missing; the next pass finds it.
     """
     return await _all_pages(
         client,
@@ -46,7 +46,7 @@ async def live_runs(client: PrefectClient, work_pool: str) -> list[FlowRun]:
 
 
 async def runs_by_id(client: PrefectClient, ids: Collection[UUID]) -> dict[UUID, FlowRun]:
-    """Return the runs of `ids` that there are."""
+    """Return those of the runs `ids` that exist, by id."""
     found = {}
     for some in _slices(sorted(ids)):
         of_ids = FlowRunFilter(id=FlowRunFilterId(any_=list(some)))
@@ -56,7 +56,7 @@ async def runs_by_id(client: PrefectClient, ids: Collection[UUID]) -> dict[UUID,
 
 
 async def run_now(client: PrefectClient, run_id: UUID) -> FlowRun | None:
-    """Return a run as it is now; None when the API says that there is none."""
+    """Return the current state of a run; None when the API answers that it does not exist."""
     try:
         return await client.read_flow_run(run_id)
     except ObjectNotFound:
@@ -64,10 +64,10 @@ async def run_now(client: PrefectClient, run_id: UUID) -> FlowRun | None:
 
 
 async def runs_inside_others(client: PrefectClient) -> list[tuple[FlowRun, FlowRun]]:
-    """Return each run that is not final and lives in the process of another, with that other.
+    """Return each unfinished run that lives in the process of another run, with that other run.
 
-    The other is the run for which the process was started, of any work pool or of none; calls may
-    be nested.
+    The other run is the outermost one, for which the process was started. It may belong to any work
+    pool or to none.
     """
     called = _in_states(*_NOT_FINAL)
     called.deployment_id = FlowRunFilterDeploymentId(is_null_=True)
@@ -78,7 +78,7 @@ async def runs_inside_others(client: PrefectClient) -> list[tuple[FlowRun, FlowR
         parents = await _parents(client, climbing.values())
         for key, run in climbing.items():
             if (parent := parents.get(run.id)) is None:
-                del outer[key]  # deleted: nothing says any more where the run lived
+                del outer[key]  # the parent was deleted, so its process can no longer be found
             else:
                 outer[key] = parent
     return [(run, outer[run.id]) for run in inner if run.id in outer]
@@ -87,7 +87,7 @@ async def runs_inside_others(client: PrefectClient) -> list[tuple[FlowRun, FlowR
 async def beating_runs(
     client: PrefectClient, ids: Collection[UUID], *, since: datetime
 ) -> set[UUID]:
-    """Return the runs of `ids` that have sent a heartbeat `since` then."""
+    """Return those of the runs `ids` that have sent a heartbeat since the time `since`."""
     found: set[UUID] = set()
     for some in _slices(sorted(ids)):
         wanted = {
@@ -106,7 +106,7 @@ async def beating_runs(
 
 
 async def is_unchanged(client: PrefectClient, run: FlowRun) -> bool:
-    """Return whether a run still is in the very state in which it was read, with the same Job."""
+    """Return whether a run has the same state and the same Job as when it was read."""
     now = await run_now(client, run.id)
     return now is not None and (now.state_id, now.infrastructure_pid) == (
         run.state_id,
@@ -115,11 +115,11 @@ async def is_unchanged(client: PrefectClient, run: FlowRun) -> bool:
 
 
 async def end_run(client: PrefectClient, run: FlowRun, state: State[None]) -> bool:
-    """Bring `run`, as it was judged, to the final `state`; return whether that was done.
+    """Set `run` to the final `state`; return whether that was done.
 
-    It was not when the run has changed since: it is read again right before. Never by force:
-    Prefect's rules free the places that the run holds in concurrency limits, and refuse to crash
-    one that becomes final between this reading and this writing.
+    The run is read again first, and left alone if it has changed since it was judged. The state is
+    never forced: Prefect's rules release the slots that the run holds in concurrency limits, and
+    refuse to crash a run that becomes final between the two requests.
     """
     if not await is_unchanged(client, run):
         return False
@@ -154,7 +154,7 @@ async def _all_pages(
 
 
 def _is_called(run: FlowRun) -> bool:
-    """Return whether a run was called by another, and not given to a worker."""
+    """Return whether a run was called by another run instead of being given to a worker."""
     return (
         run.parent_task_run_id is not None
         and run.deployment_id is None
@@ -163,7 +163,7 @@ def _is_called(run: FlowRun) -> bool:
 
 
 async def _parents(client: PrefectClient, runs: Collection[FlowRun]) -> dict[UUID, FlowRun]:
-    """Return the run that called each of `runs`, by the latter's id."""
+    """Return the calling run of each of `runs`, by the id of the called run."""
     calls: dict[UUID, UUID] = {}
     for some in _slices([run.parent_task_run_id for run in runs if run.parent_task_run_id]):
         of_ids = TaskRunFilter(id=TaskRunFilterId(any_=list(some)))

@@ -1,4 +1,4 @@
-"""The Jobs of flow runs in one namespace, as Kubernetes has them."""
+"""Read and delete the Jobs of flow runs in one namespace."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 
 from prefect_platform.errors import PlatformError
 
-# The worker's labels on each Job that it makes.
+# Labels that the worker puts on each Job.
 _FLOW_RUN_ID = "prefect.io/flow-run-id"
 _WORK_POOL_ID = "prefect.io/work-pool-id"
 _PAGE = 500
@@ -28,7 +28,7 @@ _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 @dataclass(frozen=True)
 class End:
-    """How a Job has ended: the condition that Kubernetes gave it."""
+    """How a Job has ended, according to its condition Complete or Failed."""
 
     succeeded: bool
     at: datetime
@@ -37,9 +37,10 @@ class End:
 
 @dataclass(frozen=True)
 class Job:
-    """A Job that a worker has made for a flow run; `end` is None while it may still do something.
+    """A Job that a worker has created for a flow run.
 
-    That is also one whose pod waits for a quota or for a node, and one that is being deleted.
+    `end` is None while the Job may still run pods. That includes a Job whose pod waits for a quota
+    or a node, and one that is being deleted.
     """
 
     namespace: str
@@ -56,9 +57,9 @@ class Job:
 
 
 class FlowRunJobs:
-    """The Jobs with a flow run's label in `namespace`; others are not seen.
+    """The Jobs in `namespace` that have the label of a flow run; others are ignored.
 
-    Each method raises PlatformError when Kubernetes refuses or does not answer.
+    Each method raises PlatformError when Kubernetes refuses the request or does not answer.
     """
 
     def __init__(self, client: ApiClient, namespace: str) -> None:
@@ -66,12 +67,12 @@ class FlowRunJobs:
         self._api = BatchV1Api(client)
 
     async def all(self) -> list[Job]:
-        """Return every Job of a flow run as they were at one moment, however many there are."""
+        """Return all Jobs of flow runs, from one consistent snapshot."""
         found: list[Job] = []
         token = ""
         while True:
             with self._told_in_a_sentence("list"):
-                # With the token come the next ones of the moment that the first page shows.
+                # The token makes all pages show the state at the time of the first one.
                 page = await self._api.list_namespaced_job(
                     self.namespace, label_selector=_FLOW_RUN_ID, limit=_PAGE, _continue=token
                 )
@@ -80,9 +81,10 @@ class FlowRunJobs:
                 return found
 
     async def of_run(self, flow_run_id: UUID, name: str | None) -> list[Job]:
-        """Return the Jobs that one run has now: those with its label, and the one called `name`.
+        """Return the Jobs of one run: those with its label, and the one named `name`.
 
-        The latter may have lost its label, and the run would seem to have no Job.
+        `name` is looked up because a Job may have lost its label, and the run would then seem to
+        have no Job.
         """
         with self._told_in_a_sentence("list"):
             labelled = await self._api.list_namespaced_job(
@@ -136,7 +138,7 @@ class FlowRunJobs:
 
 
 def _jobs(items: list[V1Job]) -> list[Job]:
-    """Return the Jobs whose label is the id of a run; one of somebody else's making is left out."""
+    """Return the Jobs whose label is the id of a run; other values are not the worker's."""
     found = []
     for item in items:
         try:

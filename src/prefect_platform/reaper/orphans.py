@@ -1,4 +1,4 @@
-"""Which flow runs wait for something that will not come: a judgement, and no request."""
+"""Decide which flow runs are orphaned; this module sends no requests."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from prefect_platform.reaper.jobs import Job
 
 Reason = Literal["run_without_job", "run_with_ended_job", "run_never_submitted", "run_in_dead_run"]
 
-# The worker's states before there is a Job; later ones tell of a Job or of its pod.
+# The states that the worker sets before there is a Job; the later ones imply one.
 _SUBMITTING = ("Pending", "Submitting")
 
 
 @dataclass(frozen=True)
 class Orphan:
-    """A run that nothing moves any more, and the sentence that its last state says."""
+    """A run that nothing will move on, and the message for its final state."""
 
     run: FlowRun
     reason: Reason
     sentence: str
 
     def last_state(self) -> State[None]:
-        """Return what becomes of the run: one that was being cancelled has been."""
+        """Return the final state: Cancelled for a run that was being cancelled, else Crashed."""
         if self.run.state is not None and self.run.state.type == StateType.CANCELLING:
             return Cancelled(message=self.sentence)
         return Crashed(message=self.sentence)
 
 
 def job_name(run: FlowRun, namespace: str) -> str | None:
-    """Return the name of the Job of `namespace` that the worker has noted with the run."""
+    """Return the name of the run's Job, as the worker has recorded it; None if not `namespace`."""
     within, _, name = (run.infrastructure_pid or "").partition(":")
     return name if name and within == namespace else None
 
@@ -46,18 +46,19 @@ def orphan(
     now: datetime,
     submission: timedelta,
 ) -> Orphan | None:
-    """Return why a run of a work pool is orphaned, or None when it is not, or not for sure.
+    """Return why a run of a work pool is orphaned, or None when that is not certain.
 
-    `jobs` are the Jobs that the run has in `namespace`, read after the run: its Job is made before
-    it is noted, so that a missing one is gone and not to come. Between two attempts of a run both
-    the note and an ended Job are of the earlier one: hence a run that a worker submits is given the
-    time `submission`, more than a worker takes that waits for the API.
+    `jobs` are the Jobs of the run in `namespace` and must be read after the run. The worker creates
+    a Job before it records the name on the run, so a recorded Job that is missing has been deleted.
+    Between two attempts of a run, both the record and an ended Job belong to the earlier attempt.
+    A run that is being submitted is therefore left alone for `submission`, which is longer than a
+    worker waits for the API.
     """
     state, noted = run.state, job_name(run, namespace)
     if state is None or state.type not in LIVE or any(job.end is None for job in jobs):
         return None
     submitting = state.type == StateType.PENDING and (state.name in _SUBMITTING or noted is None)
-    elsewhere = noted is None and run.infrastructure_pid  # where nothing is seen from here
+    elsewhere = noted is None and run.infrastructure_pid  # its Job is in another namespace
     if elsewhere or (submitting and now - state.timestamp < submission):
         return None
     if noted is not None and not submitting and noted not in {job.name for job in jobs}:
@@ -67,7 +68,7 @@ def orphan(
             f"The Job {namespace}/{noted} does not exist any more, and the run was still "
             f"{state.name}.",
         )
-    # Kubernetes' times are whole seconds.
+    # Kubernetes' timestamps are whole seconds.
     since = state.timestamp - timedelta(microseconds=state.timestamp.microsecond)
     ended = [job for job in jobs if not submitting or job.created >= since]
     if ended:
@@ -85,14 +86,15 @@ def orphan(
             f"The run was {state.name} for {_minutes(now - state.timestamp)} without a Job in "
             f"{namespace}: the worker that had taken it does not submit it any more.",
         )
-    return None  # somebody runs it without a Job
+    return None  # the run is executed by something other than a Job
 
 
 def orphan_inside(run: FlowRun, outer: FlowRun, jobs_of_outer: Collection[Job]) -> Orphan | None:
     """Return why `run`, which lives in the process of `outer`, is orphaned, or None.
 
-    Prefect ends what a cancelled run has called, and leaves alone what any other has. A call may
-    outlive the run that made it as long as the process is there, which ends with the Job.
+    When a run is cancelled, Prefect also ends the runs that it called; for other final states it
+    does not. A called run may outlive its caller as long as the process exists, that is, until the
+    Job has ended.
     """
     state = outer.state
     if state is None or not state.is_final() or state.is_cancelled():

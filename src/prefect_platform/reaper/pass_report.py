@@ -1,4 +1,4 @@
-"""What a pass over a work pool found and did: for the log, and as an event of Prefect."""
+"""What a pass over a work pool found and did, for the log and as a Prefect event."""
 
 import json
 from collections import Counter
@@ -12,12 +12,12 @@ from prefect.events import Event, Resource
 from prefect_platform import container
 
 EVENT = "prefect-platform.reaper.pass"
-_NAMED = 1000  # objects in an event, which the API bounds in size; all are counted
+_NAMED = 1000  # objects listed in an event, because the API limits its size; all are counted
 
 
 @dataclass
 class PassReport:
-    """A pass over the work pool called `pool`; `dry_run` when nothing is changed."""
+    """A pass over the work pool `pool`; with `dry_run` nothing is changed."""
 
     pool: str
     dry_run: bool
@@ -26,24 +26,27 @@ class PassReport:
     entries: list[dict[str, str]] = field(default_factory=list)
 
     def did(self, reason: str, kind: str, name: str, sentence: str) -> None:
-        """Note what was done to the object `name`, or would have been, and say so at once."""
+        """Record and log what was done to the object `name`, or would be done without dry run."""
         self.saw(reason, kind, name, f"would have {sentence}" if self.dry_run else sentence)
 
     def saw(self, reason: str, kind: str, name: str, sentence: str) -> None:
-        """Note something about the object `name`, and say so at once."""
+        """Record and log something about the object `name`."""
         self.entries.append({"reason": reason, kind: name})
         container.say(f"{self.pool}: {sentence}")
 
     def counts(self) -> dict[str, int]:
-        """Return how many objects there were for each reason."""
+        """Return the number of objects per reason."""
         return dict(sorted(Counter(each["reason"] for each in self.entries).items()))
 
     def summary(self) -> dict[str, Any]:
-        """Return what the log's last line says of the pool."""
+        """Return the part of the log's last line that is about this pool."""
         return {"runs": self.runs, "jobs": self.jobs, "counts": self.counts()}
 
     async def send(self, client: PrefectClient, work_pool: WorkPool) -> None:
-        """Send the pass to the API as an event of the work pool, if there is anything to tell."""
+        """Send the report to the API as an event of the work pool, if there is anything in it.
+
+        A dry run sends nothing.
+        """
         if not self.entries or self.dry_run:
             return
         event = Event(
@@ -65,7 +68,7 @@ class PassReport:
 
 
 def say_summary(reports: list[PassReport], failed: list[str], seconds: float) -> None:
-    """Print what a pass over all pools did, in one line of JSON."""
+    """Log what a pass over all pools did, as one line of JSON."""
     container.say(
         json.dumps(
             {

@@ -1,8 +1,8 @@
-"""End the runs whose Job is gone and delete the Jobs whose run is gone: the reaper's pod.
+"""End flow runs whose Job is gone, and delete Jobs whose flow run is gone.
 
-A worker that is killed, a node that is lost, an observer that was away: afterwards Prefect and
-Kubernetes tell different stories, and neither looks again. A pass compares them and settles what
-nothing else will. It keeps nothing between two passes, so any number may run, also at once.
+After a worker was killed, a node was lost or an observer was down, Prefect and Kubernetes disagree
+about a run, and neither checks again. A pass compares the two and reconciles what nothing else
+will. It keeps no state between passes, so any number of passes may run, even at once.
 """
 
 import argparse
@@ -42,7 +42,7 @@ JobsOfRuns = Mapping[UUID, Collection[Job]]
 
 @dataclass(frozen=True)
 class ReaperPeriods:
-    """How long something may be as it is before the reaper settles it."""
+    """How long the reaper waits before it acts; docs/operations/housekeeping.md explains each."""
 
     grace: timedelta
     submission: timedelta
@@ -51,7 +51,7 @@ class ReaperPeriods:
 
 
 class Reaper:
-    """One pass over one work pool, whose Jobs are in one namespace."""
+    """One pass over one work pool, all of whose Jobs are in one namespace."""
 
     def __init__(
         self, client: PrefectClient, jobs: FlowRunJobs, periods: ReaperPeriods, report: PassReport
@@ -62,7 +62,7 @@ class Reaper:
         self._report = report
 
     async def run(self) -> None:
-        """Settle what is to be settled; raises PlatformError for the first request that fails."""
+        """Make the pass; the first request that fails raises PlatformError or an error of httpx."""
         try:
             work_pool = await self._client.read_work_pool(self._report.pool)
         except ObjectNotFound as error:
@@ -71,8 +71,8 @@ class Reaper:
                 f"{self._jobs.namespace} are left alone",
                 next_step=MISSING_POOL,
             ) from error
-        # Runs before Jobs: a Job that a run had when it was read is there, or gone for good. The
-        # other way round, one that was made between the two would be missed.
+        # Read runs before Jobs: a Job that a run had at that time is then either listed or deleted.
+        # In the reverse order, a Job that is created in between would be missed.
         runs = await live_runs(self._client, work_pool.name)
         inner = await runs_inside_others(self._client)
         jobs = await self._jobs.all()
@@ -89,10 +89,11 @@ class Reaper:
             await self._report.send(self._client, work_pool)
 
     async def _report_silent(self, runs: list[FlowRun], of_runs: JobsOfRuns) -> None:
-        """Name the runs that run without a heartbeat, and leave them alone.
+        """Report Running runs that send no heartbeats, without ending them.
 
-        Their Job has not ended: they may well compute, with heartbeats turned off or a thread that
-        gets no turn, and hours of work would be lost. A pod that hangs ends by its deadline.
+        Their Job has not ended, so they may well be computing, with heartbeats turned off or with a
+        heartbeat thread that gets no CPU; ending them could lose hours of work. A pod that hangs is
+        ended by its deadline.
         """
         since = datetime.now(UTC) - self._periods.silence
         running = {
@@ -116,10 +117,10 @@ class Reaper:
                 )
 
     async def _delete_jobs(self, work_pool: WorkPool, jobs: list[Job]) -> None:
-        """Delete the pool's Jobs whose run was deleted or is dead, and succeeded ones that are old.
+        """Delete Jobs whose run was deleted or is dead, and old Jobs that succeeded.
 
-        The pool's id is on a Job: after a change to another server, or to an emptied one, the Jobs
-        of the former are nobody's and left to their own TTL.
+        Only Jobs with the id of this pool are considered. After a move to another server, or to an
+        empty one, the Jobs of the previous server are left to their own TTL.
         """
         now = datetime.now(UTC)
         ours = [
@@ -127,17 +128,17 @@ class Reaper:
             for job in jobs
             if job.work_pool_id == str(work_pool.id) and now - job.created >= self._periods.grace
         ]
-        # Jobs before their runs: a run is there before its Job, so one that is missing is deleted.
+        # Runs are read after Jobs here: a run exists before its Job, so a missing run was deleted.
         runs = await runs_by_id(self._client, {job.flow_run_id for job in ours})
         for job in ours:
             run = runs.get(job.flow_run_id)
             if run is None:
-                # Only the answer that there is no such run counts, not a list that lacks it.
+                # Absence from a list is no proof; the API must answer that the run does not exist.
                 if await run_now(self._client, job.flow_run_id) is None:
                     why = f"its run {job.flow_run_id} was deleted"
                     await self._delete(job, "job_without_run", why)
             elif self._is_over(job, now) and run.state is not None and run.state.is_final():
-                # One whose run is not final stays: its end is the cause that the run is told.
+                # Keep the Job until its run is final: its condition becomes the run's message.
                 await self._delete(job, "job_succeeded", "it has succeeded")
             elif (
                 job.end is None
@@ -148,10 +149,11 @@ class Reaper:
                 await self._delete(job, "job_of_dead_run", why)
 
     def _is_dead(self, run: FlowRun, now: datetime) -> bool:
-        """Return whether a run was given up for so long that its pod must not start or go on.
+        """Return whether a run has been Crashed or Cancelled for the grace period.
 
-        A frozen process or a pod that waits for its image would hold its place on the node, and
-        begin a run that somebody has started anew. One that failed or completed ends by itself.
+        Its pod must not start or go on: a frozen process, or a pod that waits for its image, would
+        occupy the node and might begin a run that somebody has restarted. The process of a run that
+        failed or completed exits by itself.
         """
         state = run.state
         return (
@@ -175,10 +177,10 @@ class Reaper:
         inner: list[tuple[FlowRun, FlowRun]],
         of_runs: JobsOfRuns,
     ) -> None:
-        """End the runs that are orphaned now and still are, in the same state, after the grace.
+        """End the runs that are orphaned now and still are, unchanged, after the grace period.
 
-        The time between is for those who end a run properly: its pod, which may still shut down
-        when its Job is gone, and Prefect's observer.
+        The grace period gives others time to end the run properly: its pod, which may still be
+        shutting down after its Job was deleted, and Prefect's observer.
         """
         suspects = [run for run in runs if self._judge(run, of_runs.get(run.id, ()))]
         inside = [
@@ -190,8 +192,8 @@ class Reaper:
         if suspects or inside:
             await asyncio.sleep(self._periods.grace.total_seconds())
         for run in suspects:
-            # Jobs before the run, which is read again right before it is ended: another attempt,
-            # with a Job of its own, would have put it into another state.
+            # Read the Jobs again, then the run, right before it is ended: a new attempt with a Job
+            # of its own would have changed the state of the run.
             await self._end(self._judge(run, await self._jobs_of(run)))
         for run, outer in inside:
             jobs = await self._jobs_of(outer)
@@ -229,7 +231,7 @@ class Reaper:
 
 
 async def _kubernetes() -> ApiClient:
-    """Return a client of the cluster that the pod is in, or of the kubeconfig."""
+    """Return a client for the cluster of this pod, or outside a cluster for the kubeconfig's."""
     try:
         config.load_incluster_config()  # type: ignore[no-untyped-call]
         return ApiClient()
@@ -240,7 +242,7 @@ async def _kubernetes() -> ApiClient:
 async def _look_after(
     kubernetes: ApiClient, namespace: str, periods: ReaperPeriods, report: PassReport
 ) -> str | None:
-    """Make a pass over one work pool; return its name when it failed, which has been said then."""
+    """Make a pass over one work pool; on failure, log the error and return the pool's name."""
     try:
         with describe(os.environ["PREFECT_API_URL"], IN_A_POD):
             async with get_client() as client:
@@ -253,9 +255,10 @@ async def _look_after(
 
 
 async def make_pass(pools: Mapping[str, str], periods: ReaperPeriods, *, dry_run: bool) -> None:
-    """Make a pass over all `pools`, each with its namespace, at once: each may wait for the grace.
+    """Make a pass over all `pools`, given by name with their namespace.
 
-    Raises PlatformError at the end when that failed for any of them.
+    The passes run concurrently, because each may wait for the grace period. Raises PlatformError at
+    the end when any of them failed.
     """
     started = time.monotonic()
     reports = [PassReport(pool, dry_run) for pool in pools]
@@ -269,12 +272,12 @@ async def make_pass(pools: Mapping[str, str], periods: ReaperPeriods, *, dry_run
         raise PlatformError(
             f"{len(failed)} of {len(pools)} work pools could not be looked after: "
             f"{', '.join(failed)}",
-            next_step="see above; the next pass tries again",
+            next_step="read the errors above; the next pass tries again",
         )
 
 
 def arguments_parser() -> argparse.ArgumentParser:
-    """Return what reads the arguments that the chart gives."""
+    """Return the parser for the arguments that the chart passes."""
     parser = argparse.ArgumentParser(prog="python -m prefect_platform.reaper.reaper")
     parser.add_argument("pools", nargs="+", metavar="POOL=NAMESPACE")
     parser.add_argument("--dry-run", action="store_true")
@@ -284,7 +287,7 @@ def arguments_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Read the API's address from Prefect's own settings and make one pass."""
+    """Make one pass against the API that Prefect's own settings name."""
     arguments = arguments_parser().parse_args()
     periods = ReaperPeriods(
         grace=timedelta(seconds=arguments.grace),

@@ -1,1 +1,1 @@
-"""What runs in the worker's pod and in the pod of `helm test`."""
+"""Programs that run in the worker's pod and in the pod of `helm test`."""

@@ -1,8 +1,9 @@
-"""Start a run whose pod was evicted again where that helps, and never without end.
+"""Limit how often a run whose pod was evicted is started again.
 
-Whoever stops a pod, Prefect's process in it schedules the run anew, and a worker starts it as if it
-were the first time. That is right for a drained node, and endless for a run that fills its disk.
-What counts is asked of Kubernetes and of the API at each start, so that workers may come and go.
+Whenever a pod is stopped, Prefect's process in it reschedules the run, and a worker starts it as if
+for the first time. That is right for a drained node, but it never ends for a run that fills its
+disk. The worker keeps no state: it asks Kubernetes and the API at each start, so any worker may
+start a run.
 """
 
 import re
@@ -25,47 +26,49 @@ from prefect_platform import container
 
 _FLOW_RUN_ID = "prefect.io/flow-run-id"
 _JOB = "batch.kubernetes.io/job-name"
-# The kubelet's words for a volume, a container and a pod; those for a node in need are others. No
-# condition tells the two apart: a pod that a node in need did not admit has none either.
+# The kubelet's wording when a volume, container or pod exceeds its own limit, as opposed to a node
+# under pressure. Only the message tells the two apart: no condition does, because a pod that a node
+# under pressure rejected has none either.
 _OWN_LIMIT = re.compile(r"exceed(s|ed) (the|its) .*limit")
 _ENDED = ("Succeeded", "Failed")
-# The kubelet gives an evicted pod one second; a drained one has the 30 s of every pod.
+# Longer than the default grace period of 30 s, which a drained pod has; an evicted one has 1 s.
 _ENDS_WITHIN = 40.0
 _POLL_SECONDS = 1.0
 
 
 def watch() -> None:
-    """Let Prefect's observer tell the runs whose pod is evicted before it can schedule them."""
+    """Register a handler with Prefect's observer that explains evictions to their runs."""
     kopf.on.event("v1", "pods", id="evicted pods")(_tell)
 
 
 def own_excess(reason: str | None, message: str | None) -> bool:
-    """Return whether a pod with this status was evicted for a limit of its own."""
+    """Return whether a pod with this status was evicted because it exceeded its own limit."""
     return reason == "Evicted" and _OWN_LIMIT.search(message or "") is not None
 
 
 def starts(states: list[State[None]]) -> int:
-    """Return how often a run was started since it was created, ended or paused.
+    """Return how often a run was started since it was created, or last ended or paused.
 
-    `states` are all its states, oldest first. Whoever runs it again after its end begins anew.
+    `states` are all of its states, oldest first. A run that is retried after its end counts from
+    zero.
     """
     count = 0
     for state in states:
         if state.is_final() or state.type == StateType.PAUSED:
             count = 0
-        elif state.name == "Pending":  # the worker's first, once for each start
+        elif state.name == "Pending":  # the first state that a worker sets, once per start
             count += 1
     return count
 
 
 async def refusal(client: PrefectClient, run: FlowRun, max_starts: int) -> str | None:
-    """Return the sentence with which `run` ends instead of starting; None when it may start.
+    """Return the message with which `run` ends instead of starting, or None if it may start.
 
-    `run` is one that this worker has just made Pending, which no other can do then. Raises
-    httpx.HTTPError when the API does not tell its states.
+    This worker must just have set `run` to Pending, so that no other worker starts it meanwhile.
+    Raises httpx.HTTPError when the API does not return the states of the run.
     """
     if run.infrastructure_pid is None:
-        return None  # no pod, no eviction: the API is not asked at the start of most runs
+        return None  # never had a pod, as most runs at their start: save the request to the API
     count = starts(await client.read_flow_run_states(run.id))
     if count <= 1:
         return None
@@ -94,7 +97,10 @@ def _excess(pod: str, message: str) -> str:
 
 
 async def _ended_pods(namespace: str, job: str) -> list[V1Pod]:
-    """Return the pods of a Job; waits a while for their end, since only then they tell why."""
+    """Return the pods of a Job, after waiting up to `_ENDS_WITHIN` seconds for them to end.
+
+    Only a pod that has ended says why.
+    """
     pods: list[V1Pod] = []
     kubernetes = await observer._get_kubernetes_client()
     try:
@@ -108,7 +114,7 @@ async def _ended_pods(namespace: str, job: str) -> list[V1Pod]:
                     break
                 await anyio.sleep(_POLL_SECONDS)
     except (ApiException, aiohttp.ClientError, TimeoutError) as error:
-        # A start too many does less harm than none: worker.maxStarts still bounds them.
+        # Starting once too often is better than not at all, and worker.maxStarts still applies.
         container.say(f"Kubernetes does not list the pods of the Job {namespace}/{job}: {error}")
     finally:
         await kubernetes.close()
@@ -118,14 +124,14 @@ async def _ended_pods(namespace: str, job: str) -> list[V1Pod]:
 async def _tell(
     namespace: str | None, name: str, labels: kopf.Labels, status: kopf.Status, **_: object
 ) -> None:
-    """End the run of an evicted pod that was killed before it had scheduled it anew.
+    """Crash the run of an evicted pod that was killed before it could reschedule the run.
 
-    Prefect's observer would end it too, a moment later, with a sentence that names no cause.
+    Prefect's observer would crash it a moment later, with a message that names no cause.
     """
     run_id, job, message = labels.get(_FLOW_RUN_ID), labels.get(_JOB), status.get("message")
     if run_id is None or not own_excess(status.get("reason"), message):
         return
-    # Signals of Prefect, which are no Exceptions, would end the observer.
+    # Prefect's signals derive from BaseException and would end the observer.
     with suppress(ObjectNotFound, Abort, Pause):
         async with get_client() as client:
             run = await client.read_flow_run(UUID(run_id))

@@ -1,7 +1,7 @@
-"""Run a flow through a work pool and say how it ended: the pod of `helm test`.
+"""Run a flow through a work pool and report how it ended: the program of `helm test`.
 
-Not whether parts answer, but whether they work together: API, worker, its rights in the namespace
-of the job pods, the base job template, the image of the flows, and the way back to the API.
+It tests that the parts work together: the API, the worker, the worker's rights in the namespace of
+the job pods, the base job template, the flows' image, and the job pod's connection to the API.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from prefect_platform.worker.probe_flow import platform_test
 
 _ENTRYPOINT = f"{platform_test.fn.__module__}.{platform_test.fn.__name__}"
 _TAGS = ["prefect-platform", "helm-test"]
-_LOGS_WITHIN = 10.0  # seconds: a run's last lines reach the API after its state
+_LOGS_WITHIN = 10.0  # seconds; the last log lines of a run reach the API after its final state
 
 
 async def run_through(
@@ -32,9 +32,10 @@ async def run_through(
 ) -> FlowRun:
     """Return the test flow's run once it has completed in the work pool `pool`.
 
-    Its deployment, named like the pool, is created or updated; `queue` is one of the pool's work
-    queues, None for the default one. Raises PlatformError when the pool is not there or paused,
-    and when the run has another end or none within `timeout` seconds; then the run is cancelled.
+    Its deployment has the name of the pool and is created or updated. `queue` is one of the pool's
+    work queues, None for the default one. Raises PlatformError when the pool is missing or paused,
+    when the run ends in another state, and when it has not ended within `timeout` seconds, in which
+    case it is cancelled.
     """
     await _expect_to_work(client, pool)
     deployment = await client.create_deployment(
@@ -59,7 +60,7 @@ async def run_through(
             f"the flow run {run.name}", ended, timeout=timeout, next_step=next_step
         )
     except PlatformError:
-        # Or it would start whenever a worker comes, and nobody looks at it.
+        # Otherwise the run would start as soon as there is a worker, after the test has ended.
         await client.set_flow_run_state(run.id, Cancelling())
         raise
     state = found.state
@@ -75,7 +76,7 @@ async def run_through(
 
 
 async def _expect_to_work(client: PrefectClient, name: str) -> None:
-    """Raise PlatformError for a work pool in which no run can start."""
+    """Raise PlatformError when the work pool is missing or paused, so that no run can start."""
     try:
         pool = await client.read_work_pool(name)
     except ObjectNotFound as error:
@@ -91,7 +92,10 @@ async def _expect_to_work(client: PrefectClient, name: str) -> None:
 
 
 async def _logs(client: PrefectClient, run: FlowRun) -> list[Log]:
-    """Return the first lines of a run that went wrong, once they tell so, or what there is."""
+    """Return up to 200 log lines of a failed run, oldest first.
+
+    Waits `_LOGS_WITHIN` seconds for an error among them, then returns what there is.
+    """
     found: list[Log] = []
 
     async def complete() -> None:

@@ -1,10 +1,11 @@
-"""Run Prefect's Kubernetes worker, and say over HTTP whether all of it still works.
+"""Run Prefect's Kubernetes worker, and report over HTTP whether all of its parts still work.
 
-`prefect worker start --with-healthcheck` answers for its polling alone: its observer may be dead
-for days. Here `GET /health` names what has stopped with status 503, and the pod's liveness probe
-restarts it. A refused pod is told to its run, SIGTERM loses no run that is being submitted, and a
-run whose pods are evicted is not started for ever. All else is Prefect's command, whose arguments
-are --name, --pool, --work-queue and --limit.
+The health check of `prefect worker start --with-healthcheck` covers polling only, so a dead
+observer goes unnoticed for days. Here `GET /health` answers with status 503 and the names of the
+parts that have stopped, and the liveness probe restarts the container. In addition, a run learns
+why Kubernetes refuses its pod, SIGTERM does not lose a run that is being submitted, and a run whose
+pods are evicted is started a limited number of times. Everything else is Prefect's command, whose
+arguments are --name, --pool, --work-queue and --limit.
 """
 
 import argparse
@@ -35,16 +36,17 @@ _COMMAND = (
 )
 
 with warnings.catch_warnings():
-    # By its type it takes the place of Prefect's own, which Prefect warns of.
+    # The class replaces Prefect's own worker of the same type, and Prefect warns about that.
     warnings.simplefilter("ignore")
 
     class GracefulKubernetesWorker(KubernetesWorker):  # type: ignore[misc]
         """A Kubernetes worker that finishes submitting a run before it stops.
 
-        Prefect's cancels submissions when it stops, and when another one fails: such a run would
-        stay Pending for ever, because no worker looks for one that is no longer Scheduled.
+        Prefect's worker cancels submissions when it stops or when another submission fails. Such a
+        run would stay Pending forever, because workers only look for Scheduled runs.
 
-        It ends a run whose pods were stopped `max_starts` times, or once by the run's own excess.
+        A run crashes instead of starting again after its pods were stopped `max_starts` times, or
+        once if its pod was evicted for exceeding a limit of its own.
         """
 
         max_starts: int
@@ -53,7 +55,7 @@ with warnings.catch_warnings():
             with anyio.CancelScope(shield=True):
                 await super()._submit_run(flow_run)
 
-        # Prefect runs this in a task of its own, which the shield above does not reach.
+        # Prefect runs this in a separate task, which the shield above does not cover.
         async def _submit_run_and_capture_errors(
             self, flow_run: FlowRun, task_status: TaskStatus[int | Exception] | None = None
         ) -> BaseWorkerResult | Exception:
@@ -62,7 +64,7 @@ with warnings.catch_warnings():
                 result = await super()._submit_run_and_capture_errors(flow_run, task_status)
             return result
 
-        # Pending is what one worker alone can make of a run: the others are refused it.
+        # Only one worker can set a run to Pending; the API rejects the others.
         async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
             if not await super()._propose_pending_state(flow_run):
                 return False
@@ -70,7 +72,7 @@ with warnings.catch_warnings():
                 sentence = await evictions.refusal(self.client, flow_run, self.max_starts)
             except httpx.HTTPError as error:
                 logger = self.get_flow_run_logger(flow_run)
-                logger.warning("Not known how often the run was started: %s", error)
+                logger.warning("Cannot read how often the run was started: %s", error)
                 return True
             if sentence is not None:
                 await self._propose_crashed_state(flow_run, sentence)
@@ -78,7 +80,10 @@ with warnings.catch_warnings():
 
 
 def health_api(polls: Callable[[], bool], watches: Watches) -> FastAPI:
-    """Return the application that answers `GET /health`."""
+    """Return the application that answers `GET /health`.
+
+    `polls` returns whether the worker still polls its work pool.
+    """
     app = FastAPI(title="Kubernetes worker", docs_url=None, redoc_url=None, openapi_url=None)
     last: list[str] = []
 
@@ -98,7 +103,7 @@ def health_api(polls: Callable[[], bool], watches: Watches) -> FastAPI:
 
 
 def main() -> None:
-    """Run the worker until a signal comes."""
+    """Run the worker until it receives a signal."""
     parser = argparse.ArgumentParser(
         prog="python -m prefect_platform.worker.kubernetes_worker",
         epilog="Further arguments are those of `prefect worker start`.",

@@ -1,9 +1,10 @@
-"""Say whether Prefect's observer of the job pods still watches.
+"""Check whether Prefect's observer still watches Jobs, pods and events.
 
-It is a kopf operator in a thread of the worker. A 403 that outlasts kopf's retries (54 s), or a
-signal of Prefect that escapes a handler, ends one watch and with it all of them, and nothing starts
-them again: the run of a failed Job would stay Running for ever. The thread itself lives on, because
-one of its executor waits for the flag that stops the observer; so the watches are looked for.
+The observer is a kopf operator in a thread of the worker. A 403 that outlasts kopf's retries
+(54 s), or a Prefect signal that escapes a handler, ends one watch and thereby all of them. Nothing
+restarts them, and the run of a failed Job would stay Running forever. The thread itself stays
+alive, because a thread of its executor waits for the stop flag; so this module looks for the tasks
+of the watches instead.
 """
 
 import asyncio
@@ -13,12 +14,13 @@ import kopf
 from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
 _RESOURCES = ("events.v1", "jobs.v1.batch", "pods.v1")
-# Before the first watch come the clients of Prefect's API and Kubernetes' discovery, both retried.
+# Before its first watch the observer connects to Prefect's API and runs Kubernetes' discovery, and
+# retries both.
 _START_SECONDS = 300.0
 
 
 class Watches:
-    """The watches that the observer of this process has to keep open."""
+    """The watches that the observer of this process must keep open."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -29,10 +31,10 @@ class Watches:
         self._loop = asyncio.get_running_loop()
 
     def ended(self) -> list[str]:
-        """Return a sentence for each of the observer's watches that is no more.
+        """Return one sentence for each watch that has ended.
 
-        A watch that reconnects is one. Nothing before the worker starts the observer and after it
-        has told it to stop, and for some minutes while the observer starts.
+        A watch that is reconnecting has not ended. The list is empty before the worker starts the
+        observer, during the first `_START_SECONDS` of the observer, and after it was told to stop.
         """
         thread, stop = observer._observer_thread, observer._stop_flag
         if thread is None or thread.ident is None or (stop is not None and stop.is_set()):
@@ -41,11 +43,11 @@ class Watches:
             self._due = time.monotonic() + _START_SECONDS
         missing = self._missing()
         if not missing:
-            self._due = 0.0  # what was there once may never be missing
+            self._due = 0.0  # all watches have started, so report a missing one at once
         return missing if time.monotonic() >= self._due else []
 
     def _missing(self) -> list[str]:
-        """Return a sentence for each watch without a task; kopf drops those that have ended."""
+        """Return one sentence for each watch without a task; kopf removes tasks that have ended."""
         tasks = asyncio.all_tasks(self._loop) if self._loop else ()
         running = {task.get_name() for task in tasks}
         namespaces = sorted(observer.settings.observer.namespaces) or [None]

@@ -1,8 +1,8 @@
-"""Tell a flow run that Kubernetes refuses to make its pod.
+"""Report on a flow run why Kubernetes refuses to create its pod.
 
-A ResourceQuota, Pod Security or a LimitRange refuses the pod of a Job, not the Job: the worker has
-done its part, and the reason is in an Event of the Job alone. Prefect's observer, which watches
-Jobs and pods, gets one more handler, which brings the reason to the run.
+A ResourceQuota, Pod Security or a LimitRange rejects the pod of a Job, not the Job itself. The
+worker has then done its part, and only an Event of the Job contains the reason. This module adds a
+handler to Prefect's observer that copies the reason to the run.
 """
 
 import re
@@ -21,12 +21,13 @@ from prefect.states import Pending
 from prefect.utilities.engine import propose_state
 from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
-# Beside Prefect's own Submitting and InfrastructurePending, which follows when there is a pod.
+# A further name of a Pending state, beside Prefect's own Submitting and InfrastructurePending; the
+# latter follows when there is a pod.
 STATE = "PodRefused"
 
 _FLOW_RUN_ID = "prefect.io/flow-run-id"
 _REMEMBERED = 1000
-# What stands before the reason. Each attempt has a new pod name, so Kubernetes also combines them.
+# What precedes the reason. Kubernetes combines the events, because each attempt has a new pod name.
 _PREFACE = re.compile(
     r"^(\(combined from similar events\): )?(Error creating: )?(pods? \"[^\"]*\" is \w+: )?", re.I
 )
@@ -34,11 +35,11 @@ _USED = re.compile(r"used: \S+")
 
 
 class PodRefusals:
-    """A handler of kopf that writes each reason of a refusal once into the run's logs.
+    """A kopf handler that writes each reason for a refusal to the run's logs once.
 
-    The first reason also becomes the message of the run's state, PodRefused, as long as the run is
-    pending; by it, further workers and one that has restarted know that the run has been told.
-    Only a second reason, which the state cannot take, is written by each worker.
+    The first reason also becomes the message of the run's state PodRefused while the run is
+    pending. Other workers, and a worker that has restarted, recognise by that state that the reason
+    was already reported. The state holds only one reason, so every worker writes a second one.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class PodRefusals:
         settings.watching.field_selectors["v1", "events"] = selector
 
     async def handle(self, event: kopf.RawEvent, **_: object) -> None:
-        """Tell the run of the Job that `event`, a change of a core/v1 Event, is about."""
+        """Report the reason in `event`, a change of a core/v1 Event, on the run of its Job."""
         if event["type"] == "DELETED":
             return
         body: Any = event["object"]
@@ -59,7 +60,7 @@ class PodRefusals:
         key = (job["uid"], distinct(reason))
         if key in self._told:
             return
-        self._told.append(key)  # at once: the Events of one Job are handled side by side
+        self._told.append(key)  # before any await: Events of one Job are handled concurrently
         told = False
         try:
             flow_run_id = await _waiting_run(job["namespace"], job["name"], job["uid"])
@@ -79,14 +80,14 @@ def cause(message: str) -> str:
 
 
 def distinct(text: str) -> str:
-    """Return what makes a reason another one: all but the amount of a quota that is in use."""
+    """Return the text without the used amount of a quota, which changes while the reason stays."""
     return _USED.sub("used: …", text)
 
 
 async def _waiting_run(namespace: str, name: str, uid: str) -> UUID | None:
-    """Return the flow run of a Job that still has no pod.
+    """Return the flow run of the Job, or None if the Job is gone, replaced or has a pod by now.
 
-    An Event stays for an hour; a pod that has been made since, or another Job, outdates it.
+    Kubernetes keeps an Event for an hour, so it may be outdated.
     """
     client = await observer._get_kubernetes_client()
     try:
@@ -103,7 +104,7 @@ async def _waiting_run(namespace: str, name: str, uid: str) -> UUID | None:
 
 
 async def _tell(flow_run_id: UUID, sentence: str) -> bool:
-    """Tell a pending run why it has no pod; return whether it knows now."""
+    """Report on a pending run why it has no pod; return whether the run has the reason now."""
     async with get_client() as client:
         try:
             state = (await client.read_flow_run(flow_run_id)).state
@@ -120,12 +121,12 @@ async def _tell(flow_run_id: UUID, sentence: str) -> bool:
 
 
 async def _accepted(client: PrefectClient, flow_run_id: UUID, sentence: str) -> bool:
-    """Return whether the server lets the run wait in PodRefused.
+    """Set the run to PodRefused and return whether the server accepted that.
 
-    It does not when the run has begun or ended meanwhile, or another worker was faster.
+    The server rejects it when the run has started or ended meanwhile, or another worker was faster.
     """
     try:
         state = await propose_state(client, Pending(name=STATE, message=sentence), flow_run_id)
-    except (Abort, Pause):  # no Exceptions: they would end the observer
+    except (Abort, Pause):  # they derive from BaseException and would end the observer
         return False
     return state.name == STATE

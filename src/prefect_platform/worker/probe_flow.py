@@ -1,4 +1,4 @@
-"""The flow of `helm test`: small, and in every image that job pods can have of this repository."""
+"""The flow of `helm test`: small, and part of every image that this repository has for job pods."""
 
 import socket
 
@@ -7,7 +7,7 @@ from prefect import flow, task
 
 @task
 def where() -> str:
-    """Return the name of the pod."""
+    """Return the name of the pod in which the task runs."""
     return socket.gethostname()
 
 

@@ -1,8 +1,8 @@
-"""Wait for a work pool, and for a server that is no older than the worker, before it starts.
+"""Wait until the API is at least as new as the worker and knows its work pool.
 
-A worker that starts while the API is away loses its observer of job pods for a minute or for
-good, one without its pool polls for nothing, and an older API need not know what a newer worker
-asks; so its pod waits here, calmly and cheaply.
+Runs as an init container of the worker. A worker that starts while the API is down loses its
+observer for a minute or for good; a worker without its pool polls in vain; and an older API may not
+know the requests of a newer worker.
 """
 
 import argparse
@@ -20,16 +20,17 @@ from prefect_platform.errors import PlatformError
 
 _REQUEST_SECONDS = 10.0
 _OWN = version("prefect")
-_RELEASE = re.compile(r'"(\d+\.\d+\.[^"]+)"')  # as JSON
+_RELEASE = re.compile(r'"(\d+\.\d+\.[^"]+)"')  # a JSON string
 
 
 async def await_work_pool(
     name: str, *, api_url: str, auth_string: str | None, timeout: float
 ) -> None:
-    """Return when the API is of this Prefect or a newer one, and knows the work pool `name`.
+    """Return when the API has this Prefect version or a newer one, and knows the work pool `name`.
 
-    Patch releases fit each other in either order. Raises PlatformError when one of both takes
-    longer than `timeout` seconds, or the API refuses `auth_string` ("user:password").
+    Only major and minor version are compared. Each of the two waits may take `timeout` seconds.
+    Raises PlatformError when one of them takes longer, and when the API refuses `auth_string`
+    ("user:password").
     """
     user, _, password = (auth_string or "").partition(":")
     auth = httpx.BasicAuth(user, password) if auth_string else None
@@ -44,7 +45,7 @@ async def await_work_pool(
             if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
                 raise PlatformError(
                     f"The API {api_url} refused the auth string of the worker",
-                    next_step="make the Secret of the worker equal to the one of the server",
+                    next_step="give the worker's Secret the auth string of the server's Secret",
                 )
             if not response.is_success and response.status_code != httpx.codes.NOT_FOUND:
                 raise NotYet(f"the API answered {response.status_code}")
@@ -53,7 +54,7 @@ async def await_work_pool(
         async def is_new_enough() -> None:
             server = _RELEASE.fullmatch((await get("admin/version")).text)
             if server is None:
-                raise NotYet("what answers there is no API of Prefect's")
+                raise NotYet("the server at this address is no API of Prefect's")
             if _minor(server[1]) < _minor(_OWN):
                 raise NotYet(f"it is Prefect {server[1]}, older than this worker's {_OWN}")
 
@@ -71,7 +72,7 @@ async def await_work_pool(
         await wait_for(
             f"the work pool {name}", knows_the_pool, timeout=timeout, next_step=MISSING_POOL
         )
-    container.say(f"The work pool {name} is there")
+    container.say(f"The work pool {name} exists")
 
 
 def _minor(release: str) -> tuple[int, int]:
@@ -80,7 +81,7 @@ def _minor(release: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Read the API's address from Prefect's own settings and wait."""
+    """Wait for the API that Prefect's own settings name."""
     parser = argparse.ArgumentParser(prog="python -m prefect_platform.worker.work_pool")
     parser.add_argument("name")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
