@@ -1,1 +1,1 @@
-"""What Prefect loads: each changes one thing of it, and docs/upstream.md says why."""
+"""Plugins that Prefect loads. Each changes one behaviour; docs/upstream.md explains why."""

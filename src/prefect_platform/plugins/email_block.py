@@ -1,7 +1,7 @@
-"""A notification block of Prefect that sends an email by SMTP.
+"""A notification block for Prefect that sends email through an SMTP server.
 
-Prefect's own either go through a company's API or only hold credentials. Prefect loads it wherever
-it looks for block types, by the entry point group `prefect.collections`.
+Prefect's own email blocks either use a vendor's API or only hold credentials. Prefect finds this
+block through the entry point group `prefect.collections`.
 """
 
 import datetime as dt
@@ -19,19 +19,19 @@ from prefect._internal.compatibility.async_dispatch import async_dispatch
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-# Of one exchange with the server: connecting, each command, each answer.
+# Applies to each exchange with the server: connecting, sending a command, reading an answer.
 _TIMEOUT_SECONDS = 10.0
 _PERMANENT = 500
-# 7 bits pass every server, also one that knows no 8BITMIME.
+# Every server accepts 7-bit content, even one without the extension 8BITMIME.
 _POLICY = policy.SMTP.clone(cte_type="7bit")
 
 
 class EmailRefused(NotificationError):  # noqa: N818 - the standard's word for it
-    """The server will not take this message however often it is sent; `log` says why."""
+    """The server rejects this message permanently; `log` contains the reason."""
 
 
 def _address(value: str) -> str:
-    """Return the address; raises ValueError when it is not one of the form name@domain."""
+    """Return `value`; raises ValueError when it is not an address of the form name@domain."""
     try:
         address = Address(addr_spec=value)
     except Exception as error:
@@ -92,15 +92,15 @@ class Email(NotificationBlock):
         return self
 
     async def anotify(self, body: str, subject: str | None = None) -> None:
-        """Send one email to all recipients, in a thread."""
+        """Send one email to all recipients, in a thread; raises like `notify`."""
         await to_thread.run_sync(self._send, self._message(body, subject))
 
     @async_dispatch(anotify)
     def notify(self, body: str, subject: str | None = None) -> None:  # type: ignore[override]
         """Send one email to all recipients.
 
-        Line breaks and control characters in the subject, as a flow run's name may bring them,
-        become spaces.
+        Line breaks and control characters in the subject become spaces, because the name of a flow
+        run may contain them. Raises EmailRefused or NotificationError.
         """
         self._send(self._message(body, subject))
 
@@ -110,9 +110,9 @@ class Email(NotificationBlock):
         message["To"] = ", ".join(self.recipients)
         message["Subject"] = _one_line(subject or "Notification")
         message["Date"] = dt.datetime.now(dt.UTC)
-        # The default is the host's own name, which costs a look-up and means nothing outside.
+        # The default is the name of this host, which costs a DNS look-up and means nothing outside.
         message["Message-ID"] = make_msgid(domain=self.sender.rpartition("@")[2])
-        message["Auto-Submitted"] = "auto-generated"  # no absence notes in return, see RFC 3834
+        message["Auto-Submitted"] = "auto-generated"  # suppresses auto-replies, see RFC 3834
         message.set_content(body)
         return message
 
@@ -135,11 +135,11 @@ class Email(NotificationBlock):
             reason = f"{self.host}:{self.port}: {type(error).__name__}: {error}"
             raise NotificationError(reason) from None
         if refused:
-            # Another try would send it twice to those that it has reached.
+            # Sending again would deliver the message twice to the recipients that accepted it.
             raise EmailRefused(f"some recipients were not accepted: {_answers(refused)}")
 
     def _hand_over(self, message: EmailMessage) -> "smtplib._SendErrs":
-        """Return the answers about recipients that were refused while others were accepted."""
+        """Send the message; return the answers for refused recipients if others were accepted."""
         client: smtplib.SMTP
         if self.security == "tls":
             client = smtplib.SMTP_SSL(
@@ -153,7 +153,7 @@ class Email(NotificationBlock):
             if self.username is not None and self.password is not None:
                 client.login(self.username, self.password.get_secret_value())
             refused = client.send_message(message)
-            # The message is accepted: a failing farewell must not have it sent again.
+            # The message has been accepted, so a failing QUIT must not cause another attempt.
             with suppress(smtplib.SMTPException):
                 client.quit()
             return refused

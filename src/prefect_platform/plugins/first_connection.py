@@ -1,11 +1,11 @@
-"""A plugin of Prefect: a client retries its first connection as it retries all later ones.
+"""A Prefect plugin: a client retries its first connection like every later one.
 
-Prefect's client gives up at once when its very first request finds no server, to be quick about a
-wrong URL (`_has_connected` in prefect.client.base). In a cluster the URL is right and the API is
-away for a moment: a run whose pod starts in that moment would crash. How long it is patient is
-PREFECT_CLIENT_MAX_RETRIES, as for every other request.
+Prefect's client gives up immediately when its very first request finds no server, so that a wrong
+URL is reported quickly (`_has_connected` in prefect.client.base). In a cluster the URL is right and
+the API is down for a moment, and a run whose pod starts at that moment would crash. The number of
+retries is PREFECT_CLIENT_MAX_RETRIES, as for every other request.
 
-Prefect loads it as it is imported, in each process that has PREFECT_PLUGINS_ENABLED.
+Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED.
 """
 
 from prefect.client.base import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
@@ -13,7 +13,7 @@ from prefect.plugins import HookContext, register_hook
 
 
 class _AlwaysTrue:
-    """An attribute that stays true, whatever its object sets."""
+    """An attribute that stays true even when its object assigns another value."""
 
     def __get__(self, _instance: object, _owner: type) -> bool:
         return True
@@ -24,6 +24,6 @@ class _AlwaysTrue:
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's signature
-    """Make every client of this process behave as one that has been connected before."""
+    """Make every client of this process behave as if it had connected before."""
     for client in (PrefectHttpxAsyncClient, PrefectHttpxSyncClient):
         client._has_connected = _AlwaysTrue()  # type: ignore[assignment]

@@ -1,13 +1,13 @@
-"""A plugin of Prefect: a notification is tried again until it arrives, and holds up no other one.
+"""A Prefect plugin: notifications are retried, and a dead channel does not delay the others.
 
-Prefect's consumer of actions sends a notification once, between the other actions: a channel that
-does not answer keeps all of them waiting, and a message that it did not take is lost. Here the
-action only renders its message. A docket of its own delivers it, so that tries of a dead channel
-take no slot of Prefect's background work; with Redis it outlives the pod.
+Prefect's consumer of actions sends a notification once, in line with the other actions: a channel
+that does not answer blocks all of them, and a message that it does not accept is lost. With this
+plugin the action only renders the message. A separate docket delivers it, so that retries take no
+slots from Prefect's background work. With Redis, queued messages survive the pod.
 
-Prefect loads it as it is imported, in each process that has PREFECT_PLUGINS_ENABLED; it works where
-actions are run: in the API's process, or in the background services when they have pods of their
-own.
+Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED. It takes
+effect where actions run: in the API's process, or in the background services when they have pods of
+their own.
 """
 
 import asyncio
@@ -40,33 +40,34 @@ from pydantic import ValidationError
 
 from prefect_platform.plugins.email_block import EmailRefused
 
-# Seconds from one try to the next, each stretched by up to a quarter: six tries in 8 to 10 minutes.
+# Seconds between two attempts. Up to a quarter is added to each: six attempts in 8 to 10 minutes.
 WAITS = (15.0, 30.0, 60.0, 120.0, 240.0)
-# Less than a pod's grace period: a try that runs when the pod is told to go still ends.
+# Less than a pod's grace period, so that an attempt finishes when the pod is stopped.
 TRY_SECONDS = 20.0
 _JITTER = 0.25
 _DOCKET = "notifications"
-# Tries at once: of one process, and of one channel in all processes.
+# Concurrent attempts: of one process, and of one channel across all processes.
 _CONCURRENCY = 100
 _PER_CHANNEL = 4
-# How long a delivery is remembered, so that an action that comes again is not sent again.
+# How long a delivery is remembered, so that an action that is received twice is sent once.
 _REMEMBERED = timedelta(hours=1)
-# What a killed process was sending is sent by another one after this time.
+# After this time, another process takes over what a killed process was sending.
 _TAKEN_OVER_AFTER = timedelta(minutes=1)
-# Statuses of 400 to 499 that say "not now" instead of "not so".
+# Client errors (400 to 499) that are temporary, so that another attempt may succeed.
 _PASSING_STATUSES = {408, 409, 421, 423, 425, 429}
 _APPRISE_STATUS = re.compile(r"\berror=(\d{3})\b")
 
 _logger = get_logger("server.notifications")
 _prefects_consumer = actions.consumer
-# What Apprise logs in the thread of one try; it gives the reason of a failure in no other way.
+# What Apprise logs in the thread of one attempt: its only report of why a delivery failed.
 _complaints: ContextVar[list[str]] = ContextVar("complaints")
 
 
 class DeliveryFailed(Exception):  # noqa: N818 - it reports an outcome
-    """One try did not deliver; `lasting` when the next one would fail the same way.
+    """One attempt failed; `lasting` is true when the next one would fail the same way.
 
-    The reason is seen in events and logs: it holds no URL, no password and no value of a block.
+    The reason appears in events and logs, so it must not contain a URL, a password or any value of
+    a block.
     """
 
     def __init__(self, reason: str, *, lasting: bool = False) -> None:
@@ -83,11 +84,11 @@ class _Complaints(logging.Handler):
 
 @contextmanager
 def listening_to_apprise() -> Iterator[None]:
-    """Hand what Apprise warns of to the try in whose thread it did, and to no other.
+    """Collect Apprise's warnings separately for the thread of each attempt.
 
-    Prefect's blocks listen to all threads at once.
+    Prefect's blocks collect them from all threads at once.
     """
-    # Warnings alone: what is below them holds URLs.
+    # Warnings and above only: lower levels contain URLs.
     handler, apprise = _Complaints(logging.WARNING), logging.getLogger("apprise")
     apprise.addHandler(handler)
     try:
@@ -98,15 +99,15 @@ def listening_to_apprise() -> Iterator[None]:
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's signature
-    """Make the service that runs the actions of this process use our consumer."""
+    """Make the service that runs actions in this process use the consumer of this module."""
     actions.consumer = consumer
 
 
 @asynccontextmanager
 async def consumer() -> AsyncGenerator[MessageHandler, None]:
-    """Yield a handler that queues notifications and leaves all other actions to Prefect's.
+    """Yield a handler that queues notifications and passes all other actions to Prefect's consumer.
 
-    Runs the deliveries meanwhile. At the end tries that are under way are waited for.
+    Delivers queued notifications inside the block; on exit, waits for attempts under way.
     """
     url = get_current_settings().server.docket.url
     with listening_to_apprise():
@@ -123,7 +124,7 @@ async def consumer() -> AsyncGenerator[MessageHandler, None]:
                 else:
                     await others(message)
 
-            # Should the worker end, the group ends the service with it, which /health reports.
+            # If the worker fails, the task group ends the service, and /health reports that.
             async with (
                 asyncio.TaskGroup() as group,
                 Worker(
@@ -136,7 +137,7 @@ async def consumer() -> AsyncGenerator[MessageHandler, None]:
 
 
 async def _accept(docket: Docket, triggered: TriggeredAction, action: SendNotification) -> None:
-    """Render the message once, and queue it unless this very action is known already."""
+    """Render the message once and queue it, unless this action has been queued before."""
     key = _key(triggered, 1)
     if await docket.get_execution(key):
         _logger.info("Notification %s is known already", triggered.id)
@@ -165,10 +166,10 @@ async def deliver(
     number: int,
     docket: Docket = CurrentDocket(),  # noqa: B008 - how a docket's task asks for it
 ) -> None:
-    """Try a delivery for the time `number`, counted from one, and queue the next when it fails.
+    """Make attempt `number` (counted from 1) of a delivery, and queue the next one if it fails.
 
-    `channel` is the id of the block's document. The event of success or of the last failure is
-    Prefect's own, as if the action had waited.
+    `channel` is the id of the block document. Success, and failure of the last attempt, emit
+    Prefect's own events, as if the action had waited for the delivery.
     """
     triggered = TriggeredAction.model_validate_json(triggered_action)
     action = triggered.action
@@ -201,7 +202,7 @@ async def deliver(
 
 
 def _channel(action: SendNotification) -> str:
-    """Return the block's name, or its id when it was not loaded."""
+    """Return the block's name, or its id if it could not be loaded."""
     for resource in action._resulting_related_resources:
         if resource.role == "block":
             return f"block {resource.name!r}"
@@ -211,9 +212,9 @@ def _channel(action: SendNotification) -> str:
 async def attempt(
     action: SendNotification, triggered: TriggeredAction, subject: str, body: str
 ) -> None:
-    """Load the block as it is now and let it send, within TRY_SECONDS.
+    """Load the current version of the block and let it send, within TRY_SECONDS seconds.
 
-    Raises DeliveryFailed, whatever went wrong.
+    Every failure is raised as DeliveryFailed.
     """
     try:
         async with asyncio.timeout(TRY_SECONDS):
@@ -227,13 +228,13 @@ async def attempt(
         raise _refused_with(error.response.status_code) from None
     except httpx.TransportError as error:
         raise DeliveryFailed(f"{type(error).__name__}: {error}") from None
-    except Exception as error:  # noqa: BLE001 - a block is anybody's code
-        # Its text may hold a value of the block.
+    except Exception as error:  # noqa: BLE001 - a block may contain any code
+        # The text of the error may contain a value of the block.
         raise DeliveryFailed(type(error).__name__) from None
 
 
 async def _load(action: SendNotification, triggered: TriggeredAction) -> NotificationBlock:
-    """Return the block of the action, with its secrets, and name it in the action's events."""
+    """Return the action's block with its secrets, and add the block to the action's events."""
     async with await action.orchestration_client(triggered) as api:
         response = await api.read_block_document_raw(action.block_document_id)
     if response.status_code == httpx.codes.NOT_FOUND:
@@ -277,10 +278,10 @@ async def _load(action: SendNotification, triggered: TriggeredAction) -> Notific
 
 
 async def _send(block: NotificationBlock, subject: str, body: str) -> None:
-    """Let the block send in a thread that nobody else waits for.
+    """Let the block send in a thread of its own.
 
-    Apprise would use the event loop's own few threads, which also look host names up: a handful of
-    dead channels would stop the process.
+    Apprise would use the event loop's default threads, which are few and also resolve host names: a
+    handful of dead channels would block the process.
     """
     complaints: list[str] = []
     _complaints.set(complaints)
@@ -301,7 +302,7 @@ async def _send(block: NotificationBlock, subject: str, body: str) -> None:
 
 
 def _notify(block: NotificationBlock, subject: str, body: str) -> None:
-    # Prefect's blocks return when all is done where no event loop runs; others are coroutines.
+    # Without an event loop, Prefect's own blocks return when done; others may return a coroutine.
     outcome: object = block.notify(body, subject=subject)
     if inspect.iscoroutine(outcome):
         asyncio.run(outcome)
@@ -312,12 +313,12 @@ def _refused_with(status: int) -> DeliveryFailed:
 
 
 def _is_lasting(status: int) -> bool:
-    """Return whether an answer with this HTTP status would be the same minutes later."""
+    """Return whether an HTTP status is a permanent failure, which a retry would not cure."""
     return status < httpx.codes.INTERNAL_SERVER_ERROR and status not in _PASSING_STATUSES
 
 
 async def _report_lost(docket: Docket) -> None:
-    """Say how many deliveries end with this process: those of a docket in memory."""
+    """Log how many deliveries are lost with this process if its docket is kept in memory."""
     if not docket.url.startswith("memory:"):
         return
     snapshot = await docket.snapshot()

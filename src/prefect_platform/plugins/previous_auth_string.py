@@ -1,10 +1,12 @@
-"""A plugin of Prefect: the API takes the auth string of before, too, while runs still have it.
+"""A Prefect plugin: during a rotation, the API also accepts the previous auth string.
 
-A job pod has the auth string of its start. With the new one alone in the API it would be refused,
-and its run would crash. Prefect knows one auth string, and compares it in two modules with `hmac`.
+A job pod keeps the auth string that it was started with. If the API accepted only the new one, the
+pod's requests would be refused and its run would crash. Prefect supports one auth string and
+compares it in two modules with `hmac`, which the plugin replaces there.
 
-Prefect loads it as it is imported, in each process that has PREFECT_PLUGINS_ENABLED. Reads
-PREVIOUS_API_AUTH_STRING, "user:password"; an empty one opens nothing.
+Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED. The
+previous auth string is read from PREVIOUS_API_AUTH_STRING ("user:password"); when that is empty,
+nothing changes.
 """
 
 import hmac
@@ -20,7 +22,7 @@ _VARIABLE = "PREVIOUS_API_AUTH_STRING"
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's signature
-    """Make requests and web sockets of this process accept either auth string."""
+    """Make this process accept either auth string for requests and web sockets."""
     previous = os.environ.get(_VARIABLE)
     if not previous:
         return

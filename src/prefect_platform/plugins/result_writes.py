@@ -1,12 +1,12 @@
-"""A plugin of Prefect: a result that cannot be written fails its run.
+"""A Prefect plugin: a run fails when its result cannot be written.
 
-Prefect writes a task's result after it has called the run Completed, logs a failed write and goes
-on: the retries of the task stay unused, and what it computed is gone with the pod. A flow's result
-is lost the same way. Here a write is tried again for RESULT_WRITE_SECONDS; then it is a failure of
-the run like any other, with its cause, its retries and its hooks. What cannot be serialized is left
-to Prefect, which warns: no other try would write it.
+Prefect writes the result of a task after it has decided that the run is Completed, and only logs a
+failed write: the task is not retried, and its result is lost with the pod. The same happens to the
+result of a flow. With this plugin a write is retried for RESULT_WRITE_SECONDS seconds; after that
+the run fails like any other, with a cause, retries and hooks. A result that cannot be serialized is
+left to Prefect, which logs a warning, because a retry would not help.
 
-Prefect loads it as it is imported, in each process that has PREFECT_PLUGINS_ENABLED.
+Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED.
 """
 
 import logging
@@ -40,7 +40,7 @@ SECONDS_VARIABLE = "RESULT_WRITE_SECONDS"
 _SECONDS = "120"
 _LONGEST_WAIT = 15.0
 
-# What Prefect has swallowed since the innermost `_told` began; None outside of one.
+# Write failures that Prefect has swallowed since the innermost `_told` began; None outside of it.
 _swallowed: ContextVar[list[Exception] | None] = ContextVar("swallowed", default=None)
 
 _persist = ResultStore.persist_result_record
@@ -51,14 +51,14 @@ _roll_back = BaseTaskRunEngine.handle_rollback
 
 
 class ResultNotWritten(Exception):  # noqa: N818 - it reports an outcome
-    """The storage did not take a result, however often it was tried within the bound."""
+    """A result could not be written within RESULT_WRITE_SECONDS."""
 
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's signature
-    """Make every run of this process try its writes again, and fail by one that is lost."""
-    # A run is `python -m prefect.engine`, a module that is imported above, too. Prefect itself has
-    # both of them; it only imports the second one later.
+    """Make runs in this process retry the writes of results, and fail when one is lost."""
+    # A run is `python -m prefect.engine`, and the imports above load the same module a second time.
+    # Prefect itself does that a little later, so the warning can be ignored.
     warnings.filterwarnings("ignore", "'prefect.engine' found in sys.modules", RuntimeWarning)
     ResultStore.persist_result_record = persist_result_record  # type: ignore[method-assign]
     ResultStore.apersist_result_record = apersist_result_record  # type: ignore[method-assign]
@@ -71,7 +71,7 @@ def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's
 def persist_result_record(
     self: ResultStore, result_record: "ResultRecord[Any]", holder: str | None = None
 ) -> None:
-    """Write a record; a result is tried again until it is there or the bound has passed."""
+    """Write a record; the write of a run's result is retried for RESULT_WRITE_SECONDS."""
     with _explained(self, result_record):
         Retrying(**_tries())(_persist, self, result_record, holder)
 
@@ -79,37 +79,37 @@ def persist_result_record(
 async def apersist_result_record(
     self: ResultStore, result_record: "ResultRecord[Any]", holder: str | None = None
 ) -> None:
-    """Write a record; a result is tried again until it is there or the bound has passed."""
+    """Write a record; the write of a run's result is retried for RESULT_WRITE_SECONDS."""
     with _explained(self, result_record):
         await AsyncRetrying(**_tries())(_apersist, self, result_record, holder)
 
 
 def exit_transaction(self: Transaction, *exc_info: Any) -> None:  # noqa: ANN401 - as Prefect's
-    """End a transaction; raises ResultNotWritten when its commit was given up for that."""
+    """End a transaction; raises ResultNotWritten if that is why it was not committed."""
     with _told():
         _exit(self, *exc_info)
 
 
 async def aexit_transaction(self: AsyncTransaction, *exc_info: Any) -> None:  # noqa: ANN401
-    """End a transaction; raises ResultNotWritten when its commit was given up for that."""
+    """End a transaction; raises ResultNotWritten if that is why it was not committed."""
     with _told():
         await _aexit(self, *exc_info)
 
 
 async def return_value_to_state(retval: Any, **options: Any) -> State[Any]:  # noqa: ANN401
-    """Return the state that a flow ends in; raises ResultNotWritten when its result is lost."""
+    """Return the final state of a flow; raises ResultNotWritten when its result is lost."""
     try:
         with _told():
             return await _to_state(retval, **options)
     except ResultNotWritten:
-        # A flow that returns its own failure has told a cause already.
+        # A flow that returns a failed state has reported a cause already.
         if isinstance(retval, State) and retval.is_failed():
             return retval
         raise
 
 
 def handle_rollback(self: BaseTaskRunEngine[Any, Any], txn: Transaction) -> None:
-    """Take back what a task returned when its result is lost: its engine will raise instead."""
+    """Discard a task's return value when its result is lost, so that its engine raises instead."""
     if _swallowed.get():
         self._return_value = NotSet
     else:
@@ -118,7 +118,7 @@ def handle_rollback(self: BaseTaskRunEngine[Any, Any], txn: Transaction) -> None
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Raise what Prefect swallows meanwhile."""
+    """Raise on exit the first write failure that Prefect swallowed inside the block."""
     failures: list[Exception] = []
     token = _swallowed.set(failures)
     try:
@@ -149,8 +149,8 @@ def _explained(store: ResultStore, record: "ResultRecord[Any]") -> Iterator[None
 
 
 def _tries() -> dict[str, Any]:
-    # What is written elsewhere gets one try: the exception of a failed run, which its state and log
-    # have too, and what a flow writes by itself, which is told.
+    # Other writes get one attempt: the exception of a failed run, which its state and log also
+    # contain, and what a flow writes by itself, because the flow sees the error.
     elsewhere = _swallowed.get() is None
     seconds = 0.0 if elsewhere else float(os.environ.get(SECONDS_VARIABLE, _SECONDS))
     return {
