@@ -1,7 +1,8 @@
 """The daily ETL: delays and cancellations of one day's flights out of New York in 2013.
 
-On the platform it reads a bucket and fills the warehouse; `python flows/etl_daily.py` does the
-same with the data of an installed package, SQLite and a local folder.
+On the platform it reads from a bucket and writes to the warehouse. `python flows/etl_daily.py` runs
+the same flow without a platform: it reads the data of an installed package and writes to SQLite and
+a local folder.
 """
 
 import argparse
@@ -27,7 +28,7 @@ without_tracebacks_of_refusals()
 
 
 def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    # A failed state of a task holds its exception.
+    # The data of a failed task's state is its exception.
     return isinstance(state.data, NotYet) or not isinstance(state.data, Refusal)
 
 
@@ -35,7 +36,7 @@ def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) 
     retries=3,
     retry_delay_seconds=[10, 60, 300],
     retry_condition_fn=_worth_another_try,
-    # The default policy adds the run's id, so that no other run would ever hit.
+    # The default policy includes the id of the flow run, so no other run could use the cache.
     cache_policy=INPUTS + TASK_SOURCE,
     cache_expiration=dt.timedelta(hours=1),
     persist_result=True,
@@ -43,7 +44,7 @@ def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) 
     result_serializer="json",
 )
 def extract(day: dt.date, source: str) -> DayFiles:
-    """Read the day's CSV files from `source`, over the network or from the package."""
+    """Read the day's CSV files from `source`, a bucket or the installed package; see `read_day`."""
     files = read_day(source, day)
     for name, text in files.items():
         print(f"{name}: {len(text.splitlines()) - 1} rows from {source}")
@@ -61,7 +62,7 @@ def transform(day: dt.date, files: DayFiles) -> list[Delays]:
     retry_delay_seconds=exponential_backoff(5),
     retry_jitter_factor=0.5,
     retry_condition_fn=_worth_another_try,
-    # Loading is the effect itself: to skip it because it was done before would be a lie.
+    # The task is run for its side effect, so a cached result must never replace it.
     cache_policy=NO_CACHE,
 )
 def load(day: dt.date, rows: list[Delays], target: Destination) -> str:
@@ -89,7 +90,7 @@ def etl_daily(date: dt.date | str | None = None) -> dict[str, Any] | State[Any]:
         rows = transform(day, files)
         where = load(day, rows, target)
     except Refusal as refusal:
-        # The run ends Failed with the sentence; a traceback would bury it.
+        # The refusal becomes the message of the run's state; a traceback would bury it.
         return Failed(message=str(refusal))
     airports = [row for row in rows if row.dimension == "origin"]
     summary = {
@@ -117,7 +118,7 @@ def main() -> int:
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         return 2
-    # The temporary server of a run without a platform has nobody to report its telemetry to.
+    # The temporary server of a local run should not send telemetry.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     return 0 if etl_daily(date, return_state=True).is_completed() else 1
 

@@ -1,8 +1,8 @@
-"""Publish the flights of 2013 to the object store, an object a day, and make its buckets.
+"""Create the buckets of the object store and publish the flights of 2013, one object per day.
 
-Runs in the flows image as a Kubernetes Job. What is there already stays: an object is written
-only when it is missing or its checksum differs, so that a second run is cheap, and one after an
-interruption or a loss completes the data.
+Runs in the flows image as a Kubernetes Job. An object is written only when it is missing or its
+checksum differs. A second run is therefore cheap, and a run after an interruption or a loss
+completes the data.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ UPLOADS_AT_ONCE = 16
 
 
 def publish(s3: S3Client, wait_seconds: float = WAIT_SECONDS) -> tuple[list[str], list[str]]:
-    """Make what is missing; return the names of the new buckets and the keys of the new objects.
+    """Create missing buckets and write missing or changed objects; return their names and keys.
 
-    Waits up to `wait_seconds` for the store. Raises Refusal when it is not ready by then or
+    Waits up to `wait_seconds` seconds for the store. Raises Refusal when it is not ready by then or
     does not accept the access key.
     """
     existing = _buckets(s3, time.monotonic() + wait_seconds)
@@ -64,7 +64,7 @@ def _buckets(s3: S3Client, deadline: float) -> set[str]:
 
 
 def _checksums(s3: S3Client) -> dict[str, str]:
-    """Return the MD5 of each object in the bucket: the ETag of a plain upload is just that."""
+    """Return the MD5 of each object in the bucket, by key: the ETag of a single-part upload."""
     with object_store.explained(f"Bucket s3://{RAW}"):
         return {
             entry["Key"]: entry["ETag"].strip('"')
@@ -78,13 +78,13 @@ def _md5(content: bytes) -> str:
 
 
 def main() -> int:
-    """Publish once; the exit code is 0 when everything is there."""
+    """Publish once; return the exit code, 0 when all buckets and objects exist."""
     try:
         buckets, objects = publish(object_store.client(UPLOADS_AT_ONCE))
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         return 1
-    print(f"buckets made: {', '.join(buckets) or 'none'}; objects written: {len(objects)}")
+    print(f"buckets created: {', '.join(buckets) or 'none'}; objects written: {len(objects)}")
     return 0
 
 

@@ -11,11 +11,11 @@ Record = Mapping[str, str]
 
 
 class Delays(NamedTuple):
-    """What happened to the flights of one `member` of a `dimension` on one day.
+    """Flights, cancellations and mean delays of one `member` of a `dimension` on one day.
 
-    `dimension` is carrier, origin, wind, precipitation or visibility; the members of each share
-    out all flights of the day. Means are minutes (early is negative) over the flights that
-    departed, or arrived, as planned or not; None where none did.
+    `dimension` is carrier, origin, wind, precipitation or visibility. Each flight of the day counts
+    for exactly one member of each dimension. A mean is in minutes (negative is early) over the
+    flights that departed, or arrived; it is None if there were none.
     """
 
     day: dt.date
@@ -31,8 +31,8 @@ class Delays(NamedTuple):
 def summarise(day: dt.date, files: Mapping[str, str]) -> list[Delays]:
     """Join the day's flights with the weather at their origin in their hour, and group them.
 
-    `files` holds CSV texts by name: flights, weather, airlines. Rows are in a fixed order, so
-    equal input gives equal output. Raises ValueError when there are no flights.
+    `files` contains CSV texts by name: flights, weather, airlines. Rows are sorted by dimension and
+    member, so equal input gives equal output. Raises ValueError when there are no flights.
     """
     weather = {(row["origin"], row["time_hour"]): row for row in _records(files["weather"])}
     groups: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
@@ -59,12 +59,12 @@ def summarise(day: dt.date, files: Mapping[str, str]) -> list[Delays]:
 
 
 def _memberships(flight: Record, sky: Record) -> Iterator[tuple[str, str]]:
-    """Yield the group of `flight` in each dimension; `sky` is empty where nobody measured."""
+    """Yield the dimension and member of `flight`; `sky` is empty without a weather record."""
     yield "carrier", flight["carrier"]
     yield "origin", flight["origin"]
     wind = _number(sky.get("wind_speed"))
     yield "wind", _band(wind, [(10, "under 10 mph"), (20, "10 to 20 mph")], "20 mph and more")
-    # Any measured rain or snow counts: the file holds inches in the hour, traces as 0.
+    # Any measured precipitation counts. The file has inches per hour, with traces as 0.
     rain = _number(sky.get("precip"))
     yield "precipitation", _band(rain, [(0.005, "dry")], "wet")
     miles = _number(sky.get("visib"))

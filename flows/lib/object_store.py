@@ -1,7 +1,7 @@
-"""The object store: one client, and its errors as sentences.
+"""Access to the object store, with boto3's errors explained.
 
-Address, region and keys come from the environment that boto3 reads by itself
-(AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or a role).
+boto3 reads the address, region and keys from the environment (AWS_ENDPOINT_URL_S3, AWS_REGION,
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), or uses the pod's role.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ _PUBLISH = "make deploy-cluster, which publishes what is missing; then run this 
 
 
 def client(connections: int = 10) -> S3Client:
-    """Return an S3 client that gives up on a silent store in seconds, not minutes."""
+    """Return an S3 client for up to `connections` concurrent requests.
+
+    Its timeouts are shorter than boto3's, so that it gives up sooner on a store that does not
+    answer. Raises Refusal when boto3 is not configured.
+    """
     import boto3
     from botocore.config import Config
 
@@ -45,17 +49,17 @@ def read(s3: S3Client, bucket: str, key: str) -> bytes:
 
 
 def write(s3: S3Client, bucket: str, key: str, content: bytes) -> None:
-    """Write an object, replacing it whole; raises as `explained` does."""
+    """Write an object, replacing an existing one; raises as `explained` does."""
     with explained(f"Object s3://{bucket}/{key} at {s3.meta.endpoint_url}"):
         s3.put_object(Bucket=bucket, Key=key, Body=content)
 
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turn boto's errors into sentences about `what`, which is their subject.
+    """Turn boto3's errors into messages about `what`, which is the subject of the sentence.
 
-    Raises NotYet for what time may cure (a missing object, a store that does not answer) and
-    Refusal for the rest that a person can cure (bucket, access key, configuration).
+    Raises NotYet for errors that may pass with time (a missing object, a store that does not
+    answer) and Refusal for errors that a person has to fix (bucket, access key, configuration).
     """
     from botocore.exceptions import (
         BotoCoreError,

@@ -2,10 +2,10 @@
 
 
 class Refusal(Exception):  # noqa: N818 - it is what the flow says, not a fault of the flow
-    """The flow cannot go on, and trying again would not help.
+    """The flow cannot go on, and a retry would not help.
 
-    `message` is one sentence with the object and the cause, `next_step` the command or change
-    that gets the reader further.
+    `message` names the object and the cause in one sentence; `next_step` is the command to type or
+    the change to make.
     """
 
     def __init__(self, message: str, *, next_step: str) -> None:
@@ -15,4 +15,4 @@ class Refusal(Exception):  # noqa: N818 - it is what the flow says, not a fault 
 
 
 class NotYet(Refusal):
-    """Like its parent, but time may cure it: tasks try again before they give up."""
+    """A refusal that may pass with time, so tasks retry before they give up."""

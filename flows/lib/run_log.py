@@ -1,4 +1,4 @@
-"""What the logs of runs leave out."""
+"""Filters for the logs of flow and task runs."""
 
 import logging
 
@@ -8,13 +8,13 @@ from lib.refusal import Refusal
 
 
 def without_tracebacks_of_refusals() -> None:
-    """Keep the engine from adding a traceback to the sentence of a refusal."""
+    """Keep Prefect's engine from logging a traceback with a Refusal."""
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_without_traceback)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    # A flow that returns a failed state reaches the engine's own log as FailedRun.
+    # Prefect logs a flow that returns a failed state as the exception FailedRun.
     if record.exc_info and isinstance(record.exc_info[1], Refusal | FailedRun):
         record.exc_info = None
     return True

@@ -1,6 +1,6 @@
-"""Where the rows of a day go: PostgreSQL or SQLite, and a Parquet object.
+"""Store the rows of a day in PostgreSQL or SQLite, and convert them to Parquet.
 
-All are idempotent: to store a day again leaves what storing it once leaves.
+Every function is idempotent: storing a day twice leaves the same data as storing it once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lib.refusal import NotYet
 
 TABLE = "daily_delays"
 
-# Both databases take this: DATE and TEXT are affinities to SQLite and types to PostgreSQL.
+# Valid for both databases: in PostgreSQL these are types; SQLite derives its affinities from them.
 _CREATE = """
 CREATE TABLE IF NOT EXISTS daily_delays (
     day date NOT NULL,
@@ -52,10 +52,10 @@ class Server(NamedTuple):
 
 
 def store_in_sqlite(file: Path, day: dt.date, rows: Sequence[Delays]) -> None:
-    """Replace the rows of `day` in one transaction; makes file and table when missing."""
+    """Replace the rows of `day` in one transaction; create the file and the table if missing."""
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute(_CREATE)
-        # SQLite keeps no dates: ISO text sorts and compares like one.
+        # SQLite has no date type; ISO 8601 text sorts and compares like dates.
         connection.execute(_DELETE.replace("%s", "?"), (day.isoformat(),))
         connection.executemany(
             _INSERT.replace("%s", "?"), [(row.day.isoformat(), *row[1:]) for row in rows]
@@ -63,7 +63,7 @@ def store_in_sqlite(file: Path, day: dt.date, rows: Sequence[Delays]) -> None:
 
 
 def store_in_postgres(server: Server, day: dt.date, rows: Sequence[Delays]) -> None:
-    """Replace the rows of `day` in one transaction; makes the table when missing.
+    """Replace the rows of `day` in one transaction; create the table if missing.
 
     Raises NotYet when the server does not answer or refuses the user.
     """
