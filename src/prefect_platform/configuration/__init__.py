@@ -1,1 +1,1 @@
-"""What Prefect is told: the work pool, where results live, and the deployments."""
+"""Apply platform.yaml and prefect.yaml to Prefect: work pools, blocks, deployments and others."""

@@ -1,4 +1,4 @@
-"""What `validate`, `schedule`, `plan`, `apply` and `export` do and print, wherever they run."""
+"""The commands `validate`, `schedule`, `plan`, `apply` and `export`, for pods and laptops."""
 
 import datetime as dt
 from collections import Counter
@@ -19,17 +19,17 @@ from prefect_platform.configuration.reconcile.ledger import read_ledger
 from prefect_platform.configuration.reconcile.plan import Change, make_plan, read
 from prefect_platform.console import out
 
-_LINES = 20  # of one schedule: one by the minute has a thousand a day
+_LINES = 20  # printed per schedule, because one that runs every minute has 1440 runs a day
 
 
 def validate(files: Files) -> None:
-    """Check the files by themselves; raises ConfigurationError with all that is wrong."""
+    """Check the files without a server; raises ConfigurationError with all problems."""
     declared = load(files, Offline())
     out.print(f"{files.platform} and {files.deployments} declare {len(declared)} resources")
 
 
 def schedule(files: Files, start: dt.datetime, end: dt.datetime) -> None:
-    """Print the runs that the files' schedules start in a time, each in its schedule's zone."""
+    """Print the runs that the schedules start between `start` and `end`, in their time zones."""
     found = coming(load(files, Offline()), start, end)
     lines: Counter[tuple[str, str]] = Counter()
     table = Table("local time", "run of", "by", "what to know", box=SIMPLE_HEAD)
@@ -62,7 +62,7 @@ def plan(client: SyncPrefectClient, files: Files, context: Context, *, prune: bo
 
 
 def apply(client: SyncPrefectClient, files: Files, context: Context, *, prune: bool) -> bool:
-    """Make the server as the files say, printing each step; return whether anything was done."""
+    """Reconcile the server with the files, printing each step; return whether anything changed."""
     declared = load(files, context)
     require_same_version(client)
     steps = apply_all(client, TYPES, declared, release=context.release, prune=prune, report=_print)

@@ -1,6 +1,7 @@
-"""Concurrency limits: global ones by name, and those of task runs by tag.
+"""Concurrency limits: global ones by name, and limits of task runs by tag.
 
-The server keeps both in one table, and those of deployments too: the names say which is which.
+The server keeps both, and the limits of deployments, in one table; a prefix of the name tells them
+apart.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ from prefect_platform.configuration.core.section import (
 )
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
 
-_TAG, _DEPLOYMENT = "tag:", "deployment:"  # prefixes that the server gives
+_TAG, _DEPLOYMENT = "tag:", "deployment:"  # prefixes that the server adds
 Slots = Annotated[int, Field(ge=0)]
 
 
@@ -48,18 +49,18 @@ class ConcurrencyLimit(Section):
 
 
 class _Limits(RestKind):
-    """What both kinds do alike; slots that are taken stay taken."""
+    """What both kinds have in common. An update does not release slots that are in use."""
 
     path = "/v2/concurrency_limits/"
     item = "/v2/concurrency_limits/{id_or_name}"
     prefix = ""
 
     def at(self, found: Found) -> dict[str, Any]:
-        """Return the limit's id: its name may hold what a path cannot."""
+        """Return the limit's id, because its name may contain characters not allowed in a path."""
         return {"id_or_name": found.id}
 
     def payload(self, declared: Declared, _inventory: Inventory) -> dict[str, Any]:
-        """Return the limit under the name that the server gives it."""
+        """Return the limit with the prefix that the server expects in its name."""
         return {"name": f"{self.prefix}{declared.key.name}", **declared.body}
 
 
@@ -70,7 +71,7 @@ class ConcurrencyLimits(_Limits):
     section = "concurrency_limits"
 
     def declare(self, source: Source, _context: Context) -> list[Declared]:
-        """Return the global limits that the section asks for; raises ConfigurationError."""
+        """Return the global limits that the section declares; raises ConfigurationError."""
 
         def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
             limit = ConcurrencyLimit.model_validate(raw)
@@ -119,7 +120,7 @@ class TagConcurrencyLimits(_Limits):
     prefix = _TAG
 
     def declare(self, source: Source, _context: Context) -> list[Declared]:
-        """Return the limits by tag that the section asks for; raises ConfigurationError."""
+        """Return the limits by tag that the section declares; raises ConfigurationError."""
 
         def one(tag: str, raw: Any) -> list[Declared]:  # noqa: ANN401
             limit = TypeAdapter(Slots).validate_python(raw, strict=True)

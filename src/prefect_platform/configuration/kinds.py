@@ -1,4 +1,4 @@
-"""The kinds of resources that the platform declares: one object each, in the order of creation."""
+"""The kinds of resources that can be declared: one object each, in the order of creation."""
 
 from collections.abc import Sequence
 
@@ -24,4 +24,4 @@ TYPES: Sequence[ResourceType] = (
     Automations(),
 )
 SECTIONS: Sequence[FileSection] = [each for each in TYPES if isinstance(each, FileSection)]
-"""Those of platform.yaml. Queues are declared with their pool, deployments in prefect.yaml."""
+"""Sections of platform.yaml. Queues are declared with their pool, deployments in prefect.yaml."""

@@ -1,4 +1,4 @@
-"""The files of an environment, all sections of them: what they declare, and what editors know."""
+"""Read all sections of an environment's files and return what they declare."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,10 @@ _NAMES = (*(each.section for each in SECTIONS), _ALERTS)
 
 @dataclass(frozen=True)
 class Files:
-    """What is applied together: the platform's file, and the deployments of the flows.
+    """The files that are applied together: platform.yaml and prefect.yaml.
 
-    `retention` is only checked: the charts take it. None where they have done so.
+    `retention` is only checked, because the charts apply it. It is None in a pod, where they
+    already have.
     """
 
     platform: Path
@@ -35,8 +36,7 @@ class Files:
 def load(files: Files, context: Context) -> list[Declared]:
     """Return everything that the files declare.
 
-    Raises ConfigurationError with all that is wrong in them, and PlatformError when one is not
-    there.
+    Raises ConfigurationError with all problems in them, and PlatformError when one is missing.
     """
     source = read(files.platform)
     if problems := _strangers(source):
@@ -72,7 +72,7 @@ def _wrong_periods(path: Path) -> list[Problem]:
 
 
 def _doubles(declared: Sequence[Declared]) -> list[Problem]:
-    """Return what the alerts and another section declare under one name."""
+    """Return a problem for each name that both the alerts and another section declare."""
     seen: dict[Key, Declared] = {}
     problems = []
     for each in declared:

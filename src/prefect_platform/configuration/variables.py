@@ -40,7 +40,7 @@ class Variable(Section):
 
 
 class Variables(RestKind):
-    """The variables of a server and of a file."""
+    """Variables, on a server and in a file."""
 
     kind = Kind.VARIABLE
     section = "variables"
@@ -48,7 +48,7 @@ class Variables(RestKind):
     item = "/variables/{id}"
 
     def declare(self, source: Source, _context: Context) -> list[Declared]:
-        """Return the variables that the section asks for; raises ConfigurationError."""
+        """Return the variables that the section declares; raises ConfigurationError."""
 
         def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
             variable = Variable.model_validate(raw)
@@ -75,7 +75,7 @@ class Variables(RestKind):
         }
 
     def read(self, client: SyncPrefectClient, _inventory: Inventory) -> list[Found]:
-        """Return all variables but the one that is the lock."""
+        """Return all variables except the one that serves as lock."""
         return [
             Found(
                 Key(self.kind, found["name"]),

@@ -1,4 +1,4 @@
-"""Work pools and their queues."""
+"""Work pools and their work queues."""
 
 import json
 from collections.abc import Mapping
@@ -72,7 +72,7 @@ class WorkPool(Section):
 
 
 def _refuse_names(source: Source, section: str, name: str, pool: WorkPool) -> None:
-    """Raise ConfigurationError for what the server takes and then does not do."""
+    """Raise ConfigurationError for values that the server accepts but does not honour."""
     if name.lower().startswith("prefect"):
         cause = f"{name}: Prefect keeps names with `prefect` in front to itself"
         raise ConfigurationError([Problem(source.at(section, name), cause, "rename the pool")])
@@ -88,7 +88,7 @@ def _refuse_names(source: Source, section: str, name: str, pool: WorkPool) -> No
 
 
 def _said(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the body without what is left as it is on the server when nobody says it."""
+    """Return the body without settings that are left as they are on the server if not given."""
     left = ("paused", "priority")
     return {name: value for name, value in body.items() if value is not None or name not in left}
 
@@ -128,7 +128,7 @@ class WorkPools(RestKind):
     item = "/work_pools/{name}"
 
     def declare(self, source: Source, context: Context) -> list[Declared]:
-        """Return the pools that the section asks for, and their queues."""
+        """Return the declared pools and their queues; raises ConfigurationError."""
 
         def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
             pool = WorkPool.model_validate(raw)
@@ -158,7 +158,7 @@ class WorkPools(RestKind):
     def export(
         self, inventory: Inventory, _secrets: Mapping[Key, Secrets], context: Context
     ) -> dict[str, Any]:
-        """Return the pools with their queues, without what is as the chart and Prefect make it."""
+        """Return the pools with their queues, without the defaults of the chart and of Prefect."""
         return {
             found.key.name: _written(found, inventory, context) for found in inventory.of(self.kind)
         }
@@ -181,21 +181,21 @@ class WorkPools(RestKind):
         ]
 
     def at(self, found: Found) -> dict[str, Any]:
-        """Return the pool's name: the API knows no other way to one."""
+        """Return the pool's name, by which the API addresses pools."""
         return {"name": found.key.name}
 
     def payload(self, declared: Declared, _inventory: Inventory) -> dict[str, Any]:
-        """Return the pool in the API's words."""
+        """Return the pool in the form of the API."""
         return _json(declared)
 
     def change(self, declared: Declared, _inventory: Inventory) -> dict[str, Any]:
-        """Return the pool without what cannot change."""
+        """Return the pool without the fields that cannot be changed."""
         return {key: value for key, value in _json(declared).items() if key not in _FIXED}
 
     def update(
         self, client: SyncPrefectClient, inventory: Inventory, declared: Declared, found: Found
     ) -> None:
-        """Set what is declared. Prefect cannot change the type of a pool: PlatformError."""
+        """Set what is declared; raises ConfigurationError for another type, which is fixed."""
         if declared.body["type"] != found.body["type"]:
             raise ConfigurationError(
                 [
@@ -238,16 +238,18 @@ class WorkQueues(RestKind):
         ]
 
     def at(self, found: Found) -> dict[str, Any]:
-        """Return pool and queue."""
+        """Return the names of the pool and the queue."""
         return _pool_and_queue(found.key)
 
     def payload(self, declared: Declared, _inventory: Inventory) -> dict[str, Any]:
-        """Return the queue in the API's words. A priority moves other queues: the next reading
-        sees them."""
+        """Return the queue in the form of the API.
+
+        Setting a priority changes those of other queues; the next round of `apply` reads them.
+        """
         return _json(declared)
 
     def create(self, client: SyncPrefectClient, _inventory: Inventory, declared: Declared) -> UUID:
-        """Create the queue; `default`, which the server made with the pool, becomes as declared."""
+        """Create the queue, or update `default`, which the server creates with the pool."""
         names = _pool_and_queue(declared.key)
         pool = {"work_pool_name": names["work_pool_name"]}
         try:
@@ -266,7 +268,7 @@ def _pool_and_queue(key: Key) -> dict[str, str]:
 
 
 def _json(declared: Declared) -> dict[str, Any]:
-    """Return the body as the API takes it: with the last part of the name."""
+    """Return the body in the form of the API, with the last part of the resource's name."""
     body = {"name": declared.key.name.rpartition("/")[2], **declared.body}
     if "paused" in body:
         body["is_paused"] = body.pop("paused")

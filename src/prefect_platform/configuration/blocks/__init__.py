@@ -1,1 +1,1 @@
-"""Blocks, by the types that are installed."""
+"""Blocks of all installed block types."""

@@ -1,4 +1,4 @@
-"""Blocks as a file declares them, checked by the classes of their types."""
+"""Read the blocks that a file declares, and check them with the classes of their types."""
 
 import difflib
 import json
@@ -39,18 +39,18 @@ _NAME = TypeAdapter[str](BlockDocumentName)
 
 @dataclass
 class _Draft:
-    """What is learned about a block while its fields are read."""
+    """What is known about a block while its fields are read."""
 
     secrets: dict[Steps, Mapping[str, Any]] = field(default_factory=dict)
-    # Where the value is not known: the check is offline, or the value was refused.
+    # Steps to values that are unknown, because the check is offline or the value was refused.
     placeholders: set[Steps] = field(default_factory=set)
     references: dict[str, str] = field(default_factory=dict)
-    # False with a reference to a block that is not in the file, of whose fields nothing is known.
+    # False if it refers to a block that is not in the file, because its fields are unknown.
     complete: bool = True
 
 
 class BlockReader(Reader):
-    """The blocks of a section, each read once and after those that it refers to."""
+    """Reads the blocks of a section, each once and after those that it refers to."""
 
     def __init__(
         self,
@@ -69,9 +69,9 @@ class BlockReader(Reader):
         self._chain: list[str] = []
 
     def declared(self, name: str, _fields: object) -> list[Declared]:
-        """Return the block and those that it refers to, without what another call returned.
+        """Return the block and those that it refers to, except those returned by an earlier call.
 
-        Raises ConfigurationError with all that is wrong with them.
+        Raises ConfigurationError with all problems in them.
         """
         self._block(name)
         declared, self._declared = self._declared, []
@@ -81,7 +81,7 @@ class BlockReader(Reader):
         return declared
 
     def _block(self, name: str) -> Block | None:
-        """Read a block of the file once, after those that it refers to; None when it is wrong."""
+        """Read a block of the file once, after those it refers to; None when it has a problem."""
         if name not in self._blocks:
             self._chain.append(name)
             before = len(self._problems)
@@ -120,7 +120,7 @@ class BlockReader(Reader):
         if len(self._problems) > before:
             return None
         try:
-            # Checked as it was written: pydantic turns what JSON does not have into null.
+            # Check what the file says, because pydantic turns values that JSON lacks into null.
             plain = to_jsonable_python(resolved)
             json.dumps(plain, allow_nan=False)
         except (TypeError, ValueError):
@@ -142,7 +142,7 @@ class BlockReader(Reader):
         return block
 
     def _type_of(self, name: str, steps: Steps) -> type[Block] | None:
-        """Return the type that the name of a block begins with, None when the name is wrong."""
+        """Return the block type that a block's name begins with, None when the name is invalid."""
         type_slug, slash, own_name = name.partition("/")
         if not slash:
             self._problems.append(self._no_name(name, steps))
@@ -166,7 +166,7 @@ class BlockReader(Reader):
         *,
         takes_mapping: bool,
     ) -> Value:
-        """Return `value` with references replaced; refuses values of secret fields."""
+        """Return `value` with its references resolved; refuses literal values of secret fields."""
         secret = () in patterns
         mapping = ("*",) in patterns
         if (
@@ -196,7 +196,7 @@ class BlockReader(Reader):
     def _referenced(
         self, reference: Mapping[str, Any], steps: Steps, draft: _Draft, *, as_mapping: bool
     ) -> Value:
-        """Return the value that a reference names, something empty when it is not known."""
+        """Return the value that a reference names, an empty one when it is unknown."""
         text = resolve(reference, self._source, steps, self._context)
         value: Value = text
         if as_mapping and not isinstance(text, Problem | Placeholder):
@@ -209,7 +209,7 @@ class BlockReader(Reader):
         return value
 
     def _mapping(self, text: str, steps: Steps) -> dict[str, Any] | Problem:
-        """Return the mapping that a Secret holds as JSON."""
+        """Return the mapping that a Secret contains as JSON, or the problem with it."""
         with suppress(ValueError):
             content = json.loads(text)
             if isinstance(content, dict):
@@ -229,7 +229,10 @@ class BlockReader(Reader):
         *,
         top: bool,
     ) -> tuple[Block | None, list[Problem]]:
-        """Return the block, or None with the problems; with none when only placeholders fail."""
+        """Return the block, or None, and the problems.
+
+        None without problems means that only placeholders failed the check.
+        """
         annotations = block_types.fields(block_type)
         problems: list[Problem] = []
         values: dict[str, Any] = {}
@@ -278,7 +281,7 @@ class BlockReader(Reader):
         *,
         top: bool,
     ) -> tuple[Value, list[Problem]]:
-        """Return the block, or the list of blocks, that the value of a field asks for."""
+        """Return the block or the list of blocks that the value of a field declares."""
         if isinstance(value, list):
             read = [
                 self._nested(choices, each, (*steps, index), draft, top=False)
@@ -298,7 +301,7 @@ class BlockReader(Reader):
         steps: Steps,
         draft: _Draft,
     ) -> tuple[Block | None, list[Problem]]:
-        """Return the block of fields that stand in a field of another block."""
+        """Return the block whose fields are written inside a field of another block."""
         if TYPE in value:
             fitting, problems = self._fitting(choices, str(value[TYPE]), (*steps, TYPE))
             if fitting is None:
@@ -309,7 +312,7 @@ class BlockReader(Reader):
             for each in choices
             if not block_types.is_abstract(each)
         ]
-        # The type that has least against the fields is the one that was meant.
+        # Assume that the type with the fewest problems is the one that was meant.
         built.sort(key=lambda each: len(each[1]))
         if not built or (len(built) > 1 and len(built[0][1]) == len(built[1][1])):
             names = " or ".join(self._names(choices))
@@ -320,7 +323,7 @@ class BlockReader(Reader):
     def _fitting(
         self, choices: list[type[Block]], type_slug: str, steps: Steps
     ) -> tuple[type[Block] | None, list[Problem]]:
-        """Return the type of a slug when a field that takes `choices` takes it."""
+        """Return the block type with this slug if it is among `choices`, or the problem."""
         block_type = self._types.get(type_slug)
         if block_type is None:
             return None, [self._unknown_type(steps, type_slug)]
@@ -336,7 +339,7 @@ class BlockReader(Reader):
     def _referred(
         self, choices: list[type[Block]], target: Value, steps: Steps, draft: _Draft, *, top: bool
     ) -> tuple[Block | None, list[Problem]]:
-        """Return the block that is named, an empty one when the file does not have it."""
+        """Return the block that is named, or an empty one when it is not in the file."""
         at = self._source.at(*steps)
         type_slug, slash, _ = str(target).partition("/")
         if not slash:
@@ -361,7 +364,7 @@ class BlockReader(Reader):
     def _refused(
         self, error: ValidationError, steps: Steps, draft: _Draft, unknown: set[Steps]
     ) -> list[Problem]:
-        """Return what pydantic refused, without what depends on a value that is not known."""
+        """Return pydantic's errors, except those that depend on an unknown value."""
         errors: list[Any] = []
         for each in error.errors():
             place = (*steps, *each["loc"])
@@ -369,7 +372,7 @@ class BlockReader(Reader):
                 continue
             kind: Any = each["type"]
             if (draft.secrets or draft.placeholders) and kind in ("value_error", "assertion_error"):
-                # A sentence of the type's own, which may repeat what it refuses.
+                # The message is the block type's own and may contain the refused value.
                 kind = PydanticCustomError("refused", "the type of the block refuses the value")
             errors.append(
                 {
@@ -388,7 +391,7 @@ class BlockReader(Reader):
     def _unknown_type(self, steps: Steps, type_slug: str) -> Problem:
         package = block_types.package_of(type_slug)
         if package is not None:
-            fix = f"{package} brings it: add that package to the images"
+            fix = f"{package} provides it: add that package to the images"
         else:
             similar = difflib.get_close_matches(type_slug, self._types, 1)
             fix = (
@@ -404,19 +407,19 @@ class BlockReader(Reader):
 
 
 def _try(block: Block) -> None:
-    """Do what Prefect does with every block that it loads; raises what tells of its values."""
+    """Initialize the block as Prefect does on loading; raises only errors about its values."""
     try:
         with disable_logger("apprise"):  # it logs what it refuses
             block.block_initialization()
     except (ArithmeticError, LookupError, TypeError, ValueError):
         raise
     except Exception:  # noqa: BLE001, S110 - such as Google's: this machine has no credentials
-        # It tells of this machine, and the block is not for this one.
+        # The error is about this machine, but the block is meant for another one.
         pass
 
 
 def _takes_mapping(annotation: Value) -> bool:
-    """Return whether {file: ...} in a field can be content that is meant as it stands."""
+    """Return whether {file: ...} is valid content of the field, and so not a reference."""
     if block_types.nested(annotation):
         return False
     example = {"file": "name"}
@@ -427,7 +430,10 @@ def _takes_mapping(annotation: Value) -> bool:
 
 
 def _lost(written: object, kept: object, steps: Steps) -> list[tuple[Steps, list[str]]]:
-    """Return where a mapping lost a key when it was validated: a model did not know the key."""
+    """Return where validation dropped a key because a model does not have it.
+
+    Each entry has the steps to the key and the keys that the model kept.
+    """
     if isinstance(written, Mapping) and isinstance(kept, Mapping):
         return [
             each

@@ -1,4 +1,4 @@
-"""The JSON schema by which editors complete and check the blocks of a file."""
+"""The JSON schema with which editors complete and check the blocks of a file."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from prefect_platform.configuration.core.secret_values import Value
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of the section blocks, for editors; it has no references."""
+    """Return the JSON schema of the section `blocks`, for editors; it contains no `$ref`."""
     return {
         "type": "object",
         "additionalProperties": False,
@@ -82,7 +82,7 @@ def _field_schema(
         return {**about, "anyOf": [*_nested_schemas(choices), *empty]}
     if () in patterns:
         texts = all(each.get("type") in ("string", "null") for each in options)
-        # What is not only a text can be a mapping of several secrets.
+        # A secret field that is not just text may be a mapping of several secrets.
         several = [] if texts else [{"type": "object", "additionalProperties": _REFERENCE}]
         return {**about, "anyOf": [_REFERENCE, *several, *empty]}
     if ("*",) in patterns:
@@ -106,9 +106,9 @@ def _nested_schemas(choices: list[type[Block]]) -> Iterator[dict[str, Any]]:
 
 
 def _inlined(schema: Value, definitions: Mapping[str, Any], above: tuple[str, ...] = ()) -> Value:
-    """Return a schema with its definitions in the place of references to them.
+    """Return a schema with each `$ref` replaced by its definition.
 
-    Where a definition contains itself, what is inside takes any value.
+    Where a definition contains itself, the inner one accepts any value.
     """
     if isinstance(schema, list):
         return [_inlined(each, definitions, above) for each in schema]

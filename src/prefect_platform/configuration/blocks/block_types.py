@@ -1,6 +1,6 @@
-"""The types of blocks that are installed here, as Prefect's own classes describe them.
+"""The installed block types, as their classes describe them.
 
-A package brings its types by an entry point of the group prefect.collections.
+A package registers its types through an entry point of the group `prefect.collections`.
 """
 
 import inspect
@@ -23,7 +23,7 @@ from prefect_platform.configuration.core.secret_values import Value, conceal
 
 Pattern = tuple[str, ...]
 
-# The key by which a block inside of another tells its type.
+# The key that gives the type of a block inside another block.
 TYPE = "block_type_slug"
 
 # A class registers itself when its module is imported.
@@ -37,9 +37,9 @@ _CORE = (
 
 
 def installed() -> dict[str, type[Block]]:
-    """Return the class of every block type of Prefect and its packages, by the slug of the type.
+    """Return the class of every block type of Prefect and its packages, by the type's slug.
 
-    What else this process has defined, such as the ledger, is nothing to declare.
+    Types that this process defines itself, such as the ledger, cannot be declared and are left out.
     """
     for module in _CORE:
         import_module(module)
@@ -54,7 +54,7 @@ def installed() -> dict[str, type[Block]]:
 
 @cache
 def package_of(slug: str) -> str | None:
-    """Return the package that brings a block type, None when Prefect knows none."""
+    """Return the package that provides a block type, None when Prefect knows of none."""
     published = json.loads(
         files("prefect.server").joinpath("collection_blocks_data.json").read_text()
     )
@@ -69,45 +69,45 @@ def package_of(slug: str) -> str | None:
 
 
 def fields(block_type: type[Block]) -> dict[str, Any]:
-    """Return the annotation of every field, by the name that the field has in a document."""
+    """Return the annotation of every field, by the field's name in a block document."""
     return {
         field.alias or name: field.annotation for name, field in block_type.model_fields.items()
     }
 
 
 def nested(annotation: object) -> list[type[Block]]:
-    """Return the classes of blocks that a field takes, in the order of its annotation."""
+    """Return the block classes that a field accepts, in the order of its annotation."""
     if inspect.isclass(annotation) and issubclass(annotation, Block):
         return [annotation]
     return [each for part in get_args(annotation) for each in nested(part)]
 
 
 def is_abstract(block_type: type[Block]) -> bool:
-    """Return whether only a subclass can have documents."""
+    """Return whether the type is abstract, so that only its subclasses have documents."""
     return ABC in block_type.__bases__
 
 
 def slug(block_type: type[Block]) -> str:
-    """Return what the type is called in the API and in files."""
+    """Return the name of the type in the API and in files."""
     return str(block_type.get_block_type_slug())
 
 
 def secret_patterns(schema: Mapping[str, Any]) -> set[Pattern]:
-    """Return where the secrets of a block schema stand; the step * is every key of a mapping."""
+    """Return the steps to the secrets in a block schema; `*` stands for every key of a mapping."""
     return {tuple(field.split(".")) for field in schema.get("secret_fields", [])}
 
 
 def below(patterns: set[Pattern], step: str | int) -> set[Pattern]:
-    """Return what of `patterns` holds below a step; the empty pattern is all that is there."""
+    """Return the remainder of `patterns` below a step; the empty pattern matches everything."""
     return {pattern[1:] for pattern in patterns if pattern and pattern[0] in (str(step), "*")} | {
         pattern for pattern in patterns if not pattern or isinstance(step, int)
     }
 
 
 def instance(block_type: type[Block], values: Mapping[str, object]) -> Block:
-    """Return the validated block, without what it does when it is used.
+    """Return the validated block without initializing it.
 
-    Raises ValidationError, and whatever else the type's own checks raise.
+    Raises ValidationError, and any other exception of the type's own checks.
     """
     block = block_type.__new__(block_type)
     BaseModel.__init__(block, **values)
@@ -115,7 +115,7 @@ def instance(block_type: type[Block], values: Mapping[str, object]) -> Block:
 
 
 def saved(block: Block, without: Collection[str] = ()) -> dict[str, Any]:
-    """Return the fields as Prefect saves them, in JSON, with the values of secrets."""
+    """Return the fields as Prefect saves them, as JSON with the values of secrets."""
     names = block.model_json_schema(by_alias=False)["properties"].keys()
     plain: dict[str, Any] = to_jsonable_python(
         block.model_dump(
@@ -130,7 +130,7 @@ def saved(block: Block, without: Collection[str] = ()) -> dict[str, Any]:
 
 
 def concealed(value: Value, patterns: set[Pattern]) -> Value:
-    """Return `value` with a SecretValue for each value that `patterns` name."""
+    """Return `value` with each value that `patterns` match wrapped in a SecretValue."""
     if () in patterns:
         return conceal(value)
     if isinstance(value, Mapping):

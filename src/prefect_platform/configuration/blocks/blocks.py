@@ -1,8 +1,8 @@
-"""Blocks: documents of a type that Prefect or a package defines, with a name.
+"""Blocks: named documents of a type that Prefect or a package defines.
 
-A block is saved as Prefect itself saves it, so flows, the user interface and automations find
-nothing unusual. In a body a field that is another block is {block: TYPE/NAME}, or the fields of
-the inner block with its type in block_type_slug. Every secret is a SecretValue.
+A block is saved exactly as Prefect saves it, so flows, the user interface and automations can use
+it. In a body, a field that contains another block is {block: TYPE/NAME}, or the fields of the inner
+block with its type in `block_type_slug`. Every secret is a SecretValue.
 """
 
 from collections.abc import Mapping
@@ -34,36 +34,36 @@ from prefect_platform.configuration.core.secret_values import Value, replaced, r
 from prefect_platform.configuration.core.section import each, entries
 from prefect_platform.configuration.core.source import Source
 
-# What Prefect writes into a block inside a block when that had been loaded from the server.
+# Prefect writes these keys into an inner block that was loaded from the server.
 _LOADED = ("_block_document_id", "_block_document_name", "_is_anonymous")
 
 
-UNKNOWN = "unknown-secret"  # a Secret that nobody has: apply refuses it until it is replaced
+UNKNOWN = "unknown-secret"  # a Secret that does not exist, so apply refuses it until replaced
 
 
 class Blocks:
-    """The blocks of a server and of a file.
+    """Blocks, on a server and in a file.
 
-    They need the settings of `prefect_api`: a type or a schema that the server lacks is
-    registered by Prefect's own code, which uses those.
+    Use it inside `prefect_api`: Prefect's own code registers types and schemas that the server
+    lacks, and it connects with Prefect's settings.
     """
 
     kind = Kind.BLOCK
     section = "blocks"
 
     def declare(self, source: Source, context: Context) -> list[Declared]:
-        """Return the blocks that the section asks for; raises ConfigurationError."""
+        """Return the blocks that the section declares; raises ConfigurationError."""
         reader = BlockReader(source, self.section, entries(source, self.section), context)
         return each(source, self.section, reader.declared)
 
     def json_schema(self) -> dict[str, Any]:
-        """Return the section's JSON schema: every field of every type that is installed."""
+        """Return the section's JSON schema, with all fields of all installed types."""
         return block_schemas.json_schema()
 
     def export(
         self, inventory: Inventory, secrets: Mapping[Key, Secrets], _context: Context
     ) -> dict[str, Any]:
-        """Return the fields of each block, with a reference in the place of each secret.
+        """Return the fields of each block, with references in place of secrets.
 
         A secret that no file has declared becomes a reference to the Secret `unknown-secret`.
         """
@@ -73,9 +73,9 @@ class Blocks:
         }
 
     def read(self, client: SyncPrefectClient, inventory: Inventory) -> list[Found]:  # noqa: ARG002
-        """Return every block that has a name of its own, whether its type is installed or not."""
+        """Return every block that is not anonymous, whether or not its type is installed."""
         types = block_types.installed()
-        # By name alone the order of two pages is not fixed: names repeat between types.
+        # Names repeat between types, so sorting by name alone would not give a stable order.
         wanted = {"include_secrets": True, "sort": "BLOCK_TYPE_AND_NAME_ASC"}
         return [_found(each, types) for each in pages(client, "/block_documents/filter", wanted)]
 
@@ -95,7 +95,7 @@ class Blocks:
     def update(
         self, client: SyncPrefectClient, inventory: Inventory, declared: Declared, found: Found
     ) -> None:
-        """Replace all fields, and the schema by that of the installed class."""
+        """Replace all fields, and set the schema to that of the installed class."""
         block_type, _ = _type_and_name(declared.key)
         _, schema_id = _register(block_type)
         client.update_block_document(
@@ -127,10 +127,10 @@ def _found(document: Mapping[str, Any], types: Mapping[str, type[Block]]) -> Fou
     body = stored
     if block_type is not None:
         patterns |= secret_patterns(block_type.model_json_schema())
-        # A document that its type refuses today is shown as it is.
+        # A document that its installed type does not accept is shown as stored.
         with suppress(Exception):
             complete = block_types.saved(_revived(block_type, stored, types), references)
-            # One of an older schema lacks what that schema lacks, so that a plan shows it.
+            # Fields that an older schema lacks stay absent, so that a plan shows the difference.
             known = {*schema.get("properties", {}), *stored}
             body = {**stored, **{key: complete[key] for key in complete if key in known}}
     body |= {key: {"block": target} for key, target in references.items()}
@@ -143,7 +143,7 @@ def _found(document: Mapping[str, Any], types: Mapping[str, type[Block]]) -> Fou
 
 
 def _cleaned(value: Value) -> Value:
-    """Return stored data without the ids that Prefect leaves in blocks inside of it."""
+    """Return stored data without the ids that Prefect leaves in inner blocks."""
     if isinstance(value, Mapping):
         left_out = _LOADED if TYPE in value else ()
         return {key: _cleaned(each) for key, each in value.items() if key not in left_out}
@@ -155,7 +155,7 @@ def _cleaned(value: Value) -> Value:
 def _revived(
     block_type: type[Block], stored: Mapping[str, Any], types: Mapping[str, type[Block]]
 ) -> Block:
-    """Return the block of stored data, each block inside of it of the type that is stored."""
+    """Return the block from stored data; inner blocks get the types that are stored with them."""
     annotations = block_types.fields(block_type)
     values = deepcopy({key: value for key, value in stored.items() if key in annotations})
     for key, value in values.items():
@@ -171,7 +171,7 @@ def _type_and_name(key: Key) -> tuple[type[Block], str]:
 
 
 def _register(block_type: type[Block]) -> tuple[UUID, UUID]:
-    """Return the ids of type and schema; creates what the server lacks, changes what differs."""
+    """Create or update the type and the schema on the server, and return their ids."""
     block_type.register_type_and_schema()
     type_id, schema_id = block_type._block_type_id, block_type._block_schema_id
     if type_id is None or schema_id is None:
@@ -180,7 +180,7 @@ def _register(block_type: type[Block]) -> tuple[UUID, UUID]:
 
 
 def _data(block_type: type[Block], body: Body, inventory: Inventory) -> dict[str, Any]:
-    """Return a body as the API takes it: ids for names, secrets in plain."""
+    """Return a body in the form of the API: ids in place of names, and secrets in plain text."""
     annotations = block_types.fields(block_type)
     data: dict[str, Any] = {}
     for key, value in body.items():

@@ -1,1 +1,1 @@
-"""What every kind of resource is made of: its source, its context and Prefect's API."""
+"""What all kinds of resources share: reading files, resolving references, and Prefect's API."""

@@ -1,4 +1,4 @@
-"""What a configuration refers to and does not hold: Secrets, and base job templates."""
+"""What a configuration refers to without containing it: Secrets and base job templates."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Placeholder(str):
-    """Stands for a value that cannot be read here: what depends on it is not checked."""
+    """Stands for a value that cannot be read here; checks that depend on it are skipped."""
 
     __slots__ = ()
 
@@ -16,20 +16,20 @@ class Context(Protocol):
 
     @property
     def release(self) -> str:
-        """Return the release of prefect-worker in whose name it is applied, NAMESPACE/NAME."""
+        """Return the release of prefect-worker that owns the configuration, as NAMESPACE/NAME."""
 
     def secret(self, name: str, key: str) -> bytes | Placeholder | None:
-        """Return the value of a key of a Kubernetes Secret, None when it is not there."""
+        """Return the value of a key of a Kubernetes Secret, None when it does not exist."""
 
     def base_job_template(self, pool: str) -> dict[str, Any] | None:
-        """Return the template that the worker's chart has for a pool, None when it has none."""
+        """Return the chart's base job template for a pool, None when there is none."""
 
     def how_to_provide(self, secret: str) -> str:
-        """Return what to do so that a Secret can be read."""
+        """Return the next step for a Secret that cannot be read."""
 
 
 class Mounted:
-    """A pod's: each Secret is a folder of `secrets`, each template a file of `templates`."""
+    """The context of a pod: each Secret is a folder in `secrets`, each template a file."""
 
     def __init__(self, secrets: Path, templates: Path, release: str) -> None:
         self._secrets = secrets
@@ -42,12 +42,12 @@ class Mounted:
         return path.read_bytes() if path.is_file() else None
 
     def base_job_template(self, pool: str) -> dict[str, Any] | None:
-        """Return the template of the mounted ConfigMap."""
+        """Return the template from the mounted ConfigMap."""
         path = self._templates / f"{pool}.json"
         return json.loads(path.read_text()) if path.is_file() else None
 
     def how_to_provide(self, secret: str) -> str:
-        """Return what to do so that a Secret is mounted."""
+        """Return the next step for a Secret that is not mounted."""
         return (
             f"create {secret} in the namespace of prefect-worker, and name it in the value "
             "configuration.secrets of that chart"
@@ -55,12 +55,12 @@ class Mounted:
 
 
 class Offline:
-    """Nobody's: every Secret is there and every pool has a template, to check a file by itself."""
+    """The context for checking a file alone: every Secret and every template exists."""
 
     release = ""
 
     def secret(self, name: str, key: str) -> Placeholder:
-        """Return a text that says which value would stand here."""
+        """Return a placeholder that names the value."""
         return Placeholder(f"<{key} of the Secret {name}>")
 
     def base_job_template(self, pool: str) -> dict[str, Any] | None:  # noqa: ARG002
@@ -68,5 +68,5 @@ class Offline:
         return {}
 
     def how_to_provide(self, secret: str) -> str:
-        """Return what to do; never needed here."""
+        """Return the next step; never shown, because every Secret exists here."""
         return f"create the Secret {secret}"

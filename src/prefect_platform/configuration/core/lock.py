@@ -1,9 +1,10 @@
-"""One apply at a time, whoever runs it: a variable of the server that only one can create.
+"""A lock that allows one `apply` at a time per server, kept as a Prefect variable.
 
-The server has no lock to lend: its concurrency leases are lost with a restart of the API, and
-their slots then stay taken. Creating a variable is atomic, and so is deleting one by its id. The
-holder renews it; one that is not renewed is the holder's that died, and may be removed. Nobody's
-clock is compared with another's: who waits only watches whether the variable still changes.
+The server offers no suitable lock: its concurrency leases are lost when the API restarts, and their
+slots then stay taken. Creating a variable is atomic, and so is deleting one by its id. The holder
+renews the variable; if it is no longer renewed, the holder has died, and the variable may be
+deleted. Clocks of different machines are never compared: whoever waits only watches whether the
+variable still changes.
 """
 
 import json
@@ -30,9 +31,10 @@ _POLL_SECONDS = 1.0
 
 
 class LockHandle:
-    """The lock while we have it; `lost` is set when somebody took it.
+    """The lock while it is held; `lost` is set when somebody else has taken it.
 
-    `waited`: another apply had it before, so that what this one has read may be older.
+    `waited` is true when another apply held the lock first, so that the files of this one may be
+    older.
     """
 
     def __init__(self, client: SyncPrefectClient, lock_id: str, *, waited: bool) -> None:
@@ -41,7 +43,7 @@ class LockHandle:
         self._client, self._id = client, lock_id
 
     def confirm(self) -> None:
-        """Ask the server whether the lock is ours; raises PlatformError as `require` does."""
+        """Ask the server whether the lock is still held; raises PlatformError like `require`."""
         try:
             self._client.request("GET", "/variables/{id}", path_params={"id": self._id})
         except httpx.HTTPStatusError as error:
@@ -51,18 +53,22 @@ class LockHandle:
         self.require()
 
     def require(self) -> None:
-        """Raise PlatformError when somebody took the lock: two would now change one server."""
+        """Raise PlatformError when the lock was lost, because two would change one server."""
         if self.lost.is_set():
             raise PlatformError(
-                "another apply took over, because this one was out of touch with the server for "
+                "another apply took over, because this one could not reach the server for "
                 f"{_STALE_SECONDS:.0f} s",
-                next_step="run the same command again: it goes on from what is there",
+                next_step="run the same command again: it continues where this one stopped",
             )
 
 
 @dataclass(frozen=True)
 class LockTimings:
-    """How long things take, in seconds."""
+    """Intervals and time limits of the lock, in seconds.
+
+    The holder renews the lock every `renew`; after `stale` without a renewal it may be taken. An
+    apply gives up after `wait`, and looks at the lock every `poll`.
+    """
 
     renew: float = _RENEW_SECONDS
     stale: float = _STALE_SECONDS
@@ -76,7 +82,7 @@ def exclusive(
 ) -> Iterator[LockHandle]:
     """Hold the server's lock inside the block.
 
-    Raises PlatformError when another live holder keeps it for longer than `timings.wait`.
+    Raises PlatformError when another live holder keeps it for over `timings.wait` seconds.
     """
     holder = f"{socket.gethostname()}/{os.getpid()}"
     lock_id, waited = _acquire(client, holder, timings)
@@ -98,7 +104,7 @@ def exclusive(
                     held.lost.set()
                     return
             except httpx.TransportError:
-                continue  # the next beat tries again; who waits is patient for longer
+                continue  # the next beat retries; the lock goes stale only after several
 
     thread = threading.Thread(target=renew, name="lock", daemon=True)
     thread.start()

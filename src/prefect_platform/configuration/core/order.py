@@ -1,4 +1,4 @@
-"""What has to be there before what."""
+"""The order in which resources are created."""
 
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
@@ -8,10 +8,10 @@ from prefect_platform.configuration.core.source import ConfigurationError, Probl
 
 
 def in_order(declared: Iterable[Declared]) -> list[Declared]:
-    """Return the resources, each after what it needs.
+    """Return the resources, each after those that it needs.
 
-    Raises ConfigurationError with the chain when they need each other: none could be created
-    first, since Prefect gives the id that the other one needs.
+    Raises ConfigurationError, which shows the chain, when resources need each other: none of them
+    could be created first, because each needs the id that Prefect assigns to the next.
     """
     by_key = {each.key: each for each in declared}
     graph = {
@@ -32,5 +32,5 @@ def in_order(declared: Iterable[Declared]) -> list[Declared]:
 
 
 def place(key: Key) -> tuple[int, str]:
-    """Return where a resource stands among those that need nothing of each other."""
+    """Return the sort key for resources that do not need each other: kind, then name."""
     return list(Kind).index(key.kind), key.name

@@ -1,4 +1,4 @@
-"""The Prefect API as a client of it: never the profile of whoever runs the command."""
+"""A client of Prefect's API that ignores the Prefect profile of whoever runs the command."""
 
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from prefect_platform.errors import PlatformError
 
 _PAGE = 200  # the server's limit for one request
 _NEXT_STEPS = NextSteps(
-    away="make status; when the API is back, run the same command again: it goes on where this "
+    away="make status; when the API is back, run the same command again: it continues where this "
     "one stopped",
     refused="set PREFECT_API_AUTH_STRING to the value in the Secret prefect-auth",
     failed="look at the logs of the API, then run the same command again",
@@ -30,9 +30,9 @@ _NEXT_STEPS = NextSteps(
 
 @contextmanager
 def prefect_api(url: str, auth_string: str | None) -> Iterator[SyncPrefectClient]:
-    """Yield a client of the API at `url`; all of Prefect uses that API inside the block.
+    """Yield a client of the API at `url`; Prefect's own code uses that API inside the block, too.
 
-    Raises PlatformError when nothing answers there, or it refuses the auth string.
+    Raises PlatformError when the API does not answer, refuses the auth string or reports an error.
     """
     with (
         tempfile.TemporaryDirectory(prefix="prefect-") as home,
@@ -46,7 +46,7 @@ def prefect_api(url: str, auth_string: str | None) -> Iterator[SyncPrefectClient
 
 
 def require_same_version(client: SyncPrefectClient) -> None:
-    """Raise PlatformError unless the server is of the Prefect that this code was made for."""
+    """Raise PlatformError unless the server has the Prefect version that is installed here."""
     version = client.request("GET", "/admin/version").json()
     if version != prefect.__version__:
         raise PlatformError(
@@ -63,7 +63,7 @@ def pages(
     body: dict[str, Any] | None = None,
     **path_params: str,
 ) -> Iterator[dict[str, Any]]:
-    """Yield all that a filter route has, page by page."""
+    """Yield every item of a filter route, page by page."""
     offset = 0
     while True:
         page: list[dict[str, Any]] = client.request(
@@ -79,7 +79,7 @@ def pages(
 
 
 def delete(client: SyncPrefectClient, route: ServerRoutes, **path_params: object) -> None:
-    """Delete what is at `route`; that it is gone already is no error."""
+    """Delete the resource at `route`; it is no error if it does not exist."""
     try:
         client.request("DELETE", route, path_params=path_params)
     except httpx.HTTPStatusError as error:

@@ -1,4 +1,4 @@
-"""Read one resource of a file and gather all that is wrong with it."""
+"""The base class for readers, which collect all problems of one resource in a file."""
 
 from typing import TypeVar
 
@@ -10,9 +10,9 @@ _M = TypeVar("_M", bound=BaseModel)
 
 
 class Reader:
-    """The problems of one resource, with the lines of the file at which they stand.
+    """Collects the problems of one resource, with their lines in the file.
 
-    `within` is where in the file the resource stands; the steps of all methods begin there.
+    `within` are the steps to the resource in the file; the steps of all methods are relative to it.
     """
 
     def __init__(self, source: Source, *within: Step) -> None:
@@ -21,7 +21,7 @@ class Reader:
         self._problems: list[Problem] = []
 
     def _refuse(self, steps: tuple[Step, ...], cause: str, fix: str) -> None:
-        """Add a problem of what stands at the end of `steps`."""
+        """Add a problem with the value at `steps`."""
         self._problems.append(Problem(self._source.at(*self._within, *steps), cause, fix))
 
     def _validated(self, model: type[_M], form: object, *steps: Step) -> _M | None:

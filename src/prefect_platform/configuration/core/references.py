@@ -1,4 +1,4 @@
-"""References by name inside an automation, and the ids that Prefect has in their place.
+"""Translate between names in the automations of a file and the ids that Prefect uses instead.
 
 A file says `deployment: etl-daily/daily` where an action of Prefect has `deployment_id`, and
 `{deployment: etl-daily/daily}` where a trigger matches `prefect.deployment.<id>`.
@@ -18,7 +18,10 @@ _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 @dataclass(frozen=True)
 class Referable:
-    """A kind that can be named: its prefix in the ids of events, and the shape of its names."""
+    """A kind that can be named.
+
+    `resource` is its prefix in the resource ids of events, `shape` the form of its names.
+    """
 
     kind: Kind
     resource: str
@@ -34,7 +37,7 @@ REFERABLE = {
     "variable": Referable(Kind.VARIABLE, "prefect.variable", "NAME"),
     "concurrency_limit": Referable(Kind.CONCURRENCY_LIMIT, "prefect.concurrency-limit", "NAME"),
 }
-"""What a mapping of one key may name, by that key."""
+"""The kinds that a reference `{KEY: NAME}` can name, by that key."""
 
 ID_FIELDS = {
     "deployment_id": "deployment",
@@ -43,14 +46,17 @@ ID_FIELDS = {
     "work_queue_id": "work_queue",
     "automation_id": "automation",
 }
-"""The fields of Prefect's actions that hold an id, and the key that a file has instead."""
+"""The id fields of Prefect's actions, with the key that a file uses instead."""
 
 _BY_RESOURCE = {referable.resource: word for word, referable in REFERABLE.items()}
 _RESOURCE_ID = re.compile(rf"({'|'.join(map(re.escape, _BY_RESOURCE))})\.({_UUID})")
 
 
 def key_named(word: str, name: object) -> Key:
-    """Return what `{word: name}` refers to; raises ValueError with the reason why it cannot."""
+    """Return the key that `{word: name}` refers to.
+
+    Raises ValueError with the text "CAUSE; FIX".
+    """
     referable = REFERABLE[word]
     written = f"{word}: {referable.shape}"
     if not isinstance(name, str) or not name:
@@ -63,18 +69,18 @@ def key_named(word: str, name: object) -> Key:
 
 
 def names_resource(value: object) -> bool:
-    """Return whether a value of `match` names a resource."""
+    """Return whether a value in `match` is a reference to a resource."""
     return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in REFERABLE
 
 
 def word_of_resource_id(value: str) -> str | None:
-    """Return the key to write instead of the id of a resource, None when it is no such id."""
+    """Return the key to write instead of a resource id, None when `value` is not such an id."""
     found = _RESOURCE_ID.fullmatch(value)
     return _BY_RESOURCE[found[1]] if found else None
 
 
 def to_ids(automation: Mapping[str, Any], id_of: Callable[[Key], UUID]) -> dict[str, Any]:
-    """Return the automation with Prefect's ids for the names of a valid body."""
+    """Return the automation with ids in place of names; its body must be valid."""
 
     def value(named: Any) -> Any:  # noqa: ANN401 - JSON
         if not names_resource(named):
@@ -95,9 +101,10 @@ def to_ids(automation: Mapping[str, Any], id_of: Callable[[Key], UUID]) -> dict[
 
 
 def to_names(automation: Mapping[str, Any], key_of: Callable[[UUID], Key | None]) -> dict[str, Any]:
-    """Return the automation with names for Prefect's ids.
+    """Return the automation with names in place of ids.
 
-    An id that nobody has becomes the name `<deleted ID>`, which no file may use.
+    The id of a resource that does not exist becomes the name `<deleted ID>`, which files may not
+    use.
     """
 
     def name(found: str) -> str:
@@ -122,7 +129,7 @@ def _mapped(
     action: Callable[[Mapping[str, Any]], dict[str, Any]],
     value: Callable[[Any], Any],
 ) -> dict[str, Any]:
-    """Return the automation with `action` of each action and `value` of each value to match."""
+    """Return the automation with `action` applied to its actions, `value` to values to match."""
 
     def labels(match: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -1,9 +1,9 @@
-"""What a resource of Prefect is to a plan: a name, a body that can be compared, and four verbs.
+"""The model of a resource: a name, a body that can be compared, and four operations.
 
-A body is the JSON that somebody could have written: names of other resources where Prefect has
-ids, every default filled in, and nothing that the server alone decides (ids, times, counters).
-So the declared and the found body are equal exactly when there is nothing to do, and a found one
-can be written into a file.
+A body is JSON as somebody could have written it: it has names of other resources where Prefect has
+ids, all defaults filled in, and nothing that only the server decides (ids, times, counters). The
+declared and the found body are therefore equal exactly when there is nothing to do, and a found
+body can be written to a file.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """A resource by kind and name, never by id: ids differ from server to server.
+    """A resource by kind and name. Ids are not used, because they differ between servers.
 
     Names: `TYPE/NAME` of a block, `POOL/QUEUE` of a work queue, `FLOW/NAME` of a deployment.
     """
@@ -49,10 +49,10 @@ class Key:
 
 @dataclass(frozen=True)
 class Declared:
-    """A resource that a file asks for.
+    """A resource that a file declares.
 
-    `needs` are the resources that its body names. `secrets` says where in the body a value came
-    from a reference: steps into the body, and the reference as it was written.
+    `needs` are the resources that its body names. `secrets` are the values in the body that came
+    from a reference: the steps into the body, and the reference as written in the file.
     """
 
     key: Key
@@ -72,40 +72,40 @@ class Found:
 
 
 class Inventory:
-    """What the server has, as far as it has been read; turns names into ids and back."""
+    """The resources on the server that have been read; translates names into ids and back."""
 
     def __init__(self) -> None:
         self._by_key: dict[Key, Found] = {}
         self._by_id: dict[UUID, Key] = {}
 
     def add(self, resources: Iterable[Found]) -> None:
-        """Remember what was read or created."""
+        """Add resources that were read or created."""
         for found in resources:
             self._by_key[found.key] = found
             self._by_id[found.id] = found.key
 
     def remove(self, key: Key) -> None:
-        """Forget what was deleted."""
+        """Remove a resource that was deleted."""
         del self._by_id[self._by_key.pop(key).id]
 
     def get(self, key: Key) -> Found | None:
-        """Return the resource, None when the server has none of that name."""
+        """Return the resource, None when the server does not have it."""
         return self._by_key.get(key)
 
     def id(self, key: Key) -> UUID:
-        """Return the id of a resource that is there; KeyError otherwise."""
+        """Return the id of a resource; raises KeyError when the server does not have it."""
         return self._by_key[key].id
 
     def key(self, resource_id: UUID) -> Key | None:
-        """Return whose id it is, None when it is nobody's that was read."""
+        """Return the resource with this id, None when no resource that was read has it."""
         return self._by_id.get(resource_id)
 
     def of(self, kind: Kind) -> list[Found]:
-        """Return everything of a kind, by name."""
+        """Return all resources of a kind, sorted by name."""
         return [each for each in self.all() if each.key.kind is kind]
 
     def all(self) -> list[Found]:
-        """Return everything, in the order of creation."""
+        """Return all resources, sorted by the order of creation and by name."""
         order = list(Kind)
         return sorted(
             self._by_key.values(), key=lambda each: (order.index(each.key.kind), each.key.name)
@@ -113,20 +113,20 @@ class Inventory:
 
 
 Secrets = list[dict[str, Any]]
-"""Where secret values of a resource stand and come from: `at`, steps into its body, and `from`."""
+"""The secret values of a resource: `at` are the steps into its body, `from` is the reference."""
 
 
 class ResourceType(Protocol):
-    """All that the platform does with one kind; errors of the API pass through.
+    """The operations on one kind of resource; errors of the API pass through.
 
-    `inventory` holds at least what stands before this kind in `Kind`, and of the own kind what
-    `needs` named.
+    `inventory` contains at least the kinds that precede this one in `Kind`, and the resources of
+    this kind that `needs` names.
     """
 
     kind: Kind
 
     def read(self, client: SyncPrefectClient, inventory: Inventory) -> list[Found]:
-        """Return everything of this kind that the server has, all pages of it."""
+        """Return all resources of this kind that the server has."""
 
     def create(self, client: SyncPrefectClient, inventory: Inventory, declared: Declared) -> UUID:
         """Create the resource and return its id."""
@@ -134,10 +134,10 @@ class ResourceType(Protocol):
     def update(
         self, client: SyncPrefectClient, inventory: Inventory, declared: Declared, found: Found
     ) -> None:
-        """Make the found resource as it is declared."""
+        """Change the found resource to what is declared."""
 
     def delete(self, client: SyncPrefectClient, found: Found) -> None:
-        """Delete it; one that is gone already is no error."""
+        """Delete the resource; it is no error if it does not exist."""
 
 
 @runtime_checkable
@@ -147,7 +147,7 @@ class FileSection(ResourceType, Protocol):
     section: str
 
     def declare(self, source: Source, context: Context) -> list[Declared]:
-        """Return what the section of a file asks for; raises ConfigurationError."""
+        """Return what the section of a file declares; raises ConfigurationError."""
 
     def json_schema(self) -> dict[str, Any]:
         """Return the section's JSON schema, for editors."""
@@ -155,4 +155,4 @@ class FileSection(ResourceType, Protocol):
     def export(
         self, inventory: Inventory, secrets: Mapping[Key, Secrets], context: Context
     ) -> dict[str, Any]:
-        """Return the section that declares what the server has, without defaults."""
+        """Return the section that would declare what the server has, without defaults."""

@@ -1,4 +1,4 @@
-"""The verbs that most kinds share: the API serves them below one path."""
+"""The operations of kinds that the API serves below one path, which are most of them."""
 
 from typing import Any, Literal
 from uuid import UUID
@@ -11,22 +11,22 @@ from prefect_platform.configuration.core.resource import Declared, Found, Invent
 
 
 class RestKind:
-    """Creates at `path`; updates and deletes at `item`, whose parameters `at` fills in."""
+    """Creates at the route `path`; updates and deletes at `item`, with the parameters from `at`."""
 
     path: ServerRoutes
     item: ServerRoutes
     updates_by: Literal["PATCH", "PUT"] = "PATCH"
 
     def at(self, found: Found) -> dict[str, Any]:
-        """Return the parameters of `item`."""
+        """Return the path parameters of `item`."""
         return {"id": found.id}
 
     def payload(self, declared: Declared, _inventory: Inventory) -> dict[str, Any]:
-        """Return what the API takes for a declared resource."""
+        """Return the body of the request that creates a declared resource."""
         return {"name": declared.key.name, **declared.body}
 
     def change(self, declared: Declared, inventory: Inventory) -> dict[str, Any]:
-        """Return what the API takes for a change of one that is there."""
+        """Return the body of the request that updates an existing resource."""
         return self.payload(declared, inventory)
 
     def create(self, client: SyncPrefectClient, inventory: Inventory, declared: Declared) -> UUID:
@@ -37,7 +37,7 @@ class RestKind:
     def update(
         self, client: SyncPrefectClient, inventory: Inventory, declared: Declared, found: Found
     ) -> None:
-        """Set what is declared; what is not, stays."""
+        """Set what is declared; anything else stays as it is."""
         client.request(
             self.updates_by,
             self.item,
@@ -46,5 +46,5 @@ class RestKind:
         )
 
     def delete(self, client: SyncPrefectClient, found: Found) -> None:
-        """Delete the resource, if it is still there."""
+        """Delete the resource if it still exists."""
         delete(client, self.item, **self.at(found))

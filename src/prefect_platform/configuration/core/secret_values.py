@@ -1,9 +1,9 @@
-"""Values that a file names by reference, and values that nobody may see.
+"""Resolve references to secret values, and keep secret values from being shown.
 
-A file holds no secret; it says where one is: {secret: {name: SECRET, key: KEY}} is a key of a
-Kubernetes Secret, {file: PATH} is a file, its path relative to the one that names it. One line
-break at the end is not part of the value: editors and `kubectl create secret --from-file` add
-it, and no password has it.
+A file contains no secrets, only references: {secret: {name: SECRET, key: KEY}} names a key of a
+Kubernetes Secret, and {file: PATH} names a file relative to the file with the reference. One line
+break at the end is not part of the value, because editors and `kubectl create secret --from-file`
+add it and passwords do not end with one.
 """
 
 import re
@@ -23,15 +23,15 @@ _SHAPE = "{secret: {name: SECRET, key: KEY}}"
 
 
 class SecretValue:
-    """A value in a body that is compared and sent, and shown nowhere.
+    """A value in a body that is compared and sent, but never shown.
 
-    It equals what it holds, so a declared body can be compared with a found one where only one of
-    the two knows that the value is secret. JSON and YAML do not write it: what leaves the process
-    goes through `reveal`.
+    It equals the value that it wraps, so a declared and a found body can be compared even if only
+    one of them marks the value as secret. It cannot be serialized to JSON or YAML; use `reveal` to
+    send it.
     """
 
     __slots__ = ("value",)
-    __hash__ = None  # type: ignore[assignment] # it equals values of which some have no hash
+    __hash__ = None  # type: ignore[assignment] # it equals values that may not be hashable
 
     def __init__(self, value: str | float | bool) -> None:  # noqa: FBT001 - whatever JSON has
         self.value = value
@@ -44,7 +44,7 @@ class SecretValue:
 
 
 def conceal(value: Value) -> Value:
-    """Return `value` with every leaf of it as a SecretValue; None hides nothing and stays."""
+    """Return `value` with every leaf wrapped in a SecretValue, except None."""
     if isinstance(value, Mapping):
         return {key: conceal(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -53,7 +53,7 @@ def conceal(value: Value) -> Value:
 
 
 def reveal(value: Value) -> Value:
-    """Return `value` as plain JSON, to be sent to the API and nowhere else."""
+    """Return `value` as plain JSON with its secrets, only for sending to the API."""
     if isinstance(value, Mapping):
         return {key: reveal(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -62,12 +62,12 @@ def reveal(value: Value) -> Value:
 
 
 def secret_steps(body: Value) -> set[Steps]:
-    """Return where in a body secret values stand."""
+    """Return the steps to each SecretValue in a body."""
     return {steps for steps, each in _leaves(body, ()) if isinstance(each, SecretValue)}
 
 
 def replaced(value: Value, steps: Steps, by: Callable[[Value], Value]) -> Value:
-    """Return `value` with the part at the end of `steps` changed by `by`, if they lead anywhere."""
+    """Return `value` with `by` applied to the part at `steps`, if there is such a part."""
     if not steps:
         return by(value)
     first, rest = steps[0], steps[1:]
@@ -83,12 +83,12 @@ def replaced(value: Value, steps: Steps, by: Callable[[Value], Value]) -> Value:
 
 
 def is_reference(value: Value) -> bool:
-    """Return whether `value` is meant as a reference, well written or not."""
+    """Return whether `value` is meant as a reference, valid or not."""
     return isinstance(value, Mapping) and (set(value) == {"secret"} or set(value) == {"file"})
 
 
 def is_secret_reference(value: Value) -> bool:
-    """Return whether `value` can be nothing but a reference to a key of a Secret."""
+    """Return whether `value` is unambiguously a reference to a key of a Secret."""
     return (
         isinstance(value, Mapping)
         and set(value) == {"secret"}
@@ -100,7 +100,7 @@ def is_secret_reference(value: Value) -> bool:
 def resolve(
     reference: Mapping[str, Any], source: Source, steps: Steps, context: Context
 ) -> str | Problem:
-    """Return the value that the reference at `steps` names, or what is wrong with it."""
+    """Return the value that the reference at `steps` names, or the problem with the reference."""
     read = _file if "file" in reference else _secret
     text = read(reference, source, steps, context)
     if isinstance(text, Problem | Placeholder):
@@ -116,7 +116,7 @@ def resolve(
 
 
 def literal(source: Source, steps: Steps) -> Problem:
-    """Return the refusal of a value that stands in the file and has to be a reference."""
+    """Return the problem of a secret value that is written in the file."""
     return Problem(
         source.at(*steps),
         f"{steps[-1]} is secret and its value stands in the file",

@@ -1,4 +1,4 @@
-"""What the sections of a platform file have in common: mappings by name, strictly read."""
+"""What the sections of a platform file have in common: they are mappings by name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,9 +21,9 @@ class Section(BaseModel):
 
 
 def entries(source: Source, section: str) -> dict[Any, Any]:
-    """Return the mapping that a section is, an empty one when the file does not have it.
+    """Return the mapping of a section, an empty one when the file does not have the section.
 
-    Raises ConfigurationError when it is something else.
+    Raises ConfigurationError when the section is not a mapping.
     """
     found = (source.data or {}).get(section)
     if found is None:
@@ -36,10 +36,10 @@ def entries(source: Source, section: str) -> dict[Any, Any]:
 def each(
     source: Source, section: str, declare: Callable[[str, Any], Sequence[Declared]]
 ) -> list[Declared]:
-    """Return what `declare` makes of each name of a section and its value, {} without a value.
+    """Call `declare` with each name of a section and its value, and return all that it declares.
 
-    Raises ConfigurationError with all that is wrong: names, what pydantic refuses, and what
-    `declare` raises itself.
+    An empty value is passed as {}. Raises ConfigurationError with all problems: invalid names, and
+    those that `declare` raises as ValidationError or ConfigurationError.
     """
     declared: list[Declared] = []
     problems: list[Problem] = []
@@ -73,7 +73,11 @@ def schema_by_name(model: type[BaseModel], description: str) -> dict[str, Any]:
 def without_defaults(
     model: type[BaseModel], body: Mapping[str, Any], *switches: str
 ) -> dict[str, Any]:
-    """Return what differs from the model's defaults, and of `switches` what is not as usual."""
+    """Return the fields that differ from the model's defaults.
+
+    `switches` are fields whose default in the model is None (`active`, `paused`); they are left out
+    when they have their usual value on the server.
+    """
     usual = {"active": True, "paused": False}
     said = {name: value for name, value in body.items() if name in model.model_fields}
     for name in switches:

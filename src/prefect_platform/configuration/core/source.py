@@ -1,4 +1,4 @@
-"""Files that people write, read with the line of everything in them."""
+"""Read YAML files together with the line of every key and item, for error messages."""
 
 import difflib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -29,7 +29,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where, why, and what to write instead."""
+    """A problem in a file: where it is, its cause, and what to write instead."""
 
     at: Location
     cause: str
@@ -40,7 +40,7 @@ class Problem:
 
 
 class ConfigurationError(PlatformError):
-    """Everything that is wrong with the files, all at once and in their order."""
+    """All problems in the files at once, sorted by file and line."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = sorted(problems, key=lambda each: (str(each.at.file), each.at.line))
@@ -53,7 +53,7 @@ class ConfigurationError(PlatformError):
 
 @dataclass(frozen=True)
 class Source:
-    """The content of a YAML file, as plain data, and where each part of it stands."""
+    """The content of a YAML file as plain data, and the line of each part by its steps."""
 
     path: Path
     data: Any
@@ -66,9 +66,9 @@ class Source:
         return Location(self.path, self.lines.get(steps, 1))
 
     def problems(self, error: ValidationError, *within: Step) -> list[Problem]:
-        """Return what pydantic refused, with the lines of the file.
+        """Return pydantic's errors with their lines in the file.
 
-        `within` is where in the file the validated part stands.
+        `within` are the steps to the validated part of the file.
         """
         return [
             self._refusal(each["type"], each["msg"], (*within, *each["loc"]))
@@ -76,17 +76,17 @@ class Source:
         ]
 
     def no_mapping(self, *steps: Step) -> Problem:
-        """Return the refusal of what should be a mapping and is none."""
+        """Return the problem of a value that should be a mapping."""
         cause = f"{steps[-1] if steps else 'the file'} is not a mapping"
         return Problem(self.at(*steps), cause, "write `KEY: VALUE` lines")
 
     def no_name(self, *steps: Step) -> Problem:
-        """Return the refusal of a name or key that is not text, or empty."""
+        """Return the problem of a name or key that is empty or not text."""
         at = self.at(*steps[:-1], str(steps[-1]))
         return Problem(at, f"`{steps[-1]}` is no name", "write a text, in quotes")
 
     def unknown_key(self, *steps: Step, known: Iterable[str] = ()) -> Problem:
-        """Return the refusal of a key that is none of those that are `known`."""
+        """Return the problem of a key that is not one of the `known` ones."""
         similar = difflib.get_close_matches(str(steps[-1]), known, 1)
         fix = f"did you mean {similar[0]}?" if similar else "remove it, or correct it"
         return Problem(self.at(*self._known(steps)), f"there is no key {steps[-1]} here", fix)
@@ -106,7 +106,7 @@ class Source:
         return Problem(self.at(*known), cause, "correct it")
 
     def _known(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        """Return `steps` without those that only pydantic's unions know."""
+        """Return `steps` without those that pydantic adds for unions."""
         known: tuple[Step, ...] = ()
         for step in steps:
             if (*known, step) in self.lines:
@@ -117,15 +117,15 @@ class Source:
 def read(path: Path) -> Source:
     """Return the content of the YAML file `path`.
 
-    Raises PlatformError when there is no such file, and ConfigurationError when it is not YAML
-    or has one key twice.
+    Raises PlatformError when the file cannot be read, and ConfigurationError when it is not valid
+    YAML or has a key twice.
     """
     try:
         text = path.read_text()
     except OSError as error:
         raise PlatformError(
             f"{path} cannot be read: {error.strerror}",
-            next_step="name a file or an environment that is there: "
+            next_step="name a file or an environment that exists: "
             "prefect-platform validate --environment local",
         ) from error
     except UnicodeDecodeError as error:
@@ -144,7 +144,8 @@ def read(path: Path) -> Source:
             [Problem(at, cause.partition(" with value ")[0], _fix(cause))]
         ) from None
     except (YAMLError, TypeError, ValueError) as error:
-        # A control character, a key that is a list, a scalar that looks like a number and is none.
+        # Such as a control character, a key that is a list, or a scalar like `._` that looks like a
+        # number but is not one.
         problem = Problem(Location(path, 1), f"it cannot be read: {error}", "quote the value")
         raise ConfigurationError([problem]) from None
     except _Recursive as error:

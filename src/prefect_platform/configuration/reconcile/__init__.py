@@ -1,1 +1,1 @@
-"""From what is declared and what is there to a plan, and from the plan to Prefect."""
+"""Compare the declared resources with the server, plan the changes, and apply them."""

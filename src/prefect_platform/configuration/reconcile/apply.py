@@ -1,4 +1,4 @@
-"""Make a server as the files say, and read back that it is."""
+"""Reconcile a server with the files, and read it again to verify the result."""
 
 from collections.abc import Callable, Sequence
 
@@ -31,16 +31,16 @@ def apply(
     prune: bool,
     report: Callable[[Change], None],
 ) -> int:
-    """Do what `make_plan` finds until it finds nothing, and return how many steps that took.
+    """Apply plans until there is nothing left to change; return the number of steps done.
 
-    Holds the server's lock. What is to be created is in the ledger before it is, and what is to be
-    deleted after it was: a call that ends half way leaves nothing that the next one does not
-    finish or remove. One that had to wait for another apply prunes nothing: its files may be the
-    older ones. Raises PlatformError that names the resource when the server refuses one, or the
-    release that configures this server when it is not `release`.
+    Holds the server's lock. A resource is recorded in the ledger before it is created, and removed
+    from it after it was deleted, so the next call can finish or remove whatever an interrupted call
+    leaves. A call that had to wait for another apply prunes nothing, because its files may be
+    older. Raises PlatformError, which names the resource, when the server refuses a change, and
+    when another release than `release` configures this server.
     """
     done = 0
-    # A priority of a work queue moves others, which the next round puts right.
+    # Setting the priority of a work queue changes others, which the next round corrects.
     rounds = _ROUNDS + sum(each.key.kind is Kind.WORK_QUEUE for each in declared)
     by_kind = {each.kind: each for each in types}
     with exclusive(client) as held:
@@ -115,7 +115,7 @@ def _do(
         raise PlatformError(
             f"the {change.key}{at} could not be {_PAST[change.action]}: "
             f"{said}; {done} steps were done before",
-            next_step="correct it, then apply again: it goes on from here",
+            next_step="correct it, then apply again: it continues from here",
         ) from error
 
 

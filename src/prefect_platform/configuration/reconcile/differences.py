@@ -1,4 +1,4 @@
-"""A plan for people: one line a resource, and what changes in it, without a secret value."""
+"""Format a plan for people: one line per resource and its differences, without secret values."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,13 +18,13 @@ _SIGNS = {
     Action.DELETE: "[red]-[/]",
     Action.FORGET: "[red]-[/]",
 }
-_LONGEST = 120  # characters of a value
+_LONGEST = 120  # characters of a value that are shown
 _ABSENT = object()
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One value that is another on the server; `before` or `after` may be absent."""
+    """One value that differs on the server; `before` or `after` may be absent."""
 
     steps: tuple[Step, ...]
     before: object
@@ -38,7 +38,7 @@ class Difference:
 
 
 def differences(before: object, after: object, *steps: Step) -> Iterator[Difference]:
-    """Yield what differs between two bodies, as deep as both have the same shape."""
+    """Yield the differences between two bodies, as deep as both have the same structure."""
     match before, after:
         case Mapping(), Mapping():
             for name in [*after, *(name for name in before if name not in after)]:
@@ -63,13 +63,13 @@ def lines(change: Change) -> Iterator[str]:
         case Change(Action.ADOPT):
             yield f"{headline}: it is as declared; from now on the files own it"
         case Change(Action.FORGET):
-            yield f"{headline}: the files own it no more"
+            yield f"{headline}: the files no longer own it"
         case _:
             yield headline
 
 
 def summary(plan: Plan) -> str:
-    """Return the plan in one sentence."""
+    """Return a summary of the plan in one sentence, as rich markup."""
     if not plan.changes:
         said = "Nothing to change: the server is as declared"
     else:
@@ -81,7 +81,7 @@ def summary(plan: Plan) -> str:
         said = ", ".join(counts)
     if plan.unpruned:
         names = ", ".join(str(key) for key in plan.unpruned)
-        said += f"; declared no more, removed by --prune: {names}"
+        said += f"; no longer declared, removed by --prune: {names}"
     return escape(said)
 
 

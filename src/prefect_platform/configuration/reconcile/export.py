@@ -1,4 +1,4 @@
-"""A running server as a platform.yaml: what `apply` would need to make another one like it."""
+"""Write the configuration of a server as a platform.yaml that `apply` can recreate it from."""
 
 import io
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from prefect_platform.configuration.reconcile.ledger import Ledger
 def export(
     sections: Iterable[FileSection], inventory: Inventory, ledger: Ledger, context: Context
 ) -> str:
-    """Return the file. Defaults are left out, names stand for ids, references for secrets.
+    """Return the text of the file, without defaults, with names for ids and references for secrets.
 
-    `apply` refuses a secret that no file has declared until somebody names the real one.
-    Deployments are not in it: prefect.yaml has them.
+    A secret that no file has declared gets a reference that `apply` refuses until it is replaced by
+    the real one. Deployments are not exported, because they belong in prefect.yaml.
     """
     file = {each.section: each.export(inventory, ledger.secrets, context) for each in sections}
-    # The pack's automations are among the others.
+    # The automations of the pack are exported with the others.
     file["alerts"] = {"enabled": False}
     written = io.StringIO()
     yaml = YAML()

@@ -1,7 +1,7 @@
-"""What the platform's files have made on a server, so that what leaves them can be pruned.
+"""The record of what the files have created on a server, so that it can be pruned later.
 
-Blocks, pools, queues and limits can carry no mark of their owner, so the marks are kept together:
-in a block document of our own type, since a variable holds too little.
+Blocks, pools, queues and limits have no labels that could name their owner, so one record lists
+them all. It is a block document of a type of its own, because a variable is too small.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,14 +39,17 @@ KEY = Key(Kind.BLOCK, f"{ConfigurationLedger._block_type_slug}/{DOCUMENT}")
 
 @dataclass
 class Ledger:
-    """The resources that `release` owns, each with the references of its secret values."""
+    """The resources that `release` owns, each with the references of its secret values.
+
+    `document` is the id of the block document, None when there is none yet.
+    """
 
     release: str = ""
     secrets: dict[Key, Secrets] = field(default_factory=dict)
     document: UUID | None = None
 
     def claim(self, release: str) -> None:
-        """Keep the ledger for `release`; raises PlatformError when it is another release's."""
+        """Make `release` the owner; raises PlatformError when another release is the owner."""
         if self.release not in ("", release):
             raise PlatformError(
                 f"the release {self.release} configures this server, and {release} would delete "
@@ -57,7 +60,7 @@ class Ledger:
         self.release = release
 
     def knows(self, declared: Declared) -> bool:
-        """Return whether the resource is recorded just as it is declared."""
+        """Return whether the resource is recorded with the references that it declares."""
         return self.secrets.get(declared.key) == references(declared)
 
     def record(self, resources: Iterable[Declared]) -> None:
@@ -65,12 +68,12 @@ class Ledger:
         self.secrets |= {each.key: references(each) for each in resources}
 
     def forget(self, key: Key) -> None:
-        """Record that a resource is no longer ours."""
+        """Remove a resource from the record."""
         self.secrets.pop(key, None)
 
 
 def references(declared: Declared) -> Secrets:
-    """Return where the secret values of a resource come from, as it is recorded."""
+    """Return the references of a resource's secret values, in the form of the record."""
     return [
         {"at": list(steps), "from": dict(reference)}
         for steps, reference in sorted(declared.secrets.items(), key=lambda item: str(item[0]))
@@ -78,7 +81,7 @@ def references(declared: Declared) -> Secrets:
 
 
 def read_ledger(client: SyncPrefectClient) -> Ledger:
-    """Return the server's ledger, an empty one when nothing was ever applied."""
+    """Return the server's ledger, an empty one if nothing has been applied yet."""
     try:
         document = client.request(
             "GET",
@@ -97,7 +100,7 @@ def read_ledger(client: SyncPrefectClient) -> Ledger:
 
 
 def write_ledger(client: SyncPrefectClient, ledger: Ledger) -> None:
-    """Keep the ledger on the server."""
+    """Save the ledger on the server."""
     entries: dict[str, dict[str, Secrets]] = {}
     for key, secrets in sorted(ledger.secrets.items()):
         entries.setdefault(key.kind.value, {})[key.name] = secrets

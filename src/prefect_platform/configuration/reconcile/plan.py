@@ -1,4 +1,4 @@
-"""What would have to change on a server so that it is as the files say."""
+"""Plan the changes that reconcile a server with the files."""
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,10 +29,10 @@ class Action(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     ADOPT = "adopt"
-    """It is as declared; from now on the ledger says so."""
+    """The resource is as declared already, and is added to the ledger."""
     DELETE = "delete"
     FORGET = "forget"
-    """It is gone from the files, and nothing of it is left to delete; the ledger drops it."""
+    """The resource is no longer declared and need not be deleted; the ledger drops it."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in their order, and what is ours, undeclared and stays because it is not pruned."""
+    """The steps in order; `unpruned` are owned resources that --prune would have deleted."""
 
     changes: Sequence[Change]
     unpruned: Sequence[Key]
 
 
 def read(client: SyncPrefectClient, types: Iterable[ResourceType]) -> Inventory:
-    """Return all that the server has of these kinds, without the ledger itself."""
+    """Return all resources of these kinds on the server, except the ledger itself."""
     inventory = Inventory()
     for each in types:
         inventory.add(found for found in each.read(client, inventory) if found.key != ledgers.KEY)
@@ -64,10 +64,10 @@ def read(client: SyncPrefectClient, types: Iterable[ResourceType]) -> Inventory:
 def make_plan(
     declared: Sequence[Declared], inventory: Inventory, ledger: Ledger, *, prune: bool
 ) -> Plan:
-    """Return what has to be done.
+    """Return the plan.
 
-    Raises ConfigurationError when a resource needs one that is neither declared nor on the
-    server, or that would be pruned, and when resources need each other.
+    Raises ConfigurationError when a resource needs one that is neither declared nor on the server,
+    or that would be pruned, and when resources need each other.
     """
     by_key = {each.key: each for each in declared}
     undeclared = [key for key in ledger.secrets if key not in by_key]
@@ -89,14 +89,14 @@ def make_plan(
 
 
 def compared(declared: Declared, found: Found) -> Mapping[str, Any]:
-    """Return the found body as far as the file has a say in it: what it leaves out stays."""
+    """Return the fields of the found body that the file declares; the others are left alone."""
     return {name: value for name, value in found.body.items() if name in declared.body}
 
 
 def _concealed(declared: Declared, inventory: Inventory, ledger: Ledger) -> Found | None:
-    """Return what the server has, with every value hidden that the file or the last one refers to.
+    """Return the found resource, with all values hidden that the file or the ledger refers to.
 
-    Prefect itself calls few fields secret: not the URL of a webhook, which has a token in it.
+    Prefect marks few fields as secret; the URL of a webhook, which contains a token, is not.
     """
     found = inventory.get(declared.key)
     if found is None:
@@ -119,7 +119,7 @@ def _change(declared: Declared, found: Found | None, ledger: Ledger) -> Change |
 
 
 def _goes_with_its_pool(key: Key, removed: Collection[Key]) -> bool:
-    """Return whether a queue is deleted with its pool, or, as the pool's default, not at all."""
+    """Return whether a queue need not be deleted: with its pool, or as the pool's default."""
     pool, _, queue = key.name.partition("/")
     return key.kind is Kind.WORK_QUEUE and (
         queue == "default" or Key(Kind.WORK_POOL, pool) in removed
