@@ -225,5 +225,5 @@ def test_a_zombie_waits_for_three_heartbeats_of_each_pool(
     except ConfigurationError as error:
         found = error.problems
     assert [each.at.line for each in found] == refused
-    assert all("the pool seldom send one each 180 s" in each.cause for each in found)
+    assert all("the pool seldom send one every 180 s" in each.cause for each in found)
     assert all("set zombie.within to 540 or more" in each.fix for each in found)

@@ -1,1 +1,1 @@
-"""Automations, and the pack of alerts that are made of them."""
+"""Automations, and the alerts that are built from them."""

@@ -1,6 +1,7 @@
-"""Alerts: the channels that hear of each severity, and what the automation pack has otherwise.
+"""Alerts: the channels for each severity, and changes to the defaults of the automation pack.
 
-The section becomes blocks and automations, as the sections of those names would declare them.
+The section is expanded to the blocks and automations that somebody could also have declared in the
+sections `blocks` and `automations`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -74,10 +75,10 @@ class Alerts(Section):
 
 
 def expand(source: Source, section: str, context: Context) -> Source:
-    """Return the sections `blocks` and `automations` that the section stands for.
+    """Return the sections `blocks` and `automations` to which the section expands.
 
-    Their lines are those of `section`; without one the pack is as by default, and tells nobody.
-    Raises ConfigurationError.
+    Their lines are those of `section`. If the file does not have the section, the pack is created
+    with its defaults and notifies nobody. Raises ConfigurationError.
     """
     try:
         alerts = Alerts.model_validate(entries(source, section))
@@ -114,7 +115,7 @@ def _block(channel: str, channel_type: ChannelType) -> str:
 def _fields(channel: str, given: Channel) -> dict[str, Any]:
     fields = dict(given.model_extra or {})
     if given.type == "pagerduty":
-        fields.setdefault("notify_type", "failure")  # Prefect's "info" is of no urgency
+        fields.setdefault("notify_type", "failure")  # Prefect's default "info" is not urgent
     if given.type == "webhook":
         fields.setdefault("name", channel)
         if "form_data" not in fields:
@@ -123,7 +124,7 @@ def _fields(channel: str, given: Channel) -> dict[str, Any]:
 
 
 def _automations(member_name: str, alerts: Alerts) -> dict[str, Automation]:
-    """Return a member's automations; the first of them notifies."""
+    """Return a member's automations by name; the first of them notifies the channels."""
     member, chosen = PACK[member_name], alerts.automations.get(member_name, Chosen())
     bounds = _bounds(member, chosen)
     made = dict(member.automations(bounds))
@@ -145,7 +146,7 @@ def _automations(member_name: str, alerts: Alerts) -> dict[str, Automation]:
                 if channel in alerts.channels
             ],
         }
-    # Prefect wants an action; without a channel the event of the automation is still there.
+    # Prefect requires an action. Even without a channel, the automation emits its own event.
     return {
         key: each if each["actions"] else {**each, "actions": [{"type": "do-nothing"}]}
         for key, each in made.items()
@@ -197,7 +198,7 @@ def _wrong_choices(source: Source, section: str, alerts: Alerts) -> Iterator[Pro
 
 
 def _taken_names(source: Source, made: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
-    """Yield a problem for each resource of the file that has the name of one of ours."""
+    """Yield a problem for each resource of the file whose name the section alerts generates."""
     for kind, ours in made.items():
         own = (source.data or {}).get(kind)
         for taken in own if isinstance(own, dict) else ():
@@ -209,7 +210,7 @@ def _taken_names(source: Source, made: Mapping[str, Mapping[str, Any]]) -> Itera
 def _deaf_zombie(
     source: Source, section: str, alerts: Alerts, context: Context
 ) -> Iterator[Problem]:
-    """Yield a problem for each pool whose runs send heartbeats too seldom for the bound."""
+    """Yield a problem for each pool whose runs send heartbeats too rarely for `zombie.within`."""
     chosen = alerts.automations.get("zombie", Chosen())
     within = _bounds(PACK["zombie"], chosen).within
     pools = (source.data or {}).get("work_pools")
@@ -219,14 +220,14 @@ def _deaf_zombie(
             yield Problem(
                 source.at(section, "automations", "zombie", "within"),
                 f"zombie crashes a run after {within} s without a heartbeat, and those of the pool "
-                f"{pool} send one each {every} s",
+                f"{pool} send one every {every} s",
                 f"set zombie.within to {BEATS * every} or more, or jobs.heartbeatSeconds of the "
                 "chart prefect-worker to less",
             )
 
 
 def _heartbeat_seconds(template: dict[str, Any] | None) -> int | None:
-    """Return what a base job template of the chart sets, None for one that sets nothing."""
+    """Return the heartbeat interval that a base job template sets, None if it sets none."""
     found: Any = template
     for step in ("variables", "properties", "env", "default", _FREQUENCY):
         found = found.get(step) if isinstance(found, dict) else None
@@ -234,7 +235,7 @@ def _heartbeat_seconds(template: dict[str, Any] | None) -> int | None:
 
 
 def _lines(source: Source, section: str, alerts: Alerts) -> dict[tuple[Step, ...], int]:
-    """Return the lines of what was made: a channel's fields, a choice of the file."""
+    """Return the lines of the generated blocks and automations in the section `alerts`."""
     origins: dict[tuple[Step, ...], tuple[Step, ...]] = {}
     for channel, each in alerts.channels.items():
         origins[section, "channels", channel] = ("blocks", _block(channel, each.type))

@@ -1,4 +1,4 @@
-"""Prefect's models of automations, and the one form that what passed them is compared in."""
+"""Prefect's models of automations, and the normalized form in which they are compared."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -25,17 +25,17 @@ ACTIONS: dict[str, type[Action]] = {
 }
 ACTION_LISTS = ("actions", "actions_on_trigger", "actions_on_resolve")
 FREE_FORM = {"parameters", "job_variables"}
-"""Fields of actions that hold whatever JSON somebody wrote."""
+"""Fields of actions that accept any JSON."""
 
 CLIENT_DEFAULTS = {"posture": "Reactive", "within": None}
-"""What Prefect's client adds to a trigger before it sends it, where its server has no default."""
+"""What Prefect's client adds to a trigger before sending it, where the server has no default."""
 
 CLOUD_ONLY = {"metric", "declare-incident"}
-"""What Prefect's client has models for and its server refuses."""
+"""Types that Prefect's client has models for but its server refuses."""
 
 
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Return the fields of one of Prefect's models by the keys that a file has for them."""
+    """Return the fields of one of Prefect's models, by the keys that a file uses for them."""
     hidden = "name" if model is AutomationCore else "id"  # the name is the key in the section
     return {
         ID_FIELDS.get(name, name): field
@@ -45,19 +45,22 @@ def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def is_duration(field: FieldInfo) -> bool:
-    """Return whether Prefect wants a time here."""
+    """Return whether the field is a duration."""
     return timedelta in _parts(field.annotation)
 
 
 def _parts(annotation: object) -> Iterator[object]:
-    """Yield what a type is made of: a time may be annotated, and the whole optional."""
+    """Yield a type and all of its parts, because a duration may be annotated or optional."""
     yield annotation
     for each in get_args(annotation):
         yield from _parts(each)
 
 
 def body_of(core: AutomationCore, key_of: Callable[[UUID], Key | None]) -> dict[str, Any]:
-    """Return what a file would say: names, every default, sets in order, durations in seconds."""
+    """Return the body as a file would say it.
+
+    It has names in place of ids and all defaults; sets are sorted, and durations are in seconds.
+    """
     body = to_names(core.model_dump(mode="json", exclude={"name"}), key_of)
     _tidy(AutomationCore, body)
     for key in ACTION_LISTS:
@@ -75,7 +78,7 @@ def _tidy_trigger(trigger: dict[str, Any]) -> None:
 
 
 def _tidy(model: type[BaseModel], part: dict[str, Any]) -> None:
-    """Give sets an order, and whole seconds no fraction."""
+    """Sort sets, and turn whole seconds into integers."""
     for key, field in fields_of(model).items():
         if get_origin(field.annotation) is set:
             part[key] = sorted(part[key])

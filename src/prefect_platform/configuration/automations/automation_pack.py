@@ -1,9 +1,9 @@
-"""The automations that every platform has: what they watch, for how long, and what they say.
+"""The automations that every platform has: what they watch, for how long, and what they send.
 
-Each is written as the section `automations` of a platform file would have it. How Prefect judges
-triggers is read in prefect.server.events.triggers, the names of events and labels in
+Each is written like an entry of the section `automations` in a platform file. Prefect evaluates
+triggers in prefect.server.events.triggers. The names of events and labels come from
 prefect.server.models.events, prefect.flow_engine, prefect_kubernetes.observer and
-prefect_kubernetes.diagnostics; the tests have a server of the pinned version judge them.
+prefect_kubernetes.diagnostics. The tests run the automations on a server of the pinned version.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,33 +14,33 @@ Severity = Literal["critical", "warning"]
 Automation = dict[str, Any]
 
 BEATS = 3
-"""Heartbeats that the bound of a zombie has to cover, so that two may be lost."""
+"""Heartbeat intervals that the bound of `zombie` must cover, so that two heartbeats may be lost."""
 
 _RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
 _PODS = {"prefect.resource.id": "prefect.kubernetes.pod.*"}
 _OF_A_DEPLOYMENT = {"prefect.resource.role": "deployment"}
 _EACH = ["prefect.resource.id"]
 _EACH_DEPLOYMENT = ["related:deployment:prefect.resource.id"]
-# Pods of runs without a deployment have their flow in common.
+# Pods of runs without a deployment are grouped by their flow.
 _EACH_DEPLOYMENT_OR_FLOW = [*_EACH_DEPLOYMENT, "related:flow:prefect.resource.id"]
 _ANY_SIGN = ["prefect.flow-run.*"]
-# What a run is on its way to Running: the worker's, the observer's, and that of refused pods.
+# States on the way to Running, set by the worker, by the observer, and by pod_refusals.
 _PENDING = [
     f"prefect.flow-run.{state}"
     for state in ("Pending", "Submitting", "InfrastructurePending", "PodRefused")
 ]
-# Here, as above, what starts the time is expected, too. Otherwise Prefect would not start it anew
-# while it still remembers that the last time was in order: for a pool that comes and goes.
+# The events that start the timer are also expected, here and above. Otherwise Prefect would not
+# restart the timer of a pool that comes and goes, as long as it remembers the last expected event.
 _WAITING = ["prefect.work-pool.not-ready", "prefect.work-pool.paused"]
 _NO_HEARTBEAT = "NoHeartbeat"
-# One image that is gone would be a message for each run of a deployment.
+# Limits messages: a missing image would otherwise cause one for each run of a deployment.
 _QUIET_SECONDS = 600
 _QUIET_CHANNEL_SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """`within`: seconds; `threshold`: events within them."""
+    """`within` is a number of seconds; `threshold` is a number of events within them."""
 
     within: int
     threshold: int
@@ -48,7 +48,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Message:
-    """What channels are told, as templates of Prefect; the severity comes before the subject."""
+    """The text for channels, as Prefect templates; the subject gets the severity as a prefix."""
 
     subject: str
     body: str
@@ -56,12 +56,12 @@ class Message:
 
 @dataclass(frozen=True)
 class Member:
-    """What the pack has under one name.
+    """An entry of the pack.
 
-    `automations` returns them by name, for the bounds that were chosen. `message` goes to the
-    channels of the severity whenever the first of them fires; without one it acts in silence, and
-    what it causes has an alert of its own. `within` and `threshold` are its bounds by default, None
-    where there is nothing to choose.
+    `automations` returns the automations by name for the chosen bounds. `message` is sent to the
+    channels of the severity whenever the first automation fires; without a message the entry acts
+    silently, and its effect has an alert of its own. `within` and `threshold` are the default
+    bounds, None where there is nothing to choose.
     """
 
     severity: Severity
@@ -72,7 +72,7 @@ class Member:
 
 
 def name(member: str) -> str:
-    """Return what an automation of the pack is called on the server."""
+    """Return the name of the member's automation on the server."""
     return f"platform: {member}"
 
 
@@ -85,19 +85,19 @@ def _automation(description: str, trigger: Automation, *actions: Automation) -> 
 
 
 def _zombie(bounds: Bounds) -> Mapping[str, Automation]:
-    """Return two automations, because an action of Prefect has no condition.
+    """Return two automations, because an action in Prefect cannot have a condition.
 
-    A first heartbeat goes another way than the states of a run: one that is suspended, retried or
-    over at once is so before its heartbeat arrives, and that heartbeat then seems to be the last.
-    Prefect's server crashes also a run that is suspended or scheduled, but pauses only one that is
-    Running: so a zombie is paused first, and crashes for that.
+    Heartbeats and states reach the server by different routes. When a run is suspended, retried or
+    over at once, its first heartbeat may arrive after that state and then seem to be its last sign.
+    Prefect's server would crash a run that is suspended or scheduled, but it pauses only a Running
+    one. So a zombie is paused first, and the second automation crashes what was paused.
     """
     silent = _automation(
         f"A run of a deployment is Running and has sent no sign for {bounds.within} s.",
         {
             "posture": "Proactive",
             "match": _RUNS,
-            # A subflow lives in the process of its parent, and is judged with it.
+            # A subflow lives in the process of its parent, so watching the parent is enough.
             "match_related": _OF_A_DEPLOYMENT,
             "for_each": _EACH,
             "after": ["prefect.flow-run.heartbeat"],
@@ -130,8 +130,8 @@ def _zombie(bounds: Bounds) -> Mapping[str, Automation]:
 
 
 def _stuck_pending(bounds: Bounds) -> Mapping[str, Automation]:
-    # Cancelling, and not Crashed: a pod that comes after all would begin a crashed run, beside the
-    # one that has its place. It leaves a cancelled one alone, and a worker deletes the Job of that.
+    # Cancelling instead of Crashed: a pod that starts after all would begin a crashed run, next to
+    # the run that has taken its slot. It leaves a cancelled run alone, whose Job a worker deletes.
     return {
         name("stuck-pending"): _automation(
             f"A run has been on its way to Running for {bounds.within} s and got no further.",
@@ -242,7 +242,7 @@ def _delivery_failed(_bounds: Bounds) -> Mapping[str, Automation]:
             f"A notification was given up; told once for a channel in {_QUIET_CHANNEL_SECONDS} s.",
             {
                 "posture": "Reactive",
-                # Not its own: a dead channel would be told of its own death for ever.
+                # Exclude its own failures: a dead channel would be notified of itself forever.
                 "match": {
                     "prefect.resource.id": "prefect.automation.*",
                     "prefect.resource.name": f"!{name('delivery-failed')}",
@@ -259,7 +259,7 @@ def _delivery_failed(_bounds: Bounds) -> Mapping[str, Automation]:
 _RUN = "{{ flow_run.name or event.resource.name }}"
 _WHOSE = "{{ flow.name }}{% if deployment %}/{{ deployment.name }}{% endif %}"
 _CAUSE = "{{ event.resource['prefect.state-message'] or 'its state says no reason' }}"
-# Only with the value publicUrl the server knows where people see it.
+# The server knows its public address only if the value publicUrl is set.
 _LINK = "{% if flow_run|ui_url %}\n{{ flow_run|ui_url }}{% endif %}"
 _OBJECTS = (
     "kubectl describe jobs,pods --all-namespaces --selector prefect.io/flow-run-id="
@@ -336,8 +336,8 @@ def _delivery_message(_bounds: Bounds) -> Message:
 
 
 PACK: Mapping[str, Member] = {
-    # Longer than runs wait for an API that is away: it would crash them all. See
-    # PREFECT_CLIENT_MAX_RETRIES in the chart prefect-worker.
+    # Longer than runs wait for an API that is down; otherwise an outage would crash all of them.
+    # See PREFECT_CLIENT_MAX_RETRIES in the chart prefect-worker.
     "zombie": Member("critical", _zombie, within=300),
     "stuck-pending": Member("critical", _stuck_pending, _stuck_message, within=1800),
     "crashed": Member("critical", _crashed, _crashed_message),

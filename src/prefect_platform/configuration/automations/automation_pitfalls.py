@@ -1,6 +1,7 @@
-"""What Prefect's server takes for an automation and then never does.
+"""Automations that Prefect's server accepts although they can never work.
 
-Read in prefect.server.events of the pinned version; the tests ask its own code each time.
+The rules come from prefect.server.events of the pinned version; the tests check each of them
+against that code.
 """
 
 import re
@@ -18,13 +19,13 @@ from prefect.server.events.schemas.events import ResourceSpecification
 
 from prefect_platform.configuration.core.source import Step
 
-# Kinds that the event of an automation itself, which actions_on_trigger get, never names.
+# actions_on_trigger receive the automation's own event, which never names these kinds.
 _NOT_IN_OWN_EVENT = ("deployment", "work-pool", "work-queue")
 
 
 @dataclass(frozen=True)
 class Pitfall:
-    """Where in the trigger or automation it stands, why nothing will happen, what to write."""
+    """The steps into the trigger or automation, why nothing will happen, and what to write."""
 
     steps: tuple[Step, ...]
     cause: str
@@ -32,7 +33,7 @@ class Pitfall:
 
 
 def trigger_pitfalls(trigger: Trigger) -> Iterator[Pitfall]:
-    """Yield why a trigger can never fire; not why those inside it cannot."""
+    """Yield the reasons why a trigger can never fire, without those of triggers inside it."""
     if isinstance(trigger, EventTrigger):
         yield from _event_pitfalls(trigger)
     elif isinstance(trigger, CompositeTrigger):
@@ -40,7 +41,7 @@ def trigger_pitfalls(trigger: Trigger) -> Iterator[Pitfall]:
 
 
 def automation_pitfalls(automation: AutomationCore) -> Iterator[Pitfall]:
-    """Yield which actions of an automation never run, or can never succeed."""
+    """Yield the actions of an automation that never run or can never succeed."""
     if automation.actions_on_resolve:
         yield Pitfall(
             ("actions_on_resolve",),

@@ -1,6 +1,6 @@
-"""One automation of a file, checked by Prefect's own models before there is a server.
+"""Read an automation from a file and check it with Prefect's own models, without a server.
 
-They ignore what they do not know, so unknown keys are looked for here.
+The models ignore unknown keys, so this module looks for them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,10 +46,10 @@ _M = TypeVar("_M", bound=BaseModel)
 
 
 class AutomationReader(Reader):
-    """One automation of a file on its way to a body.
+    """Reads one automation of a file and returns its body.
 
-    `keys` are the resources that it names, by ids that stand for those of a server, so that
-    Prefect's own models can check the automation before there is one.
+    `keys` are the resources that the automation names, by placeholder ids. Prefect's models require
+    ids, and the real ones are not known without a server.
     """
 
     def __init__(self, source: Source) -> None:
@@ -57,7 +57,7 @@ class AutomationReader(Reader):
         self.keys: dict[UUID, Key] = {}
 
     def automation(self, name: str, data: object, *steps: Step) -> dict[str, Any]:
-        """Return the body; raises ConfigurationError with all that is wrong with it."""
+        """Return the body of the automation; raises ConfigurationError with all problems."""
         if not isinstance(data, dict):
             raise ConfigurationError([self._source.no_mapping(*steps)])
         form = {**self._known(AutomationCore, data, *steps), "name": name}
@@ -79,7 +79,7 @@ class AutomationReader(Reader):
         return body
 
     def _trigger(self, data: object, *steps: Step) -> dict[str, Any]:
-        """Return the trigger with ids; after a problem one that stands for any trigger."""
+        """Return the trigger with ids, or a placeholder trigger when it has a problem."""
         stand_in = {"type": "event", "posture": "Reactive"}
         before = len(self._problems)
         if not isinstance(data, dict):
@@ -106,7 +106,7 @@ class AutomationReader(Reader):
         return form if len(self._problems) == before else stand_in
 
     def _action(self, data: object, *steps: Step) -> dict[str, Any]:
-        """Return the action with ids; after a problem one that stands for any action."""
+        """Return the action with ids, or a placeholder action when it has a problem."""
         stand_in = {"type": "do-nothing"}
         before = len(self._problems)
         if not isinstance(data, dict) or "type" not in data:
@@ -119,7 +119,7 @@ class AutomationReader(Reader):
         for field in ID_FIELDS.keys() & model.model_fields.keys():
             word = ID_FIELDS[field]
             name = form.pop(word, None)
-            if field in data:  # an unknown key, and noted as one
+            if field in data:  # already reported as an unknown key
                 form[field] = NAMESPACE_OID
             elif self._needs_id(model, form, word, name, *steps):
                 form[field] = self._id(word, name, *steps, word) if name else NAMESPACE_OID
@@ -136,7 +136,7 @@ class AutomationReader(Reader):
         name: object,
         *steps: Step,
     ) -> bool:
-        """Return whether Prefect needs an id; note a name that is missing, or one too many."""
+        """Return whether Prefect needs an id; add a problem for a missing or superfluous name."""
         thing, shape = word.replace("_", " "), f"{word}: {REFERABLE[word].shape}"
         inferred = form.get("source") == "inferred"
         if not name and not inferred:
@@ -166,7 +166,7 @@ class AutomationReader(Reader):
         }
 
     def _label(self, value: object, *steps: Step) -> str:
-        """Return the value of a label, with the id of what it names."""
+        """Return the value of a label, with an id in place of a reference."""
         if names_resource(value) and isinstance(value, dict):
             ((word, name),) = value.items()
             return f"{REFERABLE[word].resource}.{self._id(word, name, *steps)}"
@@ -185,7 +185,7 @@ class AutomationReader(Reader):
         return str(value)
 
     def _id(self, word: str, name: object, *steps: Step) -> UUID:
-        """Return an id that stands for that of a server; note a name that cannot be one."""
+        """Return a placeholder id for a named resource; add a problem for an invalid name."""
         try:
             return self._stand_in(key_named(word, name))
         except ValueError as error:
@@ -201,7 +201,7 @@ class AutomationReader(Reader):
     def _known(
         self, model: type[BaseModel], data: Mapping[Any, Any], *steps: Step
     ) -> dict[str, Any]:
-        """Return what the model has a field for, durations parsed; note every other key."""
+        """Return the known fields, with durations parsed; add a problem for every other key."""
         fields = fields_of(model)
         known: dict[str, Any] = {}
         for key, value in data.items():
@@ -222,7 +222,7 @@ class AutomationReader(Reader):
         return known
 
     def _duration(self, key: str, value: object, *steps: Step) -> dict[str, timedelta]:
-        """Return the time; before Prefect, whose check of Proactive triggers fails on a text."""
+        """Return the parsed duration; Prefect's check of Proactive triggers fails on text."""
         try:
             return {key: _DURATION.validate_python(None if isinstance(value, bool) else value)}
         except ValidationError:
@@ -234,7 +234,7 @@ class AutomationReader(Reader):
             return {}
 
     def _json(self, key: str, value: object, *steps: Step) -> dict[str, Any]:
-        """Return the mapping when it is JSON: Prefect makes a text of a date, and null of NaN."""
+        """Return the mapping if it is JSON; Prefect would make a date text, and NaN null."""
         try:
             return {key: _JSON.validate_python(value)}
         except ValidationError as error:
@@ -259,7 +259,7 @@ class AutomationReader(Reader):
 
 
 def _variables(value: object) -> Iterator[str]:
-    """Yield the names of the variables that the parameters of a run take their values from."""
+    """Yield the names of the variables that the parameters of a run refer to."""
     if isinstance(value, list):
         for item in value:
             yield from _variables(item)

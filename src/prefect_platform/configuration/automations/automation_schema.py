@@ -1,4 +1,4 @@
-"""The JSON schema of the section of automations, made from Prefect's own, for editors."""
+"""The JSON schema of the section `automations` for editors, derived from Prefect's own."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ _SHAPES = {
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the schema of a map from name to automation; its `$defs` stand at its own root."""
+    """Return the schema of a mapping from name to automation, with `$defs` at its own root."""
     schema = _without_titles(AutomationCore.model_json_schema())
     definitions: dict[str, Any] = schema["$defs"]
     for trigger in TRIGGERS.values():
@@ -54,7 +54,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _by_keys(definition: dict[str, Any], model: type[BaseModel]) -> None:
-    """Give the schema of a model the keys that a file has, and no others."""
+    """Change the schema of a model to allow exactly the keys that a file may have."""
     fields = fields_of(model)
     properties = {
         ID_FIELDS.get(name, name): _in_words(field)
@@ -87,7 +87,7 @@ def _by_keys(definition: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 def _duration(property_: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a time: seconds, which Prefect's schema forgets, or ISO 8601."""
+    """Return the schema of a duration: seconds, which Prefect's schema omits, or ISO 8601."""
     optional = {"type": "null"} in property_.get("anyOf", [])
     return _only(
         property_,
@@ -117,7 +117,7 @@ def _name_unless_inferred(definition: dict[str, Any]) -> None:
 
 
 def _labels() -> dict[str, Any]:
-    """Return the schema of what to match: texts, references, or lists of them."""
+    """Return the schema of labels to match: texts, references, or lists of them."""
     value = {
         "anyOf": [
             {"type": "string"},
@@ -146,7 +146,7 @@ def _only(property_: dict[str, Any], *alternatives: dict[str, Any]) -> dict[str,
 
 
 def _in_words(property_: dict[str, Any]) -> dict[str, Any]:
-    """Return a property whose description speaks of the keys that a file has."""
+    """Return a property with the keys of the file in its description instead of id fields."""
     if "description" not in property_:
         return property_
     description = property_["description"]
@@ -156,7 +156,7 @@ def _in_words(property_: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_titles(schema: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return the schema without the titles that pydantic makes of names."""
+    """Return the schema without the titles that pydantic generates from names."""
     if isinstance(schema, list):
         return [_without_titles(each) for each in schema]
     if not isinstance(schema, dict):

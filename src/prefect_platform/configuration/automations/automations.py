@@ -1,4 +1,4 @@
-"""The automations: Prefect's own, with names where Prefect has ids."""
+"""Automations: Prefect's own, with names in place of ids."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,21 +29,21 @@ from prefect_platform.errors import PlatformError
 
 
 class Automations(RestKind):
-    """The automations of a server.
+    """Automations, on a server and in a file.
 
-    Prefect's server makes none itself. Those that a deployment owns through `triggers` of
-    prefect.yaml come and go with `prefect deploy`; they are left out, as far as the API tells
-    them apart: by the name that Prefect gives a trigger without one.
+    Automations that a deployment owns through `triggers` in prefect.yaml come and go with
+    `prefect deploy` and are left out. The API does not mark them; they are recognised by the name
+    that Prefect gives to a trigger without a name.
     """
 
     kind = Kind.AUTOMATION
     section = "automations"
     path = "/automations/"
     item = "/automations/{id}"
-    updates_by = "PUT"  # `enabled` stays as it is when the file does not say it
+    updates_by = "PUT"  # leaves `enabled` as it is if the file does not set it
 
     def declare(self, source: Source, _context: Context) -> list[Declared]:
-        """Return the automations that the section asks for; raises ConfigurationError."""
+        """Return the automations that the section declares; raises ConfigurationError."""
 
         def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
             reader = AutomationReader(source)
@@ -60,11 +60,11 @@ class Automations(RestKind):
     def export(
         self, inventory: Inventory, _secrets: Mapping[Key, Secrets], _context: Context
     ) -> dict[str, Any]:
-        """Return the automations, those of the pack of alerts among them."""
+        """Return the automations, including those of the alerts."""
         return {found.key.name: dict(found.body) for found in inventory.of(self.kind)}
 
     def read(self, client: SyncPrefectClient, inventory: Inventory) -> list[Found]:
-        """Return all automations; raises PlatformError when two have one name."""
+        """Return all automations; raises PlatformError when two have the same name."""
         rows = list(_rows(client))
         own = {UUID(row["id"]): Key(self.kind, row["name"]) for row in rows}
 
@@ -79,14 +79,14 @@ class Automations(RestKind):
         return found
 
     def payload(self, declared: Declared, inventory: Inventory) -> dict[str, Any]:
-        """Return the automation with Prefect's ids for names."""
+        """Return the automation with ids in place of names."""
         return {"name": declared.key.name, **to_ids(declared.body, inventory.id)}
 
     def create(self, client: SyncPrefectClient, inventory: Inventory, declared: Declared) -> UUID:
         """Create the automation once.
 
-        Prefect's client repeats a request whose answer was lost, and its server takes the
-        repetition for a second automation: such a double is deleted.
+        Prefect's client repeats a request whose answer was lost, and the server then creates a
+        second automation. Such a duplicate is deleted.
         """
         made = super().create(client, inventory, declared)
         rows = {UUID(row["id"]): row for row in _rows(client, name=declared.key.name)}
@@ -104,7 +104,7 @@ def _body_of_row(
 
 
 def _rows(client: SyncPrefectClient, name: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield each automation once, newest first, so that one made meanwhile hides no other."""
+    """Yield each automation once, newest first, so that a new one cannot hide another."""
     seen: set[str] = set()
     wanted = {
         "sort": "CREATED_DESC",
@@ -135,7 +135,7 @@ def _refuse_doubles(found: Sequence[Found]) -> None:
         )
         first = sorted(next(iter(doubles.values())))[-1]
         raise PlatformError(
-            f"the server has several automations of one name, and a file names each once: {listed}",
+            f"the server has several automations of the same name, which must be unique: {listed}",
             next_step="keep one of each, rename or delete the others, "
             f"for example: prefect automation delete --id {first}",
         )

@@ -1,1 +1,1 @@
-"""Deployments of prefect.yaml, with their schedules."""
+"""Deployments in prefect.yaml, and their schedules."""

@@ -1,4 +1,4 @@
-"""What a prefect.yaml may say: Prefect's own keys, without those that are of no use here."""
+"""The models of prefect.yaml: Prefect's own keys, except those that have no use here."""
 
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from pydantic import (
 from prefect_platform.configuration.core.section import Section
 
 LABELS = {"prefect-platform/managed": "true"}
-"""Which deployments are not somebody's own; Prefect gives these labels to their runs too."""
+"""Labels that mark deployments as declared by the files; Prefect also adds them to the runs."""
 
 _BAKED = "the flows are in the image of their job pods, so nothing is built or pushed by a deploy"
 REFUSED = {
@@ -36,7 +36,7 @@ REFUSED = {
         "remove it; `version` can hold any text",
     ),
 }
-"""Keys of Prefect's model that are no use here: why, and what to do instead."""
+"""Keys of Prefect's model that are refused: why, and what to do instead."""
 
 
 def _steps(steps: object) -> object:
@@ -107,7 +107,7 @@ class Deployment(Section):
     @model_validator(mode="before")
     @classmethod
     def _null_is_not_given(cls, data: Any) -> Any:  # noqa: ANN401
-        """Drop what is null, as in a file that `prefect init` wrote."""
+        """Drop keys that are null, as `prefect init` writes them."""
         if not isinstance(data, dict):
             return data
         return {name: value for name, value in data.items() if value is not None}

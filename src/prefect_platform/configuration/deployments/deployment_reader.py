@@ -1,4 +1,4 @@
-"""One item of `deployments` in a prefect.yaml, checked with its flow and its work pool."""
+"""Read an item of `deployments` in a prefect.yaml; check it with its flow and work pool."""
 
 import math
 from collections.abc import Callable
@@ -25,11 +25,11 @@ from prefect_platform.configuration.deployments.deployment_models import (
 from prefect_platform.configuration.deployments.entrypoints import EntrypointError, FlowFacts
 from prefect_platform.configuration.deployments.schedule_runs import ScheduleError
 
-DEFAULT_QUEUE = "default"  # the queue that every work pool has
+DEFAULT_QUEUE = "default"  # every work pool has this queue
 
 
 class DeploymentReader(Reader):
-    """Reads one item of `deployments`, with all that is wrong with it."""
+    """Reads one item of `deployments` and collects all of its problems."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class DeploymentReader(Reader):
         self._check_job_variables(entry.work_pool)
         if self._problems or flow is None:
             raise ConfigurationError(self._problems)
-        # As JSON, so that a date is text as in what `prefect deploy` sends.
+        # As JSON, so that dates are text, as `prefect deploy` sends them.
         data = entry.model_dump(mode="json")
         limit, options = _limits(entry)
         body = {
@@ -92,7 +92,10 @@ class DeploymentReader(Reader):
         )
 
     def _refuse_values(self, value: Any, steps: tuple[Step, ...]) -> None:  # noqa: ANN401
-        """Refuse what a deploy would resolve, and what is no JSON. Pull steps resolve in runs."""
+        """Refuse templates and references, which a deploy would resolve, and values not in JSON.
+
+        Pull steps may contain them, because they are resolved in the run.
+        """
         match value:
             case dict():
                 if "$ref" in value:
@@ -116,7 +119,7 @@ class DeploymentReader(Reader):
 
     def _refuse_template(self, name: str, steps: tuple[Step, ...]) -> None:
         if name.startswith("ctx.") and steps[:2] == ("work_pool", "job_variables"):
-            return  # the worker resolves it for each run
+            return  # resolved by the worker for each run
         if name.startswith("prefect.blocks."):
             cause = "would put a value of a block, a secret perhaps, into the deployment"
             fix = "load the block in the flow"
@@ -132,7 +135,7 @@ class DeploymentReader(Reader):
         self._refuse(steps, f"{{{{ {name} }}}} {cause}", fix)
 
     def _pull_of(self, entry: Deployment) -> list[dict[str, Any]]:
-        # An empty list says that there is nothing to do; null and {} say nothing, as in Prefect.
+        # An empty list means no steps; null and {} mean that `pull` is not given, as in Prefect.
         pull = self._pull if entry.pull is None else entry.pull
         if pull is None:
             self._refuse(
@@ -226,7 +229,7 @@ class DeploymentReader(Reader):
     def _check_schema(
         self, values: dict[str, Any], schema: dict[str, Any], steps: tuple[Step, ...]
     ) -> None:
-        """Refuse what the server would refuse, by the same function."""
+        """Refuse what the server would refuse, using the server's own function."""
         try:
             errors = validate(values, schema, ignore_required=True)
         except (SchemaError, CircularSchemaRefError) as error:
@@ -254,7 +257,7 @@ def _needs(pool: DeploymentWorkPool) -> frozenset[Key]:
 
 
 def refused(source: Source, raw: Any, *within: Step) -> list[Problem]:  # noqa: ANN401
-    """Return the refusal of each key of Prefect's model that is of no use here."""
+    """Return a problem for each key of Prefect's model that is refused here."""
     if not isinstance(raw, dict):
         return []
     return [
@@ -265,7 +268,7 @@ def refused(source: Source, raw: Any, *within: Step) -> list[Problem]:  # noqa: 
 
 
 def known(raw: Any) -> Any:  # noqa: ANN401
-    """Return a mapping without the keys that have been refused, or are empty."""
+    """Return a mapping without the keys that `refused` reports, even where they are empty."""
     if not isinstance(raw, dict):
         return raw
     return {key: value for key, value in raw.items() if key not in REFUSED}
@@ -274,7 +277,10 @@ def known(raw: Any) -> Any:  # noqa: ANN401
 def unknown_steps(
     source: Source, steps: list[dict[str, Any]] | None, *within: Step
 ) -> list[Problem]:
-    """Return which steps Prefect itself should have and does not: each run would fail at them."""
+    """Return a problem for each step in Prefect's namespace that does not exist.
+
+    Every run would fail at such a step.
+    """
     problems = []
     for index, step in enumerate(steps or []):
         (name,) = step

@@ -1,4 +1,4 @@
-"""The verbs of deployments."""
+"""Read, create, update and delete deployments."""
 
 from typing import Any
 from uuid import UUID
@@ -27,13 +27,16 @@ _AS_SERVED = (
 
 
 class Deployments:
-    """The verbs of deployments. Flows are made with them and stay: they hold the runs' history."""
+    """Deployments on a server.
+
+    Flows are created with their deployments and never deleted, because they have the runs' history.
+    """
 
     kind = Kind.DEPLOYMENT
 
     def read(self, client: SyncPrefectClient, _inventory: Inventory) -> list[Found]:
         """Return all deployments of all flows."""
-        # Names are unique within a flow only: pages sorted by name could skip one.
+        # Names are unique only within a flow, so pages sorted by name could skip a deployment.
         deployments = list(pages(client, "/deployments/filter", {"sort": "CREATED_DESC"}))
         flows = {flow["id"]: flow["name"] for flow in pages(client, "/flows/filter")}
         return [
@@ -46,24 +49,24 @@ class Deployments:
         ]
 
     def create(self, client: SyncPrefectClient, _inventory: Inventory, declared: Declared) -> UUID:
-        """Create the deployment, and its flow when the server has none of that name."""
+        """Create the deployment, and its flow if the server does not have it."""
         return _put(client, declared, {})
 
     def update(
         self, client: SyncPrefectClient, _inventory: Inventory, declared: Declared, found: Found
     ) -> None:
-        """Make it as declared, in one transaction; schedules that were paused stay paused.
+        """Replace the deployment in one transaction; paused schedules stay paused.
 
-        Its scheduled runs of the future are made anew, as after every change of a deployment.
-        Runs that are late stay: deleting a schedule by itself would delete those of all others.
+        The server reschedules the deployment's future runs, as after every change. Late runs are
+        kept; deleting a single schedule would delete the late runs of all schedules.
         """
         shares = isinstance(found.body["concurrency_limit"], str)
-        # Else the server would delete, or change, the limit that somebody let it share.
+        # Otherwise the server would delete or change a limit that is shared with others.
         detached = {"global_concurrency_limit_id": None} if shares else {}
         _put(client, declared, found.body, **detached)
 
     def delete(self, client: SyncPrefectClient, found: Found) -> None:
-        """Delete the deployment and its runs that have not begun, late ones too."""
+        """Delete the deployment and its runs that have not started, including late ones."""
         delete(client, "/deployments/{id}", id=found.id)
 
 
@@ -73,7 +76,7 @@ def _put(
     found: Body,
     **more: Any,  # noqa: ANN401
 ) -> UUID:
-    """Create the deployment, or replace the one of its name with all of its schedules."""
+    """Create the deployment, or replace the one with its name and all of its schedules."""
     flow, _, name = declared.key.name.partition("/")
     flow_id = client.request("POST", "/flows/", json={"name": flow}).json()["id"]
     body = declared.body
@@ -119,7 +122,7 @@ def _body(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _limit(deployment_id: str, limit: dict[str, Any]) -> int | str:
-    """Return the deployment's own limit, or the name of one that it shares."""
+    """Return the deployment's own limit, or the name of a limit that it shares."""
     own: int = limit["limit"]
     shared: str = limit["name"]
     return own if shared == f"deployment:{deployment_id}" else shared

@@ -1,4 +1,4 @@
-"""What a flow says about itself: loaded as `prefect deploy` loads it, from an entrypoint."""
+"""Read the facts about a flow from its entrypoint, loaded in the same way as `prefect deploy`."""
 
 import ast
 import importlib.util
@@ -21,17 +21,17 @@ _INSTALL = "correct it, or install what it imports here; the flows' image has it
 
 @dataclass(frozen=True)
 class FlowFacts:
-    """What a deployment takes over from its flow."""
+    """What a deployment takes from its flow."""
 
     name: str
     description: str | None
     version: str | None
-    """The decorator's, else a checksum of the flow's file: the same wherever the file is."""
+    """The version in the decorator, else a checksum of the flow's file, wherever the file is."""
     parameter_schema: dict[str, Any]
 
 
 class EntrypointError(Exception):
-    """An entrypoint that leads to no flow."""
+    """An entrypoint from which no flow can be loaded."""
 
     def __init__(self, cause: str, fix: str = "correct it") -> None:
         super().__init__(cause)
@@ -40,17 +40,17 @@ class EntrypointError(Exception):
 
 
 def load(directory: Path, entrypoint: str) -> FlowFacts:
-    """Return the facts of the flow at `entrypoint`, by running its file as a run in `directory`.
+    """Return the facts about the flow at `entrypoint`, by executing its file in `directory`.
 
-    `entrypoint` is `FILE.py:FUNCTION`, `FILE.py:CLASS.METHOD` or `MODULE.FUNCTION`. A flow whose
-    imports are not installed here is read from its source, as long as that tells the same.
-    Raises EntrypointError.
+    `entrypoint` is `FILE.py:FUNCTION`, `FILE.py:CLASS.METHOD` or `MODULE.FUNCTION`. If an import of
+    the flow is not installed here, the facts are read from its source, provided that none of them
+    is lost that way. Raises EntrypointError.
     """
     file = _file(directory, entrypoint)
     with _running_in(directory):
         try:
             flow, version = _flow(file, entrypoint)
-            # As `prefect deploy` sends it: without the keys that the flow leaves out.
+            # As `prefect deploy` sends it: without keys that are not set.
             schema = parameter_schema(flow).model_dump(exclude_unset=True, mode="json")
         except EntrypointError:
             raise
@@ -69,7 +69,7 @@ def _failed(file: Path | None, entrypoint: str, error: BaseException) -> str:
 
 
 def _file(directory: Path, entrypoint: str) -> Path | None:
-    """Return the file relative to `directory`, None for an entrypoint by module."""
+    """Return the entrypoint's file relative to `directory`, None if it names a module."""
     path, colon, function = entrypoint.rpartition(":")
     if not colon or not path.endswith(".py"):
         if "." not in entrypoint:
@@ -88,7 +88,7 @@ def _file(directory: Path, entrypoint: str) -> Path | None:
 
 
 def _flow(file: Path | None, entrypoint: str) -> tuple[Flow[..., Any], str | None]:
-    """Return the flow and its version, from its source when a module is missing here."""
+    """Return the flow and its version, read from its source if a module is not installed."""
     try:
         flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
     except ScriptError as error:
@@ -110,7 +110,7 @@ def _flow(file: Path | None, entrypoint: str) -> tuple[Flow[..., Any], str | Non
 
 
 def _lost(file: Path, flow: Flow[..., Any]) -> list[str]:
-    """Return the parameters whose annotation or default Prefect dropped without a word."""
+    """Return the parameters whose annotation or default Prefect silently dropped."""
     written = next(
         node
         for node in ast.walk(ast.parse(file.read_text()))
@@ -141,9 +141,9 @@ def _lost(file: Path, flow: Flow[..., Any]) -> list[str]:
 
 @contextmanager
 def _running_in(directory: Path) -> Iterator[None]:
-    """Make `directory` the working one, and leave nothing of what is imported from it behind.
+    """Change to `directory`, and on exit unload the modules that were imported from it.
 
-    Else a second flow's `import helpers` would get the module beside the first flow.
+    Otherwise `import helpers` in a second flow would return the module next to the first flow.
     """
     path, before = list(sys.path), set(sys.modules)
     importlib.invalidate_caches()

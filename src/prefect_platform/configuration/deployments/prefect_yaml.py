@@ -1,7 +1,7 @@
-"""The deployments of a prefect.yaml, with all that `prefect deploy` would send for them.
+"""Read the deployments in a prefect.yaml, with everything that `prefect deploy` would send.
 
-What `prefect deploy` ignores is refused here, and so is what it would take from the machine that
-it runs on: a deployment is the same whoever declares it, from wherever.
+Keys that `prefect deploy` ignores are refused, and so are values that it would take from the local
+machine, so that a deployment is the same wherever it is declared from.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,9 @@ from prefect_platform.configuration.deployments.entrypoints import FlowFacts
 
 
 def declare(source: Source, context: Context) -> list[Declared]:
-    """Return the deployments that a prefect.yaml asks for; raises ConfigurationError.
+    """Return the deployments that a prefect.yaml declares; raises ConfigurationError.
 
-    Flows are loaded from the directory of the file, which runs the code of their modules.
+    Flows are loaded from the directory of the file, which executes their modules.
     """
     data = {} if source.data is None else source.data
     problems = refused(source, data)
@@ -49,7 +49,7 @@ def declare(source: Source, context: Context) -> list[Declared]:
 
 
 def _loader(directory: Path) -> Callable[[str], FlowFacts]:
-    """Return a function that loads each entrypoint once."""
+    """Return a function that loads flows in `directory`, each entrypoint once."""
     loaded: dict[str, FlowFacts] = {}
 
     def load(entrypoint: str) -> FlowFacts:

@@ -1,4 +1,4 @@
-"""The coming runs of the files' schedules, and what a clock change or a limit does to them."""
+"""Preview the runs of the declared schedules, with the effects of clock changes and limits."""
 
 import datetime as dt
 from collections import defaultdict
@@ -19,7 +19,10 @@ _DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Coming:
-    """A run that a schedule will start: its time in the schedule's zone, and what to know of it."""
+    """A run that a schedule will start.
+
+    `time` is in the schedule's time zone; `marks` are remarks, such as the effect of a limit.
+    """
 
     time: dt.datetime
     deployment: str
@@ -28,7 +31,7 @@ class Coming:
 
 
 def coming(declared: Sequence[Declared], start: dt.datetime, end: dt.datetime) -> list[Coming]:
-    """Return all runs of the time by when they are due; paused schedules have none."""
+    """Return all runs from `start` to `end`, sorted by time; paused schedules have none."""
     deployments = {
         each.key.name: each.body for each in declared if each.key.kind is Kind.DEPLOYMENT
     }
@@ -61,7 +64,7 @@ def _of_schedule(
         if isinstance(made, CronSchedule) and _comes_twice(local):
             marks.append("its hour comes twice that day: it runs the first time only")
         if isinstance(made, IntervalSchedule) and made.interval < _DAY:
-            # Prefect tells times apart by the clock alone, so it drops the second of two.
+            # Prefect compares local clock times, so it drops the second of two equal ones.
             if before and run - before > made.interval:
                 marks.append("the run before it is lost: its hour comes twice that day")
             before = run
@@ -73,7 +76,7 @@ def _comes_twice(time: dt.datetime) -> bool:
 
 
 def _limits(declared: Sequence[Declared]) -> dict[str, int]:
-    """Return how many runs may be under way at once, by `work pool P` or `work queue P/Q`."""
+    """Return the concurrency limits of work pools and queues, by `str(key)`."""
     return {
         str(each.key): limit
         for each in declared
@@ -85,7 +88,7 @@ def _limits(declared: Sequence[Declared]) -> dict[str, int]:
 def _with_clashes(
     found: Sequence[Coming], deployments: Mapping[str, Body], limits: Mapping[str, int]
 ) -> Iterator[Coming]:
-    """Mark those that are due at one moment with more than a limit lets run at once."""
+    """Yield all runs, and mark those that exceed a concurrency limit when they are due."""
     due: defaultdict[tuple[dt.datetime, str], int] = defaultdict(int)
     for each in found:
         body, marks = deployments[each.deployment], list(each.marks)

@@ -1,4 +1,4 @@
-"""When a schedule starts runs, as the server's own scheduler says, and what of it is refused."""
+"""Compute the runs of a schedule with the server's own scheduler, and refuse bad schedules."""
 
 import asyncio
 import datetime as dt
@@ -15,13 +15,13 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _AT_A_TIME = 500  # half of what the scheduler computes in one call
 _LEAST = dt.timedelta(seconds=30)
 _LOOKED_AT = 100
-# A year with every clock change, and moments in each of its seasons.
+# A whole year, which has every clock change, and a time in each of its seasons.
 _YEAR = (dt.datetime(2027, 1, 1, tzinfo=dt.UTC), dt.datetime(2028, 1, 1, tzinfo=dt.UTC))
 _SEASONS = tuple(_YEAR[0] + days * _DAY for days in (0, 100, 200, 300))
 
 
 class ScheduleError(ValueError):
-    """A schedule that Prefect refuses, or whose runs never come, too often or at other times."""
+    """A schedule that Prefect refuses, or that starts runs never, too often or at wrong times."""
 
     def __init__(self, key: str, cause: str, fix: str = "correct it") -> None:
         super().__init__(cause)
@@ -31,7 +31,7 @@ class ScheduleError(ValueError):
 
 
 def runs(schedule: Written, start: dt.datetime, end: dt.datetime) -> Iterator[dt.datetime]:
-    """Yield the runs of a time, in UTC and in order; ValueError when the scheduler cannot."""
+    """Yield the runs from `start` to `end`, sorted, in UTC; the scheduler may raise ValueError."""
     while found := _ask(schedule, _AT_A_TIME, start, end):
         yield from found
         if len(found) < _AT_A_TIME:
@@ -40,7 +40,7 @@ def runs(schedule: Written, start: dt.datetime, end: dt.datetime) -> Iterator[dt
 
 
 def refuse_none(key: str, schedule: Written) -> None:
-    """Refuse a schedule that never starts a run; one whose last run is over was right once."""
+    """Refuse a schedule that never starts a run; a rule whose last run is in the past is valid."""
     try:
         found = _first(schedule, 1)
     except ValueError as error:
@@ -50,7 +50,7 @@ def refuse_none(key: str, schedule: Written) -> None:
 
 
 def refuse_too_often(key: str, schedule: Written) -> None:
-    """Refuse runs closer than 30 s: the server looks for what is due no more often than that."""
+    """Refuse runs less than 30 s apart, the interval in which the server looks for due runs."""
     for run, following in pairwise(_first(schedule, _LOOKED_AT)):
         if following - run < _LEAST:
             raise ScheduleError(
@@ -62,7 +62,7 @@ def refuse_too_often(key: str, schedule: Written) -> None:
 
 
 def refuse_drift(schedule: IntervalSchedule) -> None:
-    """Refuse an interval that a clock change moves permanently, or makes unpredictable."""
+    """Refuse an interval whose runs a clock change shifts permanently or makes unpredictable."""
     zone = ZoneInfo(schedule.timezone or "UTC")
     if schedule.interval < _DAY:
         return
@@ -89,13 +89,13 @@ def refuse_drift(schedule: IntervalSchedule) -> None:
 
 
 def _within(some: list[dt.datetime], others: list[dt.datetime]) -> list[dt.datetime]:
-    """Return those of `some` in the time that `others` cover too."""
+    """Return the items of `some` within the time that both lists cover."""
     first, last = max(some[0], others[0]), min(some[-1], others[-1])
     return [run for run in some if first <= run <= last]
 
 
 def _first(schedule: Written, count: int) -> list[dt.datetime]:
-    """Return runs from now on, of a rule, which may be over, from its beginning."""
+    """Return the first runs from now on, or of a rule, which may have ended, from its start."""
     return _ask(schedule, count, _EPOCH if isinstance(schedule, RRuleSchedule) else None)
 
 
@@ -110,6 +110,6 @@ def _ask(
             server = scheduler.RRuleSchedule(**schedule.model_dump())
         case IntervalSchedule():
             server = scheduler.IntervalSchedule(**schedule.model_dump())
-    # All three take None; one of them is annotated as if it did not.
+    # All three accept None, although one of them is not annotated so.
     found = asyncio.run(server.get_dates(count, start=start, end=end))  # type: ignore[arg-type]
     return [dt.datetime.fromtimestamp(run.timestamp(), dt.UTC) for run in found]

@@ -1,4 +1,4 @@
-"""Schedules of deployments: as a file writes them, as the API takes them, and as it shows them."""
+"""Convert schedules of deployments between the file, the body of a resource, and the API."""
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
@@ -20,12 +20,12 @@ from prefect_platform.configuration.deployments.schedule_runs import (
 )
 
 Schedule = dict[str, Any]
-_FIRST_DAY = dt.datetime(2020, 1, 1)  # from which Prefect counts rules; a zone joins it
+_FIRST_DAY = dt.datetime(2020, 1, 1)  # Prefect's start for rules, without its time zone
 _FIELDS = ("cron", "day_or", "interval", "anchor_date", "rrule", "timezone")
 
 
 def declared(config: RawScheduleConfig) -> tuple[Schedule, bool | None]:
-    """Return the body of a schedule, and whether it is active, None when the file does not say.
+    """Return the body of a schedule, and whether it is active: None when the file does not say.
 
     Raises ScheduleError.
     """
@@ -63,7 +63,7 @@ def declared(config: RawScheduleConfig) -> tuple[Schedule, bool | None]:
     assert not isinstance(schedule, NoSchedule)  # noqa: S101 - `key` is one of three others
     body = _body(parsed.model_dump(mode="json"))
     if isinstance(schedule, IntervalSchedule) and config.anchor_date is None:
-        # Prefect counts from the moment of the deploy, which differs from server to server.
+        # Prefect would count from the time of the deploy, which differs between servers.
         zone = ZoneInfo(body["timezone"])
         anchor = _FIRST_DAY.replace(tzinfo=zone)
         schedule = schedule.model_copy(update={"anchor_date": anchor})
@@ -78,12 +78,12 @@ def declared(config: RawScheduleConfig) -> tuple[Schedule, bool | None]:
 
 
 def found(schedule: Mapping[str, Any]) -> tuple[Schedule, bool]:
-    """Return the body of a schedule that the server has, and whether it is active."""
+    """Return the body of a schedule on the server, and whether it is active."""
     return _body(schedule), schedule["active"]
 
 
 def create(body: Schedule, *, active: bool) -> dict[str, Any]:
-    """Return what the API takes to create the schedule."""
+    """Return the schedule in the form in which the API creates it."""
     return {
         "slug": body["slug"],
         "parameters": body["parameters"],
@@ -93,15 +93,15 @@ def create(body: Schedule, *, active: bool) -> dict[str, Any]:
 
 
 def active_key(slug: str | None) -> str:
-    """Return the key of a deployment's body that says whether a schedule is active.
+    """Return the key in a deployment's body that says whether a schedule is active.
 
-    It is apart from the schedule because a plan compares it only when the file says it.
+    It is separate from the schedule, because a plan compares it only if the file sets it.
     """
     return f"schedules.{slug}.active"
 
 
 def in_order(bodies: Iterable[Schedule]) -> list[Schedule]:
-    """Return the schedules in the order of a body; the server has none."""
+    """Return the schedules sorted as in a body, because the server does not order them."""
     return sorted(bodies, key=lambda body: (body["slug"] is not None, body["slug"], str(body)))
 
 
@@ -122,7 +122,7 @@ def _in_utc(moment: str) -> str:
 
 
 def _refuse_moving_start(config: RawScheduleConfig) -> None:
-    """Refuse a rule whose start Prefect sets to about the moment of the deploy."""
+    """Refuse a rule whose start Prefect would set to about the time of the deploy."""
     starts = {
         normalize_rrule_string(str(config.rrule), now=now, timezone=config.timezone)
         for now in (dt.datetime(2021, 1, 1, tzinfo=dt.UTC), dt.datetime(2022, 7, 1, tzinfo=dt.UTC))
