@@ -1,4 +1,4 @@
-"""A cluster of somebody else is taken by its name only, and never changed or removed."""
+"""An existing cluster is used only if its context is named, and is never changed or removed."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.support.servers import free_ports
 
 
 class _Api(BaseHTTPRequestHandler):
-    """The answer of a Kubernetes API to the question for its version."""
+    """A Kubernetes API that answers every request with its version."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -34,7 +34,7 @@ class _Api(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def api() -> Iterator[str]:
-    """Return the address of an API that answers."""
+    """Serve the API and yield its address."""
     server = HTTPServer(("127.0.0.1", 0), _Api)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -69,30 +69,30 @@ def _write(kubeconfig: Path, server: str, **cluster: str) -> None:
         YAML().dump(content, stream)
 
 
-def test_a_missing_kubeconfig_is_named(kubeconfig: Path) -> None:
+def test_a_missing_kubeconfig_is_reported_with_its_path(kubeconfig: Path) -> None:
     with pytest.raises(PlatformError, match=f"{kubeconfig} does not exist"):
         CurrentProvider("unit", "staging")
 
 
-def test_a_kubeconfig_that_cannot_be_read_is_named(kubeconfig: Path) -> None:
+def test_an_invalid_kubeconfig_is_reported_with_its_path(kubeconfig: Path) -> None:
     kubeconfig.write_text("contexts: [")
     with pytest.raises(PlatformError, match=f"{kubeconfig} is not a kubeconfig"):
         CurrentProvider("unit", "staging")
 
 
-def test_without_the_name_of_a_context_nothing_is_done(kubeconfig: Path) -> None:
+def test_a_context_name_is_required(kubeconfig: Path) -> None:
     _write(kubeconfig, "http://127.0.0.1:1")
     with pytest.raises(PlatformError, match=r"needs the name of a context.*production, staging"):
         CurrentProvider("unit", None)
 
 
-def test_a_context_that_is_not_there_is_refused_with_those_that_are(kubeconfig: Path) -> None:
+def test_an_unknown_context_is_refused_with_a_list_of_the_known_ones(kubeconfig: Path) -> None:
     _write(kubeconfig, "http://127.0.0.1:1")
     with pytest.raises(PlatformError, match=r"has no context other; it has production, staging"):
         CurrentProvider("unit", "other")
 
 
-def test_an_api_that_does_not_answer_is_told_in_one_sentence(kubeconfig: Path) -> None:
+def test_an_unreachable_api_is_reported_on_one_line(kubeconfig: Path) -> None:
     _write(kubeconfig, f"http://127.0.0.1:{free_ports(1)[0]}")
     provider = CurrentProvider("unit", "staging")
     assert not provider.status().running
@@ -102,29 +102,27 @@ def test_an_api_that_does_not_answer_is_told_in_one_sentence(kubeconfig: Path) -
     assert "\n" not in raised.value.message
 
 
-def test_an_api_without_the_expected_certificate_does_not_answer_either(
-    kubeconfig: Path, api: str
-) -> None:
+def test_a_failed_tls_handshake_is_reported(kubeconfig: Path, api: str) -> None:
     _write(kubeconfig, api.replace("http:", "https:"))
     with pytest.raises(PlatformError, match=r"staging does not answer: .*SSL.*wrong version"):
         CurrentProvider("unit", "staging").create()
 
 
-def test_a_cluster_that_answers_is_found_and_not_changed(kubeconfig: Path, api: str) -> None:
+def test_create_finds_a_reachable_cluster_and_changes_nothing(kubeconfig: Path, api: str) -> None:
     _write(kubeconfig, api)
     provider = CurrentProvider("unit", "staging")
     assert not provider.create()
     assert dict(provider.status().facts)["api"] == "v1.36.3"
 
 
-def test_it_is_never_removed(kubeconfig: Path) -> None:
+def test_an_existing_cluster_is_never_deleted(kubeconfig: Path) -> None:
     _write(kubeconfig, "http://127.0.0.1:1")
     with pytest.raises(PlatformError, match="was not made here and is not removed"):
         CurrentProvider("unit", "staging").delete()
 
 
 @pytest.mark.parametrize(("written", "found"), [("ca.crt", "{folder}/ca.crt"), ("/ca", "/ca")])
-def test_our_copy_of_the_kubeconfig_names_the_context_and_finds_the_same_files(
+def test_the_copied_kubeconfig_selects_the_context_and_refers_to_the_same_files(
     kubeconfig: Path, written: str, found: str
 ) -> None:
     _write(kubeconfig, "https://127.0.0.1:1", **{"certificate-authority": written})

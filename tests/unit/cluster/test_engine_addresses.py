@@ -1,4 +1,4 @@
-"""Clusters side by side, and the machine's own networks, never share an address."""
+"""The address pools of clusters overlap neither each other nor the machine's own networks."""
 
 from ipaddress import IPv4Network
 
@@ -22,13 +22,13 @@ _TAKEN = st.lists(
 
 
 @given(cluster=st.text(min_size=1), taken=_TAKEN)
-def test_a_pool_lies_in_the_range_for_tests_and_overlaps_nothing(
+def test_a_pool_is_in_the_range_for_tests_and_overlaps_no_other_network(
     cluster: str, taken: list[IPv4Network]
 ) -> None:
     try:
         pool = choose_pool(cluster, taken)
     except PlatformError:
-        # Only where a single network covers the range, or one each covers its parts.
+        # This happens only if other networks cover the whole range.
         assert any(network.overlaps(IPv4Network("198.18.0.0/16")) for network in taken)
         return
     assert pool.subnet_of(_TESTS)
@@ -37,7 +37,7 @@ def test_a_pool_lies_in_the_range_for_tests_and_overlaps_nothing(
     assert choose_pool(cluster, taken) == pool
 
 
-def test_as_many_clusters_as_there_are_pools_fit_on_a_machine() -> None:
+def test_a_machine_has_room_for_sixteen_clusters() -> None:
     pools: list[IPv4Network] = []
     for number in range(16):
         pools.append(choose_pool(f"cluster-{number}", pools))

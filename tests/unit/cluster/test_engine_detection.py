@@ -1,4 +1,4 @@
-"""The engine and the node image fit what the machine has, and say why."""
+"""The choice of the engine and the node image, and the reason that is given for it."""
 
 import os
 import threading
@@ -21,12 +21,12 @@ _CLUSTER = "unit-test-of-detection"
 
 
 class _UnixServer(ThreadingMixIn, UnixStreamServer):
-    """An HTTP server on a Unix socket, as an engine is."""
+    """An HTTP server on a Unix socket, like a Docker engine."""
 
     daemon_threads = True
 
     def get_request(self) -> tuple[object, tuple[str, int]]:  # type: ignore[override]
-        """Return the connection with an address, which the request handler insists on."""
+        """Return the connection with a made-up address, which the request handler requires."""
         return super().get_request()[0], ("local", 0)
 
 
@@ -57,7 +57,7 @@ def _serving(server: UnixStreamServer | ThreadingHTTPServer) -> Iterator[None]:
 
 @pytest.fixture
 def engine_address(tmp_path: Path) -> Iterator[str]:
-    """Address of something that answers as an engine does."""
+    """Yield the address of a server that answers like a Docker engine."""
     path = tmp_path / "docker.sock"
     with _serving(_UnixServer(str(path), _answering(200))):
         yield f"unix://{path}"
@@ -65,7 +65,7 @@ def engine_address(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def registry() -> Iterator[Callable[[int], str]]:
-    """Return a maker of registries that answer every request with one status."""
+    """Yield a function that starts a registry which answers every request with one status."""
     with ExitStack() as servers:
 
         def make(status: int) -> str:
@@ -78,7 +78,7 @@ def registry() -> Iterator[Callable[[int], str]]:
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Linux machine with apt-get, root, and no engine; the folder of its programs."""
+    """Simulate root on a machine with apt-get and no engine; return the folder of its programs."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "apt-get").touch(mode=0o755)
@@ -91,7 +91,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return programs
 
 
-def test_the_engine_that_docker_host_names_is_used(engine_address: str) -> None:
+def test_the_engine_in_docker_host_is_used(engine_address: str) -> None:
     choice = choose_engine(_CLUSTER, docker_host=engine_address)
     assert (choice.engine.kind, choice.engine.docker_host) == ("existing", engine_address)
     assert engine_address in choice.reason
@@ -104,7 +104,7 @@ def test_an_engine_at_the_default_address_is_used(
     assert choose_engine(_CLUSTER).engine.docker_host == engine_address
 
 
-def test_the_address_of_dockers_current_context_is_the_default(
+def test_the_default_address_is_that_of_the_current_docker_context(
     engine_address: str, machine: Path
 ) -> None:
     (machine / "docker").write_text(f"#!/bin/sh\necho '{engine_address}'\n")
@@ -112,19 +112,19 @@ def test_the_address_of_dockers_current_context_is_the_default(
     assert choose_engine(_CLUSTER).engine.docker_host == engine_address
 
 
-def test_without_an_engine_there_is_a_private_one() -> None:
+def test_a_private_engine_is_chosen_if_no_engine_answers() -> None:
     choice = choose_engine(_CLUSTER)
     assert choice.engine.kind == "private"
     assert "no Docker engine answers" in choice.reason
 
 
-def test_a_docker_host_that_does_not_answer_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_an_unreachable_docker_host_is_refused_with_its_address(tmp_path: Path) -> None:
     address = f"unix://{tmp_path / 'gone.sock'}"
     with pytest.raises(PlatformError, match=r"gone\.sock \(DOCKER_HOST\) does not answer"):
         choose_engine(_CLUSTER, docker_host=address)
 
 
-def test_an_engine_that_answers_with_an_error_does_not_answer(tmp_path: Path) -> None:
+def test_an_engine_that_answers_with_an_error_status_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.sock"
     with (
         _serving(_UnixServer(str(path), _answering(500))),
@@ -133,17 +133,19 @@ def test_an_engine_that_answers_with_an_error_does_not_answer(tmp_path: Path) ->
         choose_engine(_CLUSTER, docker_host=f"unix://{path}")
 
 
-def test_the_address_of_a_private_engine_in_docker_host_is_not_taken_for_the_users() -> None:
+def test_a_private_engine_in_docker_host_is_not_mistaken_for_the_users_engine() -> None:
     address = "unix:///var/lib/prefect-platform/another/docker.sock"
     assert choose_engine(_CLUSTER, docker_host=address).engine.kind == "private"
 
 
-def test_a_private_engine_can_be_forced_beside_one_that_answers(engine_address: str) -> None:
+def test_a_private_engine_can_be_forced_although_another_engine_answers(
+    engine_address: str,
+) -> None:
     choice = choose_engine(_CLUSTER, "private", docker_host=engine_address)
     assert (choice.engine.kind, choice.reason) == ("private", "ENGINE=private")
 
 
-def test_forcing_an_existing_engine_where_none_answers_is_refused() -> None:
+def test_forcing_an_existing_engine_is_refused_if_none_answers() -> None:
     with pytest.raises(PlatformError, match="does not answer"):
         choose_engine(_CLUSTER, "existing")
 
@@ -153,13 +155,13 @@ def test_an_unknown_engine_is_refused() -> None:
         choose_engine(_CLUSTER, "podman")
 
 
-def test_without_root_a_private_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_engine_is_refused_without_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(PlatformError, match=r"no Docker engine answers .* needs root"):
         choose_engine(_CLUSTER)
 
 
-def test_on_another_distribution_a_private_engine_is_refused(machine: Path) -> None:
+def test_a_private_engine_is_refused_on_other_distributions(machine: Path) -> None:
     (machine / "apt-get").unlink()
     with pytest.raises(PlatformError, match="needs Debian or Ubuntu"):
         choose_engine(_CLUSTER)
@@ -177,7 +179,7 @@ def test_a_cluster_stays_in_the_engine_that_it_was_created_in(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["", "../x", ".x", "A", "a/b", "a" * 51])
-def test_a_cluster_name_that_is_no_name_is_refused(name: str) -> None:
+def test_an_invalid_cluster_name_is_refused(name: str) -> None:
     with pytest.raises(PlatformError, match="the cluster name"):
         choose_engine(name)
 
@@ -185,24 +187,24 @@ def test_a_cluster_name_that_is_no_name_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("status", "source"), [(200, "registry"), (401, "registry"), (403, "build"), (503, "build")]
 )
-def test_the_node_image_is_pulled_where_the_registry_answers(
+def test_the_registrys_status_decides_whether_the_node_image_is_pulled(
     registry: Callable[[int], str], status: int, source: str
 ) -> None:
     assert choose_node_image(registry=registry(status)).source == source
 
 
-def test_the_node_image_is_built_where_the_registry_is_out_of_reach() -> None:
+def test_the_node_image_is_built_if_the_registry_is_unreachable() -> None:
     choice = choose_node_image(registry="http://127.0.0.1:1/v2/")
     assert choice.source == "build"
     assert "127.0.0.1:1" in choice.reason
 
 
 @pytest.mark.parametrize("source", ["registry", "build"])
-def test_the_node_images_source_can_be_forced(source: str) -> None:
+def test_the_source_of_the_node_image_can_be_forced(source: str) -> None:
     choice = choose_node_image(source, registry="http://127.0.0.1:1/v2/")
     assert (choice.source, choice.reason) == (source, f"NODE_IMAGE={source}")
 
 
-def test_an_unknown_source_of_the_node_image_is_refused() -> None:
+def test_an_unknown_node_image_source_is_refused() -> None:
     with pytest.raises(PlatformError, match="NODE_IMAGE=tape is not known"):
         choose_node_image("tape")

@@ -1,4 +1,4 @@
-"""The end of the last private engine puts the machine's kernel settings back."""
+"""Destroying the last private engine restores the machine's kernel settings."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ _CLUSTER = "unit-test-of-private-engine"
 
 @pytest.fixture
 def panic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return kernel.panic of a machine of the test's own: recorded as 0, and 10 since a node ran.
+    """Return the kernel.panic setting of a simulated machine: recorded as 0, then set to 10.
 
-    Neither the real settings nor the folder of real engines are touched.
+    The real settings and the folder of real engines are not touched.
     """
     setting = tmp_path / "sys" / "kernel" / "panic"
     setting.parent.mkdir(parents=True)
@@ -30,13 +30,13 @@ def panic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return setting
 
 
-def test_the_last_engine_puts_kernel_settings_back(panic: Path, tmp_path: Path) -> None:
+def test_destroying_the_last_engine_restores_kernel_settings(panic: Path, tmp_path: Path) -> None:
     PrivateEngine(_CLUSTER).destroy()
     assert panic.read_text() == "0\n"
     assert not (tmp_path / "machine").exists()
 
 
-def test_an_engine_that_others_outlive_leaves_kernel_settings(panic: Path, tmp_path: Path) -> None:
+def test_kernel_settings_stay_while_another_engine_exists(panic: Path, tmp_path: Path) -> None:
     other = tmp_path / "machine" / "other"
     other.mkdir()
     PrivateEngine(_CLUSTER).destroy()

@@ -1,4 +1,4 @@
-"""Where a machine withholds CAP_SYS_RESOURCE, runc is asked for everything but that."""
+"""On a machine without CAP_SYS_RESOURCE, containers run without that capability."""
 
 import json
 import os
@@ -12,17 +12,17 @@ import pytest
 from prefect_platform_cli.cluster.engine import runc_without_sys_resource
 
 _ALL = ["CAP_SYS_ADMIN", "CAP_SYS_RESOURCE", "CAP_NET_ADMIN"]
-_LEFT = ["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]
+_REMAINING = ["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]
 
 
 @pytest.fixture
 def process() -> dict[str, Any]:
-    """A process of an OCI bundle that asks for every capability."""
+    """Return a process of an OCI bundle that requests every capability."""
     return {"args": ["sh"], "capabilities": {"bounding": _ALL, "effective": _ALL, "ambient": None}}
 
 
 def _run(folder: Path, *arguments: str) -> str:
-    """Run the wrapper as the engine does and return what reached runc."""
+    """Run the wrapper as the engine does and return the arguments that reached runc."""
     (folder / "runc").write_text('#!/bin/sh\necho "$@"\n')
     (folder / "runc").chmod(0o755)
     wrapper = Path(runc_without_sys_resource.__file__)
@@ -36,8 +36,8 @@ def _run(folder: Path, *arguments: str) -> str:
     ).stdout
 
 
-def _expect(process: dict[str, Any]) -> dict[str, Any]:
-    capabilities = {"bounding": _LEFT, "effective": _LEFT, "ambient": []}
+def _reduced(process: dict[str, Any]) -> dict[str, Any]:
+    capabilities = {"bounding": _REMAINING, "effective": _REMAINING, "ambient": []}
     return {**process, "capabilities": capabilities}
 
 
@@ -49,17 +49,19 @@ def test_a_container_is_created_without_the_capability(
     config.parent.mkdir()
     config.write_text(json.dumps({"ociVersion": "1.0.2", "process": process}))
     printed = _run(tmp_path, "--root", "/run/x", "create", *option, "name")
-    assert json.loads(config.read_text()) == {"ociVersion": "1.0.2", "process": _expect(process)}
+    assert json.loads(config.read_text()) == {"ociVersion": "1.0.2", "process": _reduced(process)}
     assert printed == f"--root /run/x create {' '.join(option)} name\n"
 
 
-def test_a_process_is_added_without_the_capability(tmp_path: Path, process: dict[str, Any]) -> None:
+def test_exec_adds_a_process_without_the_capability(
+    tmp_path: Path, process: dict[str, Any]
+) -> None:
     (tmp_path / "process.json").write_text(json.dumps(process))
     _run(tmp_path, "exec", "--process", "process.json", "--detach", "name")
-    assert json.loads((tmp_path / "process.json").read_text()) == _expect(process)
+    assert json.loads((tmp_path / "process.json").read_text()) == _reduced(process)
 
 
-def test_other_commands_reach_runc_as_they_are(tmp_path: Path) -> None:
+def test_other_commands_reach_runc_unchanged(tmp_path: Path) -> None:
     assert _run(tmp_path, "--log=x", "delete", "--force", "exec-name") == (
         "--log=x delete --force exec-name\n"
     )

@@ -1,4 +1,4 @@
-"""Archives hold what was put in, under names that both containerd and Docker go by."""
+"""Image archives keep their files intact, and both containerd and Docker can load them."""
 
 import hashlib
 import io
@@ -39,7 +39,7 @@ def _blobs(archive: Path) -> dict[str, bytes]:
         }
 
 
-def _of_digest(blobs: dict[str, bytes], digest: str) -> dict[str, Any]:
+def _json_blob(blobs: dict[str, bytes], digest: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(blobs[f"blobs/sha256/{digest.removeprefix('sha256:')}"])
     return content
 
@@ -47,10 +47,10 @@ def _of_digest(blobs: dict[str, bytes], digest: str) -> dict[str, Any]:
 @given(files=_FILES)
 @settings(
     max_examples=50,
-    deadline=None,  # it writes files, and a busy disk is no fault of the archive
+    deadline=None,  # it writes files, which takes long on a busy disk
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_a_layer_gives_back_every_file_with_its_executable_bit(
+def test_a_layer_keeps_every_file_with_its_executable_bit(
     tmp_path: Path, files: dict[str, tuple[bytes, bool]]
 ) -> None:
     sources: dict[str, Path | str] = {}
@@ -72,7 +72,7 @@ def test_a_layer_gives_back_every_file_with_its_executable_bit(
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_every_blob_lies_under_its_own_digest(tmp_path: Path, *, compressed: bool) -> None:
+def test_every_blob_is_stored_under_its_digest(tmp_path: Path, *, compressed: bool) -> None:
     layers = [_layer(tmp_path, f"{name}.tar", name.encode()) for name in ("lower", "upper")]
     write_archive(tmp_path / "image.tar", _REFERENCE, layers, ImageConfig(), compressed=compressed)
     blobs = {
@@ -95,7 +95,7 @@ def test_docker_and_containerd_find_the_same_config_and_layers(
 
     [docker] = json.loads(blobs["manifest.json"])
     [described] = json.loads(blobs["index.json"])["manifests"]
-    manifest = _of_digest(blobs, described["digest"])
+    manifest = _json_blob(blobs, described["digest"])
     assert docker["RepoTags"] == [described["annotations"]["io.containerd.image.name"]]
     assert docker["RepoTags"] == [_REFERENCE]
     digests = [layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]]
@@ -104,21 +104,21 @@ def test_docker_and_containerd_find_the_same_config_and_layers(
     sizes = [layer["size"] for layer in manifest["layers"]]
     assert sizes == [len(blobs[name]) for name in docker["Layers"]]
 
-    image = _of_digest(blobs, manifest["config"]["digest"])
+    image = _json_blob(blobs, manifest["config"]["digest"])
     assert image["config"]["Entrypoint"] == ["/bin/program"]
     assert image["config"]["StopSignal"] == "SIGRTMIN+3"
-    # What a layer is known by once it is unpacked.
+    # A diff ID is the digest of the uncompressed layer.
     expected = [f"sha256:{hashlib.sha256(layer.read_bytes()).hexdigest()}" for layer in layers]
     assert image["rootfs"]["diff_ids"] == expected
 
 
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="needs zstd: apt-get install zstd")
-def test_a_compressed_layer_unpacks_to_the_layer_and_says_how(tmp_path: Path) -> None:
+def test_a_compressed_layer_declares_its_format_and_unpacks_to_the_original(tmp_path: Path) -> None:
     layer = _layer(tmp_path, "layer.tar", b"compress me " * 1000)
     write_archive(tmp_path / "image.tar", _REFERENCE, [layer], ImageConfig(), compressed=True)
     blobs = _blobs(tmp_path / "image.tar")
     [described] = json.loads(blobs["index.json"])["manifests"]
-    [stored] = _of_digest(blobs, described["digest"])["layers"]
+    [stored] = _json_blob(blobs, described["digest"])["layers"]
     assert stored["mediaType"] == "application/vnd.oci.image.layer.v1.tar+zstd"
     name = f"blobs/sha256/{stored['digest'].removeprefix('sha256:')}"
     unpack = ["zstd", "--decompress", "--stdout"]
@@ -128,7 +128,7 @@ def test_a_compressed_layer_unpacks_to_the_layer_and_says_how(tmp_path: Path) ->
         assert tar.getnames() == ["etc/content"]
 
 
-def test_the_same_files_give_the_same_archive_whenever_they_were_written(tmp_path: Path) -> None:
+def test_the_archive_does_not_depend_on_when_its_files_were_written(tmp_path: Path) -> None:
     archives = []
     for name in ("first", "second"):
         folder = tmp_path / name
@@ -142,7 +142,7 @@ def test_the_same_files_give_the_same_archive_whenever_they_were_written(tmp_pat
     assert archives[0] == archives[1]
 
 
-def test_a_layer_that_is_used_twice_is_stored_once(tmp_path: Path) -> None:
+def test_a_layer_used_twice_is_stored_once(tmp_path: Path) -> None:
     layer = _layer(tmp_path, "layer.tar", b"twice")
     write_archive(tmp_path / "image.tar", _REFERENCE, [layer, layer], ImageConfig())
     with tarfile.open(tmp_path / "image.tar") as tar:

@@ -1,4 +1,4 @@
-"""What kind is told to create, and what is refused or repaired without a cluster."""
+"""The configuration for kind, and the failures that are handled without a running cluster."""
 
 import json
 import os
@@ -25,7 +25,7 @@ echo "ERROR: failed to create cluster: the words of kind"
 exit 1
 """
 _DOCKER = '#!/bin/sh\necho "docker $*" >>{calls}\n'
-# Lists the images of a file, all or those of one repository, and removes them from it.
+# Lists the images in a file, all of them or one repository's, and removes images from it.
 _DOCKER_WITH_IMAGES = """#!/bin/sh
 case "$*" in
     *"--filter reference="*) grep "^${{5#reference=}}:" {images} ;;
@@ -35,8 +35,8 @@ esac
 exit 0
 """
 
-# Runs the nodes of a folder, a file with its address each, and gives addresses in the order of
-# starting, as Docker does.
+# Keeps each running node as a file with its address, and assigns addresses in the order in which
+# nodes start, as Docker does.
 _DOCKER_WITH_NODES = """#!/bin/sh
 cd {addresses}
 case "$1" in
@@ -49,7 +49,7 @@ esac
 
 
 class _Engine:
-    """An engine of others that has neither nodes nor images; it writes down what it is asked."""
+    """An existing engine without nodes and images, which records whether it was destroyed."""
 
     kind: EngineKind = "existing"
     docker_host = "unix:///nowhere.sock"
@@ -76,7 +76,7 @@ class _Engine:
 
 
 class _Machine:
-    """What the tests see of the machine: the calls of kind and docker, and the last config."""
+    """The recorded calls of kind and docker, and the last configuration that kind was given."""
 
     def __init__(self, folder: Path, engine: _Engine) -> None:
         self.engine = engine
@@ -95,7 +95,7 @@ class _Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Machine:
-    """A machine whose kind fails at every creation, and whose docker knows no container."""
+    """Return a machine on which every kind command fails and docker lists no containers."""
     for name, script in (("kind", _KIND), ("docker", _DOCKER)):
         (tmp_path / name).write_text(
             script.format(calls=tmp_path / "calls", config=tmp_path / "config.yaml")
@@ -122,7 +122,7 @@ def _create(nodes: int | None, node_image: str) -> PlatformError:
 
 @pytest.mark.parametrize("node_image", ["registry", "build"])
 @pytest.mark.parametrize(("nodes", "workers"), [(None, 0), (1, 0), (2, 1), (5, 4)])
-def test_kind_gets_one_control_plane_and_workers_for_the_rest(
+def test_one_node_is_the_control_plane_and_the_others_are_workers(
     machine: _Machine, nodes: int | None, workers: int, node_image: str
 ) -> None:
     _create(nodes, node_image)
@@ -130,7 +130,7 @@ def test_kind_gets_one_control_plane_and_workers_for_the_rest(
     assert roles == ["control-plane", *["worker"] * workers]
 
 
-def test_with_a_registry_kind_takes_its_own_image_and_network(machine: _Machine) -> None:
+def test_with_a_registry_kind_uses_its_default_image_and_network(machine: _Machine) -> None:
     _create(1, "registry")
     assert machine.config.keys() == {"kind", "apiVersion", "nodes"}
     [call] = [call for call in machine.calls if call.startswith("kind create")]
@@ -138,7 +138,7 @@ def test_with_a_registry_kind_takes_its_own_image_and_network(machine: _Machine)
     assert not any("docker load" in call for call in machine.calls)
 
 
-def test_without_a_registry_our_image_is_loaded_and_its_network_is_ours(
+def test_without_a_registry_our_image_is_loaded_and_the_default_cni_is_disabled(
     machine: _Machine,
 ) -> None:
     _create(1, "build")
@@ -148,9 +148,9 @@ def test_without_a_registry_our_image_is_loaded_and_its_network_is_ours(
     assert any(call.startswith("docker load") for call in machine.calls)
 
 
-def test_every_call_of_kind_has_the_clusters_own_kubeconfig(machine: _Machine) -> None:
+def test_every_kind_command_uses_the_clusters_own_kubeconfig(machine: _Machine) -> None:
     _create(1, "registry")
-    with pytest.raises(PlatformError):  # this kind fails at everything
+    with pytest.raises(PlatformError):  # every command of this kind fails
         KindProvider(_CLUSTER).delete()
     calls = [call for call in machine.calls if call.startswith("kind ")]
     own = f"--kubeconfig {KindProvider(_CLUSTER).kubeconfig()}"
@@ -158,16 +158,16 @@ def test_every_call_of_kind_has_the_clusters_own_kubeconfig(machine: _Machine) -
     assert all(own in call for call in calls)
 
 
-def test_a_failed_creation_says_what_kind_said_and_where_the_rest_is(machine: _Machine) -> None:
+def test_a_failed_creation_shows_kinds_error_and_the_path_of_its_log(machine: _Machine) -> None:
     error = _create(1, "registry")
     log = KindProvider(_CLUSTER).kubeconfig().parent / "kind.log"
     assert "the words of kind" in error.message
     assert str(log) in error.next_step
     assert "the words of kind" in log.read_text()
-    assert "--retain" in machine.calls[-1], "the nodes that failed are gone"
+    assert "--retain" in machine.calls[-1], "the failed nodes are not kept for inspection"
 
 
-def test_delete_removes_what_a_crash_left_in_the_state_folder(
+def test_delete_removes_files_that_a_crash_left_in_the_state_folder(
     machine: _Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _create(1, "registry")
@@ -178,7 +178,7 @@ def test_delete_removes_what_a_crash_left_in_the_state_folder(
     assert list(Path(os.environ["XDG_STATE_HOME"]).iterdir()) == []
 
 
-def test_delete_removes_our_node_images_and_no_image_of_somebody_else(
+def test_delete_removes_only_our_own_node_images(
     machine: _Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = machine.engine.docker.with_name("images")
@@ -202,7 +202,7 @@ def test_delete_keeps_the_record_of_a_cluster_whose_engine_does_not_answer(
     assert not any(call.startswith("kind delete") for call in machine.calls)
 
 
-def test_a_node_that_was_removed_by_hand_is_named(machine: _Machine) -> None:
+def test_a_manually_removed_node_is_named_in_the_error(machine: _Machine) -> None:
     state = KindProvider(_CLUSTER).kubeconfig().parent
     state.mkdir(parents=True)
     (state / "kubeconfig").touch()
@@ -214,11 +214,11 @@ def test_a_node_that_was_removed_by_hand_is_named(machine: _Machine) -> None:
     assert not any(call.startswith("kind") for call in machine.calls)
 
 
-def test_nodes_that_run_at_each_others_address_get_their_own_again(
+def test_nodes_with_swapped_addresses_get_their_own_addresses_back(
     machine: _Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine.engine, "start", lambda: False)
-    # Only waiting for the nodes needs a cluster.
+    # Waiting for the nodes is the only step that needs a cluster.
     for wait in ("_wait_for_nodes", "_wait_for_news_of_pods"):
         monkeypatch.setattr(KindProvider, wait, lambda *_: None)
     addresses = machine.engine.docker.with_name("addresses")
@@ -238,7 +238,7 @@ def test_nodes_that_run_at_each_others_address_get_their_own_again(
     assert not KindProvider(_CLUSTER).create()
 
 
-def test_status_tells_of_an_interrupted_creation(machine: _Machine) -> None:
+def test_status_reports_an_interrupted_creation(machine: _Machine) -> None:
     _create(1, "registry")
     status = KindProvider(_CLUSTER).status()
     assert not status.running

@@ -1,4 +1,4 @@
-"""The node image holds every image that the cluster asks for, under the name it asks by."""
+"""The node image contains every image that the cluster requests, under the same reference."""
 
 import re
 import tomllib
@@ -15,33 +15,33 @@ _KIND = REPOSITORY / "k8s" / "kind"
 _HELD = {component.reference for component in node_image._COMPONENTS}
 
 
-def _asked_for() -> Iterator[tuple[str, str]]:
+def _requested_images() -> Iterator[tuple[str, str]]:
     for path in sorted({*_KIND.glob("*.yaml"), *(_KIND / "node-image").rglob("*.yaml")}):
         for image in re.findall(r"^\s*(?:- )?image: (\S+)", path.read_text(), re.MULTILINE):
             yield path.name, image
 
 
-@pytest.mark.parametrize(("manifest", "image"), sorted(set(_asked_for())))
-def test_every_image_of_our_manifests_is_in_the_node_image(manifest: str, image: str) -> None:
+@pytest.mark.parametrize(("manifest", "image"), sorted(set(_requested_images())))
+def test_the_node_image_contains_every_image_in_our_manifests(manifest: str, image: str) -> None:
     assert image in _HELD, manifest
 
 
-def test_the_pods_of_the_default_storage_run_an_image_that_is_held() -> None:
-    # local-path-provisioner starts pods of its own, from an image in its configuration.
+def test_the_node_image_contains_the_helper_image_of_the_default_storage() -> None:
+    # local-path-provisioner starts helper pods from an image that its configuration names.
     manifest = (_KIND / "node-image/rootfs/kind/manifests/default-storage.yaml").read_text()
     started = re.findall(r"prefect-platform\.local/\S+?:\w+", manifest)
     assert started
     assert set(started) <= _HELD
 
 
-def test_the_sandbox_of_pods_is_held() -> None:
+def test_the_node_image_contains_the_pod_sandbox_image() -> None:
     config = tomllib.loads((_KIND / "node-image/rootfs/etc/containerd/config.toml").read_text())
     images = config["plugins"]["io.containerd.cri.v1.images"]
     assert images["pinned_images"]["sandbox"] in _HELD
 
 
 @pytest.mark.parametrize("name", ["kube-apiserver", "metrics-server", "local-path-provisioner"])
-def test_an_image_has_the_version_that_its_program_is_built_from(name: str) -> None:
+def test_an_image_is_tagged_with_the_version_of_its_program(name: str) -> None:
     [reference] = [each for each in _HELD if each.rpartition(":")[0].endswith(f"/{name}")]
     assert reference.rpartition(":")[2] == version(name)
 
@@ -50,7 +50,7 @@ def test_an_image_has_the_version_that_its_program_is_built_from(name: str) -> N
 @pytest.mark.parametrize(
     ("folder", "name"), [("_SOURCE", "rootfs/program"), ("_NETWORK_POLICY", "agent.py")]
 )
-def test_whatever_goes_into_the_image_changes_its_name(
+def test_a_change_to_any_input_changes_the_fingerprint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, name: str, change: str
 ) -> None:
     source = tmp_path / name
