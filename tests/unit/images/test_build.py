@@ -1,4 +1,4 @@
-"""What has not changed is not built; what was cut short is completed."""
+"""Unchanged images are not built again, and an interrupted build is completed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from prefect_platform_cli.images.builder import Order
 
 
 class _Builder:
-    """Builds nothing, but remembers it; `fails` names an image that does not build."""
+    """A builder that only records its orders; it refuses to build the image named in `fails`."""
 
     name = "recorder"
 
@@ -62,7 +62,7 @@ def _another_base(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "choose_base", lambda _forced: other)
 
 
-def test_one_archive_holds_all_that_was_asked_for(builder: _Builder) -> None:
+def test_one_archive_contains_all_requested_images(builder: _Builder) -> None:
     images = build(["platform", "flows"])
     assert [image.name for image in images] == ["platform", "flows"]
     assert {image.archive.read_text() for image in images} == {
@@ -71,7 +71,7 @@ def test_one_archive_holds_all_that_was_asked_for(builder: _Builder) -> None:
     assert builder.built == ["base", "platform", "flows"]
 
 
-def test_the_second_time_nothing_is_built_or_exported(
+def test_a_second_run_builds_and_exports_nothing(
     builder: _Builder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (first,) = build(["flows"])
@@ -82,7 +82,7 @@ def test_the_second_time_nothing_is_built_or_exported(
     assert "unchanged" in capsys.readouterr().err
 
 
-def test_what_was_built_before_a_failure_is_not_built_again(builder: _Builder) -> None:
+def test_images_built_before_a_failure_are_not_built_again(builder: _Builder) -> None:
     builder.fails = "redis"
     with pytest.raises(PlatformError):
         build(["postgres", "redis"])
@@ -91,15 +91,15 @@ def test_what_was_built_before_a_failure_is_not_built_again(builder: _Builder) -
     assert builder.built == ["base", "postgres", "redis"]
 
 
-def test_an_export_that_was_cut_short_is_no_archive(
+def test_an_interrupted_export_is_repeated_and_leaves_no_partial_file(
     builder: _Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut_short(_references: Sequence[str], archive: Path) -> None:
+    def interrupted(_references: Sequence[str], archive: Path) -> None:
         archive.write_text("half")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(builder, "export", cut_short)
+        patched.setattr(builder, "export", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build(["flows"])
     (image,) = build(["flows"])
@@ -107,7 +107,7 @@ def test_an_export_that_was_cut_short_is_no_archive(
     assert [path.name for path in image.archive.parent.iterdir()] == [image.archive.name]
 
 
-def test_an_image_whose_files_change_meanwhile_is_not_kept(
+def test_an_image_is_discarded_if_its_files_change_during_the_build(
     builder: _Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tags = iter(["prefect-platform.local/flows:before", "prefect-platform.local/flows:after"])
@@ -118,7 +118,7 @@ def test_an_image_whose_files_change_meanwhile_is_not_kept(
     assert not [held for held in builder.held if "flows" in held]
 
 
-def test_a_new_version_replaces_the_old_one_and_nothing_else(
+def test_a_new_version_replaces_only_the_old_version(
     builder: _Builder, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (redis,) = build(["redis"])
@@ -132,7 +132,7 @@ def test_a_new_version_replaces_the_old_one_and_nothing_else(
     assert redis.reference in builder.held
 
 
-def test_a_base_of_ours_is_imported_from_its_archive(
+def test_a_locally_made_base_is_imported_from_its_archive(
     builder: _Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, str] = {}
@@ -149,7 +149,7 @@ def test_a_base_of_ours_is_imported_from_its_archive(
     assert builder.orders["flows"].arguments["BASE"] == "prefect-platform.local/base:first"
 
 
-def test_every_order_names_where_the_image_comes_from(builder: _Builder) -> None:
+def test_every_order_includes_the_provenance_of_the_image(builder: _Builder) -> None:
     build(["seaweedfs"])
     arguments = builder.orders["seaweedfs"].arguments
     assert {"VERSION", "REVISION", "CREATED", "SOURCE"} <= set(arguments)

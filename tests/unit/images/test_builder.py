@@ -1,4 +1,4 @@
-"""A build that fails says where, and where to read on."""
+"""The error of a failed build names the failed step and the log."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,9 @@ BUILDKIT = "#7 [flows 3/9] RUN pip install\\n#7 DONE 0.1s\\n#8 [flows 4/9] RUN m
 
 
 @pytest.mark.parametrize("steps", [BUILDAH, DOCKER, BUILDKIT], ids=["buildah", "docker", "kit"])
-def test_the_failing_step_its_last_lines_and_the_log_are_named(tmp_path: Path, steps: str) -> None:
+def test_the_error_shows_the_failed_step_its_last_lines_and_the_log(
+    tmp_path: Path, steps: str
+) -> None:
     order = Order("prefect-platform.local/flows:1", tmp_path, tmp_path / "logs" / "flows.log")
     script = f"printf '{steps}\\nno rule to make target\\n' ; exit 2"
     with pytest.raises(PlatformError) as failure:
@@ -26,7 +28,7 @@ def test_the_failing_step_its_last_lines_and_the_log_are_named(tmp_path: Path, s
     assert "RUN pip install" in order.log.read_text()
 
 
-def test_the_output_of_a_build_is_kept_on_success_too(tmp_path: Path) -> None:
+def test_the_output_of_a_successful_build_is_kept_too(tmp_path: Path) -> None:
     order = Order("prefect-platform.local/flows:1", tmp_path, tmp_path / "flows.log")
     run_logged(["sh", "-c", "echo warning >&2"], order, os.environ)
     assert order.log.read_text() == "warning\n"

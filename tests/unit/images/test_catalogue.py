@@ -1,4 +1,4 @@
-"""An image's tag follows from what goes into it, and from nothing else."""
+"""An image's tag depends on the inputs of the image and on nothing else."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ def recipe(request: pytest.FixtureRequest) -> Recipe:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A copy of everything that goes into the images."""
+    """Return a copy of the repository that has only the inputs of the images."""
     for each in RECIPES:
         for path in each.paths(REPOSITORY):
             copy = tmp_path / path.relative_to(REPOSITORY)
@@ -49,21 +49,23 @@ def _tag(tree: dict[str, bytes], *, base: str = "base", dockerfile: bytes = b"FR
         return reference(_RECIPE, base, Path(folder))
 
 
-@settings(deadline=None)  # it writes files, and a busy disk is no fault of the checksum
+@settings(deadline=None)  # it writes files, which takes long on a busy disk
 @given(_TREES, _TREES)
-def test_two_trees_have_one_tag_exactly_when_they_are_equal(
+def test_two_trees_have_the_same_tag_if_and_only_if_they_are_equal(
     one: dict[str, bytes], other: dict[str, bytes]
 ) -> None:
     assert (_tag(one) == _tag(other)) == (one == other)
 
 
-@settings(deadline=None)  # it writes files, and a busy disk is no fault of the checksum
+@settings(deadline=None)  # it writes files, which takes long on a busy disk
 @given(_TREES)
-def test_the_order_of_writing_does_not_matter(tree: dict[str, bytes]) -> None:
+def test_the_tag_does_not_depend_on_the_order_in_which_files_are_written(
+    tree: dict[str, bytes],
+) -> None:
     assert _tag(tree) == _tag(dict(reversed(tree.items())))
 
 
-def test_another_base_dockerfile_or_target_is_another_image() -> None:
+def test_another_base_or_dockerfile_changes_the_tag() -> None:
     tags = {
         _tag({}),
         _tag({}, base="other"),
@@ -83,7 +85,7 @@ def test_every_input_changes_the_tag(recipe: Recipe, repository: Path) -> None:
     assert reference(recipe, "base", repository) == before
 
 
-def test_byte_code_and_files_that_are_no_inputs_leave_the_tag(
+def test_bytecode_and_files_that_are_not_inputs_do_not_change_the_tag(
     recipe: Recipe, repository: Path
 ) -> None:
     before = reference(recipe, "base", repository)
@@ -93,7 +95,7 @@ def test_byte_code_and_files_that_are_no_inputs_leave_the_tag(
     assert reference(recipe, "base", repository) == before
 
 
-def test_an_edit_of_what_runs_on_a_laptop_is_no_new_image(recipe: Recipe, repository: Path) -> None:
+def test_the_cli_and_the_lock_file_do_not_change_the_tag(recipe: Recipe, repository: Path) -> None:
     before = reference(recipe, "base", repository)
     for path in ("pyproject.toml", "uv.lock", "src/prefect_platform_cli/main.py"):
         (repository / path).parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +103,7 @@ def test_an_edit_of_what_runs_on_a_laptop_is_no_new_image(recipe: Recipe, reposi
         assert reference(recipe, "base", repository) == before, path
 
 
-def test_flows_and_platform_change_independently(repository: Path) -> None:
+def test_a_new_flow_changes_the_flows_image_but_not_the_platform_image(repository: Path) -> None:
     platform, flows = recipes(["platform", "flows"])
     before = [reference(each, "base", repository) for each in (platform, flows)]
     (repository / "flows" / "new.py").write_text("")
@@ -110,7 +112,7 @@ def test_flows_and_platform_change_independently(repository: Path) -> None:
     assert after[1] != before[1]
 
 
-def test_what_a_dockerfile_copies_is_an_input(recipe: Recipe) -> None:
+def test_every_path_that_a_dockerfile_copies_is_an_input(recipe: Recipe) -> None:
     dockerfile = (REPOSITORY / recipe.context / "Dockerfile").read_text()
     copied = {
         source
@@ -122,7 +124,7 @@ def test_what_a_dockerfile_copies_is_an_input(recipe: Recipe) -> None:
     assert copied <= inputs
 
 
-def test_dockerignore_lets_every_input_through_and_nothing_else() -> None:
+def test_dockerignore_allows_exactly_the_inputs() -> None:
     allowed = {
         line.removeprefix("!")
         for line in (REPOSITORY / ".dockerignore").read_text().splitlines()
@@ -138,14 +140,14 @@ def test_dockerignore_lets_every_input_through_and_nothing_else() -> None:
     assert allowed == inputs
 
 
-def test_an_unknown_image_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_image_is_refused_with_a_list_of_the_known_ones() -> None:
     with pytest.raises(PlatformError) as refusal:
         recipes(["platfrom"])
     assert "platfrom" in refusal.value.message
     assert "platform, flows, postgres, redis, seaweedfs" in refusal.value.next_step
 
 
-def test_a_missing_input_is_named(repository: Path) -> None:
+def test_a_missing_input_is_named_in_the_error(repository: Path) -> None:
     (repository / "prefect.yaml").unlink()
     (flows,) = recipes(["flows"])
     with pytest.raises(PlatformError, match=r"flows cannot be built: .*prefect\.yaml is missing"):

@@ -1,4 +1,4 @@
-"""Packages are installed once, without services, or refused with a sentence."""
+"""Missing packages are installed without starting services, or the error says why not."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +22,7 @@ _DPKG_QUERY = "printf 'tar installed\\nbuildah config-files\\n'"
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Debian with tar; the files `offline` and `stale` change what its apt-get answers."""
+    """Return a Debian machine with tar; files named `offline` and `stale` make apt-get fail."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name, script in {"dpkg-query": _DPKG_QUERY, "apt-get": _APT_GET}.items():
@@ -39,19 +39,19 @@ def _log(machine: Path) -> str:
     return (machine / "log").read_text() if (machine / "log").exists() else ""
 
 
-def test_what_is_installed_is_left_alone(machine: Path) -> None:
+def test_installed_packages_are_left_alone(machine: Path) -> None:
     assert debian.ensure_packages("tar") == []
     assert _log(machine) == ""
 
 
-def test_only_what_is_missing_is_installed_and_removed_packages_count_as_missing(
+def test_only_missing_and_removed_packages_are_installed(
     machine: Path,
 ) -> None:
     assert debian.ensure_packages("tar", "buildah", "mmdebstrap") == ["buildah", "mmdebstrap"]
     assert "install --no-install-recommends buildah mmdebstrap\n" in _log(machine)
 
 
-def test_services_are_held_while_it_installs_and_the_rule_is_gone_afterwards(
+def test_a_policy_stops_services_during_the_installation_and_is_then_removed(
     machine: Path,
 ) -> None:
     debian.ensure_packages("buildah")
@@ -59,26 +59,26 @@ def test_services_are_held_while_it_installs_and_the_rule_is_gone_afterwards(
     assert not (machine / "policy-rc.d").exists()
 
 
-def test_the_rule_of_an_administrator_stays(machine: Path) -> None:
+def test_an_administrators_policy_is_kept(machine: Path) -> None:
     (machine / "policy-rc.d").write_text("#!/bin/sh\nexit 0\n")
     debian.ensure_packages("buildah")
     assert (machine / "policy-rc.d").read_text() == "#!/bin/sh\nexit 0\n"
 
 
-def test_stale_package_lists_are_renewed_once(machine: Path) -> None:
+def test_stale_package_lists_are_updated_once(machine: Path) -> None:
     (machine / "stale").touch()
     assert debian.ensure_packages("buildah") == ["buildah"]
     assert _log(machine).count("update\n") == 1
 
 
-def test_a_failure_names_the_packages_and_the_cause_and_leaves_no_rule(machine: Path) -> None:
+def test_a_failure_names_the_packages_and_the_cause_and_leaves_no_policy(machine: Path) -> None:
     (machine / "offline").touch()
     with pytest.raises(PlatformError, match=r"buildah cannot be installed.*Could not resolve"):
         debian.ensure_packages("buildah")
     assert not (machine / "policy-rc.d").exists()
 
 
-def test_without_root_the_command_to_type_is_named(
+def test_without_root_the_error_shows_the_command_to_run(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
@@ -95,16 +95,17 @@ def test_another_distribution_is_refused(machine: Path, monkeypatch: pytest.Monk
     assert _log(machine) == ""
 
 
-def test_two_installations_at_once_keep_services_stopped_until_the_last_one_ends(
+def test_concurrent_installations_keep_services_stopped_until_the_last_one_ends(
     machine: Path,
 ) -> None:
     apt_get = machine / "bin" / "apt-get"
-    # The first one waits a moment for the second one to begin, which looks for a while.
+    # The first installation waits until the second one starts. The second one then waits a while
+    # for the policy to go away, which it must not.
     overlap = """\
-look() { n=0; while "$@" && [ $n -lt 10 ]; do sleep 0.1; n=$((n + 1)); done; }
+wait_while() { n=0; while "$@" && [ $n -lt 10 ]; do sleep 0.1; n=$((n + 1)); done; }
 case "$*" in
-*buildah*) look [ ! -e second ] ;;
-*mmdebstrap*) touch second; look [ -x policy-rc.d ] ;;
+*buildah*) wait_while [ ! -e second ] ;;
+*mmdebstrap*) touch second; wait_while [ -x policy-rc.d ] ;;
 esac
 """
     apt_get.write_text(apt_get.read_text().replace("if [ -x", f"{overlap}if [ -x"))

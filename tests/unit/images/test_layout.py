@@ -1,4 +1,4 @@
-"""Archives hold what was asked for, each layer once; what nobody needs is removed."""
+"""Archives contain the requested images, each layer once, and unused blobs are removed."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from prefect_platform_cli.images.layout import Layout
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A layout with two images that share a layer, and a layer of an interrupted export."""
+    """Return a layout with two images that share a layer, and a layer of an interrupted export."""
     entries = []
     for name, layers in {"a:1": ["shared", "only a"], "b:2": ["shared", "only b"]}.items():
         manifest = {
@@ -49,7 +49,9 @@ def _unpacked(archive: Path) -> dict[str, str]:
         return {name: packed.extractfile(name).read().decode() for name in names}  # type: ignore[union-attr]
 
 
-def test_an_archive_of_one_image_has_nothing_of_the_other(folder: Path, tmp_path: Path) -> None:
+def test_an_archive_of_one_image_contains_no_layer_of_the_other(
+    folder: Path, tmp_path: Path
+) -> None:
     Layout(folder).pack(["a:1"], tmp_path / "archive.tar")
     packed = _unpacked(tmp_path / "archive.tar")
     assert {"shared", "only a", "config of a:1"} <= set(packed.values())
@@ -58,7 +60,9 @@ def test_an_archive_of_one_image_has_nothing_of_the_other(folder: Path, tmp_path
     assert json.loads(packed["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
 
 
-def test_an_archive_of_both_has_the_shared_layer_once(folder: Path, tmp_path: Path) -> None:
+def test_an_archive_of_both_images_contains_the_shared_layer_once(
+    folder: Path, tmp_path: Path
+) -> None:
     Layout(folder).pack(["a:1", "b:2"], tmp_path / "archive.tar")
     packed = _unpacked(tmp_path / "archive.tar")
     assert list(packed.values()).count("shared") == 1
@@ -76,7 +80,7 @@ def test_every_blob_is_stored_under_its_digest(folder: Path, tmp_path: Path) -> 
     assert all(hashlib.sha256(text.encode()).hexdigest() == name for name, text in blobs.items())
 
 
-def test_keeping_one_image_removes_what_only_the_other_needed(folder: Path) -> None:
+def test_keeping_one_image_removes_the_blobs_that_it_does_not_use(folder: Path) -> None:
     layout = Layout(folder)
     layout.keep(["b:2"])
     assert layout.references() == ["b:2"]
@@ -84,11 +88,11 @@ def test_keeping_one_image_removes_what_only_the_other_needed(folder: Path) -> N
     assert not {"only a", "config of a:1", "interrupted"} & _contents(folder)
 
 
-def test_a_layout_that_was_never_written_is_empty(tmp_path: Path) -> None:
+def test_a_missing_layout_is_empty(tmp_path: Path) -> None:
     assert Layout(tmp_path / "nothing").references() == []
 
 
-def test_a_layout_to_which_nothing_was_exported_has_nothing_to_remove(tmp_path: Path) -> None:
+def test_cleaning_up_a_missing_layout_does_not_create_it(tmp_path: Path) -> None:
     Layout(tmp_path / "layout").keep([])
 
     assert not (tmp_path / "layout").exists()

@@ -1,4 +1,4 @@
-"""Dockerfiles and shell scripts of the images have nothing that their linters know better."""
+"""Linters find nothing in the Dockerfiles and shell scripts of the images."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from prefect_platform_cli.images.catalogue import RECIPES
 
 DOCKERFILES = sorted({REPOSITORY / recipe.context / "Dockerfile" for recipe in RECIPES})
 SCRIPTS = sorted((REPOSITORY / "k8s" / "kind" / "images").glob("*/*.sh"))
-# Of BuildKit only; without them the Dockerfiles build everywhere.
+# Only BuildKit supports these. Without them, every builder can build the Dockerfiles.
 BUILDKIT_ONLY = ("RUN --", "COPY --chmod", "COPY --chown", "COPY --link", "<<", "# syntax")
 
 
@@ -19,7 +19,7 @@ def _name(path: Path) -> str:
     return str(path.relative_to(REPOSITORY))
 
 
-def _complaints(linter: str, file: Path) -> str:
+def _findings(linter: str, file: Path) -> str:
     program = Path(sys.executable).with_name(linter)
     completed = subprocess.run(
         [str(program), str(file)], capture_output=True, text=True, check=False
@@ -28,17 +28,17 @@ def _complaints(linter: str, file: Path) -> str:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=_name)
-def test_hadolint_has_nothing_to_say(dockerfile: Path) -> None:
-    assert _complaints("hadolint", dockerfile) == ""
+def test_hadolint_finds_nothing(dockerfile: Path) -> None:
+    assert _findings("hadolint", dockerfile) == ""
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=_name)
-def test_shellcheck_has_nothing_to_say(script: Path) -> None:
-    assert _complaints("shellcheck", script) == ""
+def test_shellcheck_finds_nothing(script: Path) -> None:
+    assert _findings("shellcheck", script) == ""
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=_name)
-def test_every_builder_knows_every_instruction(dockerfile: Path) -> None:
+def test_every_builder_supports_every_instruction(dockerfile: Path) -> None:
     text = dockerfile.read_text()
     assert [word for word in BUILDKIT_ONLY if word in text] == []
 

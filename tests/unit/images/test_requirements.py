@@ -1,4 +1,4 @@
-"""What pip installs into the images is what the lock says, hash by hash."""
+"""The packages that pip installs into the images match the lock file, and have hashes."""
 
 import re
 from pathlib import Path
@@ -17,9 +17,9 @@ def _packages(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=str)
-def test_the_committed_file_is_what_the_lock_says(path: Path) -> None:
+def test_the_committed_file_matches_the_lock_file(path: Path) -> None:
     assert (REPOSITORY / path).read_text() == EXPORTED[path], (
-        "stale: python -m prefect_platform_cli.images.requirements"
+        "the file is out of date. Run: python -m prefect_platform_cli.images.requirements"
     )
 
 
@@ -32,7 +32,7 @@ def test_every_package_that_an_image_installs_has_a_hash(path: Path) -> None:
 
 
 @pytest.mark.parametrize("layer", ["platform", "flows", "sources"])
-def test_no_layer_repeats_what_the_shared_one_has(layer: str) -> None:
+def test_no_layer_repeats_a_package_of_the_shared_layer(layer: str) -> None:
     shared, own = (
         set(_packages((REPOSITORY / f"requirements/{name}.txt").read_text()))
         for name in ("base", layer)

@@ -1,4 +1,4 @@
-"""The builder fits the machine, can be forced, and its reason is told."""
+"""The choice of the builder, which can be forced, and the reason that is given for it."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class _Buildah:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Root on Debian, with buildah, no engine that answers, and no authority of its own."""
+    """Simulate root on Debian with buildah, without an engine or a custom certificate authority."""
     commands = tmp_path / "bin"
     commands.mkdir()
     monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
@@ -45,28 +45,28 @@ def _chosen(machine: Path, base: Base = PULLED, forced: str | None = None) -> tu
     return builder.name, reason
 
 
-def test_an_engine_that_answers_builds_on_a_pulled_base(machine: Path) -> None:
+def test_a_reachable_engine_builds_on_a_pulled_base(machine: Path) -> None:
     _docker(machine, "echo 28.2.2")
     assert _chosen(machine) == ("docker", "Docker 28.2.2 answers")
 
 
-def test_the_given_address_is_asked(machine: Path) -> None:
+def test_the_engine_at_the_given_address_is_used(machine: Path) -> None:
     _docker(machine, 'test "$DOCKER_HOST" = unix:///ours && echo 20.10.24')
     builder, _ = choose_builder(None, base=PULLED, docker_host="unix:///ours", folder=machine)
     assert builder.name == "docker"
     assert _chosen(machine)[0] == "buildah"
 
 
-def test_without_an_engine_buildah_builds(machine: Path) -> None:
+def test_buildah_is_used_without_an_engine(machine: Path) -> None:
     assert _chosen(machine) == ("buildah", "no Docker engine answers")
 
 
-def test_a_base_made_here_goes_to_buildah(machine: Path) -> None:
+def test_buildah_is_used_for_a_locally_made_base(machine: Path) -> None:
     _docker(machine, "echo 28.2.2")
     assert _chosen(machine, MADE)[0] == "buildah"
 
 
-def test_own_certificate_authorities_go_to_buildah(
+def test_buildah_is_used_for_custom_certificate_authorities(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _docker(machine, "echo 28.2.2")
@@ -76,7 +76,7 @@ def test_own_certificate_authorities_go_to_buildah(
     assert "authorities" in reason
 
 
-def test_who_is_not_root_gets_docker_for_everything(
+def test_docker_is_used_for_everything_without_root(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _docker(machine, "echo 28.2.2")
@@ -85,12 +85,12 @@ def test_who_is_not_root_gets_docker_for_everything(
 
 
 @pytest.mark.parametrize("forced", ["docker", "buildah"])
-def test_force_wins(machine: Path, forced: str) -> None:
+def test_a_forced_builder_takes_precedence(machine: Path, forced: str) -> None:
     _docker(machine, "echo 28.2.2")
     assert _chosen(machine, MADE, forced) == (forced, f"BUILDER={forced}")
 
 
-def test_a_forced_engine_that_does_not_answer_is_refused_with_the_cause(machine: Path) -> None:
+def test_forcing_an_unreachable_engine_is_refused_with_the_cause(machine: Path) -> None:
     with pytest.raises(PlatformError, match="Cannot connect to the daemon"):
         _chosen(machine, forced="docker")
 
@@ -102,7 +102,7 @@ def test_an_unknown_builder_is_refused(machine: Path) -> None:
     assert "docker, buildah" in refusal.value.next_step
 
 
-def test_a_machine_that_can_have_neither_is_told_what_to_do(
+def test_the_error_says_what_to_do_if_neither_builder_is_available(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)

@@ -1,4 +1,4 @@
-"""Base, package index and labels follow from the machine and the commit, not from chance."""
+"""How the base image, pip's settings and the provenance labels are determined."""
 
 import subprocess
 import threading
@@ -35,7 +35,7 @@ def _registry(status: int) -> Iterator[str]:
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The Debian bases that were made, by a stand-in for mmdebstrap."""
+    """Return the folders of the Debian bases that a fake mmdebstrap has made."""
     bases: list[Path] = []
 
     def make(folder: Path) -> None:
@@ -50,7 +50,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.parametrize("status", [200, 401])
-def test_a_registry_that_answers_gives_the_dockerfiles_base(made: list[Path], status: int) -> None:
+def test_the_dockerfiles_base_is_used_if_the_registry_answers(
+    made: list[Path], status: int
+) -> None:
     with _registry(status) as registry:
         chosen = base.choose_base(registry=registry)
     assert f"ARG BASE={chosen.reference}\n" in (REPOSITORY / "Dockerfile").read_text()
@@ -58,7 +60,7 @@ def test_a_registry_that_answers_gives_the_dockerfiles_base(made: list[Path], st
     assert made == []
 
 
-def test_a_registry_that_is_broken_or_not_there_gives_a_debian_that_is_made_once(
+def test_a_debian_base_is_made_once_if_the_registry_fails_or_is_unreachable(
     made: list[Path],
 ) -> None:
     with _registry(503) as registry:
@@ -70,14 +72,14 @@ def test_a_registry_that_is_broken_or_not_there_gives_a_debian_that_is_made_once
     assert len(made) == 1
 
 
-def test_a_forced_base_asks_nobody(made: list[Path]) -> None:
+def test_a_forced_base_is_used_and_none_is_made(made: list[Path]) -> None:
     assert base.choose_base("example.org/python:3.11").reference == "example.org/python:3.11"
     assert made == []
 
 
 @pytest.fixture
 def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without settings of pip; the returned file is its configuration."""
+    """Remove pip's settings from the environment; return the path of its configuration file."""
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT"):
         monkeypatch.delenv(name, raising=False)
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
@@ -89,7 +91,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("pip")
-def test_pips_index_comes_from_its_configuration_unless_the_environment_names_one(
+def test_the_environment_overrides_the_index_in_pips_configuration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert pip_settings.index_arguments() == {"PIP_INDEX_URL": "https://configured/%20/"}
@@ -97,7 +99,7 @@ def test_pips_index_comes_from_its_configuration_unless_the_environment_names_on
     assert pip_settings.index_arguments() == {"PIP_INDEX_URL": "https://environment/"}
 
 
-def test_a_certificate_authority_counts_only_when_its_file_is_there(
+def test_a_certificate_authority_is_used_only_if_its_file_exists(
     pip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(pip.parent / "ca.crt"))
@@ -108,7 +110,7 @@ def test_a_certificate_authority_counts_only_when_its_file_is_there(
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one commit of 2026-01-02, and credentials in its remote's address."""
+    """Return a repository with one commit, of 2026-01-02, and credentials in its remote's URL."""
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "somebody")
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "somebody@example.org")
@@ -130,7 +132,9 @@ def _git(repository: Path, *arguments: str) -> str:
     ).stdout.strip()
 
 
-def test_labels_name_version_commit_time_and_source_without_credentials(repository: Path) -> None:
+def test_labels_contain_version_commit_time_and_source_without_credentials(
+    repository: Path,
+) -> None:
     assert provenance.build_arguments([repository / "input"], repository) == {
         "VERSION": "1.2.3",
         "REVISION": _git(repository, "rev-parse", "HEAD"),
@@ -139,7 +143,7 @@ def test_labels_name_version_commit_time_and_source_without_credentials(reposito
     }
 
 
-def test_a_commit_that_leaves_the_inputs_leaves_the_labels(repository: Path) -> None:
+def test_a_commit_that_changes_no_input_changes_no_label(repository: Path) -> None:
     before = provenance.build_arguments([repository / "input"], repository)
     (repository / "other").write_text("")
     _git(repository, "add", ".")
@@ -147,19 +151,21 @@ def test_a_commit_that_leaves_the_inputs_leaves_the_labels(repository: Path) -> 
     assert provenance.build_arguments([repository / "input"], repository) == before
 
 
-def test_uncommitted_inputs_show_in_the_revision(repository: Path) -> None:
+def test_uncommitted_changes_to_inputs_are_marked_in_the_revision(repository: Path) -> None:
     (repository / "input").write_text("changed")
     labels = provenance.build_arguments([repository / "input"], repository)
     assert labels["REVISION"].endswith("-modified")
 
 
-def test_source_date_epoch_is_the_time(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_date_epoch_sets_the_creation_time(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     labels = provenance.build_arguments([repository / "input"], repository)
     assert labels["CREATED"] == "1970-01-01T00:00:00+00:00"
 
 
-def test_a_source_archive_without_git_is_built_too(tmp_path: Path) -> None:
+def test_the_revision_and_source_are_unknown_without_git(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
     labels = provenance.build_arguments([tmp_path], tmp_path)
