@@ -1,7 +1,7 @@
-"""Try two mutations of each module of src, one at a time, and show those that no test notices.
+"""Try two mutations of each module of src, one at a time, and show those that no test detects.
 
-They are tried in a copy of the last commit, with the tests that name the module and need only
-processes. A module keeps its mutations until it changes.
+They are tried in a copy of the last commit, with the tests that name the module and do not need a
+cluster. A module has the same mutations until its source changes.
 """
 
 import ast
@@ -25,20 +25,20 @@ from prefect_platform.console import out
 from prefect_platform_cli.host.paths import REPOSITORY
 from tests.lanes import PROCESSES, SERVERS
 
-_A_MODULE = 2
+_PER_MODULE = 2
 _WITHIN = 900
-"""Seconds for the tests of one mutation; one that makes them hang is noticed."""
+"""Seconds for the tests of one mutation; one that makes the tests hang counts as detected."""
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A line of a module, what stands there, and what is put in its place."""
+    """A change to one line of a module: the text before and after it."""
 
     line: int
     before: str
     after: str
     source: str
-    """The module with the mutation."""
+    """The source of the module with the mutation."""
 
 
 def mutations(source: str) -> list[Mutation]:
@@ -46,8 +46,8 @@ def mutations(source: str) -> list[Mutation]:
 
     Each one negates a condition, removes a call whose result is not used, or swaps True and False.
     """
-    offered = list(_offered(ast.parse(source)))
-    chosen = random.Random(source).sample(offered, min(_A_MODULE, len(offered)))  # noqa: S311
+    candidates = list(_mutable(ast.parse(source)))
+    chosen = random.Random(source).sample(candidates, min(_PER_MODULE, len(candidates)))  # noqa: S311
     encoded = source.encode()
     starts = [0, *accumulate(map(len, encoded.splitlines(keepends=True)))]
     found = []
@@ -63,8 +63,8 @@ def mutations(source: str) -> list[Mutation]:
     return found
 
 
-def _offered(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
-    """Yield expressions, each with the format of what to put in its place."""
+def _mutable(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
+    """Yield the expressions that can be mutated, each with a format string for its replacement."""
     for node in ast.walk(tree):
         match node:
             case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
@@ -78,8 +78,8 @@ def _offered(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
                 yield node, str(not value)
 
 
-def naming(repository: Path, module: Path) -> list[Path]:
-    """Return the files of tests without a cluster that name a module, the quickest folder first."""
+def find_tests(repository: Path, module: Path) -> list[Path]:
+    """Return the test files that name a module and need no cluster, the fastest folder first."""
     package, name = module.relative_to("src").with_suffix("").parts[:-1], module.stem
     dotted = re.escape(".".join(package))
     names = re.compile(rf"{dotted}\.{name}\b|from {dotted} import [^\n]*\b{name}\b")
@@ -92,7 +92,7 @@ def naming(repository: Path, module: Path) -> list[Path]:
 
 
 def survives(repository: Path, module: Path, mutation: Mutation, tests: Sequence[Path]) -> bool:
-    """Return whether `tests` pass with the mutation in the module; without any, it survives."""
+    """Return whether a mutation survives: the tests pass with it, or there are no tests."""
     if not tests:
         return True
     file = repository / module
@@ -115,24 +115,24 @@ def survives(repository: Path, module: Path, mutation: Mutation, tests: Sequence
         return False
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, SIGKILL)  # with the servers of tests that hang
+            os.killpg(process.pid, SIGKILL)  # including the servers of tests that hang
         file.write_text(original)
 
 
 def _tried(repository: Path, names: Sequence[str]) -> Iterator[tuple[Path, Mutation, bool]]:
-    """Yield each module whose path holds one of `names`, its mutation, and whether it survives."""
+    """Yield the modules with one of `names` in their path, each mutation, and its survival."""
     for file in sorted((repository / "src").rglob("*.py")):
         module = file.relative_to(repository)
         if names and not any(name in str(module) for name in names):
             continue
-        tests = naming(repository, module)
+        tests = find_tests(repository, module)
         for mutation in mutations(file.read_text()):
             yield module, mutation, survives(repository, module, mutation, tests)
 
 
 def main(names: Sequence[str]) -> None:
-    """Try the modules whose path holds one of `names`, all without any; print what survives."""
-    survivors = Table(title="Mutations that no test without a cluster notices")
+    """Try the modules with one of `names` in their path, by default all; print the survivors."""
+    survivors = Table(title="Mutations that no test without a cluster detects")
     for column in ("module", "line", "before", "after"):
         survivors.add_column(column, overflow="fold")
     outcomes = []
@@ -143,12 +143,12 @@ def main(names: Sequence[str]) -> None:
         for module, mutation, survived in _tried(copy, names):
             outcomes.append(survived)
             what = f"{module}:{mutation.line}: {mutation.before} -> {mutation.after}"
-            out.print(f"{'survives' if survived else 'noticed'} {what}", markup=False)
+            out.print(f"{'survives' if survived else 'detected'} {what}", markup=False)
             if survived:
                 row = (f"{module}", f"{mutation.line}", mutation.before, mutation.after)
                 survivors.add_row(*map(Text, row))
     out.print(survivors)
-    out.print(f"{len(outcomes)} mutations tried, {sum(outcomes)} not noticed")
+    out.print(f"{len(outcomes)} mutations tried, {sum(outcomes)} not detected")
 
 
 if __name__ == "__main__":

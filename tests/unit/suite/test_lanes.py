@@ -1,4 +1,4 @@
-"""No test is left out of the lanes, and no program that a test calls is built within its bound."""
+"""Every test runs in one lane, and the programs that tests call are built beforehand."""
 
 import re
 
@@ -18,7 +18,7 @@ def test_every_test_is_in_exactly_one_lane() -> None:
         assert len(lanes) == 1, f"{file.relative_to(REPOSITORY)} is in {lanes}"
 
 
-def test_programs_that_tests_call_are_built_before_them() -> None:
+def test_programs_that_tests_call_are_built_beforehand() -> None:
     called = _called("*")
 
     assert called >= {"helm", "tofu"}
@@ -31,6 +31,6 @@ def _called(folder: str) -> set[str]:
     return {
         program
         for file in _TESTS.glob(f"{folder}/**/*.py")
-        if file.name != "test_toolchain.py"  # its programs are its own
+        if file.name != "test_toolchain.py"  # it makes its own programs
         for program in calls.findall(file.read_text())
     }

@@ -1,4 +1,4 @@
-"""A mutation is noticed by a test that asserts what the module does, and by no other."""
+"""Only a test that asserts what the module does detects a mutation of it."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prefect_platform_cli.host.paths import REPOSITORY
-from tests.support.mutations import mutations, naming, survives
+from tests.support.mutations import find_tests, mutations, survives
 
 _MODULE = Path("src/thing/doors.py")
 _SOURCE = """
@@ -18,18 +18,18 @@ def say(room: str) -> str:
 _ASSERTS = """
 from thing import doors
 
-def test_the_room_is_said():
+def test_the_room_is_translated():
     assert doors.say("Küche") == "kitchen"
 """
 _CALLS = """
 from thing.doors import say
 
-def test_something_is_said():
+def test_a_room_has_some_translation():
     assert say("Küche")
 """
 
 
-def test_every_module_can_be_changed_and_still_be_read() -> None:
+def test_mutations_of_every_module_are_valid_python() -> None:
     for file in (REPOSITORY / "src").rglob("*.py"):
         source = file.read_text()
         found = mutations(source)
@@ -40,22 +40,22 @@ def test_every_module_can_be_changed_and_still_be_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("test", "noticed"), [(_ASSERTS, True), (_CALLS, False)], ids=["asserts", "calls"]
+    ("test", "detected"), [(_ASSERTS, True), (_CALLS, False)], ids=["asserts", "calls"]
 )
-def test_a_change_is_noticed_by_a_test_that_would_fail(
-    tmp_path: Path, test: str, *, noticed: bool
+def test_only_a_test_that_asserts_the_result_detects_a_mutation(
+    tmp_path: Path, test: str, *, detected: bool
 ) -> None:
     module, file = tmp_path / _MODULE, tmp_path / "tests/unit/test_doors.py"
     for each in (module, file):
         each.parent.mkdir(parents=True)
     module.write_text(_SOURCE)
     file.write_text(test)
-    file.with_name("test_windows.py").write_text("def test_nothing_of_it(): assert False")
+    file.with_name("test_windows.py").write_text("def test_of_another_module(): assert False")
     (negated,) = mutations(_SOURCE)
 
-    tests = naming(tmp_path, _MODULE)
+    tests = find_tests(tmp_path, _MODULE)
 
     assert tests == [file]
-    assert survives(tmp_path, _MODULE, negated, tests) is not noticed
+    assert survives(tmp_path, _MODULE, negated, tests) is not detected
     assert (negated.line, negated.after) == (3, '(not (room == "Küche"))')
     assert module.read_text() == _SOURCE

@@ -1,4 +1,4 @@
-"""Commands beside each other: output is named, one failure ends all, nothing is left running."""
+"""Commands run together: output is labelled, a failure ends all, and nothing is left running."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 from prefect_platform.polling import wait_until
 from tests.support.supervision import Command, run_together
 
-# Says that it has begun, then waits for its end; it cleans up when it is interrupted.
+# Reports that it has started, then waits, and cleans up when it is interrupted.
 _WAITS = """
 import pathlib, subprocess, sys, time
 child = subprocess.Popen(["sleep", "600"])
@@ -32,7 +32,7 @@ _STUBBORN = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + _W
 _SUPERVISES = """
 import signal, sys
 from tests.support.supervision import Command, run_together
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it runs in the background
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for background jobs
 run_together([Command("one", [sys.executable, "-c", sys.argv[1], sys.argv[2]])])
 """
 
@@ -41,7 +41,7 @@ def _python(name: str, code: str, folder: Path, *, low_priority: bool = False) -
     return Command(name, [sys.executable, "-c", code, str(folder)], low_priority)
 
 
-def _gone(pid: int) -> bool:
+def _has_ended(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -50,10 +50,12 @@ def _gone(pid: int) -> bool:
 
 def _assert_child_ends(folder: Path) -> None:
     child = int((folder / "waiting").read_text())
-    assert wait_until(lambda: _gone(child), 10, every=0.05), f"{child} lives"
+    assert wait_until(lambda: _has_ended(child), 10, every=0.05), (
+        f"the child process {child} is still running"
+    )
 
 
-def test_every_line_has_the_name_of_its_command(
+def test_every_line_starts_with_the_name_of_its_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands = [_python(name, f"print('{name} speaks')", tmp_path) for name in ("one", "two")]
@@ -64,7 +66,7 @@ def test_every_line_has_the_name_of_its_command(
     assert sorted(capsys.readouterr().out.splitlines()) == ["[one] one speaks", "[two] two speaks"]
 
 
-def test_a_failure_is_shown_and_interrupts_the_others_which_clean_up(
+def test_a_failure_is_shown_and_the_other_commands_are_interrupted_and_clean_up(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands = [_python("fails", _FAILS, tmp_path), _python("waits", _WAITS, tmp_path)]
@@ -72,13 +74,13 @@ def test_a_failure_is_shown_and_interrupts_the_others_which_clean_up(
     ended = run_together(commands)
 
     assert ended["fails"].returncode == 3
-    assert ended["waits"].returncode != 0, "an interrupted command has not passed"
+    assert ended["waits"].returncode != 0, "an interrupted command counts as failed"
     assert "[fails] this is why\n" in capsys.readouterr().out
     assert (tmp_path / "cleaned").exists()
     _assert_child_ends(tmp_path)
 
 
-def test_what_ignores_the_interruption_is_killed_with_its_children(
+def test_a_command_that_ignores_the_interrupt_is_killed_with_its_children(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands = [_python("fails", _FAILS, tmp_path), _python("stubborn", _STUBBORN, tmp_path)]
@@ -91,16 +93,16 @@ def test_what_ignores_the_interruption_is_killed_with_its_children(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_all_also_where_the_shell_has_shut_it_off(
+def test_an_interrupt_ends_all_commands_even_if_the_shell_ignores_sigint(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    begun = tmp_path / "waiting"
+    started = tmp_path / "waiting"
     with subprocess.Popen(
         [sys.executable, "-c", _SUPERVISES, _WAITS, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,
     ) as supervisor:
-        assert wait_until(begun.exists, 60, every=0.05), "not begun"
+        assert wait_until(started.exists, 60, every=0.05), "the command has not started"
         supervisor.send_signal(number)
         _, errors = supervisor.communicate(timeout=60)
 
@@ -110,7 +112,7 @@ def test_an_interruption_ends_all_also_where_the_shell_has_shut_it_off(
     _assert_child_ends(tmp_path)
 
 
-def test_a_command_of_low_priority_gives_way_with_all_that_it_starts(
+def test_children_of_a_low_priority_command_have_low_priority_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     child = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"

@@ -1,4 +1,4 @@
-"""The table at the end of a run tells where its time went, and its last line how it ended."""
+"""The report at the end of a run shows how long its tests took and how they ended."""
 
 import io
 import re
@@ -27,7 +27,7 @@ def test_is_interrupted(): raise KeyboardInterrupt
 
 @pytest.fixture
 def report(tmp_path: Path) -> Path:
-    """Return what pytest reports of a file with one test of each outcome, the last cut off."""
+    """Return pytest's report of a file with one test of each outcome, the last one interrupted."""
     (tmp_path / "test_each.py").write_text(_TESTS)
     written = tmp_path / "report.xml"
     subprocess.run(
@@ -42,14 +42,14 @@ def report(tmp_path: Path) -> Path:
     return written
 
 
-def test_the_last_line_counts_every_outcome(report: Path) -> None:
+def test_the_summary_counts_every_outcome(report: Path) -> None:
     tests = timings.read({"some": report, "never ran": report.with_name("missing.xml")})
 
     assert timings.summary(tests) == "1 passed, 2 failed, 1 skipped"
     assert {(test.lane, test.file) for test in tests} == {("some", "test_each.py")}
 
 
-def test_a_failure_is_told_with_its_test_and_the_first_line_of_its_error(report: Path) -> None:
+def test_a_failure_is_listed_with_its_test_and_the_first_line_of_its_error(report: Path) -> None:
     fails, broken = timings.failures(timings.read({"some": report}))
 
     assert fails == "[some] test_each.py::test_fails: assert False"
@@ -57,7 +57,7 @@ def test_a_failure_is_told_with_its_test_and_the_first_line_of_its_error(report:
     assert "ValueError" in broken
 
 
-def test_files_and_tests_are_told_with_their_seconds() -> None:
+def test_files_and_tests_are_listed_with_their_seconds() -> None:
     tests = [
         timings.Test("fast", "tests/a.py", "test_one", "passed", 60.0),
         timings.Test("fast", "tests/a.py", "test_two", "passed", 7.5),

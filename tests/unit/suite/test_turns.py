@@ -1,4 +1,4 @@
-"""A test that is alone has the machine to itself, and is not passed by for ever."""
+"""A test marked `alone` has the machine to itself, and other tests cannot starve it."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ with turn(alone=sys.argv[1] == "alone"):
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of a suite of its own."""
+    """Return a folder for locks that no other suite uses."""
     monkeypatch.setenv(turns.FOLDER, str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
     return tmp_path
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def _arrived(how: str) -> Iterator[subprocess.Popen[str]]:
-    """Yield a process that has arrived at the turnstile; its turn ends with the block."""
+    """Yield a process that has asked for a turn, which ends with the block."""
     with subprocess.Popen(
         [sys.executable, "-c", _TAKES_A_TURN, how],
         stdin=subprocess.PIPE,
@@ -51,39 +51,39 @@ def _has_its_turn(process: subprocess.Popen[str]) -> bool:
     return process.stdout.readline() == "has it\n"
 
 
-def _waits_at(process: subprocess.Popen[str]) -> bool:
-    """Return whether the kernel has it among those that wait for a lock."""
+def _is_blocked(process: subprocess.Popen[str]) -> bool:
+    """Return whether the kernel lists the process as waiting for a lock."""
     waiting = [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
     return any(f" {process.pid} " in line for line in waiting)
 
 
-def _until_it_waits(process: subprocess.Popen[str]) -> None:
-    assert wait_until(lambda: _waits_at(process), 30, every=0.05)
+def _wait_until_blocked(process: subprocess.Popen[str]) -> None:
+    assert wait_until(lambda: _is_blocked(process), 30, every=0.05)
 
 
 @pytest.mark.usefixtures("folder")
-def test_tests_of_all_lanes_run_beside_each_other() -> None:
-    with _arrived("beside") as first, _arrived("beside") as second:
+def test_tests_of_different_lanes_run_at_the_same_time() -> None:
+    with _arrived("shared") as first, _arrived("shared") as second:
         assert _has_its_turn(first)
         assert _has_its_turn(second)
 
 
 @pytest.mark.usefixtures("folder")
-def test_one_that_is_alone_waits_for_those_that_run_and_holds_up_those_that_come() -> None:
-    with _arrived("beside") as running:
+def test_an_alone_test_waits_for_running_tests_and_blocks_later_ones() -> None:
+    with _arrived("shared") as running:
         assert _has_its_turn(running)
         with _arrived("alone") as alone:
-            _until_it_waits(alone)
-            with _arrived("beside") as late:
-                _until_it_waits(late)
+            _wait_until_blocked(alone)
+            with _arrived("shared") as late:
+                _wait_until_blocked(late)
                 running.communicate()
                 assert _has_its_turn(alone)
-                assert _waits_at(late)
+                assert _is_blocked(late)
                 alone.communicate()
                 assert _has_its_turn(late)
 
 
-def test_without_lanes_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_lanes_no_test_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(turns.FOLDER, raising=False)
 
     with turns.turn(alone=True), turns.turn(alone=False):
