@@ -1,4 +1,4 @@
-"""What holds for every test: its turn on the machine, and figures that are seen."""
+"""Hooks for every test: turns on the machine, and a report of the recorded figures."""
 
 from collections.abc import Generator
 
@@ -13,13 +13,13 @@ from tests.support.turns import turn
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Run a test with the marker `alone` while no other lane runs one."""
+    """Run a test with the marker `alone` only while no other lane runs a test."""
     with turn(alone=item.get_closest_marker("alone") is not None):
         return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests recorded by `record_property`, below the name of each."""
+    """Print the figures that tests recorded with `record_property`, below the name of each test."""
     ended: list[pytest.TestReport] = [
         report
         for outcome in ("passed", "failed")

@@ -1,8 +1,8 @@
-"""Run all tests in lanes: what shares the machine runs together, what looks at all of it alone.
+"""Run all tests in lanes: lanes that can share the machine run together, the others alone.
 
-The cluster lane often waits, so tests that need only processes run beside it at a low priority;
-those whose servers have to answer in time run after it. Engine and nodes come last, when no other
-engine lives that would hide what they leave.
+The cluster lane often waits, so tests that need only processes run at the same time, at a low
+priority. Tests whose servers have to answer in time run after it. Tests of engines and nodes run
+last, when no other engine is running that could hide what they leave behind.
 """
 
 import os
@@ -18,21 +18,21 @@ from tests.support.requirements import makes_clusters
 from tests.support.supervision import Command, Ended, run_together
 
 _PYTHON = Path(sys.executable)
-_INTERRUPTED = 130  # as a shell reports the end by Ctrl-C
+_INTERRUPTED = 130  # the exit code that a shell reports after Ctrl-C
 
 
 @dataclass(frozen=True)
 class Lane:
-    """Folders of tests for one process of pytest, or for one process a processor."""
+    """Folders of tests that one pytest process runs, or one process for each processor."""
 
     name: str
     folders: tuple[str, ...]
     parallel: bool = False
     low_priority: bool = False
-    """Whether it leaves the processors to the lane that runs with it."""
+    """Whether the lane gives way to the lane that runs at the same time."""
 
     def command(self, report: Path, *, whole: bool) -> Command:
-        """Return the command that runs the lane and writes its outcome to `report`."""
+        """Return the command that runs the lane and writes pytest's report to `report`."""
         argv = [
             *(str(_PYTHON), "-m", "pytest", f"--junitxml={report}", "-o", "junit_family=xunit1"),
             *(() if whole else ("-m", "not whole")),
@@ -69,11 +69,11 @@ MACHINE = Lane(
     ),
 )
 STAGES = ((CLUSTER, PROCESSES), (SERVERS,), (MACHINE,))
-"""One after the other; the lanes of one run together."""
+"""Stages run one after another. The lanes of one stage run at the same time."""
 
 
 def main() -> int:
-    """Run all stages until one fails, print where the time went, and return the exit code."""
+    """Run all stages until one fails, print how long they took, and return the exit code."""
     whole = sys.argv[1:] == ["whole"]
     with TemporaryDirectory() as folder:
         os.environ[turns.FOLDER] = folder
@@ -82,14 +82,16 @@ def main() -> int:
         tests = timings.read(reports)
     timings.show(tests, seconds, out)
     if failed:
-        out.print(f"failed: {', '.join(failed)}; the lines that begin with its name say why")
+        out.print(
+            f"failed: {', '.join(failed)}; the reason is in the lines that start with its name"
+        )
         out.print("\n".join(timings.failures(tests)), markup=False, soft_wrap=True)
     out.print(f"tests: {timings.summary(tests)}")
     return 1 if failed else 0
 
 
 def _run(reports: dict[str, Path], *, whole: bool) -> tuple[dict[str, float], list[str]]:
-    """Run the stages; return the seconds of each command, and the names of those that failed."""
+    """Run the stages; return the seconds that each command took, and the names of failed ones."""
     seconds: dict[str, float] = {}
     for commands in (
         _preparation(),

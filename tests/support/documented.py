@@ -1,4 +1,4 @@
-"""Commands and manifests as our pages show them, for tests that do what a reader does."""
+"""Read code blocks and tables from our pages, for tests that follow the documentation."""
 
 from pathlib import Path
 
@@ -6,17 +6,20 @@ from prefect_platform_cli.host.paths import REPOSITORY
 
 
 def block(page: str, heading: str, language: str) -> str:
-    """Return the first block in `language` below `heading`, which has its #, of a page of docs/."""
+    """Return the first code block in `language` below `heading` on a page of docs/.
+
+    `heading` includes its leading # characters.
+    """
     text = (REPOSITORY / "docs" / page).read_text()
     _, found, section = text.partition(f"\n{heading}\n")
     _, begun, rest = section.partition(f"```{language}\n")
-    assert found, f"docs/{page} has no {heading}"
-    assert begun, f"docs/{page} has no {language} below {heading}"
+    assert found, f"docs/{page} has no heading {heading!r}"
+    assert begun, f"docs/{page} has no {language} block below {heading!r}"
     return rest.partition("```")[0]
 
 
 def tables(page: Path, header: str) -> list[list[str]]:
-    """Return the rows, as cells, of every table whose first column is called `header`."""
+    """Return the rows, as lists of cells, of every table whose first column is `header`."""
     rows: list[list[str]] = []
     wanted = False
     for line in page.read_text().splitlines():

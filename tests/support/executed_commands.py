@@ -1,8 +1,7 @@
-"""The command line of every process that starts on this machine, in containers too.
+"""Record the command line of every process that starts on this machine, also in containers.
 
-The kernel tells of each exec (its "process events connector"), so that a command that lives for
-some milliseconds, such as a probe in a container, is not between two looks, as it would be for a
-sampler.
+The kernel reports every exec through its process events connector. Sampling would miss commands
+that run for only a few milliseconds, such as a probe in a container.
 """
 
 import os
@@ -28,10 +27,11 @@ _BUFFER_FORCED, _BUFFER = 33, 32 << 20  # SO_RCVBUFFORCE, which Python does not 
 
 @dataclass
 class ExecutedCommands:
-    """What was executed, each command line once; `missed` of `executed` had ended at a look.
+    """The command lines that were executed, each one once.
 
-    `failure` says why nothing was seen after some moment, such as that the kernel had more to tell
-    than was read in time; the record ends then, and what is recorded goes on.
+    `missed` counts those of the `executed` processes that ended before they could be read.
+    `failure` is the error that ended the recording early, for example because the kernel reported
+    events faster than they were read. The recorded processes keep running then.
     """
 
     seen: set[Place] = field(default_factory=set)
@@ -40,7 +40,7 @@ class ExecutedCommands:
     failure: OSError | None = None
 
     def note(self, pid: int) -> None:
-        """Add a process."""
+        """Record the command line of a process."""
         self.executed += 1
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -52,13 +52,13 @@ class ExecutedCommands:
 
 
 def available() -> bool:
-    """Return whether the kernel tells us, which it does for root alone."""
+    """Return whether the kernel reports processes to us, which it does only for root."""
     return os.geteuid() == 0 and Path("/proc/net/connector").exists()
 
 
 @contextmanager
 def recorded() -> Iterator[ExecutedCommands]:
-    """Record what runs already and what is executed in the block."""
+    """Record the processes that are running and those that start while the block runs."""
     commands, stop = ExecutedCommands(), threading.Event()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _CONNECTOR) as events:
         events.setsockopt(socket.SOL_SOCKET, _BUFFER_FORCED, _BUFFER)
@@ -68,14 +68,14 @@ def recorded() -> Iterator[ExecutedCommands]:
         events.send(_NETLINK.pack(_NETLINK.size + len(order), 3, 0, 0, 0) + order)
 
         def listen() -> None:
-            # Before all others, or a short process would have ended when we look.
+            # Run before all other processes, or a short one would end before its command is read.
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
             try:
                 while not stop.is_set():
                     with suppress(TimeoutError):
-                        told = events.recv(4096)
-                        what, _, _, pid = _EVENT.unpack_from(told, _NETLINK.size + _MESSAGE.size)
-                        if what == _EXECUTED:
+                        event = events.recv(4096)
+                        kind, _, _, pid = _EVENT.unpack_from(event, _NETLINK.size + _MESSAGE.size)
+                        if kind == _EXECUTED:
                             commands.note(pid)
             except OSError as error:
                 commands.failure = error

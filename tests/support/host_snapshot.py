@@ -1,4 +1,4 @@
-"""All that a cluster could leave behind on a machine, to compare before with after."""
+"""Snapshots of everything that a cluster could leave behind on a machine, to compare them."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from prefect_platform_cli.cluster.engine.private import PrivateEngine
 from prefect_platform_cli.host.process import run
 
 _SYSCTL = Path("/proc/sys")
-# Settings that the kernel itself changes all the time.
+# Settings that the kernel itself changes at any time.
 _VOLATILE = (
     "dev/cdrom/info",
     "fs/binfmt_misc",
@@ -27,7 +27,7 @@ _VOLATILE = (
     "net/ipv4/tcp_fastopen_key",
     "net/netfilter/nf_conntrack_count",
 )
-# Folders of the machine in which container programs are known to make files.
+# Folders in which container programs are known to create files.
 _FOLDERS = (
     *("/", "/etc", "/etc/cni", "/opt", "/root", "/var/lib", "/var/lib/prefect-platform"),
     *("/run", "/run/containerd", "/run/containerd/s", "/run/docker", "/run/netns", "/var/log"),
@@ -36,11 +36,12 @@ _FIREWALLS = (["nft", "list", "ruleset"], ["iptables-legacy-save"], ["ip6tables-
 
 
 def take(engine: PrivateEngine, *folders: Path) -> frozenset[str]:
-    """Return one line for each thing on the machine that `engine` and its cluster could leave.
+    """Return one line for everything on the machine that `engine` and its cluster could leave.
 
-    Processes are the engine's own; mounts, links, addresses, routes, firewall rules, kernel
-    settings, control groups and the names in well-known folders are all of the machine's, but for
-    what other container tools make and remove meanwhile. `folders` are looked into as a whole.
+    Only the engine's own processes are included. Mounts, links, addresses, routes, firewall rules,
+    kernel settings, control groups and the names in well-known folders are those of the whole
+    machine, except what other container tools create and remove in the meantime. `folders` are
+    listed recursively.
     """
     foreign = _ports_of_other_bridges(engine.bridge)
     return frozenset(
@@ -57,7 +58,7 @@ def take(engine: PrivateEngine, *folders: Path) -> frozenset[str]:
 
 
 def difference(before: frozenset[str], after: frozenset[str]) -> list[str]:
-    """Return what is gone, marked with -, and what is new, marked with +."""
+    """Return the lines that have disappeared, marked with -, and the new ones, marked with +."""
     return [
         *(f"- {line}" for line in sorted(before - after)),
         *(f"+ {line}" for line in sorted(after - before)),
@@ -72,7 +73,7 @@ def _command(pid: int) -> str:
 
 
 def _mounts() -> Iterator[str]:
-    """Yield mount points, but for those where tools that build images mount and unmount a lot."""
+    """Yield the mount points, except those that image builders often mount and unmount."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
         point, file_system = fields[4], fields[fields.index("-") + 1]
@@ -82,7 +83,7 @@ def _mounts() -> Iterator[str]:
 
 
 def _ports_of_other_bridges(bridge: str) -> set[str]:
-    """Return the links by which containers and machines of others come and go."""
+    """Return the links on other bridges, which appear and disappear with their containers."""
     masters = {link.name: (link / "master").resolve() for link in Path("/sys/class/net").iterdir()}
     return {name for name, path in masters.items() if path.name not in ("master", bridge)}
 
@@ -125,7 +126,7 @@ def _kernel_settings(foreign: set[str]) -> Iterator[str]:
             continue
         try:
             yield f"{name} = {path.read_text().strip()}"
-        except OSError:  # some can only be written
+        except OSError:  # some settings are write-only
             continue
 
 

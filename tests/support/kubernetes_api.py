@@ -1,8 +1,7 @@
 """A fake Kubernetes API: real HTTP on loopback, made-up objects.
 
-It lists, streams and breaks off as an API server does, as far as the worker, its observer, the
-reaper, the commands, kubectl and helm ask for it. What a real one answers is checked in
-tests/cluster.
+It implements the lists, watches and failures that the worker, its observer, the reaper, the
+commands, kubectl and helm depend on. The tests in tests/cluster run against a real API server.
 """
 
 import json
@@ -20,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
-NAMESPACE = "default"  # where the worker puts a Job if nothing else is said
+NAMESPACE = "default"  # where the worker creates Jobs by default
 _KINDS = {
     "pods": ("/api/v1", "Pod"),
     "events": ("/api/v1", "Event"),
@@ -30,7 +29,7 @@ _KINDS = {
     "statefulsets": ("/apis/apps/v1", "StatefulSet"),
     "jobs": ("/apis/batch/v1", "Job"),
 }
-# Of the one namespace, and of all: they hold the same, for there is no other.
+# The paths for one namespace and for all namespaces, which are the same: there is only one.
 _COLLECTIONS = {
     f"{group}/{within}{plural}": plural
     for plural, (group, _) in _KINDS.items()
@@ -103,15 +102,15 @@ class KubernetesApi:
     objects: dict[str, dict[str, dict[str, Any]]] = field(
         default_factory=lambda: {plural: {} for plural in _KINDS}
     )
-    # A refusal for each collection: None breaks the connection off instead of answering.
+    # The error status for each collection; None closes the connection instead of answering.
     refusals: dict[str, HTTPStatus | None] = field(default_factory=dict)
-    # Answers to the next creations, before one succeeds.
+    # The error statuses of the next create requests, before one succeeds.
     failing_creations: list[HTTPStatus] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    deletions: list[dict[str, Any]] = field(default_factory=list)  # their options
-    # What a list gives at once, whatever is asked for; the rest comes page by page.
+    deletions: list[dict[str, Any]] = field(default_factory=list)  # the options of each request
+    # The number of objects on each page of a list, regardless of the requested limit.
     page: int = 500
-    # Clear: what the API serves is asked for and not answered yet.
+    # While it is clear, requests for the API's resource types wait for their answer.
     discovery: threading.Event = field(default_factory=threading.Event)
     _streams: dict[str, list["queue.Queue[dict[str, Any] | None]"]] = field(
         default_factory=lambda: {plural: [] for plural in _KINDS}
@@ -121,7 +120,7 @@ class KubernetesApi:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def put(self, plural: str, item: dict[str, Any]) -> dict[str, Any]:
-        """Create or replace an object, and tell all who watch."""
+        """Create or replace an object, and notify all watches."""
         with self._lock:
             self._version += 1
             metadata = item["metadata"]
@@ -136,7 +135,7 @@ class KubernetesApi:
         return item
 
     def refuse(self, *plurals: str, status: HTTPStatus | None) -> None:
-        """Break off the watches of `plurals` and answer `status` from now on; None: no answer."""
+        """End the watches of `plurals`, then answer `status`, or nothing at all if it is None."""
         with self._lock:
             for plural in plurals:
                 self.refusals[plural] = status
@@ -144,7 +143,7 @@ class KubernetesApi:
                     stream.put(None)
 
     def accept(self) -> None:
-        """Answer everything again."""
+        """Answer all requests normally again."""
         with self._lock:
             self.refusals.clear()
 
@@ -154,7 +153,7 @@ class KubernetesApi:
             return len(self._streams[plural])
 
     def delete(self, plural: str, name: str, preconditions: dict[str, str]) -> HTTPStatus:
-        """Delete an object if it is the one that is meant, and tell all who watch."""
+        """Delete an object if it meets the preconditions, and notify all watches."""
         with self._lock:
             if (item := self.objects[plural].get(name)) is None:
                 return HTTPStatus.NOT_FOUND
@@ -168,10 +167,10 @@ class KubernetesApi:
     def listing(
         self, plural: str, selector: str = "", token: str = "", fields: str = ""
     ) -> dict[str, Any]:
-        """Return a page of `plural` as the API shows it: the first, or the one behind `token`.
+        """Return a page of the list of `plural`: the first one, or the one that `token` refers to.
 
-        All pages show the moment of the first. `fields` is a field and its value, such as
-        metadata.name=NAME.
+        All pages show the state at the time of the first. `fields` is a field selector with one
+        field and its value, such as metadata.name=NAME.
         """
         field, _, value = fields.partition("=")
 
@@ -198,7 +197,7 @@ class KubernetesApi:
             }
 
     def stream(self, plural: str) -> Iterator[dict[str, Any]]:
-        """Yield each change of `plural` from now on, until the watch is broken off."""
+        """Yield each change of `plural` from now on, until the watch is ended."""
         changes: queue.Queue[dict[str, Any] | None] = queue.Queue()
         with self._lock:
             self._streams[plural].append(changes)
@@ -258,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
         plural = _COLLECTIONS[collection]
         pod = self.api.objects["pods"].get(name) if plural == "pods" else None
         status = self.api.delete(plural, name, options.get("preconditions", {}))
-        if status == HTTPStatus.OK:  # the end of a pod is answered with the pod
+        if status == HTTPStatus.OK:  # deleting a pod returns the pod
             self._answer(status, pod or {"kind": "Status", "status": "Success"})
         else:
             self._refuse(status)
@@ -288,13 +287,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(json.dumps(change).encode() + b"\n")
                 self.wfile.flush()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name upstream
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - upstream's name
         pass
 
 
 @contextmanager
 def fake_kubernetes(kubeconfig: Path) -> Iterator[KubernetesApi]:
-    """Serve a fake API; the file `kubeconfig` then says how to use it."""
+    """Serve a fake API, and write the file `kubeconfig` that leads to it."""
     api = KubernetesApi(kubeconfig)
     api.discovery.set()
     handler = type("Handler", (_Handler,), {"api": api})

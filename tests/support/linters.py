@@ -1,7 +1,7 @@
-"""Linters that are Go programs: Helm's over every way to install a chart, and Terraform's.
+"""Run the linters that are Go programs: `helm lint` with every story, and Terraform's linters.
 
-`python -m tests.support.linters charts|terraform` fails when one has found something; `format`
-writes Terraform's files. The programs are built on the first call, as all of this repository.
+`python -m tests.support.linters charts|terraform` fails if a linter finds something; `format`
+formats Terraform's files. The programs are built on first use, like all others in this repository.
 """
 
 import os
@@ -21,16 +21,16 @@ Command = Sequence[str | Path]
 
 
 def charts() -> Iterator[tuple[str, Command]]:
-    """Yield the name and the call of `helm lint` of each story."""
+    """Yield the name and the command of `helm lint` for each story."""
     for name, story in STORIES.items():
         lint = (tool("helm"), "lint", "--strict", "--quiet", *arguments(story))
         yield f"helm lint of {story.chart} as tests.support.rendering.STORIES[{name!r}]", lint
 
 
 def terraform() -> Iterator[tuple[str, Command]]:
-    """Yield the check of the format of Terraform's files, and of what is in them."""
+    """Yield the name and the command of each linter for Terraform's files."""
     yield (
-        "tofu fmt, which `make format` puts right",
+        "tofu fmt; run `make format` to fix it",
         (tool("tofu"), f"-chdir={_TERRAFORM}", "fmt", "-check", "-diff", "-recursive"),
     )
     yield (
@@ -43,7 +43,7 @@ def terraform() -> Iterator[tuple[str, Command]]:
 
 
 def formatting() -> Iterator[tuple[str, Command]]:
-    """Yield the call that writes Terraform's files in their format."""
+    """Yield the name and the command of the formatter for Terraform's files."""
     yield "tofu fmt", (tool("tofu"), f"-chdir={_TERRAFORM}", "fmt", "-recursive")
 
 
@@ -55,11 +55,11 @@ _GROUPS: Mapping[str, tuple[Sequence[str], Callable[[], Iterator[tuple[str, Comm
 
 
 def main() -> int:
-    """Run the linters of the group that is asked for; return 1 when one has found something."""
+    """Run the linters of the requested group; return 1 if one of them finds something."""
     (group,) = sys.argv[1:]
     programs, linters = _GROUPS[group]
     ensure_tools(programs)
-    # Settings and plugins of the user's home directory do not count.
+    # Ignore the settings and plugins in the user's home directory.
     environment = {"PATH": os.environ["PATH"], "HOME": str(_TERRAFORM)}
     failed = [
         name

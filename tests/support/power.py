@@ -1,4 +1,4 @@
-"""A loss of power, as far as a private engine and its containers can tell."""
+"""Simulate a power failure of a private engine and its containers."""
 
 import os
 from contextlib import suppress
@@ -11,14 +11,14 @@ _ENDS_WITHIN = 60  # seconds
 
 
 def lose_power(engine: PrivateEngine) -> None:
-    """End every process of the engine at once."""
+    """Kill every process of the engine at once."""
 
     def remaining() -> list[int]:
         pids = engine.processes()
         for pid in pids:
-            with suppress(ProcessLookupError):  # they end each other
+            with suppress(ProcessLookupError):  # killing one process can end another
                 os.kill(pid, SIGKILL)
         return pids
 
     left = wait_while(remaining, _ENDS_WITHIN, every=0.01)
-    assert not left, f"the processes {left} of the engine live on after {_ENDS_WITHIN} s"
+    assert not left, f"the processes {left} of the engine are still running after {_ENDS_WITHIN} s"

@@ -1,4 +1,4 @@
-"""Programs and images that the tests need, built before them: a test's bound is for the test."""
+"""Build the programs and images that tests need, so that no test's timeout includes a build."""
 
 import sys
 
@@ -7,7 +7,7 @@ from prefect_platform_cli.host.toolchain import ensure_tools
 from tests.support.requirements import root_on_debian
 
 FAST = ("helm", "kubeconform", "kubectl")
-"""What tests/unit and tests/render call."""
+"""The programs that tests/unit and tests/render call."""
 ALL = (
     *FAST,
     *("etcd", "external-secrets", "fake-gcs-server", "kind", "kube-apiserver", "terraform-docs"),
@@ -16,7 +16,7 @@ ALL = (
 
 
 def main() -> None:
-    """Build the programs of `ALL`, or of `FAST` if that is asked for, and the node image."""
+    """Build the programs of `ALL` and the node image, or only the programs of `FAST`."""
     if sys.argv[1:] == ["fast"]:
         ensure_tools(FAST)
         return

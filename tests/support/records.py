@@ -1,4 +1,4 @@
-"""Results of tasks as they lie in the bucket; those of flows are their bare values."""
+"""Task results as stored in the bucket. Flow results are stored as plain values instead."""
 
 import datetime as dt
 import json
@@ -10,7 +10,7 @@ BUCKET = "results"
 
 
 def read(s3: S3Client) -> dict[str, bytes]:
-    """Return the records of tasks by their keys, as they were written."""
+    """Return the stored records of task results by their keys."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
     found = {
         each["Key"]: bytes(s3.get_object(Bucket=BUCKET, Key=each["Key"])["Body"].read())
@@ -21,14 +21,14 @@ def read(s3: S3Client) -> dict[str, bytes]:
 
 
 def expirations(s3: S3Client) -> list[dt.datetime]:
-    """Return when those of the results expire that ever do."""
+    """Return the expiration times of the results that have one."""
     metadata = [json.loads(record)["metadata"] for record in read(s3).values()]
     moments = [each["expiration"] for each in metadata if each["expiration"]]
     return [dt.datetime.fromisoformat(each) for each in moments]
 
 
 def age(s3: S3Client, by: dt.timedelta) -> None:
-    """Make all results older, as time would."""
+    """Make all results older: move their expiration times back."""
     for key, content in read(s3).items():
         record: dict[str, Any] = json.loads(content)
         if expiration := record["metadata"]["expiration"]:

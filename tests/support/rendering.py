@@ -1,4 +1,4 @@
-"""Render each story once: a chart with values that somebody has, or a folder of manifests."""
+"""Render each story once: a chart with the values of one use case, or a folder of manifests."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Story:
-    """A chart, the values files that somebody gives it, and single values as on `--set-json`."""
+    """A chart, its values files, and single values as given to `--set-json`."""
 
     chart: str
     namespace: str
@@ -42,7 +42,7 @@ class Story:
 
 
 def environment(name: str, values: str) -> tuple[Path, ...]:
-    """Return the values files that an environment gives a chart."""
+    """Return the values files of an environment for a chart."""
     return ENVIRONMENTS / name / f"{values}.yaml", ENVIRONMENTS / name / "retention.yaml"
 
 
@@ -55,7 +55,7 @@ _WORKER_TAGS = {"image.tag": "0123456789ab", "jobs.image.tag": "0123456789ab"}
 
 
 def _platform(environment: str) -> dict[str, object]:
-    """Return what `--set-file` gives the chart of the worker."""
+    """Return the value that `--set-file` sets for the worker's chart."""
     return {"configuration.platform": (ENVIRONMENTS / environment / "platform.yaml").read_text()}
 
 
@@ -194,7 +194,7 @@ STORIES = {
 
 
 def arguments(story: Story) -> list[str | Path]:
-    """Return what `helm template` and `helm lint` get: the chart, its namespace and its values."""
+    """Return the arguments of `helm template` and `helm lint`: chart, namespace and values."""
     given: list[str | Path] = [HELM_CHARTS / story.chart, "--namespace", story.namespace]
     for file in story.files:
         given += ["--values", file]
@@ -205,13 +205,13 @@ def arguments(story: Story) -> list[str | Path]:
 
 @cache
 def template(story: Story) -> subprocess.CompletedProcess[str]:
-    """Run `helm template`; the caller looks at its exit code."""
+    """Run `helm template`; the caller checks the exit code."""
     argv = [tool("helm"), "template", story.chart, *arguments(story)]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
 def objects(story: Story) -> list[Object]:
-    """Return what a story renders; fail with helm's own words when it does not."""
+    """Return the objects that a story renders; fail with helm's error message if it cannot."""
     rendered = template(story)
     assert rendered.returncode == 0, rendered.stderr
     return [item for item in yaml.load_all(rendered.stdout, Loader=yaml.CSafeLoader) if item]
@@ -235,14 +235,14 @@ def all_objects() -> dict[str, list[Object]]:
 
 @cache
 def external_secrets(environment: str) -> list[Object]:
-    """Return what brings Terraform's secrets into the cluster of an environment."""
+    """Return the objects that bring Terraform's secrets into the cluster of an environment."""
     rendered = manifests.render(tool("kubectl"), ENVIRONMENTS / environment / "secrets", ())
     items: list[Object] = json.loads(rendered)["items"]
     return items
 
 
 def find(rendered: list[Object], kind: str, component: str, *, pool: str = "") -> Object:
-    """Return the one object of a kind that a component has; with `pool`, in that work pool."""
+    """Return the only object of a kind that a component has, optionally for one work pool."""
     found = [
         item
         for item in rendered
@@ -255,7 +255,7 @@ def find(rendered: list[Object], kind: str, component: str, *, pool: str = "") -
 
 
 def pod_of(item: Object) -> Object | None:
-    """Return the pod, with its labels, that an object is or makes."""
+    """Return the pod that an object is, or the template of the pods that it creates."""
     if item["kind"] == "Pod":
         return item
     spec = item.get("spec", {})
@@ -264,6 +264,6 @@ def pod_of(item: Object) -> Object | None:
 
 
 def containers(pod: Object) -> Iterator[Object]:
-    """Return the init containers and the containers of a pod's spec."""
+    """Yield the init containers and the containers of a pod's spec."""
     yield from pod.get("initContainers", [])
     yield from pod["containers"]

@@ -1,7 +1,7 @@
-"""What a test needs of the machine, and what happens where that is missing.
+"""What a test requires of the machine, and what happens if a requirement is not met.
 
-On a developer's machine such a test is skipped, with the reason. In continuous integration, where
-the variable CI is set, a skipped test is a promise that nobody checked, so there it fails.
+On a developer's machine the test is skipped with the reason. In continuous integration, where the
+variable CI is set, it fails instead, so that no promise of the suite goes unchecked.
 """
 
 import os
@@ -19,14 +19,14 @@ _INAPPLICABLE = "does not apply to this machine: "
 
 
 def does_not_apply(reason: str) -> NoReturn:
-    """Skip the running test, in continuous integration too: nothing to install would change it."""
+    """Skip the running test, also in continuous integration: no installation would help."""
     pytest.skip(f"{_INAPPLICABLE}{reason}")
 
 
 def require_packages(*names: str) -> None:
     """Install those of the Debian packages `names` that are missing.
 
-    Where that cannot be done, the running test is skipped with the command that does it.
+    If that is impossible, skip the running test and show the command that installs them.
     """
     try:
         debian.ensure_packages(*names)
@@ -35,17 +35,17 @@ def require_packages(*names: str) -> None:
 
 
 def root_on_debian() -> bool:
-    """Return whether networks, private engines and nodes can be made here."""
+    """Return whether networks, private engines and nodes can be created on this machine."""
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
 def makes_clusters() -> bool:
-    """Return whether clusters can be made here."""
+    """Return whether clusters can be created on this machine."""
     return shutil.which("docker") is not None or root_on_debian()
 
 
 def skip_without_root(items: Iterable[pytest.Item], folder: Path) -> None:
-    """Skip the tests in `folder` where networks, engines and nodes cannot be made."""
+    """Skip the tests in `folder` if networks, engines and nodes cannot be created here."""
     if root_on_debian():
         return
     for item in items:
@@ -70,7 +70,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
-    # An expected failure is reported as skipped too, but without a tuple.
+    # An expected failure is also reported as skipped, but its longrepr is not a tuple.
     if not os.environ.get("CI") or not report.skipped or not isinstance(report.longrepr, tuple):
         return
     reason = report.longrepr[2]

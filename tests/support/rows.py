@@ -1,4 +1,4 @@
-"""Rows of Prefect's tables as a server leaves them, of any age, written into a real database."""
+"""Write rows of any age into Prefect's tables in a real database, as a server would."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -16,7 +16,7 @@ def ago(days: float) -> datetime:
 
 
 class Rows:
-    """Writes rows; ages are in days, and each function returns the new row's id."""
+    """A writer of rows. Ages are in days, and each method returns the ID of the new row."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self.connection = connection
@@ -35,12 +35,12 @@ class Rows:
         return {row["id"] for row in await self.connection.fetch(f"SELECT id FROM {table}")}  # noqa: S608
 
     async def delete(self, written: Iterable[tuple[str, UUID]]) -> None:
-        """Delete rows; one that is gone is no error."""
+        """Delete rows; a row that no longer exists is not an error."""
         for table, row in written:
             await self.connection.execute(f"DELETE FROM {table} WHERE id = $1", row)  # noqa: S608
 
     async def flow_run(self, state: str, age: float, **columns: object) -> UUID:
-        """Write a run whose last change of state, and whose end if it ended, was `age` days ago."""
+        """Write a run that changed its state, and ended if the state is final, `age` days ago."""
         flow = await self.insert("flow", name=str(uuid4()))
         run = await self.insert("flow_run", **{"flow_id": flow, **_run(state, age), **columns})
         await self.insert("flow_run_state", flow_run_id=run, type=state, name="State")
@@ -71,7 +71,7 @@ class Rows:
         )
 
     async def event(self, age: float, name: str, resource: str) -> UUID:
-        """Write an event with its one resource."""
+        """Write an event with a single resource."""
         happened = {"occurred": ago(age), "resource_id": resource, "resource": json.dumps({})}
         event = await self.insert(
             "events",
@@ -91,7 +91,7 @@ class Rows:
         )
 
     async def of_kind(self, table: str, kind: str, age: float) -> UUID:
-        """Write a row of a kind of the sweep, of `age` by what that kind counts from."""
+        """Write a row that the sweep of this kind treats as `age` days old."""
         alive = await self.flow_run("RUNNING", 1)
         writes = {
             ("flow_run", "subflows"): lambda: self.subflow_run(alive, "FAILED", age),
@@ -133,6 +133,6 @@ def _run(state: str, age: float) -> dict[str, object]:
 
 @asynccontextmanager
 async def rows(target: DatabaseTarget) -> AsyncIterator[Rows]:
-    """Yield a writer with a connection of its own."""
+    """Yield a writer with its own connection."""
     async with connected(target) as connection:
         yield Rows(connection)

@@ -1,4 +1,4 @@
-"""Looks for the values of secrets in what was written, also encoded; tells where, never what."""
+"""Search for the values of secrets, also encoded; report where they are, never the values."""
 
 import base64
 import json
@@ -9,29 +9,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, quote_plus, urlsplit
 
-# What is generated has 32 characters and more; less could be a word that stands anywhere.
+# Generated values have at least 32 characters; a short value could occur by chance.
 SHORTEST = 16
 
 Place = tuple[str, bytes]
-"""Where something is written, such as "log of the pod X", and what is written there."""
+"""The name of a place, such as "log of the pod X", and its content."""
 
 
 @dataclass(frozen=True)
 class Secret:
-    """A value that must stay where it is; `name` says which, and is all that a failure shows."""
+    """A value that must not leak. A failure shows only its `name`."""
 
     name: str
     value: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a value that would be found by chance."""
+        """Refuse a value that could be found by chance."""
         assert len(self.value) >= SHORTEST, (
-            f"{self.name} has less than {SHORTEST} characters: make it longer, or say that it is "
-            "no secret"
+            f"{self.name} has less than {SHORTEST} characters: make it longer, or exclude it from "
+            "the search if it is not a secret"
         )
 
     def spellings(self) -> dict[bytes, str]:
-        """Return how the value, and each secret part of it, can be written; and the form's name."""
+        """Return the forms in which the value and its secret parts can occur, with their names."""
         forms: dict[bytes, str] = {}
         for part in {self.value, *parts(self.value)}:
             value = part.encode()
@@ -47,7 +47,7 @@ class Secret:
 
 
 def parts(value: str) -> set[str]:
-    """Return what is secret by itself: JSON's strings, a URL's password, what follows a colon."""
+    """Return the parts that are secret: JSON strings, a URL's password, the text after a colon."""
     try:
         found = set(_strings(json.loads(value)))
     except ValueError:
@@ -56,13 +56,13 @@ def parts(value: str) -> set[str]:
 
 
 def in_base64(value: bytes, before: int) -> bytes:
-    """Return what base64 always makes of `value` after `before` other bytes, modulo 3."""
+    """Return the base64 text that depends on `value` alone, after `before` bytes (modulo 3)."""
     encoded = base64.b64encode(bytes(before) + value)
     return encoded[-(-8 * before // 6) : 8 * (before + len(value)) // 6]
 
 
 def search(secrets: Iterable[Secret], places: Iterable[Place]) -> list[str]:
-    """Return a line for each secret in each place: which one, in which form, and where."""
+    """Return a line for each secret that a place contains: its name, its form and the place."""
     spelt = [(each.name, form, text) for each in secrets for text, form in each.spellings().items()]
     return sorted(
         {
@@ -75,9 +75,9 @@ def search(secrets: Iterable[Secret], places: Iterable[Place]) -> list[str]:
 
 
 def files(*folders: Path, without: Iterable[str] = ()) -> Iterator[Place]:
-    """Yield every file below `folders`, hidden ones too, but for folders and files so named.
+    """Yield every file below `folders`, hidden ones too, except files and folders in `without`.
 
-    Of an archive, as Terraform's plan is one, the parts are yielded.
+    The members of an archive, such as a plan of Terraform, are yielded one by one.
     """
     left_out = set(without)
     for folder in folders:

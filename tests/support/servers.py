@@ -1,4 +1,4 @@
-"""Real servers on loopback, in an environment that nothing of the developer leaks into."""
+"""Real servers on loopback, in an environment without the developer's own settings."""
 
 import json
 import os
@@ -23,8 +23,8 @@ _EVERYTHING = ["Admin", "Read", "Write", "List"]
 _OWNER = {"name": "tests", "actions": _EVERYTHING, "credentials": [_CREDENTIALS]}
 _HELD: list[socket.socket] = []
 _NEW_DATABASE: list[bytes] = []
-_STARTS_WITHIN = 300.0  # seconds, on a machine with much else to do
-# Prefect answers 500 when its database took longer: 10 s, or 5 s to connect, unless it is told.
+_STARTS_WITHIN = 300.0  # seconds, enough for a busy machine
+# Prefect answers 500 if its database takes longer: by default 10 s, and 5 s to connect.
 _PATIENT = {
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
     "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
@@ -32,9 +32,9 @@ _PATIENT = {
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
-    """Return what a process of the flows needs, without any setting of the developer's own.
+    """Return the environment that a process needs, without any of the developer's own settings.
 
-    `home` takes the place of Prefect's directory in the home directory, where profiles are.
+    `home` replaces the home directory, where Prefect would find the developer's profiles.
     """
     inherited = {
         name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ
@@ -49,10 +49,10 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody listens on, and that the kernel gives nobody else.
+    """Return free ports on loopback, which the kernel assigns to no other process.
 
-    They stay bound until this process ends. So whoever names one, with SO_REUSEADDR as servers do,
-    may listen there, at once or after a while; whoever asks for any port gets another.
+    They stay bound until this process ends. A server that names one of them and sets SO_REUSEADDR,
+    as servers do, can listen on it at any time. A program that asks for any free port gets another.
     """
     sockets = [socket.socket() for _ in range(count)]
     for holder in sockets:
@@ -64,10 +64,10 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def object_store(directory: Path, **policies: str) -> Iterator[dict[str, str]]:
-    """Start SeaweedFS with data in `directory`; yields the variables of a client.
+    """Start SeaweedFS with data in `directory`; yield the environment variables for a client.
 
-    For each of `policies`, a document of IAM, there is a user of its name, which is both keys too,
-    with the rights that it grants.
+    Each of `policies`, an IAM policy document, adds a user with the rights that it grants. Its name
+    is the name and both keys of the user.
     """
     users = [
         {
@@ -87,7 +87,7 @@ def object_store(directory: Path, **policies: str) -> Iterator[dict[str, str]]:
 def object_store_process(
     directory: Path, identities: str
 ) -> Iterator[tuple["subprocess.Popen[bytes]", dict[str, str]]]:
-    """Start SeaweedFS with its own `identities`; yields it and the variables of a client."""
+    """Start SeaweedFS with `identities`; yield its process and the variables for a client."""
     configuration = directory / "s3.json"
     configuration.write_text(identities)
     parts = ("master.port", "volume.port", "filer.port", "s3.port")
@@ -121,7 +121,7 @@ def object_store_process(
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
     }
     try:
-        # It has nothing to save, and takes long to leave politely.
+        # It is killed, because it has nothing to save and takes long to shut down gracefully.
         with running(directory / "log", ports["s3.port"], *command) as server:
             yield server, variables
     finally:
@@ -132,10 +132,10 @@ def object_store_process(
 
 @contextmanager
 def prefect_server(directory: Path, **settings: str) -> Iterator[str]:
-    """Start a Prefect server with a database of its own in `directory`; yields its API's URL.
+    """Start a Prefect server with its own database in `directory`; yield the URL of its API.
 
-    `settings` are more variables of its environment. Without any, it begins with the database that
-    the first such server of this process had when it began: to make one takes long.
+    `settings` are additional environment variables. Without any, the server starts with a copy of
+    the empty database that the first such server of this process created, to save time.
     """
     (port,) = free_ports(1)
     database = directory / "prefect" / "prefect.db"
@@ -164,16 +164,16 @@ def prefect_server(directory: Path, **settings: str) -> Iterator[str]:
 
 
 def api_client(url: str) -> PrefectHttpxSyncClient:
-    """Return a client of the API at `url` that raises httpx.HTTPStatusError for what it refuses.
+    """Return a client of the API at `url` that raises httpx.HTTPStatusError for error responses.
 
-    As every client of Prefect it asks again after a 503, the server's answer while another holds
-    the database, as each writer to SQLite does for a moment.
+    Like every Prefect client, it retries after a 503. The server answers with that status while
+    another writer holds the lock on the SQLite database.
     """
     return PrefectHttpxSyncClient(base_url=url, timeout=60)
 
 
 def listening(port: int) -> bool:
-    """Return whether something on loopback accepts connections at `port`."""
+    """Return whether a server on loopback accepts connections on `port`."""
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except ConnectionRefusedError:
@@ -185,7 +185,7 @@ def listening(port: int) -> bool:
 def running(
     log: Path, port: int, *command: str | Path, env: dict[str, str] | None = None
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a program inside the block, which begins when it listens at `port` of loopback."""
+    """Run a program while the block runs, which starts once the program listens on `port`."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output)
     try:
@@ -197,9 +197,9 @@ def running(
 
 
 def wait_for(server: "subprocess.Popen[bytes]", ready: Callable[[], bool], log: Path) -> None:
-    """Return when `ready` does.
+    """Wait until `ready` returns true.
 
-    Raises RuntimeError with the end of `log` when the server ends, or is not ready in time.
+    Raises RuntimeError with the end of `log` if the server ends, or is not ready in time.
     """
     deadline = time.monotonic() + _STARTS_WITHIN
     while not ready():

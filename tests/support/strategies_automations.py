@@ -1,4 +1,4 @@
-"""Valid automations as somebody could write them: every trigger and action that Prefect has."""
+"""Hypothesis strategies for valid automations, with every trigger and action of Prefect."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _TEMPLATES = st.sampled_from(
         "{{ flow_run|ui_url }}",
     ]
 )
-# None of the states that each run goes through: with run-deployment Prefect refuses those.
+# No state that every run passes through: Prefect refuses those together with run-deployment.
 _EVENTS = st.sampled_from(
     [
         "prefect.flow-run.Completed",
@@ -49,7 +49,7 @@ _LONG_SECONDS = st.integers(10, 90_000) | st.just("PT90S")
 
 @dataclass(frozen=True)
 class Names:
-    """What the automations may name; each of them at least one."""
+    """The resources that automations can refer to, at least one of each type."""
 
     deployments: Sequence[str]
     notification_blocks: Sequence[str]
@@ -70,12 +70,12 @@ NAMES = Names(
 
 
 def source(automations: dict[str, Automation]) -> Source:
-    """Return a file with nothing but these automations, all of them in its first line."""
+    """Return a source file that contains only these automations, all on its first line."""
     return Source(Path("platform.yaml"), {"automations": automations}, {(): 1})
 
 
 def automations(names: Names = NAMES) -> st.SearchStrategy[Automation]:
-    """Return automations that are valid where the names are those of resources."""
+    """Return automations that are valid if resources with these names exist."""
     return st.fixed_dictionaries(
         {"trigger": triggers(names), "actions": st.lists(actions(names), max_size=4)},
         optional={
@@ -91,7 +91,7 @@ def automations(names: Names = NAMES) -> st.SearchStrategy[Automation]:
 
 
 def triggers(names: Names = NAMES) -> st.SearchStrategy[Any]:
-    """Return triggers on events, and compounds and sequences of them."""
+    """Return event triggers, and compound and sequence triggers made of them."""
     return st.recursive(_event_triggers(names), _composites, max_leaves=4)
 
 

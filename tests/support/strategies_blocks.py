@@ -1,4 +1,4 @@
-"""Sections `blocks` that are valid, with the Secrets that they refer to."""
+"""Hypothesis strategies for valid `blocks` sections and the Secrets that they refer to."""
 
 import json
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prefect_platform.configuration.core.context import Mounted
 from prefect_platform.configuration.core.source import Source, read
 
-# What YAML writes without escapes. No line breaks: one at the end of a Secret is not kept.
+# Characters that YAML writes without escapes; no line breaks, as a trailing one is stripped.
 TEXT = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=8)
 NAMES = st.from_regex(r"[a-z0-9](-?[a-z0-9]){0,6}", fullmatch=True)
 JSON = st.recursive(
@@ -18,19 +18,19 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
 )
-# A mapping of just these keys would be a reference.
+# A mapping with only these keys would be a reference.
 MAPPINGS = st.dictionaries(TEXT.filter(lambda key: key not in ("secret", "file")), JSON, max_size=3)
 
 
 @dataclass
 class Section:
-    """A section, and the value of each key of the Secret `held`."""
+    """A section, and the values of the keys of the Secret named `held`."""
 
     blocks: dict[str, dict[str, Any]]
     secrets: dict[str, str] = field(default_factory=dict)
 
     def written(self, directory: Path) -> tuple[Source, Mounted]:
-        """Write everything into `directory`; returns what `declare` takes."""
+        """Write everything into `directory` and return the arguments of `declare`."""
         held = directory / "secrets" / "held"
         held.mkdir(parents=True, exist_ok=True)
         for key, value in self.secrets.items():
@@ -117,7 +117,7 @@ def sections(draw: st.DrawFn) -> Section:
         "custom-webhook",
         lambda: {"name": draw(TEXT), "url": "http://host/", "json_data": draw(MAPPINGS)},
     )
-    # Names in the order of need would hide that the order in the file means nothing.
+    # Shuffle the blocks: a block may refer to one that comes later in the file.
     order = draw(st.permutations(list(section.blocks)))
     section.blocks = {name: section.blocks[name] for name in order}
     return section

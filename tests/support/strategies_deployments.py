@@ -1,4 +1,4 @@
-"""Items of `deployments` in a prefect.yaml, as hypothesis draws them, and flows that they name."""
+"""Hypothesis strategies for `deployments` in a prefect.yaml, and the flows that they name."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ _TIMES = st.one_of(
             | st.just("2026-01-01T00:00:00"),
         },
     ),
-    # Whole days, at an hour that no clock change leaves out: others are refused.
+    # Whole days, at an hour that no clock change skips: other intervals are refused.
     st.fixed_dictionaries(
         {
             "interval": st.integers(1, 20).map(lambda days: days * 86400) | st.just("P7D"),
@@ -94,7 +94,7 @@ _TIMES = st.one_of(
 
 @st.composite
 def deployment_entries(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw an item of `deployments` that is right."""
+    """Draw a valid item of `deployments`."""
     entrypoint = draw(st.sampled_from(sorted(_PARAMETERS)))
     parameters = _PARAMETERS[entrypoint]
     schedules = [

@@ -1,4 +1,4 @@
-"""Commands that run beside each other: every line with its command's name, one failure ends all."""
+"""Run commands at the same time: their output is labelled, and one failure ends all."""
 
 import os
 import queue
@@ -14,24 +14,24 @@ from pathlib import Path
 
 _END_WITHIN = 50.0
 """Seconds that an interrupted command has for its own clean-up before it is killed."""
-_LAST_WORDS_WITHIN = 5.0
-"""Seconds until the rest of an ended command's output is given up: a child may keep it open."""
+_REST_OF_OUTPUT_WITHIN = 5.0
+"""Seconds to wait for the rest of an ended command's output, which a child may keep open."""
 _LOW_PRIORITY = 10
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command, and the name that stands before each line of its output."""
+    """A command, and the name at the start of each line of its output."""
 
     name: str
     argv: Sequence[str]
     low_priority: bool = False
-    """Whether it leaves the processor to the others when they want it."""
+    """Whether it gives way to other processes that need the processor."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code, and its seconds. An interrupted one counts as failed."""
+    """How a command ended: exit code and duration. An interrupted command counts as failed."""
 
     returncode: int
     seconds: float
@@ -61,7 +61,7 @@ class _Running:
         copying = threading.Thread(target=self._copy, daemon=True)
         copying.start()
         self.process.wait()
-        copying.join(_LAST_WORDS_WITHIN)
+        copying.join(_REST_OF_OUTPUT_WITHIN)
         ended.put(self.command.name)
 
     def _copy(self) -> None:
@@ -80,10 +80,10 @@ class _Running:
 
 
 def run_together(commands: Sequence[Command], end_within: float = _END_WITHIN) -> dict[str, Ended]:
-    """Run `commands` beside each other and return how each ended, by name.
+    """Run `commands` at the same time and return how each ended, by name.
 
-    When one fails, the others are interrupted as by Ctrl-C, and killed after `end_within` seconds.
-    An interruption of this process does the same to all, and then raises KeyboardInterrupt.
+    If one fails, the others are interrupted as by Ctrl-C, and killed after `end_within` seconds.
+    An interrupt of this process does the same to all commands, then raises KeyboardInterrupt.
     """
     ended: queue.Queue[str] = queue.Queue()
     results: dict[str, Ended] = {}
@@ -121,9 +121,9 @@ def _end(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Take Ctrl-C and a request to end as KeyboardInterrupt, even where a shell disables Ctrl-C.
+    """Raise KeyboardInterrupt for SIGINT and SIGTERM, even if the shell has disabled SIGINT.
 
-    Only the first one counts: a second one must not cut the clean-up short.
+    Only the first signal counts: a second one must not interrupt the clean-up.
     """
 
     def interrupt(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Where a run's time went, read from the reports that pytest writes of each lane."""
+"""Show how long a run's tests took, according to the report that pytest writes for each lane."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 _SHOWN_FROM = 5.0
-"""Seconds from which a file has a line of its own in the table."""
+"""Files that take at least this many seconds have their own line in the table."""
 _SLOWEST = 10
 _FAILED = {"failure", "error"}
 
 
 @dataclass(frozen=True)
 class Test:
-    """One test of a lane: its file, name, outcome, and seconds with set-up and clean-up."""
+    """One test of a lane, with its file, name, outcome, and seconds including its fixtures."""
 
     lane: str
     file: str
@@ -25,11 +25,11 @@ class Test:
     outcome: str
     seconds: float
     why: str = ""
-    """Of a test that failed: the first line of its error."""
+    """The first line of a failed test's error."""
 
 
 def read(reports: Mapping[str, Path]) -> list[Test]:
-    """Return the tests of the reports that ended, by lane; a lane that wrote none has no tests."""
+    """Return the tests in the reports of all lanes; a lane without a report has no tests."""
     return [
         Test(
             lane,
@@ -42,7 +42,7 @@ def read(reports: Mapping[str, Path]) -> list[Test]:
         for lane, report in reports.items()
         if report.exists()
         for case in ET.parse(report).iter("testcase")  # noqa: S314 - we have just written it
-        if "file" in case.attrib  # what was interrupted has nothing but its seconds
+        if "file" in case.attrib  # an interrupted test has only its duration
     ]
 
 
@@ -73,7 +73,7 @@ def show(tests: Iterable[Test], steps: Mapping[str, float], console: Console) ->
 
 
 def failures(tests: Iterable[Test]) -> list[str]:
-    """Return a line for each test that failed: its lane, file, name, and why."""
+    """Return a line for each failed test: its lane, file, name and error."""
     return [
         f"[{test.lane}] {test.file}::{test.name}: {test.why}"
         for test in tests
@@ -82,7 +82,7 @@ def failures(tests: Iterable[Test]) -> list[str]:
 
 
 def summary(tests: Iterable[Test]) -> str:
-    """Return how many tests had which outcome, in the words of a test runner's last line."""
+    """Return the number of tests with each outcome, in the form of pytest's last line."""
     outcomes = Counter(test.outcome for test in tests)
     return ", ".join(f"{outcomes[each]} {each}" for each in ("passed", "failed", "skipped"))
 

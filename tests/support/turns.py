@@ -1,7 +1,7 @@
-"""Turns on the machine: the tests of all lanes run beside each other, one that is `alone` does not.
+"""Turns on the machine: tests of different lanes run at the same time, except those marked `alone`.
 
-Two locks make a turnstile: whoever comes goes through the first one, so that a test which waits to
-be alone holds up those that come after it, and is not passed by for ever.
+Two locks make a turnstile. Every test takes the first lock on arrival, so a test that waits to run
+alone blocks the tests that arrive after it, and they cannot starve it.
 """
 
 import fcntl
@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 FOLDER = "TESTS_TURNS"
-"""The variable that names the folder of the locks; without it there is only one lane."""
+"""The variable that names the folder of the locks; if it is not set, there is only one lane."""
 
 
 @contextmanager
 def turn(*, alone: bool) -> Iterator[None]:
-    """Wait for a turn, and have it while the block runs."""
+    """Wait for a turn, and keep it while the block runs."""
     folder = os.environ.get(FOLDER)
     if folder is None:
         yield

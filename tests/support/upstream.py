@@ -1,4 +1,4 @@
-"""Show what another release changes in what the platform replaces, wraps or copies of Prefect.
+"""Show how another release changes the parts of Prefect that the platform replaces or copies.
 
 `make upstream` compares the installed packages with the newest ones of the package index. FROM and
 TO name two versions of Prefect, such as 3.8.8 and 3.9.1. Nothing is installed.
@@ -29,13 +29,13 @@ _OURS = ("flows", "src", "tests")
 
 @dataclass(frozen=True)
 class Followed:
-    """A function of another package, and the module of ours to change when it changes."""
+    """A function of another package, and our module that has to follow its changes."""
 
     package: str
     function: str
-    """Its module and its name, with a colon between them."""
+    """Its module and its name, separated by a colon."""
     checksum: str
-    """Of its source when ours was last compared with it."""
+    """The checksum of its source when our module was last compared with it."""
     ours: str
 
 
@@ -104,7 +104,7 @@ FOLLOWED = tuple(
     }.items()
     for function, checksum in functions
 )
-"""Every function whose change has to be read; a test compares the checksums."""
+"""Every function whose changes must be reviewed; a test compares the checksums."""
 
 
 @dataclass(frozen=True)
@@ -116,29 +116,29 @@ class Release:
     """The text of each module by its path below site-packages."""
 
     def module(self, name: str) -> str | None:
-        """Return the text of a module, None when there is none of that name."""
+        """Return the text of a module, or None if there is no module of that name."""
         path = name.replace(".", "/")
         return self.files.get(f"{path}.py", self.files.get(f"{path}/__init__.py"))
 
     def function(self, function: str) -> str | None:
-        """Return the source of a function, written as module:name, None when it is not there."""
+        """Return the source of a function given as module:name, or None if it does not exist."""
         module, _, name = function.partition(":")
         text = self.module(module)
         return None if text is None else source_of(text, name)
 
     def has(self, module: str, name: str) -> bool:
-        """Return whether a module names something so, or it is a module inside of it."""
+        """Return whether a module contains the name, or has a submodule of that name."""
         text = self.module(module) or ""
         return bool(re.search(rf"\b{name}\b", text)) or self.module(f"{module}.{name}") is not None
 
     @property
     def migrations(self) -> list[str]:
-        """The scripts that change the database, in the order of their names."""
+        """The database migrations, sorted by name."""
         return sorted(path for path in self.files if path.startswith(_MIGRATIONS))
 
 
 def source_of(module: str, name: str) -> str | None:
-    """Return the lines of a function of a module from its decorators on, None when it has none."""
+    """Return the source of a function in a module, with its decorators; None if there is none."""
     node: ast.AST = ast.parse(module)
     for part in name.split("."):
         found = [
@@ -156,12 +156,12 @@ def source_of(module: str, name: str) -> str | None:
 
 
 def checksum(source: str) -> str:
-    """Return what `Followed.checksum` holds of a source."""
+    """Return the checksum of a source, as in `Followed.checksum`."""
     return hashlib.sha256(source.encode()).hexdigest()[:12]
 
 
 def changes(package: str, before: Release, after: Release) -> Iterator[str]:
-    """Yield what is to be read before the platform runs with `after`, a paragraph each."""
+    """Yield the changes to review before the platform runs with `after`, a paragraph each."""
     for each in FOLLOWED:
         old, new = before.function(each.function), after.function(each.function)
         if each.package == package and old != new:
@@ -179,7 +179,7 @@ def changes(package: str, before: Release, after: Release) -> Iterator[str]:
 
 
 def _imported(package: str) -> dict[tuple[str, str], set[str]]:
-    """Return the files of ours that import a name of a module of the package."""
+    """Return our files that import a name from the package, by module and name."""
     root = package.replace("-", "_")
     users: dict[tuple[str, str], set[str]] = {}
     for path in (each for folder in _OURS for each in (REPOSITORY / folder).rglob("*.py")):
@@ -193,7 +193,7 @@ def _imported(package: str) -> dict[tuple[str, str], set[str]]:
 
 @cache
 def installed(package: str) -> Release:
-    """Return a package as it is installed here."""
+    """Return the installed version of a package."""
     found = distribution(package)
     files = {
         str(path): path.read_text()
@@ -204,9 +204,9 @@ def installed(package: str) -> Release:
 
 
 def download(package: str, wanted: str) -> Release:
-    """Return a version of a package from the package index; an empty one is the newest release.
+    """Return a version of a package from the package index, by default the newest release.
 
-    Raises PlatformError when the index has no wheel of it.
+    Raises PlatformError if the index has no wheel of that version.
     """
     requirement = f"{package}=={wanted}" if wanted else package
     with TemporaryDirectory() as folder:
@@ -230,7 +230,7 @@ def download(package: str, wanted: str) -> Release:
 
 
 def main(older: str, newer: str) -> None:
-    """Print the changes of every package that has a function in the list."""
+    """Print the changes of every package with a function in `FOLLOWED`."""
     for package in dict.fromkeys(each.package for each in FOLLOWED):
         wanted = (older, newer) if package == PREFECT else ("", "")
         before = download(package, wanted[0]) if wanted[0] else installed(package)
