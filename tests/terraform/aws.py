@@ -1,7 +1,7 @@
-"""What the stand-in provider has of AWS: the resources that our modules use, over boto3.
+"""The AWS resources of the stand-in provider: those that our modules use, based on boto3.
 
-Names of attributes and blocks are those of the real provider 6.25; `docs/operations/terraform.md`
-says how they were compared.
+The names of attributes and blocks are those of the real provider 6.25;
+`docs/operations/terraform.md` explains how they were compared.
 """
 
 import json
@@ -45,7 +45,7 @@ def _code(error: botocore.exceptions.ClientError) -> str:
 
 
 def _found(call: Callable[..., Values], *absent: str, **arguments: str) -> Values | None:
-    """Return what `call` answers; None where its error is one of the codes in `absent`."""
+    """Return the response of `call`, or None if its error code is one of `absent`."""
     with _doing(f"reading {arguments}"):
         try:
             return call(**arguments)
@@ -68,7 +68,7 @@ def _connect(config: Values) -> Client:
             "No valid credential sources found", "set AWS_ACCESS_KEY_ID, or a profile"
         )
     style = {"addressing_style": "path" if config["s3_use_path_style"] else "auto"}
-    # A refusal comes within seconds, also from an address that nothing listens at.
+    # An error comes within seconds, even if nothing listens on the address.
     settings = botocore.config.Config(
         s3=style, connect_timeout=5, retries={"total_max_attempts": 2}
     )
@@ -220,7 +220,7 @@ def _delete_public_access(client: Client, state: Values) -> None:
 
 
 def _same_json(stored: str, now: str) -> str:
-    """Return `stored` where `now` says the same in another form."""
+    """Return `stored` if `now` is the same JSON in another format."""
     return stored if json.loads(stored) == json.loads(now) else now
 
 
@@ -245,7 +245,7 @@ def _delete_policy(client: Client, state: Values) -> None:
         client("s3").delete_bucket_policy(Bucket=state["bucket"])
 
 
-# Blocks of a lifecycle rule with the one number that each holds, and S3's names of both.
+# The blocks of a lifecycle rule, the number that each contains, and S3's names for both.
 _PERIODS = {
     "expiration": ("days", "Expiration", "Days"),
     "noncurrent_version_expiration": (
@@ -424,7 +424,7 @@ def _read_secret_version(client: Client, state: Values) -> Values | None:
 
 
 def _keep(_: Client, __: Values) -> None:
-    """Leave the version: the current one goes with its secret."""
+    """Keep the version: it is deleted together with its secret."""
 
 
 def _generate_password(client: Client, config: Values) -> Values:

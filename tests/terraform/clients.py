@@ -1,4 +1,4 @@
-"""Clients of the servers that the tests start, in an environment of their own."""
+"""Clients of the servers that the tests start, with their own credentials."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ Client = Any  # boto3 makes the classes of its clients at run time
 def client(
     service: str, url: str, keys: tuple[str, str] = ("any", "any"), region: str = "us-east-1"
 ) -> Client:
-    """Return a client of a service at `url`; the emulator takes every key."""
+    """Return a client of a service at `url`; the emulator accepts any keys."""
     return boto3.client(
         service,
         endpoint_url=url,

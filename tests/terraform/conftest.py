@@ -1,7 +1,7 @@
 """OpenTofu with the AWS provider, and real servers: SeaweedFS, and moto's emulator of AWS.
 
-TERRAFORM_PLUGINS names a folder with the real provider, laid out as `tofu providers mirror` does;
-without it the stand-in of `tests/terraform/plugin.py` takes its place.
+TERRAFORM_PLUGINS names a folder with the real provider, in the layout of `tofu providers mirror`.
+If it is not set, the tests use the stand-in provider in `tests/terraform/plugin.py`.
 """
 
 import json
@@ -23,20 +23,20 @@ from tests.terraform.clients import Client, client
 from tests.terraform.root_module import RootModule
 
 STATE = "example-prefect-terraform"  # the bucket of the environments' states
-STAND_IN = "6.25.0"  # the version whose names it has
+STAND_IN = "6.25.0"  # the version of the real provider whose names it uses
 
 
 @pytest.fixture(scope="session")
 def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of providers that `tofu init` takes."""
+    """Return a folder of providers for `tofu init`."""
     real = os.environ.get("TERRAFORM_PLUGINS")
     if real:
         return Path(real)
     folder = tmp_path_factory.mktemp("plugins")
-    told = subprocess.check_output(
+    printed = subprocess.check_output(
         [tool("tofu"), "version", "-json"], env=servers.clean_environment(folder)
     )
-    platform = json.loads(told)["platform"]
+    platform = json.loads(printed)["platform"]
     program = folder / f"registry.opentofu.org/hashicorp/aws/{STAND_IN}/{platform}"
     program.mkdir(parents=True)
     program /= "terraform-provider-aws"
@@ -57,7 +57,7 @@ def emulator_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @contextmanager
 def running_emulator(port: int, log: Path, **variables: str) -> Iterator[str]:
-    """Run moto's server with further `variables` of its environment; yield its URL."""
+    """Run moto's server with additional environment `variables`; yield its URL."""
     moto = Path(sys.executable).with_name("moto_server")
     command = (moto, "--host", "127.0.0.1", "--port", str(port))
     with servers.running(log, port, *command, env={**os.environ, **variables}):
@@ -66,7 +66,7 @@ def running_emulator(port: int, log: Path, **variables: str) -> Iterator[str]:
 
 @pytest.fixture
 def emulator(emulator_server: str) -> str:
-    """Return the URL of moto's server, with nothing in it."""
+    """Return the URL of moto's server, which is empty."""
     httpx.post(f"{emulator_server}/moto-api/reset").raise_for_status()
     return emulator_server
 
@@ -80,7 +80,7 @@ def object_store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 @pytest.fixture
 def s3(object_store_server: str) -> Client:
-    """Return a client of SeaweedFS, with nothing in it."""
+    """Return a client of SeaweedFS, which is empty."""
     found = client("s3", object_store_server, (servers.ACCESS_KEY, servers.SECRET_KEY))
     for bucket in found.list_buckets()["Buckets"]:
         for item in found.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
@@ -91,7 +91,7 @@ def s3(object_store_server: str) -> Client:
 
 @pytest.fixture
 def issuer(emulator: str) -> str:
-    """Make a cluster's identity provider in the emulator; return the URL of its issuer."""
+    """Create a cluster's identity provider in the emulator; return the URL of its issuer."""
     url = "https://oidc.example.org/id/EXAMPLE"
     client("iam", emulator).create_open_id_connect_provider(Url=url, ThumbprintList=["0" * 40])
     return url
@@ -104,7 +104,7 @@ def local(
     emulator: str,
     issuer: str,
 ) -> RootModule:
-    """Return the local environment, ready to be applied to servers of the test's own."""
+    """Return the local environment, ready to be applied to the test's own servers."""
     return initialised(
         "environments/local",
         TF_VAR_object_store=s3.meta.endpoint_url,
@@ -117,9 +117,9 @@ def local(
 
 @pytest.fixture
 def initialised(tmp_path: Path, plugins: Path) -> Callable[..., RootModule]:
-    """Return a function that copies terraform/ and initialises the folder of it that it is given.
+    """Return a function that copies terraform/ and initialises one of its folders.
 
-    Further variables of OpenTofu's environment are given by name.
+    Keyword arguments are additional environment variables of OpenTofu.
     """
 
     def initialise(folder: str, *options: str, **environment: str) -> RootModule:
@@ -143,12 +143,12 @@ def initialised(tmp_path: Path, plugins: Path) -> Callable[..., RootModule]:
 
 @pytest.fixture
 def account(emulator: str) -> dict[str, str]:
-    """Return the variables that lead to an account with the state's bucket and both clusters."""
-    iam = on_account("iam", emulator)
+    """Return the environment variables for an account with the state bucket and both clusters."""
+    iam = account_client("iam", emulator)
     for cluster in ("EXAMPLE1", "EXAMPLE2"):
         url = f"https://oidc.eks.eu-central-1.amazonaws.com/id/{cluster}"
         iam.create_open_id_connect_provider(Url=url, ThumbprintList=["0" * 40])
-    on_account("s3", emulator).create_bucket(
+    account_client("s3", emulator).create_bucket(
         Bucket=STATE, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
     )
     return {
@@ -161,8 +161,8 @@ def account(emulator: str) -> dict[str, str]:
     }
 
 
-def on_account(service: str, emulator: str) -> Client:
-    """Return a client in the environments' region."""
+def account_client(service: str, emulator: str) -> Client:
+    """Return a client for the account, in the region of the environments."""
     return client(service, emulator, region="eu-central-1")
 
 
@@ -170,13 +170,13 @@ def on_account(service: str, emulator: str) -> Client:
 def environment(
     initialised: Callable[..., RootModule], account: dict[str, str]
 ) -> Callable[[str], RootModule]:
-    """Return a function that initialises an environment with that account."""
+    """Return a function that initialises an environment in the account."""
 
     def initialise(name: str) -> RootModule:
         module = initialised(
             f"environments/{name}", "-backend-config=use_path_style=true", **account
         )
-        # An emulator has no host of its own for each bucket.
+        # The emulator does not have a host name for each bucket.
         (module.path / "emulator_override.tf").write_text(
             'provider "aws" {\n  s3_use_path_style = true\n}\n'
         )

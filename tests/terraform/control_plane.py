@@ -1,4 +1,4 @@
-"""A Kubernetes API server with etcd, on loopback: real objects and tokens, and no pods."""
+"""A Kubernetes API server with etcd, on loopback: real objects and tokens, but no pods."""
 
 import secrets
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from tests.support import servers
 
 @contextmanager
 def control_plane(directory: Path, issuer: str) -> Iterator[Kubectl]:
-    """Start both in `directory`; yield a kubectl of the administrator's.
+    """Start etcd and the API server in `directory`; yield the administrator's kubectl.
 
-    `issuer` is the URL that stands in the tokens of ServiceAccounts.
+    `issuer` is the URL of the issuer in the tokens of ServiceAccounts.
     """
     etcd_port, peer_port, port = servers.free_ports(3)
     etcd = f"http://127.0.0.1:{etcd_port}"
@@ -45,7 +45,7 @@ def control_plane(directory: Path, issuer: str) -> Iterator[Kubectl]:
             *(f"--token-auth-file={directory / 'tokens'}", f"--service-account-issuer={issuer}"),
             *(f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"),
             "--api-audiences=https://kubernetes.default.svc",
-            # Its objects come from a controller manager, which nothing here needs.
+            # It needs the ServiceAccounts that a controller manager creates, and none runs here.
             "--disable-admission-plugins=ServiceAccount",
         ) as server:
             kubectl = Kubectl(_kubeconfig(directory, port, token))
@@ -74,7 +74,7 @@ def _key(path: Path) -> Path:
 
 
 def _kubeconfig(directory: Path, port: int, token: str) -> Path:
-    """Write how the administrator reaches the server, whose certificate it made for itself."""
+    """Write the administrator's kubeconfig, which trusts the server's self-signed certificate."""
     cluster = {
         "server": f"https://127.0.0.1:{port}",
         "certificate-authority": str(directory / "certificates" / "apiserver.crt"),

@@ -1,8 +1,8 @@
-"""What moto lacks of AWS between External Secrets and a value: IAM that refuses.
+"""Enforcement of IAM for External Secrets, because moto allows every request by default.
 
-A stand-in. It takes the place of the STS and Secrets Manager endpoints and forwards what the roles
-in moto allow: their trust is held against the token, which Kubernetes has to confirm, and their
-policies against the secret. Only an account of AWS shows more.
+This proxy replaces the endpoints of STS and Secrets Manager, and forwards only what the roles in
+moto allow. It checks the trust policy of a role against the token, which Kubernetes has to confirm,
+and the other policies against the secret. Only a real AWS account would verify more.
 """
 
 import base64
@@ -32,8 +32,8 @@ _REFUSAL = (
 def guarded(
     emulator: str, iam: Client, secrets_manager: Client, cluster: kubernetes.ApiClient
 ) -> Iterator[str]:
-    """Yield the URL of both services; `iam` and `secrets_manager` are clients of the `emulator`."""
-    roles: dict[str, str] = {}  # by the access key of who has assumed one
+    """Yield the proxy's URL; `iam` and `secrets_manager` are clients of the `emulator`."""
+    roles: dict[str, str] = {}  # the assumed roles, by access key
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -64,10 +64,9 @@ def guarded(
             if role and _allowed(iam, role, action, secret["ARN"]):
                 self.forward(body)
             else:
-                told = (
-                    f"{role or 'nobody'} is not authorized to perform {action} on {secret['ARN']}"
-                )
-                refused = {"__type": "AccessDeniedException", "Message": told}
+                caller = role or "an unknown caller"
+                message = f"{caller} is not authorized to perform {action} on {secret['ARN']}"
+                refused = {"__type": "AccessDeniedException", "Message": message}
                 self.answer(HTTPStatus.BAD_REQUEST, json.dumps(refused).encode())
 
         def forward(self, body: bytes) -> httpx.Response:
@@ -88,7 +87,7 @@ def guarded(
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Keep the test's output clean."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -99,7 +98,7 @@ def guarded(
 
 
 def _trusts(iam: Client, cluster: kubernetes.ApiClient, role: str, token: str) -> bool:
-    """Return whether the role trusts the token, and Kubernetes made it."""
+    """Return whether the role trusts the token and Kubernetes confirms that it issued it."""
     payload = token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     audience = claims["aud"][0]

@@ -1,9 +1,9 @@
 """A stand-in for the AWS provider, where the real one cannot be downloaded.
 
-OpenTofu starts it as it starts a provider: a handshake on standard output, then gRPC on a local
-socket. It has the resources, data sources and ephemeral resources that our modules use, in
-`tests/terraform/aws.py`, and nothing else. With network, `tofu init` takes the real provider, and
-the same tests run against it: see `tests/terraform/conftest.py`.
+OpenTofu starts it like any provider: a handshake on standard output, then gRPC on a local socket.
+It has only the resources, data sources and ephemeral resources that our modules use, which are in
+`tests/terraform/aws.py`. The same tests can also run against the real provider: see
+`tests/terraform/conftest.py`.
 """
 
 import json
@@ -24,7 +24,7 @@ from tests.terraform.schema import Block, Provider, RefusalError, Values
 
 _ERROR = 1
 _LIST, _SET = 2, 3
-# How the protocol writes a value that is known after apply only.
+# The protocol's encoding of a value that is known only after apply.
 _UNKNOWN = msgpack.ExtType(0, b"\0")
 
 messages: Any = grpc.protos("tests/terraform/provider.proto")
@@ -41,7 +41,7 @@ def _decode(value: Message) -> Values | None:
 
 
 def _known(value: object) -> object:
-    """Return `value` with None for what is not known yet."""
+    """Return `value` with None in place of values that are not known yet."""
     if isinstance(value, msgpack.ExtType):
         return None
     if isinstance(value, list):
@@ -83,7 +83,7 @@ def _schemas(types: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Calls:
-    """The calls of the protocol: each takes a message and returns one."""
+    """The calls of the protocol, each of which takes a message and returns one."""
 
     def __init__(self, provider: Provider, stop: Callable[[], None]) -> None:
         self._provider = provider
@@ -91,7 +91,7 @@ class _Calls:
         self.shut_down = _handler(messages.Nothing, messages.Nothing, lambda _: stop())
 
     def handlers(self) -> dict[str, Message]:
-        """Return the handlers by the protocol's name of the call."""
+        """Return the handlers by the name of the call in the protocol."""
         calls = {
             "GetProviderSchema": ("Nothing", "Schemas", self._get_schemas),
             "ValidateProviderConfig": ("Nothing", "Diagnostics", _accept),
@@ -182,21 +182,24 @@ class _Calls:
 
 
 def _accept(_: Message) -> None:
-    """Find nothing wrong: the core has checked what schemas can say."""
+    """Accept every configuration: OpenTofu itself has checked it against the schema."""
 
 
 def _handler(asked: Message, answer: Message, call: Callable[[Message], Message]) -> Message:
-    """Return the handler of one call: it answers None as emptily, a refusal as a diagnostic."""
+    """Return the handler of one call.
+
+    It answers with an empty message if the call returns None, and with a diagnostic for an error.
+    """
 
     def answered(request: Message, _: grpc.ServicerContext) -> Message:
         try:
             return call(request) or answer()
         except RefusalError as refusal:
-            told = messages.Diagnostic(
+            diagnostic = messages.Diagnostic(
                 severity=_ERROR, summary=refusal.summary, detail=refusal.detail
             )
             kept = {"state": request.prior_state} if answer is messages.Applied else {}
-            return answer(diagnostics=[told], **kept)
+            return answer(diagnostics=[diagnostic], **kept)
 
     return grpc.unary_unary_rpc_method_handler(
         answered,
@@ -206,12 +209,12 @@ def _handler(asked: Message, answer: Message, call: Callable[[Message], Message]
 
 
 def serve(provider: Provider) -> None:
-    """Serve `provider` on a socket, which is told on standard output, until asked to stop."""
+    """Serve `provider` until asked to stop, on a socket whose path goes to standard output."""
     if "TF_PLUGIN_MAGIC_COOKIE" not in os.environ:
         sys.exit("This is a plugin of Terraform's tests: OpenTofu starts it.")
     asked_to_stop = threading.Event()
     calls = _Calls(provider, asked_to_stop.set)
-    # One call at a time: boto3's clients are not made by two threads at once.
+    # One call at a time, because two threads must not create boto3 clients at once.
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
     server.add_generic_rpc_handlers(
         (

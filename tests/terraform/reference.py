@@ -1,6 +1,6 @@
-"""The tables of each module's README.md, written from its variables and outputs.
+"""Write the tables in each module's README.md from its variables and outputs.
 
-`python -m tests.terraform.reference` writes them anew.
+`python -m tests.terraform.reference` updates them.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ MODULES = sorted(path.parent for path in (_TERRAFORM / "modules").rglob("main.tf
 
 
 def terraform_docs(module: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    """Run terraform-docs on a module, which writes its README.md unless `options` say otherwise."""
+    """Run terraform-docs on a module. It updates README.md unless `options` say otherwise."""
     settings = _TERRAFORM / ".terraform-docs.yml"
     return subprocess.run(
         [tool("terraform-docs"), "--config", settings, *options, module],

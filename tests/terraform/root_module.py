@@ -1,4 +1,4 @@
-"""Root modules of terraform/ in a folder of their own, and OpenTofu run in them."""
+"""Copies of the root modules in terraform/, and the runs of OpenTofu in them."""
 
 import json
 import shutil
@@ -14,9 +14,9 @@ from prefect_platform_cli.host.toolchain import tool
 
 @dataclass(frozen=True)
 class RootModule:
-    """An initialised root module; `environment` is all that OpenTofu sees of ours.
+    """An initialised root module; `environment` has all of OpenTofu's environment variables.
 
-    `printed` is what each run has printed so far, its errors too.
+    `printed` collects the output and the errors of every run.
     """
 
     path: Path
@@ -24,23 +24,23 @@ class RootModule:
     printed: list[str] = field(default_factory=list)
 
     def run(self, *arguments: str, **variables: str) -> str:
-        """Return what OpenTofu prints; fails the test with it when it exits with an error."""
+        """Run OpenTofu and return its output; fail the test if it exits with an error."""
         completed = self._run(arguments, variables)
         assert completed.returncode == 0, completed.stdout + completed.stderr
         return completed.stdout
 
     def refusal(self, *arguments: str, **variables: str) -> str:
-        """Return OpenTofu's error as one line; fails the test when there is none."""
+        """Run OpenTofu and return its error as one line; fail the test if there is none."""
         completed = self._run(arguments, variables)
         assert completed.returncode == 1, completed.stdout
         return " ".join(completed.stderr.split())
 
     def apply(self, **variables: str) -> None:
-        """Make what the root module declares."""
+        """Apply the root module."""
         self.run("apply", "-auto-approve", **variables)
 
     def changes(self, **variables: str) -> dict[str, list[str]]:
-        """Return what a plan would do, by the address of what changes."""
+        """Return the actions of a plan, by the address of the resource."""
         self.run("plan", "-out=plan", **variables)
         plan = json.loads(self.run("show", "-json", "plan"))
         return {
@@ -58,8 +58,8 @@ class RootModule:
         """Return the value of an output."""
         return json.loads(self.run("output", "-json", name))
 
-    def seeing(self, name: str, value: str) -> "RootModule":
-        """Return the same module with another variable of its environment."""
+    def with_variable(self, name: str, value: str) -> "RootModule":
+        """Return the same module with another value of an environment variable."""
         return replace(self, environment={**self.environment, name: value})
 
     def _run(
@@ -80,7 +80,7 @@ class RootModule:
 
 
 def copy(directory: Path) -> Path:
-    """Copy terraform/ and what it reads into `directory`, so that runs leave nothing in ours."""
+    """Copy terraform/ and the files it reads to `directory`, so that runs leave ours unchanged."""
     for folder in ("terraform", "k8s/environments"):
         shutil.copytree(
             REPOSITORY / folder, directory / folder, ignore=shutil.ignore_patterns(".terraform*")

@@ -1,15 +1,15 @@
-"""What a resource of the stand-in provider takes and gives: attributes and nested blocks."""
+"""The schema of the stand-in provider: its resources, their attributes and nested blocks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Attributes and blocks by name, as Terraform holds them: nested blocks are lists of these.
+# Attributes and blocks by name, as in Terraform's state: nested blocks are lists of these.
 Values = dict[str, Any]
 
 
 class RefusalError(Exception):
-    """What the provider tells Terraform instead of a result: one sentence, and its cause."""
+    """An error that the provider returns to Terraform: a summary and its cause."""
 
     def __init__(self, summary: str, detail: str = "") -> None:
         super().__init__(summary)
@@ -19,7 +19,7 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute, optional unless it says otherwise; `type` is in the protocol's JSON."""
+    """An attribute, optional by default; `type` is in the JSON format of the protocol."""
 
     type: str = '"string"'
     required: bool = False
@@ -27,12 +27,12 @@ class Attribute:
     sensitive: bool = False
     write_only: bool = False
     replaces: bool = False
-    """A change of it makes the object anew."""
+    """Whether a change of it replaces the object."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Blocks of one name inside another; `most` is 0 where their number has no bound."""
+    """Nested blocks of one name; `most` is 0 if their number is not limited."""
 
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     blocks: Mapping[str, "Block"] = field(default_factory=dict)
@@ -45,8 +45,8 @@ class Block:
 class Resource:
     """A resource: how it is written (created or updated), read and deleted.
 
-    `write` gets all arguments, write-only ones included, and returns what it computed; `read`
-    returns what the server says now, or None when the object is gone.
+    `write` gets all arguments, including write-only ones, and returns the computed attributes.
+    `read` returns the current values on the server, or None if the object no longer exists.
     """
 
     schema: Block
@@ -57,7 +57,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Source:
-    """A data source or an ephemeral resource: `read` returns what it computed."""
+    """A data source or an ephemeral resource; `read` returns its computed attributes."""
 
     schema: Block
     read: Callable[[Any, Values], Values]
@@ -65,7 +65,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Provider:
-    """A provider: `connect` turns its configuration into what resources get first."""
+    """A provider; `connect` turns its configuration into the first argument of its resources."""
 
     schema: Block
     connect: Callable[[Values], Any]

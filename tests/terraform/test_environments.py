@@ -1,4 +1,4 @@
-"""Staging and production with the account of an emulator: state in a bucket, locks, refusals."""
+"""Staging and production in an emulated account: state in a bucket, locks and errors."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.support.rendering import external_secrets
 from tests.support.secret_search import Secret, files, search
 from tests.support.servers import free_ports
 from tests.terraform.clients import client
-from tests.terraform.conftest import STATE, on_account
+from tests.terraform.conftest import STATE, account_client
 from tests.terraform.root_module import RootModule
 
 ENVIRONMENTS = REPOSITORY / "k8s/environments"
@@ -20,19 +20,19 @@ VALUES = ENVIRONMENTS / "production"
 
 
 def buckets(emulator: str) -> list[str]:
-    """Return the names of all buckets of the account."""
-    return [each["Name"] for each in on_account("s3", emulator).list_buckets()["Buckets"]]
+    """Return the names of all buckets in the account."""
+    return [each["Name"] for each in account_client("s3", emulator).list_buckets()["Buckets"]]
 
 
 @pytest.mark.parametrize("name", ["staging", "production"])
-def test_applied_twice_it_changes_nothing_and_destroyed_it_leaves_its_state_alone(
+def test_a_second_plan_is_empty_and_destroy_leaves_only_the_state(
     environment: Callable[[str], RootModule], emulator: str, name: str
 ) -> None:
     module = environment(name)
     module.apply()
     assert module.changes() == {}
     made = module.output("buckets")
-    s3 = on_account("s3", emulator)
+    s3 = account_client("s3", emulator)
     assert s3.get_public_access_block(Bucket=made["backups"])[
         "PublicAccessBlockConfiguration"
     ] == dict.fromkeys(
@@ -47,15 +47,15 @@ def test_applied_twice_it_changes_nothing_and_destroyed_it_leaves_its_state_alon
     assert [item["Key"] for item in s3.list_objects_v2(Bucket=STATE)["Contents"]] == [
         f"{name}/terraform.tfstate"
     ]
-    assert on_account("iam", emulator).list_roles()["Roles"] == []
+    assert account_client("iam", emulator).list_roles()["Roles"] == []
 
 
-def test_a_deleted_secret_of_production_can_be_brought_back(
+def test_a_deleted_production_secret_can_be_restored(
     environment: Callable[[str], RootModule], emulator: str
 ) -> None:
     production = environment("production")
     production.apply()
-    manager = on_account("secretsmanager", emulator)
+    manager = account_client("secretsmanager", emulator)
     before = manager.get_secret_value(SecretId="prefect/production/encryption")["SecretString"]
 
     production.run("destroy", "-auto-approve")
@@ -66,12 +66,12 @@ def test_a_deleted_secret_of_production_can_be_brought_back(
     assert after == before
 
 
-def test_no_value_of_a_secret_is_in_the_state_in_its_bucket(
+def test_the_state_in_the_bucket_contains_no_secret_value(
     environment: Callable[[str], RootModule], emulator: str
 ) -> None:
     production = environment("production")
     production.apply()
-    manager, s3 = on_account("secretsmanager", emulator), on_account("s3", emulator)
+    manager, s3 = account_client("secretsmanager", emulator), account_client("s3", emulator)
     names = [each["Name"] for each in manager.list_secrets()["SecretList"]]
     secrets = [
         Secret(f"{name} {key}", value)
@@ -94,32 +94,32 @@ def test_a_versioned_bucket_with_a_deleted_object_is_not_destroyed(
 ) -> None:
     staging = environment("staging")
     staging.apply()
-    s3 = on_account("s3", emulator)
+    s3 = account_client("s3", emulator)
     dump = {"Bucket": "example-prefect-staging-backups", "Key": "dump"}
-    s3.delete_bucket_policy(Bucket=dump["Bucket"])  # it wants TLS, which the emulator has not
+    s3.delete_bucket_policy(Bucket=dump["Bucket"])  # it requires TLS, which the emulator lacks
     s3.put_object(**dump, Body=b"rows")
     s3.delete_object(**dump)
 
-    told = staging.refusal("destroy", "-auto-approve")
+    error = staging.refusal("destroy", "-auto-approve")
 
-    assert "deleting S3 Bucket (example-prefect-staging-backups)" in told
+    assert "deleting S3 Bucket (example-prefect-staging-backups)" in error
     (version,) = s3.list_object_versions(Bucket=dump["Bucket"])["Versions"]
     assert s3.get_object(**dump, VersionId=version["VersionId"])["Body"].read() == b"rows"
 
 
-def test_a_second_run_waits_for_the_lock_of_the_first(
+def test_a_run_is_refused_while_another_holds_the_state_lock(
     environment: Callable[[str], RootModule], emulator: str
 ) -> None:
     staging = environment("staging")
     held = {"ID": "first", "Who": "somebody@elsewhere", "Operation": "OperationTypeApply"}
-    on_account("s3", emulator).put_object(
+    account_client("s3", emulator).put_object(
         Bucket=STATE, Key="staging/terraform.tfstate.tflock", Body=json.dumps(held)
     )
 
-    told = staging.refusal("apply", "-auto-approve")
+    error = staging.refusal("apply", "-auto-approve")
 
-    assert "Error acquiring the state lock" in told
-    assert "somebody@elsewhere" in told
+    assert "Error acquiring the state lock" in error
+    assert "somebody@elsewhere" in error
 
 
 @pytest.mark.parametrize(
@@ -130,33 +130,35 @@ def test_a_second_run_waits_for_the_lock_of_the_first(
         ("STS", "validating provider credentials"),
     ],
 )
-def test_a_service_that_does_not_answer_is_refused_while_nothing_is_done(
+def test_an_unreachable_service_is_reported_before_anything_changes(
     environment: Callable[[str], RootModule], emulator: str, service: str, doing: str
 ) -> None:
     staging = environment("staging")
     nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
 
-    told = staging.seeing(f"AWS_ENDPOINT_URL_{service}", nowhere).refusal("apply", "-auto-approve")
+    error = staging.with_variable(f"AWS_ENDPOINT_URL_{service}", nowhere).refusal(
+        "apply", "-auto-approve"
+    )
 
-    assert doing in told
-    assert nowhere in told
+    assert doing in error
+    assert nowhere in error
     assert buckets(emulator) == [STATE]
 
 
-def test_a_period_below_the_servers_own_is_refused_while_nothing_is_done(
+def test_a_retention_period_shorter_than_the_servers_is_refused_before_anything_changes(
     environment: Callable[[str], RootModule], emulator: str
 ) -> None:
     staging = environment("staging")
     file = staging.path.parents[2] / "k8s/environments/staging/retention.yaml"
     file.write_text(file.read_text().replace("results: 21d", "results: 13d"))
 
-    told = staging.refusal("apply", "-auto-approve")
+    error = staging.refusal("apply", "-auto-approve")
 
-    assert "retention.objects.results is 13d, but the server keeps runs for 14d" in told
+    assert "retention.objects.results is 13d, but the server keeps runs for 14d" in error
     assert buckets(emulator) == [STATE]
 
 
-def test_the_values_of_production_name_the_roles_and_the_prefixes_that_are_made(
+def test_the_production_values_refer_to_the_created_roles_and_prefixes(
     environment: Callable[[str], RootModule],
 ) -> None:
     production = environment("production")
@@ -180,7 +182,7 @@ def test_the_values_of_production_name_the_roles_and_the_prefixes_that_are_made(
 
 
 @pytest.mark.parametrize("name", ["staging", "production"])
-def test_external_secrets_reads_each_value_that_a_namespace_gets_and_may_read_no_other(
+def test_external_secrets_may_read_exactly_the_secrets_of_its_namespace(
     environment: Callable[[str], RootModule], emulator: str, name: str
 ) -> None:
     module = environment(name)
@@ -189,7 +191,7 @@ def test_external_secrets_reads_each_value_that_a_namespace_gets_and_may_read_no
     roles = module.output("roles")["secrets"]
     assert {each["metadata"]["namespace"] for each in declared} == set(roles)
 
-    iam = on_account("iam", emulator)
+    iam = account_client("iam", emulator)
     for namespace, role in roles.items():
         (account,), (store,), secrets = (
             [

@@ -1,7 +1,7 @@
-"""Values of Terraform's secrets come into a cluster by External Secrets itself.
+"""External Secrets copies the values of Terraform's secrets into a cluster.
 
-The controller runs against a real API server, and reads moto's Secrets Manager by the roles that
-Terraform made.
+The real controller runs against a real API server, and reads moto's Secrets Manager with the roles
+that Terraform created.
 """
 
 import base64
@@ -22,22 +22,22 @@ from tests.support import documented
 from tests.support.rendering import ENVIRONMENTS, external_secrets
 from tests.support.servers import clean_environment
 from tests.terraform.clients import Client
-from tests.terraform.conftest import on_account
+from tests.terraform.conftest import account_client
 from tests.terraform.control_plane import control_plane
 from tests.terraform.iam import guarded
 from tests.terraform.root_module import RootModule
 
 _MODULE = "github.com/external-secrets/external-secrets"
 _UNUSED = ("cluster-store", "cluster-external-secret", "push-secret", "cluster-push-secret")
-_WITHIN = 60  # seconds until the controller has done what was asked for
+_WITHIN = 60  # seconds until the controller has reconciled its objects
 
 Secrets = dict[str, dict[str, dict[str, str]]]
-"""Values of Secrets, by namespace, name and key."""
+"""The values of Secrets, by namespace, name and key."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """An API server with a controller of External Secrets, and the account that it reads."""
+    """An API server with the External Secrets controller, and the account that it reads."""
 
     module: RootModule
     kubectl: Kubectl
@@ -45,13 +45,13 @@ class Cluster:
     declared: list[dict[str, Any]]
 
     def externals(self) -> list[dict[str, Any]]:
-        """Return all ExternalSecrets, as the controller has left them."""
+        """Return all ExternalSecrets with their current status."""
         listed = self.kubectl("get", "externalsecrets", "--all-namespaces", "--output=json")
         found: list[dict[str, Any]] = json.loads(listed)["items"]
         return found
 
     def secrets(self) -> Secrets:
-        """Return what the cluster has."""
+        """Return the Secrets in the cluster."""
         found: Secrets = {}
         listed = self.kubectl("get", "secrets", "--all-namespaces", "--output=json")
         for each in json.loads(listed)["items"]:
@@ -62,7 +62,7 @@ class Cluster:
         return found
 
     def in_account(self) -> Secrets:
-        """Return what the declared ExternalSecrets ask for, with the values of the account."""
+        """Return the Secrets that the ExternalSecrets declare, with the values in the account."""
         wanted: Secrets = {}
         for each in self.declared:
             if each["kind"] != "ExternalSecret":
@@ -75,7 +75,7 @@ class Cluster:
         return wanted
 
     def value(self, key: str, property: str) -> str:  # noqa: A002 - the names in the manifest
-        """Return the value of a property of a secret of the account."""
+        """Return the value of a property of a secret in the account."""
         (prefix,) = {
             each["spec"]["provider"]["aws"]["prefix"]
             for each in self.declared
@@ -84,30 +84,30 @@ class Cluster:
         text = self.manager.get_secret_value(SecretId=prefix + key)["SecretString"]
         return str(json.loads(text)[property])
 
-    def wait_until_read(self) -> None:
-        """Return when each ExternalSecret has been read."""
+    def wait_until_synced(self) -> None:
+        """Wait until every ExternalSecret is synced."""
 
-        def others() -> list[str]:
+        def unsynced() -> list[str]:
             return [
-                f"{each['metadata']['namespace']}/{each['metadata']['name']}: {told}"
+                f"{each['metadata']['namespace']}/{each['metadata']['name']}: {reason}"
                 for each in self.externals()
-                if (told := condition(each)) != "SecretSynced"
+                if (reason := ready_reason(each)) != "SecretSynced"
             ]
 
-        left = wait_while(others, _WITHIN)
+        left = wait_while(unsynced, _WITHIN)
         events = self.kubectl("get", "events", "--all-namespaces")
-        assert not left, f"not read after {_WITHIN} s: {left}\n{events}"
+        assert not left, f"not synced after {_WITHIN} s: {left}\n{events}"
 
     def refusal(self, namespace: str, name: str) -> str:
-        """Return what the controller tells of an ExternalSecret that it cannot read."""
+        """Return the controller's error for an ExternalSecret that it cannot sync."""
 
-        def told() -> bool:
-            return any("UpdateFailed" in each["reason"] for each in self.told(namespace, name))
+        def failed() -> bool:
+            return any("UpdateFailed" in each["reason"] for each in self.events(namespace, name))
 
-        assert wait_until(told, _WITHIN), f"nothing told of {namespace}/{name} in {_WITHIN} s"
-        return " ".join(each["message"] for each in self.told(namespace, name))
+        assert wait_until(failed, _WITHIN), f"no error for {namespace}/{name} after {_WITHIN} s"
+        return " ".join(each["message"] for each in self.events(namespace, name))
 
-    def told(self, namespace: str, name: str) -> list[dict[str, Any]]:
+    def events(self, namespace: str, name: str) -> list[dict[str, Any]]:
         """Return the events of an object."""
         events = self.kubectl(
             *(f"--namespace={namespace}", "get", "events", "--output=json"),
@@ -117,8 +117,8 @@ class Cluster:
         return found
 
 
-def condition(external: dict[str, Any]) -> str:
-    """Return the reason of an ExternalSecret's condition Ready; empty before it has one."""
+def ready_reason(external: dict[str, Any]) -> str:
+    """Return the reason of an ExternalSecret's Ready condition; empty if it has none yet."""
     conditions = external.get("status", {}).get("conditions", [])
     return next((each["reason"] for each in conditions if each["type"] == "Ready"), "")
 
@@ -127,17 +127,17 @@ def condition(external: dict[str, Any]) -> str:
 def cluster(
     environment: Callable[[str], RootModule], emulator: str, tmp_path: Path
 ) -> Iterator[Callable[[str], Cluster]]:
-    """Return a function that applies an environment and gives its secrets/ to a cluster."""
+    """Yield a function that applies an environment, and its secrets/ to a new cluster."""
     with ExitStack() as stack:
 
         def start(name: str) -> Cluster:
             module = environment(name)
             module.apply()
-            iam = on_account("iam", emulator)
+            iam = account_client("iam", emulator)
             (provider,) = iam.list_roles()["Roles"][0]["AssumeRolePolicyDocument"]["Statement"]
             issuer = provider["Principal"]["Federated"].partition(":oidc-provider/")[2]
             kubectl = stack.enter_context(control_plane(tmp_path, f"https://{issuer}"))
-            manager = on_account("secretsmanager", emulator)
+            manager = account_client("secretsmanager", emulator)
             guard = guarded(emulator, iam, manager, kubectl.api())
             stack.enter_context(controller(kubectl, stack.enter_context(guard), tmp_path))
             declared = external_secrets(name)
@@ -151,12 +151,12 @@ def cluster(
 
 @contextmanager
 def controller(kubectl: Kubectl, account: str, directory: Path) -> Iterator[None]:
-    """Run External Secrets while the block runs, with no right in the account of its own."""
+    """Run External Secrets while the block runs, without its own rights in the account."""
     module = subprocess.check_output(
         [go(), "mod", "download", "-json", _MODULE], cwd=MODULES / "external-secrets"
     )
     crds = Path(json.loads(module)["Dir"]) / "config" / "crds" / "bases"
-    # All files but the kustomization.
+    # All files except the kustomization.
     kubectl("apply", "--server-side", *(f"--filename={each}" for each in crds.glob("*_*.yaml")))
     kubectl("wait", "--for=condition=Established", "customresourcedefinitions", "--all")
     with (directory / "external-secrets.log").open("wb") as log:
@@ -183,21 +183,21 @@ def controller(kubectl: Kubectl, account: str, directory: Path) -> Iterator[None
 
 
 @pytest.mark.parametrize("name", ["staging", "production"])
-def test_each_secret_that_the_charts_read_has_the_value_that_terraform_made(
+def test_every_secret_in_the_cluster_has_the_value_that_terraform_created(
     cluster: Callable[[str], Cluster], name: str
 ) -> None:
     made = cluster(name)
 
-    made.wait_until_read()
+    made.wait_until_synced()
 
     assert made.secrets() == made.in_account()
 
 
-def test_a_rotated_value_comes_where_it_is_asked_for_and_the_one_before_beside_it(
+def test_a_forced_sync_copies_the_rotated_value_and_the_previous_one(
     cluster: Callable[[str], Cluster],
 ) -> None:
     made = cluster("production")
-    made.wait_until_read()
+    made.wait_until_synced()
     before = made.secrets()
     facts = made.module.path / "main.tf"
     facts.write_text(facts.read_text().replace("auth = 1", "auth = 2"))
@@ -206,7 +206,7 @@ def test_a_rotated_value_comes_where_it_is_asked_for_and_the_one_before_beside_i
     made.kubectl("annotate", "externalsecrets", "--namespace=prefect", "--all", "force-sync=2")
     previous_value = documented.block("operations/rotation.md", "## The previous value", "yaml")
     made.kubectl("apply", "--filename=-", stdin=previous_value)
-    made.wait_until_read()
+    made.wait_until_synced()
 
     rotated = made.in_account()["prefect"]["prefect-auth"]
     server = {
@@ -219,9 +219,9 @@ def test_a_rotated_value_comes_where_it_is_asked_for_and_the_one_before_beside_i
     assert made.secrets() == {**before, "prefect": server}
 
 
-def test_a_namespace_reads_no_secret_of_another(cluster: Callable[[str], Cluster]) -> None:
+def test_a_namespace_cannot_read_the_secrets_of_another(cluster: Callable[[str], Cluster]) -> None:
     made = cluster("production")
-    made.wait_until_read()
+    made.wait_until_synced()
     before = made.secrets()
     hostile = {
         "apiVersion": "external-secrets.io/v1",
@@ -240,9 +240,9 @@ def test_a_namespace_reads_no_secret_of_another(cluster: Callable[[str], Cluster
     }
 
     made.kubectl("apply", "--filename=-", stdin=json.dumps(hostile))
-    by_its_own_role = made.refusal("flows-default", "stolen")
+    error_with_own_role = made.refusal("flows-default", "stolen")
     made.kubectl("--namespace=flows-default", "delete", "externalsecret", "stolen")
-    # The role of the server's namespace, which may read the key, trusts no account of this one.
+    # The role for the server's namespace may read the key, but trusts no account of this one.
     made.kubectl(
         *("--namespace=flows-default", "annotate", "--overwrite", "serviceaccount"),
         "external-secrets",
@@ -250,12 +250,12 @@ def test_a_namespace_reads_no_secret_of_another(cluster: Callable[[str], Cluster
     )
     hostile["metadata"] = {"name": "stolen-again", "namespace": "flows-default"}
     made.kubectl("apply", "--filename=-", stdin=json.dumps(hostile))
-    by_that_of_another = made.refusal("flows-default", "stolen-again")
+    error_with_other_role = made.refusal("flows-default", "stolen-again")
 
-    assert {each["metadata"]["name"]: condition(each) for each in made.externals()}[
+    assert {each["metadata"]["name"]: ready_reason(each) for each in made.externals()}[
         "stolen-again"
     ] == "SecretSyncedError"
-    assert "secretsmanager:GetSecretValue" in by_its_own_role
-    assert "prefect-production-flows-default-secrets is not authorized" in by_its_own_role
-    assert "may not assume" in by_that_of_another
+    assert "secretsmanager:GetSecretValue" in error_with_own_role
+    assert "prefect-production-flows-default-secrets is not authorized" in error_with_own_role
+    assert "may not assume" in error_with_other_role
     assert made.secrets() == before

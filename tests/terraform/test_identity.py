@@ -1,4 +1,4 @@
-"""What the roles' policies let pods do, enforced by an S3 server that reads them."""
+"""What the policies of the roles allow pods to do, enforced by a real S3 server."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def policy(iam: Client, role: str) -> str:
 
 @pytest.fixture
 def client_of(local: RootModule, iam: Client, tmp_path: Path) -> Iterator[Callable[[str], Client]]:
-    """Yield a function that makes a role's client of a server with objects of two pools."""
+    """Yield a function that returns a role's client of a server with objects of two pools."""
     local.apply()
     (tmp_path / "enforcing").mkdir()
     policies = {role: policy(iam, role) for role in ("default-jobs", "default-worker")}
@@ -47,13 +47,13 @@ def client_of(local: RootModule, iam: Client, tmp_path: Path) -> Iterator[Callab
 
 
 def denied(call: Callable[..., object], **arguments: object) -> bool:
-    """Return whether the server denies a call; fails the test when it does what it is asked."""
+    """Return whether the server denies access; fail the test if the call succeeds."""
     with pytest.raises(ClientError) as refused:
         call(**arguments)
     return bool(refused.value.response["Error"]["Code"] == "AccessDenied")
 
 
-def test_job_pods_work_below_their_pool_and_their_flows_prefixes_and_nowhere_else(
+def test_job_pods_may_access_only_the_prefixes_of_their_pool_and_their_flows(
     client_of: Callable[[str], Client],
 ) -> None:
     s3 = client_of("default-jobs")
@@ -75,7 +75,7 @@ def test_job_pods_work_below_their_pool_and_their_flows_prefixes_and_nowhere_els
         assert denied(s3.list_objects_v2, Bucket=bucket)
 
 
-def test_a_worker_reads_what_its_pool_stored_and_writes_nothing(
+def test_a_worker_may_only_read_the_results_of_its_pool(
     client_of: Callable[[str], Client],
 ) -> None:
     s3 = client_of("default-worker")
@@ -88,7 +88,7 @@ def test_a_worker_reads_what_its_pool_stored_and_writes_nothing(
     assert denied(s3.get_object, Bucket="artifacts", Key="etl-daily/day")
 
 
-def test_a_second_plan_is_empty_and_a_wider_policy_is_planned_back(
+def test_a_second_plan_is_empty_and_a_plan_reverts_a_widened_policy(
     local: RootModule, iam: Client
 ) -> None:
     local.apply()
@@ -105,7 +105,7 @@ def test_a_second_plan_is_empty_and_a_wider_policy_is_planned_back(
     }
 
 
-def test_destroying_leaves_no_role(local: RootModule, iam: Client) -> None:
+def test_destroy_leaves_no_role(local: RootModule, iam: Client) -> None:
     local.apply()
 
     local.run("destroy", "-auto-approve")

@@ -1,4 +1,4 @@
-"""What each module's own tests promise, the form of its files, and its reference."""
+"""Every module is valid, passes its own tests and has an up-to-date reference."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ MODULES = sorted(
 
 
 @pytest.mark.parametrize("folder", MODULES)
-def test_it_is_valid_and_its_own_tests_pass(
+def test_a_module_is_valid_and_passes_its_own_tests(
     folder: str, plugins: Path, initialised: Callable[..., RootModule]
 ) -> None:
     needed = re.findall(
@@ -38,7 +38,7 @@ def test_it_is_valid_and_its_own_tests_pass(
 
 
 @pytest.mark.parametrize("module", reference.MODULES, ids=lambda module: module.name)
-def test_its_reference_says_what_its_variables_and_outputs_say(module: Path) -> None:
+def test_the_reference_matches_the_variables_and_outputs(module: Path) -> None:
     checked = reference.terraform_docs(module, "--output-check")
 
-    assert checked.returncode == 0, f"{checked.stderr}{reference.COMMAND} writes it anew"
+    assert checked.returncode == 0, f"{checked.stderr}Run: {reference.COMMAND}"

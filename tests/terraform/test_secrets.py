@@ -1,4 +1,4 @@
-"""Secrets as the local environment makes them, in an emulator of Secrets Manager."""
+"""The secrets that the local environment creates, in an emulator of Secrets Manager."""
 
 import json
 from collections.abc import Callable
@@ -35,13 +35,13 @@ def values(manager: Client) -> dict[str, dict[str, str]]:
 
 
 def secret_values(made: dict[str, dict[str, str]]) -> list[Secret]:
-    """Return what must be in no file and no output."""
+    """Return the values that no file and no output may contain."""
     return [
         Secret(f"{name} {key}", value) for name, keys in made.items() for key, value in keys.items()
     ]
 
 
-def test_the_charts_find_the_keys_that_they_read(local: RootModule, manager: Client) -> None:
+def test_the_secrets_have_the_keys_that_the_charts_read(local: RootModule, manager: Client) -> None:
     local.apply(secret_versions='{"alerts": 1}', alerts=json.dumps(ALERTS))
 
     made = values(manager)
@@ -59,7 +59,7 @@ def test_the_charts_find_the_keys_that_they_read(local: RootModule, manager: Cli
     assert made["alerts"] == ALERTS
 
 
-def test_no_value_is_in_the_state_a_plan_or_what_is_printed(
+def test_no_secret_value_is_in_the_state_a_plan_or_the_output(
     local: RootModule, manager: Client
 ) -> None:
     given = {"secret_versions": '{"alerts": 1}', "alerts": json.dumps(ALERTS)}
@@ -84,7 +84,7 @@ def test_no_value_is_in_the_state_a_plan_or_what_is_printed(
     assert not found
 
 
-def test_a_second_plan_is_empty_and_applying_it_keeps_every_value(
+def test_a_second_plan_is_empty_and_a_second_apply_keeps_every_value(
     local: RootModule, manager: Client
 ) -> None:
     local.apply()
@@ -95,7 +95,7 @@ def test_a_second_plan_is_empty_and_applying_it_keeps_every_value(
     assert values(manager) == before
 
 
-def test_a_higher_version_makes_a_new_value_of_that_secret_alone(
+def test_a_higher_version_replaces_the_value_of_that_secret_only(
     local: RootModule, manager: Client
 ) -> None:
     local.apply()
@@ -107,7 +107,7 @@ def test_a_higher_version_makes_a_new_value_of_that_secret_alone(
     assert [name for name in before if after[name] != before[name]] == ["auth"]
 
 
-def test_the_value_before_a_higher_version_is_kept_as_the_previous_one(
+def test_a_higher_version_keeps_the_old_value_as_the_previous_one(
     local: RootModule, manager: Client
 ) -> None:
     local.apply()
@@ -119,7 +119,7 @@ def test_the_value_before_a_higher_version_is_kept_as_the_previous_one(
     assert json.loads(kept["SecretString"]) == before != values(manager)["encryption"]
 
 
-def test_destroying_leaves_no_secret_where_nothing_is_recovered(
+def test_destroy_leaves_no_secret_without_a_recovery_window(
     local: RootModule, manager: Client
 ) -> None:
     local.apply()
@@ -129,7 +129,7 @@ def test_destroying_leaves_no_secret_where_nothing_is_recovered(
     assert manager.list_secrets(IncludePlannedDeletion=True)["SecretList"] == []
 
 
-def test_the_emulator_has_its_data_again_after_a_restart(
+def test_the_emulator_restores_its_data_after_a_restart(
     initialised: Callable[..., RootModule], s3: Client, tmp_path: Path
 ) -> None:
     (port,) = servers.free_ports(1)

@@ -1,11 +1,11 @@
-"""Buckets as the local environment makes them, on a real S3 server."""
+"""The buckets that the local environment creates, on a real S3 server."""
 
 from tests.support import servers
 from tests.terraform.clients import Client
 from tests.terraform.root_module import RootModule
 
 
-def test_a_second_plan_is_empty_and_buckets_keep_objects_as_long_as_the_file_says(
+def test_a_second_plan_is_empty_and_buckets_have_the_configured_retention(
     local: RootModule, s3: Client
 ) -> None:
     local.apply()
@@ -22,10 +22,10 @@ def test_a_second_plan_is_empty_and_buckets_keep_objects_as_long_as_the_file_say
     assert s3.get_bucket_versioning(Bucket="backups")["Status"] == "Enabled"
 
 
-def test_what_a_run_left_half_made_is_finished_by_the_next(local: RootModule, s3: Client) -> None:
+def test_the_next_run_completes_a_failed_one(local: RootModule, s3: Client) -> None:
     s3.create_bucket(Bucket="artifacts")
-    told = local.refusal("apply", "-auto-approve")
-    assert "creating S3 Bucket (artifacts)" in told
+    error = local.refusal("apply", "-auto-approve")
+    assert "creating S3 Bucket (artifacts)" in error
     s3.delete_bucket(Bucket="artifacts")
 
     local.apply()
@@ -34,7 +34,7 @@ def test_what_a_run_left_half_made_is_finished_by_the_next(local: RootModule, s3
     assert s3.get_bucket_versioning(Bucket="artifacts")["Status"] == "Enabled"
 
 
-def test_what_somebody_changed_by_hand_is_planned_back(local: RootModule, s3: Client) -> None:
+def test_a_plan_reverts_manual_changes(local: RootModule, s3: Client) -> None:
     local.apply()
     s3.put_bucket_versioning(Bucket="backups", VersioningConfiguration={"Status": "Suspended"})
     s3.delete_bucket_lifecycle(Bucket="results")
@@ -45,43 +45,49 @@ def test_what_somebody_changed_by_hand_is_planned_back(local: RootModule, s3: Cl
     }
 
 
-def test_destroying_takes_empty_buckets_and_refuses_one_with_data(
+def test_destroy_removes_empty_buckets_and_refuses_a_bucket_with_data(
     local: RootModule, s3: Client
 ) -> None:
     local.apply()
     s3.put_object(Bucket="results", Key="default/results/cached", Body=b"content")
 
-    told = local.refusal("destroy", "-auto-approve")
+    error = local.refusal("destroy", "-auto-approve")
 
-    assert "deleting S3 Bucket (results)" in told
-    assert "BucketNotEmpty" in told
+    assert "deleting S3 Bucket (results)" in error
+    assert "BucketNotEmpty" in error
     assert 'module.storage.aws_s3_bucket.this["results"]' in local.objects()
     assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["results"]
     (kept,) = s3.list_objects_v2(Bucket="results")["Contents"]
     assert kept["Key"] == "default/results/cached"
 
 
-def test_without_a_credential_nothing_is_planned(local: RootModule) -> None:
-    told = local.seeing("AWS_ACCESS_KEY_ID", "").seeing("AWS_SECRET_ACCESS_KEY", "").refusal("plan")
+def test_a_plan_is_refused_without_credentials(local: RootModule) -> None:
+    error = (
+        local.with_variable("AWS_ACCESS_KEY_ID", "")
+        .with_variable("AWS_SECRET_ACCESS_KEY", "")
+        .refusal("plan")
+    )
 
-    assert "No valid credential sources found" in told
+    assert "No valid credential sources found" in error
 
 
-def test_a_wrong_credential_is_refused_while_nothing_is_done(local: RootModule, s3: Client) -> None:
-    told = local.seeing("AWS_SECRET_ACCESS_KEY", "wrong").refusal("apply", "-auto-approve")
+def test_wrong_credentials_are_refused_before_anything_changes(
+    local: RootModule, s3: Client
+) -> None:
+    error = local.with_variable("AWS_SECRET_ACCESS_KEY", "wrong").refusal("apply", "-auto-approve")
 
-    assert "listing S3 Buckets" in told
-    assert "SignatureDoesNotMatch" in told
+    assert "listing S3 Buckets" in error
+    assert "SignatureDoesNotMatch" in error
     assert s3.list_buckets()["Buckets"] == []
 
 
-def test_a_server_that_does_not_answer_is_refused_while_nothing_is_done(
+def test_an_unreachable_server_is_reported_before_anything_changes(
     local: RootModule, s3: Client
 ) -> None:
     nowhere = f"http://127.0.0.1:{servers.free_ports(1)[0]}"
 
-    told = local.refusal("apply", "-auto-approve", object_store=nowhere)
+    error = local.refusal("apply", "-auto-approve", object_store=nowhere)
 
-    assert "listing S3 Buckets" in told
-    assert nowhere in told
+    assert "listing S3 Buckets" in error
+    assert nowhere in error
     assert s3.list_buckets()["Buckets"] == []
