@@ -1,4 +1,4 @@
-"""One server for all tests of this folder, and a work pool and a Kubernetes for each."""
+"""One Prefect server for this folder, and a work pool and a fake Kubernetes for each test."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A work pool of a real Prefect server, a fake Kubernetes, and the reaper between them."""
+"""A work pool of a real Prefect server, a fake Kubernetes, and a reaper that reconciles them."""
 
 import asyncio
 import uuid
@@ -31,14 +31,17 @@ BACKOFF = {
 }
 COMPLETE = {"type": "Complete", "reason": "CompletionsReached", "message": ""}
 
-Between = Callable[[], Awaitable[object]]
+Hook = Callable[[], Awaitable[object]]
 
 
-class JobsWithSomethingBetween(FlowRunJobs):
-    """Something happens to a run after the reaper has read its Jobs again, or before."""
+class JobsWithHooks(FlowRunJobs):
+    """Calls the hooks `before` and `after` around reading the Jobs of one run.
 
-    before: Between | None = None
-    after: Between | None = None
+    The reaper reads them again right before it ends the run.
+    """
+
+    before: Hook | None = None
+    after: Hook | None = None
 
     async def of_run(self, flow_run_id: uuid.UUID, name: str | None) -> list[Job]:
         if self.before:
@@ -51,11 +54,11 @@ class JobsWithSomethingBetween(FlowRunJobs):
 
 @dataclass(frozen=True)
 class ReapedPool:
-    """A work pool of its own for a test."""
+    """The work pool of one test."""
 
     api_url: str
     kubernetes: KubernetesApi
-    client: SyncPrefectClient  # repeats what a busy SQLite refuses
+    client: SyncPrefectClient  # retries requests that a busy SQLite refuses
     pool: WorkPool
 
     @classmethod
@@ -67,7 +70,7 @@ class ReapedPool:
     def run(
         self, name: str = "Running", *, kind: str = "", job: str | None = None, **more: object
     ) -> uuid.UUID:
-        """Create a run in a state, with the name of its Job noted if there is one."""
+        """Create a run in the state `name`; `job` is recorded on it as the name of its Job."""
         body = {
             "flow_id": str(self.client.create_flow_from_name("reaped")),
             "work_pool_name": self.pool.name,
@@ -95,7 +98,10 @@ class ReapedPool:
         seconds_ago: float = 0,
         **labels: str,
     ) -> dict[str, Any]:
-        """Make the Job of a run, created and ended so long ago if it has an `end`."""
+        """Create the Job `name` of a run, with a creation time `seconds_ago`.
+
+        `end` is the condition with which the Job ended at that same time, or None if it has not.
+        """
         at = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
         conditions = [{**end, "status": "True", "lastTransitionTime": at}] if end else []
         labels = {
@@ -108,11 +114,11 @@ class ReapedPool:
         return self.kubernetes.put("jobs", {"metadata": metadata, "status": status})
 
     def jobs(self) -> set[str]:
-        """Return the names of the Jobs that there are."""
+        """Return the names of the existing Jobs."""
         return set(self.kubernetes.objects["jobs"])
 
     def state(self, run: uuid.UUID) -> tuple[str, str]:
-        """Return name and message of a run's state."""
+        """Return the name and the message of a run's state."""
         state = self.client.read_flow_run(run).state
         assert state is not None
         return str(state.name), str(state.message)
@@ -126,14 +132,17 @@ class ReapedPool:
         self,
         *,
         dry_run: bool = False,
-        before: Between | None = None,
-        after: Between | None = None,
+        before: Hook | None = None,
+        after: Hook | None = None,
         **seconds: float,
     ) -> AsyncIterator[tuple[Reaper, PassReport]]:
-        """Yield a reaper that waits for nothing, and for hours where nothing else is said."""
-        given = {"grace": 0.0, "submission": 3600, "silence": 3600, "succeeded_job": 3600}
+        """Yield a reaper and its report.
+
+        `seconds` overrides its periods: no grace period, and an hour for each of the others.
+        """
+        defaults = {"grace": 0.0, "submission": 3600, "silence": 3600, "succeeded_job": 3600}
         periods = ReaperPeriods(
-            **{k: timedelta(seconds=s) for k, s in {**given, **seconds}.items()}
+            **{k: timedelta(seconds=s) for k, s in {**defaults, **seconds}.items()}
         )
         report = PassReport(self.pool.name, dry_run)
         kubeconfig = str(self.kubernetes.kubeconfig)
@@ -141,19 +150,19 @@ class ReapedPool:
             PrefectClient(self.api_url) as client,
             await config.new_client_from_config(kubeconfig) as kubernetes,
         ):
-            jobs = JobsWithSomethingBetween(kubernetes, NAMESPACE)
+            jobs = JobsWithHooks(kubernetes, NAMESPACE)
             jobs.before, jobs.after = before, after
             yield Reaper(client, jobs, periods, report), report
 
-    def passed(
+    def make_pass(
         self,
         *,
         dry_run: bool = False,
-        before: Between | None = None,
-        after: Between | None = None,
+        before: Hook | None = None,
+        after: Hook | None = None,
         **seconds: float,
     ) -> PassReport:
-        """Make a pass and return what it found and did."""
+        """Make a pass and return its report."""
 
         async def go() -> PassReport:
             reaping = self.reaper(dry_run=dry_run, before=before, after=after, **seconds)
@@ -167,15 +176,15 @@ class ReapedPool:
         self,
         *,
         dry_run: bool = False,
-        before: Between | None = None,
-        after: Between | None = None,
+        before: Hook | None = None,
+        after: Hook | None = None,
         **seconds: float,
     ) -> dict[str, int]:
-        """Make a pass and return what it counted."""
-        return self.passed(dry_run=dry_run, before=before, after=after, **seconds).counts()
+        """Make a pass and return its counts."""
+        return self.make_pass(dry_run=dry_run, before=before, after=after, **seconds).counts()
 
     async def complete(self, run: uuid.UUID) -> None:
-        """Let a run complete, as its own process does."""
+        """Complete a run, as its own process would."""
         state: State[None] = Completed(message="by itself")
         async with PrefectClient(self.api_url) as client:
             await client.set_flow_run_state(run, state)

@@ -1,4 +1,4 @@
-"""A Job that nobody needs any more is deleted, and one that somebody may need is not."""
+"""The reaper deletes Jobs that are no longer needed, and keeps all others."""
 
 import asyncio
 import uuid
@@ -12,13 +12,13 @@ from tests.integration.reaper.reaped_pool import (
     BACKOFF,
     COMPLETE,
     DEADLINE,
-    JobsWithSomethingBetween,
+    JobsWithHooks,
     ReapedPool,
 )
 
 
 @pytest.mark.parametrize("end", [None, BACKOFF, COMPLETE])
-def test_a_job_whose_run_was_deleted_goes_after_the_grace(
+def test_a_job_whose_run_was_deleted_is_deleted_after_the_grace_period(
     reaped: ReapedPool, end: dict[str, str] | None
 ) -> None:
     run = reaped.run("Completed")
@@ -31,7 +31,7 @@ def test_a_job_whose_run_was_deleted_goes_after_the_grace(
     assert reaped.reap() == {}
 
 
-def test_a_job_that_succeeded_goes_after_its_time(reaped: ReapedPool) -> None:
+def test_a_succeeded_job_is_deleted_after_its_retention_period(reaped: ReapedPool) -> None:
     run = reaped.run("Completed", job="done")
     reaped.job(run, "done", COMPLETE, seconds_ago=120)
 
@@ -43,7 +43,7 @@ def test_a_job_that_succeeded_goes_after_its_time(reaped: ReapedPool) -> None:
 
 
 @pytest.mark.parametrize("end", [BACKOFF, DEADLINE, None])
-def test_a_job_that_failed_or_still_runs_is_left_to_its_ttl(
+def test_a_failed_or_unfinished_job_is_left_to_its_ttl(
     reaped: ReapedPool, end: dict[str, str] | None
 ) -> None:
     reaped.job(reaped.run("Failed"), "kept", end, seconds_ago=7200)
@@ -53,7 +53,7 @@ def test_a_job_that_failed_or_still_runs_is_left_to_its_ttl(
 
 
 @pytest.mark.parametrize("state", ["Crashed", "Cancelled"])
-def test_a_job_that_goes_on_after_its_run_was_given_up_goes_after_the_grace(
+def test_an_unfinished_job_of_a_dead_run_is_deleted_after_the_grace_period(
     reaped: ReapedPool, state: str
 ) -> None:
     run = reaped.run(state, job="frozen")
@@ -67,7 +67,7 @@ def test_a_job_that_goes_on_after_its_run_was_given_up_goes_after_the_grace(
 
 
 @pytest.mark.parametrize("end", [BACKOFF, DEADLINE])
-def test_the_ended_job_of_a_crashed_run_stays_to_be_looked_at(
+def test_the_failed_job_of_a_crashed_run_is_kept_for_inspection(
     reaped: ReapedPool, end: dict[str, str]
 ) -> None:
     reaped.job(reaped.run("Crashed"), "kept", end, seconds_ago=7200)
@@ -76,7 +76,7 @@ def test_the_ended_job_of_a_crashed_run_stays_to_be_looked_at(
     assert reaped.jobs() == {"kept"}
 
 
-def test_a_job_that_succeeded_stays_until_its_run_has_been_told(reaped: ReapedPool) -> None:
+def test_a_succeeded_job_is_kept_until_its_run_has_ended(reaped: ReapedPool) -> None:
     run = reaped.run(job="done")
     reaped.job(run, "done", COMPLETE, seconds_ago=7200)
 
@@ -85,7 +85,9 @@ def test_a_job_that_succeeded_stays_until_its_run_has_been_told(reaped: ReapedPo
     assert reaped.reap() == {"job_succeeded": 1}
 
 
-def test_a_job_of_somebody_else_is_never_touched(reaped: ReapedPool) -> None:
+def test_jobs_of_other_pools_and_jobs_without_valid_labels_are_never_touched(
+    reaped: ReapedPool,
+) -> None:
     missing = uuid.uuid4()
     for name, labels in (
         ("of-another-pool", {"prefect.io/work-pool-id": str(uuid.uuid4())}),
@@ -104,25 +106,25 @@ def test_a_job_of_somebody_else_is_never_touched(reaped: ReapedPool) -> None:
     assert reaped.jobs() == before
 
 
-def test_a_job_that_changes_before_it_is_deleted_stays(
+def test_a_job_that_changes_before_its_deletion_is_kept(
     reaped: ReapedPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delete = JobsWithSomethingBetween.delete
+    delete = JobsWithHooks.delete
 
-    async def changed(self: JobsWithSomethingBetween, job: object) -> bool:
+    async def change_then_delete(self: JobsWithHooks, job: object) -> bool:
         reaped.job(missing, "reused")
         return await delete(self, job)  # type: ignore[arg-type]
 
     missing = uuid.uuid4()
     reaped.job(missing, "reused", BACKOFF)
     with monkeypatch.context() as patch:
-        patch.setattr(JobsWithSomethingBetween, "delete", changed)
+        patch.setattr(JobsWithHooks, "delete", change_then_delete)
         assert reaped.reap() == {}
     assert reaped.jobs() == {"reused"}
     assert reaped.reap() == {"job_without_run": 1}
 
 
-def test_two_reapers_at_once_delete_each_job_once(reaped: ReapedPool) -> None:
+def test_two_concurrent_reapers_delete_each_job_once(reaped: ReapedPool) -> None:
     for number in range(5):
         reaped.job(uuid.uuid4(), f"orphan-{number}")
 
@@ -135,7 +137,9 @@ def test_two_reapers_at_once_delete_each_job_once(reaped: ReapedPool) -> None:
     assert reaped.jobs() == set()
 
 
-def test_a_job_is_deleted_as_it_was_read_and_with_its_pods(reaped: ReapedPool) -> None:
+def test_a_job_is_deleted_with_its_pods_and_only_in_the_version_that_was_read(
+    reaped: ReapedPool,
+) -> None:
     job = reaped.job(uuid.uuid4(), "orphan")["metadata"]
     reaped.reap()
 
@@ -147,7 +151,7 @@ def test_a_job_is_deleted_as_it_was_read_and_with_its_pods(reaped: ReapedPool) -
     }
 
 
-def test_a_dry_run_says_all_and_changes_nothing(
+def test_a_dry_run_reports_everything_and_changes_nothing(
     reaped: ReapedPool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone, ended = reaped.run(job="gone"), reaped.run(job="ended")
@@ -167,15 +171,15 @@ def test_a_dry_run_says_all_and_changes_nothing(
     }
     assert reaped.jobs() == before
     assert {reaped.state(run) for run in (gone, ended, inner)} == {("Running", "as before")}
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 5
-    assert all(line.startswith(f"{reaped.pool.name}: would have ") for line in said)
+    logged = capsys.readouterr().err.splitlines()
+    assert len(logged) == 5
+    assert all(line.startswith(f"{reaped.pool.name}: would have ") for line in logged)
     assert not [each for each in reaped.kubernetes.requests if each.startswith("DELETE")]
     assert reaped.reap(succeeded_job=0) == first
 
 
 @pytest.mark.parametrize("status", [HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED])
-def test_without_an_answer_of_kubernetes_nothing_is_judged(
+def test_no_run_is_ended_if_kubernetes_refuses_to_list_jobs(
     reaped: ReapedPool, status: HTTPStatus
 ) -> None:
     run = reaped.run(job="gone")

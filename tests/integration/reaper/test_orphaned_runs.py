@@ -1,4 +1,4 @@
-"""A run that nothing moves any more is ended with its cause, and no neighbour of it is touched."""
+"""The reaper ends orphaned runs and states the cause; it leaves all other runs alone."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ LIVE = {
 
 
 @pytest.mark.parametrize("name", LIVE)
-def test_a_run_whose_job_is_gone_ends_and_its_state_names_the_job(
+def test_a_run_whose_job_was_deleted_is_ended_and_its_state_names_the_job(
     reaped: ReapedPool, name: str
 ) -> None:
     run = reaped.run(name, kind=LIVE[name], job="gone")
@@ -39,7 +39,9 @@ def test_a_run_whose_job_is_gone_ends_and_its_state_names_the_job(
     assert len(reaped.states(run)) == 2
 
 
-def test_a_parameter_of_more_than_64_bits_holds_up_no_run_of_the_pool(reaped: ReapedPool) -> None:
+def test_runs_are_ended_even_if_one_has_a_parameter_of_more_than_64_bits(
+    reaped: ReapedPool,
+) -> None:
     huge = reaped.run(job="gone", parameters={"count": 2**70})
     other = reaped.run(job="gone too")
 
@@ -49,11 +51,11 @@ def test_a_parameter_of_more_than_64_bits_holds_up_no_run_of_the_pool(reaped: Re
 
 
 @pytest.mark.parametrize("end", [DEADLINE, BACKOFF, COMPLETE])
-@pytest.mark.parametrize("noted", [True, False])
-def test_a_run_whose_job_has_ended_ends_with_the_reason_of_kubernetes(
-    reaped: ReapedPool, end: dict[str, str], *, noted: bool
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_run_whose_job_has_ended_is_ended_with_the_reason_from_kubernetes(
+    reaped: ReapedPool, end: dict[str, str], *, recorded: bool
 ) -> None:
-    run = reaped.run(job="ended" if noted else None)
+    run = reaped.run(job="ended" if recorded else None)
     reaped.job(run, "ended", end)
 
     assert reaped.reap() == {"run_with_ended_job": 1}
@@ -67,7 +69,7 @@ def test_a_run_whose_job_has_ended_ends_with_the_reason_of_kubernetes(
 
 
 @pytest.mark.parametrize("name", ["Pending", "Submitting", "InfrastructurePending"])
-def test_a_run_that_was_submitted_and_then_nothing_ends_after_a_time(
+def test_a_run_that_never_gets_a_job_is_ended_after_the_submission_period(
     reaped: ReapedPool, name: str
 ) -> None:
     run = reaped.run(name, kind="PENDING")
@@ -81,7 +83,7 @@ def test_a_run_that_was_submitted_and_then_nothing_ends_after_a_time(
 
 
 @pytest.mark.parametrize("name", LIVE)
-def test_a_run_whose_job_has_not_ended_is_left_alone_whatever_it_waits_for(
+def test_a_run_whose_job_has_not_ended_is_left_alone_in_every_live_state(
     reaped: ReapedPool, name: str
 ) -> None:
     run = reaped.run(name, kind=LIVE[name], job="active")
@@ -91,7 +93,7 @@ def test_a_run_whose_job_has_not_ended_is_left_alone_whatever_it_waits_for(
     assert reaped.state(run) == (name, "as before")
 
 
-def test_a_job_that_is_being_deleted_has_not_ended(reaped: ReapedPool) -> None:
+def test_a_job_that_is_being_deleted_does_not_count_as_ended(reaped: ReapedPool) -> None:
     run = reaped.run(job="leaving")
     job = reaped.job(run, "leaving", BACKOFF)
     job["metadata"]["deletionTimestamp"] = job["metadata"]["creationTimestamp"]
@@ -125,23 +127,25 @@ def test_a_run_that_waits_without_a_job_or_has_ended_is_left_alone(
     assert reaped.state(run) == (name, "as before")
 
 
-def test_a_run_of_elsewhere_is_left_alone(reaped: ReapedPool) -> None:
-    elsewhere, nowhere, of_another_pool = reaped.run(), reaped.run(), reaped.run(job="gone")
+def test_runs_of_other_pools_or_namespaces_and_runs_that_had_no_job_are_left_alone(
+    reaped: ReapedPool,
+) -> None:
+    elsewhere, without_job, orphan = reaped.run(), reaped.run(), reaped.run(job="gone")
     reaped.client.update_flow_run(elsewhere, infrastructure_pid="another-namespace:job")
-    neighbour = ReapedPool.create(reaped.api_url, reaped.kubernetes)
+    other_pool = ReapedPool.create(reaped.api_url, reaped.kubernetes)
 
-    assert neighbour.reap(submission=0) == {}
-    assert reaped.state(of_another_pool) == ("Running", "as before")
+    assert other_pool.reap(submission=0) == {}
+    assert reaped.state(orphan) == ("Running", "as before")
     assert reaped.reap(submission=0) == {"run_without_job": 1}
-    assert {reaped.state(run) for run in (elsewhere, nowhere)} == {("Running", "as before")}
+    assert {reaped.state(run) for run in (elsewhere, without_job)} == {("Running", "as before")}
 
 
-@pytest.mark.parametrize("left", ["ended", "deleted"])
-def test_the_job_of_an_earlier_attempt_says_nothing_about_the_next_one(
-    reaped: ReapedPool, left: str
+@pytest.mark.parametrize("earlier_job", ["ended", "deleted"])
+def test_the_job_of_an_earlier_attempt_does_not_end_the_next_attempt(
+    reaped: ReapedPool, earlier_job: str
 ) -> None:
     run = reaped.run("Submitting", kind="PENDING", job="first")
-    if left == "ended":
+    if earlier_job == "ended":
         reaped.job(run, "first", BACKOFF, seconds_ago=60)
 
     assert reaped.reap() == {}
@@ -149,7 +153,7 @@ def test_the_job_of_an_earlier_attempt_says_nothing_about_the_next_one(
     assert reaped.reap(submission=0) == {"run_never_submitted": 1}
 
 
-def test_the_job_of_this_attempt_tells_the_cause_also_before_the_run_has_noticed_it(
+def test_the_job_of_the_current_attempt_gives_the_cause_before_it_is_recorded_on_the_run(
     reaped: ReapedPool,
 ) -> None:
     run = reaped.run("Submitting", kind="PENDING")
@@ -159,7 +163,7 @@ def test_the_job_of_this_attempt_tells_the_cause_also_before_the_run_has_noticed
     assert "DeadlineExceeded" in reaped.state(run)[1]
 
 
-def test_what_a_run_has_called_ends_after_it_and_with_its_process(reaped: ReapedPool) -> None:
+def test_called_runs_are_ended_once_their_caller_and_its_job_have_ended(reaped: ReapedPool) -> None:
     outer = reaped.run("Failed", job="process")
     inner = reaped.called_by(outer)
     innermost = reaped.called_by(inner, "Pending")
@@ -178,7 +182,9 @@ def test_what_a_run_has_called_ends_after_it_and_with_its_process(reaped: Reaped
     assert reaped.reap() == {}
 
 
-def test_a_called_run_is_left_to_whoever_else_ends_it(reaped: ReapedPool) -> None:
+def test_called_runs_that_the_reaper_is_not_responsible_for_are_left_alone(
+    reaped: ReapedPool,
+) -> None:
     running = reaped.run(job="active")
     reaped.job(running, "active")
     cancelled = reaped.run("Cancelled")
@@ -189,16 +195,16 @@ def test_a_called_run_is_left_to_whoever_else_ends_it(reaped: ReapedPool) -> Non
     reaped.job(own_job, "its-own")
 
     assert reaped.reap() == {}
-    # Prefect may have cancelled what the cancelled run had called.
+    # Prefect may already have cancelled the run that the cancelled one had called.
     assert {reaped.state(run)[0] for run in inside} <= {"Running", "Cancelled"}
     assert reaped.state(inside[0])[0] == reaped.state(own_job)[0] == "Running"
 
 
-def test_a_called_run_whose_caller_is_run_once_more_is_left_alone(reaped: ReapedPool) -> None:
+def test_a_called_run_whose_caller_is_restarted_is_left_alone(reaped: ReapedPool) -> None:
     outer = reaped.run("Crashed", job="first")
     inner = reaped.called_by(outer)
 
-    async def again() -> None:
+    async def restart() -> None:
         state = {"type": "RUNNING", "name": "Running"}
         reaped.client.request(
             "POST",
@@ -207,56 +213,56 @@ def test_a_called_run_whose_caller_is_run_once_more_is_left_alone(reaped: Reaped
             json={"state": state, "force": True},
         )
 
-    assert reaped.reap(after=again) == {}
+    assert reaped.reap(after=restart) == {}
     assert reaped.state(inner)[0] == "Running"
 
 
-def test_a_run_that_ends_by_itself_in_between_keeps_its_end(reaped: ReapedPool) -> None:
+def test_a_run_that_ends_by_itself_during_a_pass_keeps_its_final_state(reaped: ReapedPool) -> None:
     run = reaped.run(job="gone")
 
     assert reaped.reap(after=lambda: reaped.complete(run)) == {}
     assert reaped.state(run) == ("Completed", "by itself")
 
 
-def test_a_run_that_ends_by_itself_at_the_last_moment_keeps_its_end(
+def test_a_run_that_ends_by_itself_at_the_last_moment_keeps_its_final_state(
     reaped: ReapedPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = reaped.run(job="gone")
     unchanged = flow_runs.is_unchanged
 
-    async def then_ends(client: PrefectClient, judged: FlowRun) -> bool:
+    async def check_then_complete(client: PrefectClient, judged: FlowRun) -> bool:
         answer = await unchanged(client, judged)
         await reaped.complete(run)
         return answer
 
-    monkeypatch.setattr(flow_runs, "is_unchanged", then_ends)
+    monkeypatch.setattr(flow_runs, "is_unchanged", check_then_complete)
     assert reaped.reap() == {}
     assert reaped.state(run) == ("Completed", "by itself")
 
 
-def test_a_job_that_appears_in_between_saves_its_run(reaped: ReapedPool) -> None:
+def test_a_run_whose_job_appears_during_a_pass_is_left_alone(reaped: ReapedPool) -> None:
     run = reaped.run("Submitting", kind="PENDING")
 
-    async def appears() -> None:
+    async def create_job() -> None:
         reaped.job(run, "late")
 
-    assert reaped.reap(submission=0, before=appears) == {}
+    assert reaped.reap(submission=0, before=create_job) == {}
     assert reaped.state(run) == ("Submitting", "as before")
 
 
-def test_a_run_that_its_worker_notes_a_job_for_at_the_last_moment_is_left_alone(
+def test_a_run_whose_job_is_recorded_at_the_last_moment_is_left_alone(
     reaped: ReapedPool,
 ) -> None:
     run = reaped.run("Submitting", kind="PENDING")
 
-    async def noted() -> None:
+    async def record_job() -> None:
         reaped.client.update_flow_run(run, infrastructure_pid=f"{NAMESPACE}:late")
 
-    assert reaped.reap(submission=0, after=noted) == {}
+    assert reaped.reap(submission=0, after=record_job) == {}
     assert reaped.state(run) == ("Submitting", "as before")
 
 
-def test_two_reapers_at_once_end_each_run_once(reaped: ReapedPool) -> None:
+def test_two_concurrent_reapers_end_each_run_once(reaped: ReapedPool) -> None:
     runs = [reaped.run(job=f"gone-{number}") for number in range(5)]
 
     async def both() -> int:
@@ -268,7 +274,7 @@ def test_two_reapers_at_once_end_each_run_once(reaped: ReapedPool) -> None:
     assert [reaped.states(run) for run in runs] == [["Running", "Crashed"]] * len(runs)
 
 
-def test_no_page_of_runs_or_jobs_is_overlooked(
+def test_every_page_of_runs_and_jobs_is_read(
     reaped: ReapedPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flow_runs, "_PAGE", 2)
@@ -283,7 +289,7 @@ def test_no_page_of_runs_or_jobs_is_overlooked(
     assert {reaped.state(run)[0] for run in running} == {"Running"}
 
 
-def test_a_run_that_sends_no_heartbeat_is_named_and_left_alone(reaped: ReapedPool) -> None:
+def test_a_run_without_heartbeats_is_reported_and_left_alone(reaped: ReapedPool) -> None:
     silent, beating, waiting = (
         reaped.run(name, kind=kind, job=job)
         for name, kind, job in (
@@ -295,11 +301,11 @@ def test_a_run_that_sends_no_heartbeat_is_named_and_left_alone(reaped: ReapedPoo
     for run, job in ((silent, "silent"), (beating, "beating"), (waiting, "waiting")):
         reaped.job(run, job)
 
-    named: list[dict[str, str]] = []
+    reported: list[dict[str, str]] = []
     silence = 5.0
 
-    def unnamed() -> bool:
-        nonlocal named, silence
+    def not_reported() -> bool:
+        nonlocal reported, silence
         sent = time.monotonic()
         heartbeat = {
             "id": str(uuid.uuid4()),
@@ -314,19 +320,21 @@ def test_a_run_that_sends_no_heartbeat_is_named_and_left_alone(reaped: ReapedPoo
             answer = reaped.client.request("POST", "/events/filter", json=wanted)
             return bool(answer.json()["events"])
 
-        assert wait_until(stored, 60), "the heartbeat is not stored"
-        named = reaped.passed(silence=silence).entries
+        assert wait_until(stored, 60), "the server has not stored the heartbeat"
+        reported = reaped.make_pass(silence=silence).entries
         if (taken := time.monotonic() - sent) < silence:
-            return not named
-        silence = 2 * taken  # the heartbeat may have been too old when it was looked for
+            return not reported
+        silence = 2 * taken  # the heartbeat may have been too old when the reaper looked for it
         return True
 
-    assert not wait_while(unnamed, 180)
-    assert named == [{"reason": "run_silent", "flow_run": str(silent)}]
+    assert not wait_while(not_reported, 180)
+    assert reported == [{"reason": "run_silent", "flow_run": str(silent)}]
     assert {reaped.state(run)[0] for run in (silent, beating)} == {"Running"}
 
 
-def test_a_pass_that_did_something_is_an_event_of_the_work_pool(reaped: ReapedPool) -> None:
+def test_a_pass_that_changed_something_emits_one_event_for_the_work_pool(
+    reaped: ReapedPool,
+) -> None:
     runs = sorted(str(reaped.run(job=f"gone-{number}")) for number in range(2))
     wanted = {
         "filter": {

@@ -1,4 +1,4 @@
-"""The program of the reaper's pod: its log, its exit code, and what it says when it cannot work."""
+"""The program of the reaper's pod: its log, its exit code and its error messages."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ PERIODS = ("--grace=0", "--submission=3600", "--silence=3600", "--succeeded-job-
 def run_reaper(
     api_url: str, kubernetes: KubernetesApi, *arguments: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run what the pod runs."""
+    """Run the program of the reaper's pod."""
     home = kubernetes.kubeconfig.parent
     return subprocess.run(
         [sys.executable, "-m", "prefect_platform.reaper.reaper", *PERIODS, *arguments],
@@ -32,7 +32,7 @@ def run_reaper(
     )
 
 
-def test_the_last_line_of_the_log_counts_what_was_done(reaped: ReapedPool) -> None:
+def test_the_last_line_of_the_log_counts_what_the_pass_did(reaped: ReapedPool) -> None:
     run = reaped.run(job="gone")
     pool = f"{reaped.pool.name}={NAMESPACE}"
     ended, dry, again = (
@@ -41,10 +41,10 @@ def test_the_last_line_of_the_log_counts_what_was_done(reaped: ReapedPool) -> No
     )
 
     assert (ended.returncode, dry.returncode, again.returncode) == (0, 0, 0), ended.stderr
-    said = ended.stderr.splitlines()
-    assert f"{reaped.pool.name}: set the run " in said[0]
-    assert str(run) in said[0]
-    summary = json.loads(said[-1])
+    logged = ended.stderr.splitlines()
+    assert f"{reaped.pool.name}: set the run " in logged[0]
+    assert str(run) in logged[0]
+    summary = json.loads(logged[-1])
     assert summary["pools"] == {
         reaped.pool.name: {"runs": 1, "jobs": 0, "counts": {"run_without_job": 1}}
     }
@@ -53,7 +53,7 @@ def test_the_last_line_of_the_log_counts_what_was_done(reaped: ReapedPool) -> No
     assert json.loads(again.stderr)["pools"][reaped.pool.name]["counts"] == {}
 
 
-def test_a_pool_that_fails_does_not_keep_the_others_from_their_pass(reaped: ReapedPool) -> None:
+def test_a_failing_pool_does_not_keep_the_others_from_being_reconciled(reaped: ReapedPool) -> None:
     run = reaped.run(job="gone")
     ended = run_reaper(
         reaped.api_url,
@@ -72,7 +72,7 @@ def test_a_pool_that_fails_does_not_keep_the_others_from_their_pass(reaped: Reap
     assert reaped.state(run)[0] == "Crashed"
 
 
-def test_an_api_that_is_away_is_one_sentence(kubernetes: KubernetesApi) -> None:
+def test_an_unreachable_api_is_reported_in_one_sentence(kubernetes: KubernetesApi) -> None:
     (port,) = free_ports(1)
     api_url = f"http://127.0.0.1:{port}/api"
     ended = run_reaper(api_url, kubernetes, f"default={NAMESPACE}")
@@ -83,7 +83,7 @@ def test_an_api_that_is_away_is_one_sentence(kubernetes: KubernetesApi) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_kubernetes_that_refuses_is_one_sentence(reaped: ReapedPool) -> None:
+def test_a_refusal_by_kubernetes_is_reported_in_one_sentence(reaped: ReapedPool) -> None:
     reaped.kubernetes.refuse("jobs", status=HTTPStatus.FORBIDDEN)
     ended = run_reaper(reaped.api_url, reaped.kubernetes, f"{reaped.pool.name}={NAMESPACE}")
 
@@ -93,7 +93,7 @@ def test_a_kubernetes_that_refuses_is_one_sentence(reaped: ReapedPool) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_kubernetes_that_is_away_is_one_sentence(reaped: ReapedPool) -> None:
+def test_an_unreachable_kubernetes_api_is_reported_in_one_sentence(reaped: ReapedPool) -> None:
     kubeconfig: Path = reaped.kubernetes.kubeconfig
     (port,) = free_ports(1)
     server = next(line for line in kubeconfig.read_text().splitlines() if "server:" in line)
