@@ -1,4 +1,4 @@
-"""A run whose pods are stopped from outside is started again where that helps, within a bound."""
+"""A run whose pod was stopped is started again if that can help, up to a maximum of starts."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,12 +21,14 @@ from tests.integration.worker.worker_program import (
 )
 from tests.support.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 
-FULL = 'Usage of EmptyDir volume "tmp" exceeds the limit "1Gi". '
-NODE_IN_NEED = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 9Mi. "
+VOLUME_FULL = 'Usage of EmptyDir volume "tmp" exceeds the limit "1Gi". '
+NODE_UNDER_PRESSURE = (
+    "The node was low on resource: memory. Threshold quantity: 100Mi, available: 9Mi. "
+)
 
 
 class Run:
-    """A flow run, and its pods as a kubelet and Prefect's process in them would have them."""
+    """A flow run and its pods; methods do what the kubelet and the process in the pod would do."""
 
     def __init__(self, client: SyncPrefectClient, kubernetes: KubernetesApi) -> None:
         self._client, self._kubernetes = client, kubernetes
@@ -40,20 +42,20 @@ class Run:
         ]
         return [metadata["name"] for metadata in mine]
 
-    def started(self, times: int) -> str:
-        """Return the pod's name once the run has been started so often, and let it run there."""
+    def await_start(self, times: int) -> str:
+        """Wait until the run was started `times` times, set it to Running, and return its pod."""
 
-        def noted() -> bool:
+        def recorded() -> bool:
             pid = self._client.read_flow_run(self.id).infrastructure_pid
             jobs = self.jobs()
             return len(jobs) == times and pid == f"{NAMESPACE}:{jobs[-1]}"
 
-        assert wait_until(noted, WITHIN), (self.jobs(), self.state())
-        self.becomes(Running())
-        return self.pod({"phase": "Running"})
+        assert wait_until(recorded, WITHIN), (self.jobs(), self.state())
+        self.set_state(Running())
+        return self.set_pod_status({"phase": "Running"})
 
-    def pod(self, status: dict[str, str]) -> str:
-        """Bring the pod of its last Job into a status and return its name."""
+    def set_pod_status(self, status: dict[str, str]) -> str:
+        """Give the pod of the last Job a status, and return the pod's name."""
         job = self.jobs()[-1]
         labels = {"prefect.io/flow-run-id": str(self.id), "batch.kubernetes.io/job-name": job}
         metadata = {
@@ -64,35 +66,35 @@ class Run:
         self._kubernetes.put("pods", {"metadata": metadata, "status": status})
         return f"{NAMESPACE}/{job}-pod"
 
-    def evicted(self, message: str) -> None:
-        """Let the kubelet have evicted the last pod."""
-        self.pod({"phase": "Failed", "reason": "Evicted", "message": message})
+    def evict(self, message: str) -> None:
+        """Evict the last pod, as the kubelet does."""
+        self.set_pod_status({"phase": "Failed", "reason": "Evicted", "message": message})
 
-    def becomes(self, state: State[Any]) -> None:
-        """Set its state, as its own process does."""
+    def set_state(self, state: State[Any]) -> None:
+        """Set the state of the run, as its own process does."""
         self._client.set_flow_run_state(self.id, state)
 
     def state(self) -> tuple[str, str]:
-        """Return name and message of its state."""
+        """Return the name and the message of its state."""
         state = self._client.read_flow_run(self.id).state
         assert state is not None
         return str(state.name), str(state.message)
 
-    def is_in(self, name: str) -> str:
-        """Return the message of its state once it is called `name`."""
+    def await_state(self, name: str) -> str:
+        """Wait until its state is `name`, and return the state's message."""
         assert wait_until(lambda: self.state()[0] == name, WITHIN), self.state()
         return self.state()[1]
 
 
 class Platform:
-    """A Prefect server and a Kubernetes; a worker is between them."""
+    """A Prefect server and a fake Kubernetes, for a worker that connects to both."""
 
     def __init__(self, api_url: str, kubernetes: KubernetesApi) -> None:
         self.api_url, self.kubernetes = api_url, kubernetes
-        self.client = SyncPrefectClient(api_url)  # repeats what a busy SQLite refuses
+        self.client = SyncPrefectClient(api_url)  # retries requests that a busy SQLite refuses
 
     def run(self) -> Run:
-        """Return a new run that the worker will take."""
+        """Create a run that the worker will pick up."""
         return Run(self.client, self.kubernetes)
 
 
@@ -112,8 +114,8 @@ def platform(server: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield server
 
 
-def sentence(pod: str, message: str) -> str:
-    """Return what the last state of a run says whose pod was over a limit of its own."""
+def excess_message(pod: str, message: str) -> str:
+    """Return the message of the final state of a run whose pod exceeded a limit of its own."""
     return (
         f"Kubernetes evicted the pod {pod} for its own excess: {message.strip()} The run is not "
         "started again, as it would do the same. Next step: let it write less, or raise "
@@ -121,89 +123,91 @@ def sentence(pod: str, message: str) -> str:
     )
 
 
-# The first test, before the worker of the others polls beside its own.
-def test_a_run_that_others_stop_is_started_so_often_and_no_more_whichever_worker_does_it(
+# This test comes first: the worker of the other tests would poll the same pool.
+def test_an_evicted_run_is_started_at_most_max_starts_times_by_all_workers_together(
     server: Platform, tmp_path: Path
 ) -> None:
     run = server.run()
     with watching_worker(server.api_url, server.kubernetes, tmp_path / "first", "first"):
         for time in range(1, MAX_STARTS):
-            run.started(time)
-            run.evicted(NODE_IN_NEED)
-            run.becomes(AwaitingRetry())
-        pod = run.started(MAX_STARTS)
-    run.evicted(NODE_IN_NEED)
-    run.becomes(AwaitingRetry())
+            run.await_start(time)
+            run.evict(NODE_UNDER_PRESSURE)
+            run.set_state(AwaitingRetry())
+        pod = run.await_start(MAX_STARTS)
+    run.evict(NODE_UNDER_PRESSURE)
+    run.set_state(AwaitingRetry())
     with watching_worker(server.api_url, server.kubernetes, tmp_path / "second", "second"):
-        told = run.is_in("Crashed")
+        message = run.await_state("Crashed")
 
     job = run.jobs()[-1]
-    assert told.startswith(
+    assert message.startswith(
         f"The run was started {MAX_STARTS} times, and each time its pod was stopped from outside. "
         f"The last one was of the Job {NAMESPACE}/{job} (pod {pod.rpartition('/')[2]}: The node was"
     )
     assert len(run.jobs()) == MAX_STARTS
 
 
-def test_a_run_over_a_limit_of_its_own_ends_at_its_next_start_until_somebody_starts_it_again(
+def test_a_run_that_exceeded_its_own_limit_is_not_started_again_until_a_person_restarts_it(
     platform: Platform,
 ) -> None:
     run = platform.run()
-    pod = run.started(1)
-    run.becomes(AwaitingRetry())
+    pod = run.await_start(1)
+    run.set_state(AwaitingRetry())
     asked = f"job-name%3D{run.jobs()[0]}"
-    # The pod still ends: nobody can say why as yet.
+    # The pod is still terminating, so the reason is not known yet.
     assert wait_until(lambda: any(asked in each for each in platform.kubernetes.requests), WITHIN)
-    run.evicted(FULL)
+    run.evict(VOLUME_FULL)
 
-    assert run.is_in("Crashed") == sentence(pod, FULL)
+    assert run.await_state("Crashed") == excess_message(pod, VOLUME_FULL)
     assert len(run.jobs()) == 1
 
-    run.becomes(AwaitingRetry(message="by a person"))
-    run.started(2)
+    run.set_state(AwaitingRetry(message="by a person"))
+    run.await_start(2)
 
 
-def test_a_run_whose_process_was_killed_before_it_scheduled_it_anew_ends_with_the_same_sentence(
+def test_a_run_whose_process_was_killed_before_rescheduling_it_ends_with_the_same_message(
     platform: Platform,
 ) -> None:
     run, other = platform.run(), platform.run()
-    pod = run.started(1)
-    other.started(1)
-    other.evicted(NODE_IN_NEED)  # left to Prefect's observer, which waits for the end of the Job
-    run.evicted(FULL)
+    pod = run.await_start(1)
+    other.await_start(1)
+    # This one is left to Prefect's observer, which waits until the Job has ended.
+    other.evict(NODE_UNDER_PRESSURE)
+    run.evict(VOLUME_FULL)
 
-    assert run.is_in("Crashed") == sentence(pod, FULL)
+    assert run.await_state("Crashed") == excess_message(pod, VOLUME_FULL)
     assert other.state()[0] == "Running"
 
 
-def test_a_pod_of_an_earlier_start_says_nothing_about_a_run_that_was_started_again(
+def test_the_pod_of_an_earlier_start_does_not_crash_a_run_that_was_started_again(
     platform: Platform, tmp_path: Path
 ) -> None:
     run = platform.run()
-    run.started(1)
-    run.evicted(FULL)
-    run.is_in("Crashed")
-    run.becomes(AwaitingRetry())
-    run.started(2)
-    told = platform.run()
-    told.started(1)
+    run.await_start(1)
+    run.evict(VOLUME_FULL)
+    run.await_state("Crashed")
+    run.set_state(AwaitingRetry())
+    run.await_start(2)
+    other = platform.run()
+    other.await_start(1)
 
     with watching_worker(platform.api_url, platform.kubernetes, tmp_path / "second", "second"):
-        told.evicted(FULL)  # after the second worker has found the earlier pod
-        told.is_in("Crashed")
+        # By now the second worker has found the earlier pod.
+        other.evict(VOLUME_FULL)
+        other.await_state("Crashed")
 
     assert run.state()[0] == "Running"
 
 
-def test_a_run_is_started_again_where_kubernetes_does_not_say_what_became_of_its_pod(
+def test_a_run_is_started_again_if_kubernetes_does_not_report_how_its_pod_ended(
     platform: Platform,
 ) -> None:
     run = platform.run()
-    run.started(1)
+    run.await_start(1)
     platform.kubernetes.refuse("pods", status=HTTPStatus.FORBIDDEN)
-    run.becomes(AwaitingRetry())
+    run.set_state(AwaitingRetry())
 
     try:
-        run.started(2)
+        run.await_start(2)
     finally:
         platform.kubernetes.accept()

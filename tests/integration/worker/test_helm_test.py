@@ -1,6 +1,6 @@
-"""`helm test` says whether a flow gets through a work pool: real server, real workers, real runs.
+"""`helm test` reports whether a work pool runs flows, here with a real server and real workers.
 
-The workers start processes instead of Jobs; all else is what the pod of `helm test` does.
+The workers start processes instead of Jobs; everything else works as in the pod of `helm test`.
 """
 
 import subprocess
@@ -34,7 +34,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def create_pool(api: str, name: str, **env: str) -> None:
-    """Create a work pool of processes that have the variables `env`."""
+    """Create a work pool that runs flows in processes with the environment variables `env`."""
     template = ProcessWorker.get_default_base_job_template()
     template["variables"]["properties"]["env"]["default"] = env
     created = {"name": name, "type": "process", "base_job_template": template}
@@ -44,7 +44,7 @@ def create_pool(api: str, name: str, **env: str) -> None:
 
 @contextmanager
 def worker(api: str, pool: str, home: Path, *options: str) -> Iterator[None]:
-    """Serve `pool` inside the block."""
+    """Run a worker for `pool` inside the block."""
     process = subprocess.Popen(
         [*(sys.executable, "-m", "prefect", "worker", "start", "--pool", pool), *options],
         env=clean_environment(home, PREFECT_API_URL=api, PREFECT_WORKER_QUERY_SECONDS="1"),
@@ -61,7 +61,7 @@ def worker(api: str, pool: str, home: Path, *options: str) -> Iterator[None]:
 def helm_test(
     api: str, pool: str, home: Path, *options: str, timeout: float = 120
 ) -> "subprocess.CompletedProcess[str]":
-    """Run what the pod of `helm test` runs."""
+    """Run the program of the pod of `helm test`."""
     where = ("--worker=prefect-workers/prefect-worker-default", "--jobs=flows-default")
     return subprocess.run(
         [
@@ -76,14 +76,16 @@ def helm_test(
 
 
 def runs_of(api: str, pool: str) -> list[dict[str, Any]]:
-    """Return the runs of a pool as the server has them."""
+    """Return the runs of a pool from the API."""
     with api_client(api) as client:
         found = client.post("flow_runs/filter", json={"work_pools": {"name": {"any_": [pool]}}})
     runs: list[dict[str, Any]] = found.json()
     return runs
 
 
-def test_a_flow_runs_through_the_pool_and_through_its_queue_again(api: str, tmp_path: Path) -> None:
+def test_the_test_flow_runs_in_the_given_queue_and_can_be_repeated(
+    api: str, tmp_path: Path
+) -> None:
     create_pool(api, "healthy")
     with worker(api, "healthy", tmp_path, "--work-queue", "urgent"):
         ended = [helm_test(api, "healthy", tmp_path, "--queue=urgent") for _ in range(2)]
@@ -108,7 +110,7 @@ def test_a_flow_runs_through_the_pool_and_through_its_queue_again(api: str, tmp_
         ),
     ],
 )
-def test_a_run_that_goes_wrong_is_told_with_its_logs_and_the_next_step(
+def test_a_failed_or_crashed_run_is_reported_with_its_logs_and_the_next_step(
     api: str, tmp_path: Path, *, pool: str, module: str | None, verdict: str, reason: str
 ) -> None:
     root = tmp_path / "packages"
@@ -123,15 +125,17 @@ def test_a_run_that_goes_wrong_is_told_with_its_logs_and_the_next_step(
         ended = helm_test(api, pool, tmp_path)
 
     assert ended.returncode == 1
-    logs, _, said = ended.stderr.partition("\nThe flow run ")
+    logs, _, error = ended.stderr.partition("\nThe flow run ")
     assert reason in logs
-    assert f"in the work pool {pool} {verdict}" in said
-    assert "kubectl --namespace prefect-workers logs deployment/prefect-worker-default" in said
-    assert "kubectl --namespace flows-default get events,jobs,pods" in said
-    assert "Traceback" not in said
+    assert f"in the work pool {pool} {verdict}" in error
+    assert "kubectl --namespace prefect-workers logs deployment/prefect-worker-default" in error
+    assert "kubectl --namespace flows-default get events,jobs,pods" in error
+    assert "Traceback" not in error
 
 
-def test_a_run_that_no_worker_takes_is_given_up_and_cancelled(api: str, tmp_path: Path) -> None:
+def test_a_run_that_no_worker_picks_up_is_cancelled_after_the_timeout(
+    api: str, tmp_path: Path
+) -> None:
     create_pool(api, "unserved")
     ended = helm_test(api, "unserved", tmp_path, timeout=2)
 
@@ -142,7 +146,7 @@ def test_a_run_that_no_worker_takes_is_given_up_and_cancelled(api: str, tmp_path
     assert [run["state_name"] for run in runs_of(api, "unserved")] == ["Cancelled"]
 
 
-def test_a_pool_in_which_nothing_can_start_is_told_before_a_run_is_made(
+def test_a_paused_or_missing_pool_is_reported_before_a_run_is_created(
     api: str, tmp_path: Path
 ) -> None:
     create_pool(api, "paused")
@@ -161,7 +165,7 @@ def test_a_pool_in_which_nothing_can_start_is_told_before_a_run_is_made(
     assert runs_of(api, "paused") == []
 
 
-def test_an_api_that_is_away_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unreachable_api_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     ended = helm_test(f"http://127.0.0.1:{port}/api", "default", tmp_path)
 

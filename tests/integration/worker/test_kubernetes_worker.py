@@ -1,4 +1,4 @@
-"""The worker's program says when a part of it has stopped, and loses no run when it stops."""
+"""The worker's program reports parts that have stopped, and loses no run when it shuts down."""
 
 import asyncio
 import signal
@@ -40,15 +40,15 @@ def kubernetes(tmp_path: Path) -> Iterator[KubernetesApi]:
 
 
 def await_stopped(worker: Worker, part: str) -> None:
-    """Return when the health endpoint answers 503 and names `part` among what has stopped."""
+    """Wait until the health endpoint answers 503 and names `part` among the stopped parts."""
 
-    def unnamed() -> str:
+    def not_reported() -> str:
         answer = worker.health()
         if answer is None or answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             return worker.log.read_text()
         return "" if part in " ".join(answer.json()["stopped"]) else answer.text
 
-    assert not wait_while(unnamed, WITHIN)
+    assert not wait_while(not_reported, WITHIN)
 
 
 def assert_healthy(worker: Worker) -> None:
@@ -58,7 +58,7 @@ def assert_healthy(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("plural", WATCHED)
-def test_a_watch_that_is_forbidden_is_named(
+def test_a_forbidden_watch_is_reported_with_its_resource(
     api_url: str, kubernetes: KubernetesApi, tmp_path: Path, plural: str
 ) -> None:
     impatient = ("-c", IMPATIENT.format(more=""))
@@ -69,11 +69,11 @@ def test_a_watch_that_is_forbidden_is_named(
 
         await_stopped(worker, f"the observer does not watch {plural}.")
         await_stopped(worker, "the observer does not watch")
-        said = [line for line in worker.log.read_text().splitlines() if "Not healthy" in line]
-        assert len(said) == len(set(said)) > 0
+        logged = [line for line in worker.log.read_text().splitlines() if "Not healthy" in line]
+        assert len(logged) == len(set(logged)) > 0
 
 
-def test_a_signal_of_prefect_that_escapes_a_handler_is_noticed(
+def test_a_prefect_signal_that_escapes_a_handler_is_reported(
     api_url: str, kubernetes: KubernetesApi, tmp_path: Path
 ) -> None:
     escaping = """
@@ -91,7 +91,7 @@ def escape(**_):
         await_stopped(worker, "the observer does not watch pods.")
 
 
-def test_a_connection_that_breaks_and_heals_is_no_fault(
+def test_a_connection_that_breaks_and_recovers_is_not_reported(
     api_url: str, kubernetes: KubernetesApi, tmp_path: Path
 ) -> None:
     impatient = ("-c", IMPATIENT.format(more=""))
@@ -99,7 +99,7 @@ def test_a_connection_that_breaks_and_heals_is_no_fault(
         before = len(kubernetes.requests)
 
         kubernetes.refuse(*WATCHED, status=None)
-        # More than kopf's attempts for one request, of each watch.
+        # For each watch, more requests than kopf's attempts for a single one.
         attempts = before + 4 * len(WATCHED)
         assert wait_until(lambda: len(kubernetes.requests) >= attempts, WITHIN)
         assert_healthy(worker)
@@ -111,7 +111,7 @@ def test_a_connection_that_breaks_and_heals_is_no_fault(
 
 
 @pytest.mark.parametrize(("start_seconds", "stopped"), [(300, 0), (0, len(WATCHED))])
-def test_an_observer_may_take_its_time_to_start_but_not_for_ever(
+def test_an_observer_that_does_not_start_is_reported_only_after_the_start_timeout(
     api_url: str, kubernetes: KubernetesApi, tmp_path: Path, start_seconds: int, stopped: int
 ) -> None:
     more = f"from prefect_platform.worker import observer as o; o._START_SECONDS = {start_seconds}"
@@ -125,7 +125,7 @@ def test_an_observer_may_take_its_time_to_start_but_not_for_ever(
         assert len(answer.json()["stopped"]) == stopped
 
 
-def test_a_worker_that_does_not_poll_is_named() -> None:
+def test_a_worker_that_does_not_poll_is_reported() -> None:
     async def ask() -> httpx.Response:
         app = httpx.ASGITransport(app=health_api(lambda: False, Watches()))
         async with httpx.AsyncClient(transport=app, base_url="http://pod") as client:
@@ -137,7 +137,7 @@ def test_a_worker_that_does_not_poll_is_named() -> None:
     assert answer.json() == {"stopped": ["the worker does not poll its work pool"]}
 
 
-def test_a_worker_that_is_told_to_stop_finishes_what_it_submits(
+def test_a_worker_that_receives_sigterm_finishes_its_submissions(
     api_url: str, kubernetes: KubernetesApi, tmp_path: Path
 ) -> None:
     client = SyncPrefectClient(api_url)
@@ -145,10 +145,10 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_submits(
         kubernetes.failing_creations = [HTTPStatus.INTERNAL_SERVER_ERROR]
         run = scheduled_run(client)
 
-        def asked() -> bool:
+        def creation_requested() -> bool:
             return any(request.startswith("POST") for request in kubernetes.requests)
 
-        assert wait_until(asked, WITHIN), worker.log.read_text()
+        assert wait_until(creation_requested, WITHIN), worker.log.read_text()
         worker.process.send_signal(signal.SIGTERM)
 
         assert worker.process.wait(WITHIN) == 0
@@ -156,7 +156,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_submits(
     assert job["metadata"]["labels"]["prefect.io/flow-run-id"] == str(run)
     pid = client.read_flow_run(run).infrastructure_pid
     assert pid == f"{NAMESPACE}:{job['metadata']['name']}"
-    # Nobody takes it a second time.
+    # No worker picks it up a second time.
     scheduled = client.request(
         "POST", "/work_pools/{name}/get_scheduled_flow_runs", path_params={"name": POOL}, json={}
     )

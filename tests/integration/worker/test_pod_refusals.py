@@ -1,4 +1,4 @@
-"""A run whose pod Kubernetes refuses says why, once, and no other run is touched."""
+"""The reason why Kubernetes refuses a pod is reported once, on the run of that pod only."""
 
 import asyncio
 import uuid
@@ -21,12 +21,12 @@ POLICY = 'violates PodSecurity "restricted:latest": runAsNonRoot != true'
 
 
 class Platform:
-    """A Prefect server and a Kubernetes with a worker between them."""
+    """A Prefect server and a fake Kubernetes, with a worker that connects to both."""
 
     def __init__(self, api_url: str, kubernetes: KubernetesApi) -> None:
         self.api_url = api_url
         self.kubernetes = kubernetes
-        self._client = SyncPrefectClient(api_url)  # repeats what a busy SQLite refuses
+        self._client = SyncPrefectClient(api_url)  # retries requests that a busy SQLite refuses
         self._flow_id = self._client.create_flow_from_name("refused")
 
     def run(self, kind: str = "PENDING", name: str = "Submitting") -> str:
@@ -36,48 +36,52 @@ class Platform:
         return str(self._client.request("POST", "/flow_runs/", json=body).json()["id"])
 
     def state(self, run: str) -> tuple[str, str]:
-        """Return name and message of a run's state."""
+        """Return the name and the message of a run's state."""
         state = self._client.read_flow_run(uuid.UUID(run)).state
         assert state is not None
         return str(state.name), str(state.message)
 
     def logs(self, run: str) -> list[str]:
-        """Return what the run's log says, oldest first."""
+        """Return the messages of the run's log, oldest first."""
         wanted = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"}
         lines = self._client.request("POST", "/logs/filter", json=wanted).json()
         return [line["message"] for line in lines]
 
     def job(self, run: str, **status: int) -> dict[str, Any]:
-        """Make the Job of a run."""
+        """Create the Job of a run."""
         metadata = {"generateName": "job-", "labels": {"prefect.io/flow-run-id": run}}
         return self.kubernetes.put("jobs", {"metadata": metadata, "status": status})
 
-    def refuse(self, event: str, job: dict[str, Any], reason: str, **of_job: str) -> None:
-        """Let the Event `event` say that a pod of `job` is refused; changed, it keeps its order."""
+    def refuse(self, event: str, job: dict[str, Any], reason: str, **involved: str) -> None:
+        """Create or change the Event `event` to say that a pod of `job` is refused.
+
+        The worker handles changes of one Event in order. `involved` overrides fields of the
+        reference to the Job.
+        """
         metadata = job["metadata"]
-        involved = {
+        reference = {
             "kind": "Job",
             **{key: metadata[key] for key in ("name", "namespace", "uid")},
-            **of_job,
+            **involved,
         }
         pod = f"{metadata['name']}-{uuid.uuid4().hex[:5]}"
         self.kubernetes.put(
             "events",
             {
                 "metadata": {"name": event},
-                "involvedObject": involved,
+                "involvedObject": reference,
                 "reason": "FailedCreate",
                 "message": f'Error creating: pods "{pod}" is forbidden: {reason}',
             },
         )
 
     def await_logs(self, run: str, count: int) -> list[str]:
-        """Return the run's log once it has `count` lines."""
+        """Wait until the run's log has `count` lines, and return it."""
         assert wait_until(lambda: len(self.logs(run)) >= count, WITHIN), self.logs(run)
         return self.logs(run)
 
     def await_state(self, run: str, name: str) -> str:
-        """Return the message of the run's state once it is called `name`."""
+        """Wait until the run's state is `name`, and return the state's message."""
         assert wait_until(lambda: self.state(run)[0] == name, WITHIN), self.state(run)
         return self.state(run)[1]
 
@@ -92,7 +96,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         yield Platform(api_url, kubernetes)
 
 
-def test_the_reason_is_in_the_log_once_and_in_the_state(platform: Platform) -> None:
+def test_each_reason_is_logged_once_and_the_first_one_is_in_the_state(platform: Platform) -> None:
     run = platform.run()
     job = platform.job(run)
     sentence = f"Kubernetes makes no pod for Job {NAMESPACE}/{job['metadata']['name']}: "
@@ -101,12 +105,12 @@ def test_the_reason_is_in_the_log_once_and_in_the_state(platform: Platform) -> N
         platform.refuse("one", job, QUOTA.format(used=used))
     platform.refuse("one", job, POLICY)
 
-    told = platform.await_logs(run, 2)
-    assert told == [sentence + QUOTA.format(used=20), sentence + POLICY]
-    assert platform.state(run) == (pod_refusals.STATE, told[0])
+    logged = platform.await_logs(run, 2)
+    assert logged == [sentence + QUOTA.format(used=20), sentence + POLICY]
+    assert platform.state(run) == (pod_refusals.STATE, logged[0])
 
 
-def test_the_api_is_asked_for_the_events_of_refused_pods_alone(platform: Platform) -> None:
+def test_only_events_of_refused_pods_are_requested(platform: Platform) -> None:
     asked = [urlsplit(request) for request in platform.kubernetes.requests if "/events" in request]
 
     selector = ["involvedObject.kind=Job,reason=FailedCreate"]
@@ -114,7 +118,7 @@ def test_the_api_is_asked_for_the_events_of_refused_pods_alone(platform: Platfor
     assert all(parse_qs(url.query).get("fieldSelector") == selector for url in asked)
 
 
-def test_a_pod_that_is_made_at_last_takes_the_reason_away(platform: Platform) -> None:
+def test_the_state_no_longer_states_the_reason_once_a_pod_is_created(platform: Platform) -> None:
     run = platform.run()
     platform.refuse("late", platform.job(run), QUOTA.format(used=20))
     platform.await_state(run, pod_refusals.STATE)
@@ -142,22 +146,22 @@ def test_a_run_that_does_not_wait_for_a_pod_is_left_alone(platform: Platform, ki
 
 
 @pytest.mark.parametrize(
-    ("status", "of_job"), [({"active": 1}, {}), ({}, {"uid": "of-an-earlier-job"})]
+    ("status", "involved"), [({"active": 1}, {}), ({}, {"uid": "of-an-earlier-job"})]
 )
-def test_an_event_that_is_outdated_is_ignored(
-    platform: Platform, status: dict[str, int], of_job: dict[str, str]
+def test_an_outdated_event_is_ignored(
+    platform: Platform, status: dict[str, int], involved: dict[str, str]
 ) -> None:
     run, waiting = platform.run(), platform.run()
     event = f"outdated-{run}"
 
-    platform.refuse(event, platform.job(run, **status), POLICY, **of_job)
+    platform.refuse(event, platform.job(run, **status), POLICY, **involved)
     platform.refuse(event, platform.job(waiting), POLICY)
 
     platform.await_logs(waiting, 1)
     assert platform.state(run) == ("Submitting", "as before")
 
 
-def test_what_belongs_to_no_run_stops_nothing(platform: Platform) -> None:
+def test_events_without_a_run_do_not_block_later_events(platform: Platform) -> None:
     waiting = platform.run()
     deleted = platform.job(str(uuid.uuid4()))
     without_label = platform.kubernetes.put("jobs", {"metadata": {"name": "other"}, "status": {}})
@@ -170,7 +174,9 @@ def test_what_belongs_to_no_run_stops_nothing(platform: Platform) -> None:
     assert len(platform.await_logs(waiting, 1)) == 1
 
 
-def test_a_second_worker_repeats_a_further_reason_only(platform: Platform, tmp_path: Path) -> None:
+def test_a_second_worker_does_not_repeat_the_first_reason(
+    platform: Platform, tmp_path: Path
+) -> None:
     run = platform.run()
     job = platform.job(run)
     platform.refuse("shared", job, QUOTA.format(used=20))
@@ -180,12 +186,12 @@ def test_a_second_worker_repeats_a_further_reason_only(platform: Platform, tmp_p
     with watching_worker(api_url, kubernetes, tmp_path / "second", "second"):
         platform.refuse("shared", job, POLICY)
 
-        told = platform.await_logs(run, 3)
+        logged = platform.await_logs(run, 3)
 
-    assert ["quota" in line for line in told] == [True, False, False]
+    assert ["quota" in line for line in logged] == [True, False, False]
 
 
-def test_a_run_that_has_begun_meanwhile_is_never_put_back(platform: Platform) -> None:
+def test_a_run_that_has_started_meanwhile_is_never_set_back_to_pending(platform: Platform) -> None:
     run = platform.run("RUNNING", "Running")
 
     async def propose() -> bool:
@@ -205,11 +211,11 @@ def test_a_run_that_has_begun_meanwhile_is_never_put_back(platform: Platform) ->
         POLICY,
     ],
 )
-def test_the_reason_is_what_follows_the_name_of_the_pod(message: str) -> None:
+def test_the_reason_is_extracted_from_the_message_of_the_event(message: str) -> None:
     assert pod_refusals.cause(message) == POLICY
 
 
-def test_another_limit_is_another_reason_and_another_use_is_not() -> None:
+def test_a_changed_limit_is_a_new_reason_but_a_changed_usage_is_not() -> None:
     reason = pod_refusals.distinct(QUOTA.format(used=20))
 
     assert pod_refusals.distinct(QUOTA.format(used=7)) == reason

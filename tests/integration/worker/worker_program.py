@@ -1,4 +1,4 @@
-"""A real Prefect server, and the program of the worker's pod against it and a fake Kubernetes."""
+"""Run the program of the worker's pod with a real Prefect server and a fake Kubernetes."""
 
 import subprocess
 import sys
@@ -18,10 +18,10 @@ from tests.support.kubernetes_api import NAMESPACE, KubernetesApi
 POOL = "default"
 MAX_STARTS = 3
 WATCHED = ("events", "jobs", "pods")
-# Kubernetes and Prefect answer at once here, but the machine may be busy.
+# Seconds. Kubernetes and Prefect answer immediately here, but the machine may be busy.
 WITHIN = 60.0
 
-# As the main program of the pod, but kopf gives up within a second, not 54.
+# The main program of the pod, except that kopf gives up within a second instead of 54.
 IMPATIENT = """
 import kopf
 from prefect_platform import container
@@ -38,7 +38,7 @@ container.run(kubernetes_worker.main)
 
 @contextmanager
 def prefect_server(home: Path) -> Iterator[str]:
-    """Start a Prefect server with the pool of the worker and yield the address of its API."""
+    """Start a Prefect server with the worker's pool, and yield the address of its API."""
     with servers.prefect_server(home) as api_url:
         pool = {"name": POOL, "type": "kubernetes"}
         with servers.api_client(api_url) as client:
@@ -55,7 +55,7 @@ class Worker:
     log: Path
 
     def health(self) -> httpx.Response | None:
-        """Return the answer of its health endpoint, or None before it listens."""
+        """Return the answer of the health endpoint, or None while it does not listen yet."""
         assert self.process.poll() is None, self.log.read_text()
         try:
             return httpx.get(f"http://127.0.0.1:{self.port}/health")
@@ -67,7 +67,7 @@ class Worker:
 def starting_worker(
     api_url: str, kubernetes: KubernetesApi, directory: Path, name: str, *program: str
 ) -> Iterator[Worker]:
-    """Start the worker `name`; `program` is for Python to run instead of the module."""
+    """Start the worker `name`; `program` replaces the arguments with which Python runs it."""
     (port,) = servers.free_ports(1)
     directory.mkdir()
     program = program or ("-m", "prefect_platform.worker.kubernetes_worker")
@@ -94,7 +94,7 @@ def starting_worker(
     try:
         yield Worker(process, port, directory / "log")
     finally:
-        process.kill()  # one whose observer is still starting takes minutes to stop
+        process.kill()  # a worker whose observer is still starting would take minutes to stop
         process.wait()
 
 
@@ -102,7 +102,7 @@ def starting_worker(
 def watching_worker(
     api_url: str, kubernetes: KubernetesApi, directory: Path, name: str, *program: str
 ) -> Iterator[Worker]:
-    """Start the worker `name` and yield it when it watches all it has to."""
+    """Start the worker `name`, and yield it once it watches all resources in WATCHED."""
     before = {plural: kubernetes.watches(plural) for plural in WATCHED}
 
     def watches_all() -> bool:
@@ -114,7 +114,7 @@ def watching_worker(
 
 
 def scheduled_run(client: SyncPrefectClient) -> uuid.UUID:
-    """Return the id of a run that the worker will take."""
+    """Create a run that the worker will pick up, and return its id."""
     flow = client.create_flow_from_name("submitted")
     body = {
         "name": "test",
