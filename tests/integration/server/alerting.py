@@ -1,4 +1,4 @@
-"""Prefect's server as the chart configures it, with automations that notify, in both modes."""
+"""Run Prefect's server as the chart configures it in each mode, with automations that notify."""
 
 import re
 import subprocess
@@ -24,7 +24,8 @@ from tests.support.rendering import STORIES, Object, find, objects
 _AUTH = "admin:of-the-tests"
 _REDIS_PASSWORD = "of-redis"
 _REDIS = re.compile(r"redis://:\$\(REDIS_PASSWORD\)@[^/]+")
-# Short waits between tries: the real ones take minutes. Prefect first, which loads the plugin.
+# Shortens the waits between attempts, which are minutes by default. Prefect is imported first,
+# because it loads the plugin.
 _SCHEDULE = """
 import prefect
 from prefect_platform.plugins import notification_delivery
@@ -46,7 +47,7 @@ background_services.main()
 def environment(
     component: str, story: str, home: Path, redis_port: int, **more: str
 ) -> dict[str, str]:
-    """Return what the chart sets in plain text, with the test's own secrets, Redis and database."""
+    """Return the chart's plain variables, with secrets, Redis and database of the test."""
     container: Object = find(objects(STORIES[story]), "Deployment", component)["spec"]["template"][
         "spec"
     ]["containers"][0]
@@ -68,7 +69,7 @@ def environment(
 
 @dataclass
 class Platform:
-    """A running server, and what a test does with it."""
+    """A running server, and what tests do with it."""
 
     api_url: str
     log: Path
@@ -80,13 +81,16 @@ class Platform:
         return httpx.Client(base_url=self.api_url, auth=(user, password), timeout=60)
 
     def save(self, block: NotificationBlock, name: str) -> str:
-        """Save the block and return its document's id."""
+        """Save the block and return the id of its document."""
         settings = {PREFECT_API_URL: self.api_url, PREFECT_API_AUTH_STRING: _AUTH}
         with temporary_settings(settings):
             return str(block.save(name, overwrite=True))
 
     def automation(self, name: str, *blocks: str, subject: str = "", body: str = "") -> str:
-        """Make an automation that notifies by all `blocks` on each event `test.NAME`; its id."""
+        """Create an automation that notifies by all `blocks` on each event `test.NAME`.
+
+        Returns its id.
+        """
         automation = {
             "name": name,
             "trigger": {
@@ -111,7 +115,11 @@ class Platform:
         return str(answer.json()["id"])
 
     def fire(self, automation: str, resource: str = "overjoyed-ladybug", *, times: int = 1) -> None:
-        """Have the automation triggered; an event from before the services know it does nothing."""
+        """Trigger the automation `times` times.
+
+        Events are sent again until they trigger it, because the services ignore those that arrive
+        before they know the automation.
+        """
         with self.client() as client:
             name = client.get(f"/automations/{automation}").json()["name"]
             already = len(self.events(automation, "triggered"))
@@ -135,13 +143,13 @@ class Platform:
         return list(answer.json()["events"])
 
     def wait_for(self, automation: str, what: str, count: int = 1) -> list[dict[str, Any]]:
-        """Return the events once there are `count`."""
+        """Wait until there are `count` events, and return them."""
         events = self._wait(automation, what, count, seconds=120)
         assert len(events) >= count, f"{len(events)} of {count} {what}\n{self.log.read_text()}"
         return events
 
     def wait_for_log(self, words: str) -> None:
-        """Return once the log holds `words`, whatever its lines are wrapped to."""
+        """Wait until the log contains `words`, no matter where its lines are wrapped."""
         Retrying(
             retry=retry_if_result(lambda text: words not in text),
             stop=stop_after_delay(60),
@@ -207,7 +215,7 @@ def _api(
 
 @contextmanager
 def single(home: Path, waits: Sequence[float], **variables: str) -> Iterator[Platform]:
-    """Start the server of mode single, and PostgreSQL."""
+    """Start PostgreSQL and the server of mode single."""
     log = home / "log"
     with (
         _database() as database,
@@ -218,7 +226,7 @@ def single(home: Path, waits: Sequence[float], **variables: str) -> Iterator[Pla
 
 @contextmanager
 def high_availability(home: Path, waits: Sequence[float], **variables: str) -> Iterator[Platform]:
-    """Start API, background services, Redis and PostgreSQL of mode ha."""
+    """Start the API, the background services, Redis and PostgreSQL of mode ha."""
     log = home / "log"
     with ExitStack() as stack:
         variables |= stack.enter_context(_database())

@@ -1,4 +1,4 @@
-"""Certificates of an authority that exists for one test."""
+"""A certificate authority for tests, and the certificates that it issues."""
 
 import datetime as dt
 import ipaddress
@@ -25,7 +25,7 @@ class Authority:
         self.pem = self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(self, name: str, *more: str) -> tuple[bytes, bytes]:
-        """Return certificate and key, both PEM, for host names or addresses."""
+        """Return a certificate for host names or addresses, and its key, both as PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _builder(_named(name), self._name, key.public_key())

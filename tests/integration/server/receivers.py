@@ -1,4 +1,4 @@
-"""Channels of notifications on loopback: HTTPS and SMTP servers that answer as they are told."""
+"""Receivers of notifications on loopback: HTTPS and SMTP servers whose answers a test sets."""
 
 import json
 import socket
@@ -27,7 +27,7 @@ PASSWORD = "of-the-mailbox"
 
 
 class Certificates:
-    """An authority and the certificate that it gave to HOST, as files."""
+    """A certificate authority, and the certificate that it issued for HOST, as files."""
 
     def __init__(self, directory: Path) -> None:
         authority = Authority("of the receivers")
@@ -42,7 +42,7 @@ class Certificates:
 
 @dataclass
 class Webhooks:
-    """What came to each path, and the statuses that its next requests are answered with."""
+    """The requests received on each path, and the status codes that answer its next requests."""
 
     port: int
     received: dict[str, list[Any]] = field(default_factory=dict)
@@ -52,35 +52,35 @@ class Webhooks:
     def url(self, path: str) -> str:
         return f"https://{HOST}:{self.port}{path}"
 
-    def take(self, path: str, body: bytes) -> int:
+    def receive(self, path: str, body: bytes) -> int:
         with self.arrived:
             self.received.setdefault(path, []).append(json.loads(body))
             self.arrived.notify_all()
             answers = self.answers.get(path)
             return answers.pop(0) if answers else HTTPStatus.OK
 
-    def of(self, path: str) -> list[Any]:
+    def requests(self, path: str) -> list[Any]:
         with self.arrived:
             return list(self.received.get(path, []))
 
     def wait_for(self, path: str, count: int = 1, *, timeout: float = 120) -> list[Any]:
-        """Return what came to `path` once `count` requests have come."""
+        """Wait until `path` has received `count` requests, and return their bodies."""
         with self.arrived:
-            come = self.arrived.wait_for(
+            complete = self.arrived.wait_for(
                 lambda: len(self.received.get(path, [])) >= count, timeout=timeout
             )
-            assert come, f"{len(self.received.get(path, []))} of {count} requests to {path}"
-        return self.of(path)
+            assert complete, f"{len(self.received.get(path, []))} of {count} requests to {path}"
+        return self.requests(path)
 
 
 @contextmanager
 def webhooks(certificates: Certificates) -> Iterator[Webhooks]:
-    """Start an HTTPS server for webhooks of any path."""
+    """Start an HTTPS server that accepts webhooks on any path."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(receiver.take(self.path.partition("?")[0], body))
+            self.send_response(receiver.receive(self.path.partition("?")[0], body))
             self.send_header("content-length", "0")
             self.end_headers()
 
@@ -96,7 +96,7 @@ def webhooks(certificates: Certificates) -> Iterator[Webhooks]:
 
 
 class DeadChannel:
-    """A socket that accepts connections and never says a word."""
+    """A socket that accepts connections and never answers."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server((HOST, 0))
@@ -109,7 +109,7 @@ class DeadChannel:
             while True:
                 self._connections.append(self._listener.accept()[0])
 
-    def tries(self) -> tuple[int, int]:
+    def attempts(self) -> tuple[int, int]:
         """Return how many connections wait for an answer, and how many gave up."""
         waiting = 0
         connections = list(self._connections)
@@ -132,14 +132,14 @@ class DeadChannel:
 
 @dataclass
 class Mailbox:
-    """The emails that came; what its next messages and some of the recipients are answered."""
+    """The emails received, and the answers to the next messages, to some recipients and to QUIT."""
 
     port: int
     messages: list[EmailMessage] = field(default_factory=list)
     envelopes: list[Envelope] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
-    farewell: str = "221 Bye"
+    quit_answer: str = "221 Bye"
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd looks for this name
         self,
@@ -167,19 +167,19 @@ class Mailbox:
         return answer
 
     async def handle_QUIT(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802
-        return self.farewell
+        return self.quit_answer
 
 
 def _authenticate(
     _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: object
 ) -> AuthResult:
-    right = LoginPassword(USER.encode(), PASSWORD.encode())
-    return AuthResult(success=data == right, handled=False)
+    expected = LoginPassword(USER.encode(), PASSWORD.encode())
+    return AuthResult(success=data == expected, handled=False)
 
 
 @contextmanager
 def mailbox(certificates: Certificates, security: str = "starttls") -> Iterator[Mailbox]:
-    """Start an SMTP server; with `starttls` or `tls` it wants USER and PASSWORD."""
+    """Start an SMTP server; with `starttls` or `tls` it requires USER and PASSWORD."""
     (port,) = free_ports(1)
     box = Mailbox(port)
     encrypted = security != "none"

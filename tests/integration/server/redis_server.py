@@ -12,7 +12,7 @@ from tests.support.requirements import require_packages
 
 @contextmanager
 def redis_server(home: Path, password: str) -> Iterator[int]:
-    """Start a server that asks for the password, with its log in `home`; yield its port."""
+    """Start a server that requires `password`, with its log in `home`; yield its port."""
     require_packages("redis-server")
     (port,) = servers.free_ports(1)
     log = home / "redis.log"

@@ -1,4 +1,4 @@
-"""TLS to the database is what the environment asks for, or it is refused at once."""
+"""Connections to the database use TLS as the environment requires, or are refused at once."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ _WITH_CERTIFICATE = b"hostssl all all all scram-sha-256 clientcert=verify-ca\n"
 
 
 class Files:
-    """The authority of the servers, one that signed none of them, and a client's certificate."""
+    """The authority of the servers, another authority, and a client certificate."""
 
     def __init__(self, directory: Path) -> None:
         self.authority = Authority("ours")
@@ -42,7 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    """Return where Debian's server is: the one from the package index was built without TLS."""
+    """Return the directory of Debian's PostgreSQL; the one from the package index lacks TLS."""
     require_packages("postgresql")
     return max(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -50,7 +50,7 @@ def programs() -> Path:
 def server(
     files: Files, programs: Path, host: str, more_files: dict[str, bytes] | None = None
 ) -> Iterator[DatabaseTarget]:
-    """Start a server with TLS, whose certificate is for `host`."""
+    """Start a server with TLS and a certificate for `host`."""
     certificate, key = files.authority.issue(host)
     with serve(
         programs,
@@ -83,14 +83,14 @@ def encrypted(files: Files, programs: Path) -> Iterator[DatabaseTarget]:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(files: Files, programs: Path) -> Iterator[DatabaseTarget]:
-    """Return a server whose certificate is another host's."""
+def with_other_host(files: Files, programs: Path) -> Iterator[DatabaseTarget]:
+    """Return a server whose certificate is for another host."""
     yield from server(files, programs, "db.example.org")
 
 
 @pytest.fixture(scope="module")
-def with_certificates(files: Files, programs: Path) -> Iterator[DatabaseTarget]:
-    """Return a server that asks its clients for a certificate."""
+def with_client_certificates(files: Files, programs: Path) -> Iterator[DatabaseTarget]:
+    """Return a server that requires client certificates."""
     yield from server(files, programs, _HOST, {"pg_hba.conf": _WITH_CERTIFICATE})
 
 
@@ -103,19 +103,19 @@ def plain() -> Iterator[DatabaseTarget]:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leave the developer's own certificates out of it."""
+    """Hide the developer's own certificates from the tests."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("MODE", "ROOTCERT", "CERT", "KEY"):
         monkeypatch.delenv(f"PGSSL{name}", raising=False)
 
 
 def await_migrations(target: DatabaseTarget) -> None:
-    """Wait as the init container does."""
+    """Wait for the migrations, as the init container does."""
     asyncio.run(database.await_migrations(target, _REVISIONS, timeout=20))
 
 
 def refusal(target: DatabaseTarget) -> str:
-    """Return why the wait ended at once; fail when it went on until it gave up."""
+    """Return the error with which the wait ended at once; fail if it ended by its timeout."""
     with pytest.raises(PlatformError) as refused:
         await_migrations(target)
     assert "Gave up waiting" not in refused.value.message
@@ -127,7 +127,7 @@ def url(target: DatabaseTarget, query: str = "") -> str:
 
 
 async def is_encrypted_for_prefect(target: DatabaseTarget) -> bool:
-    """Return what the server says of a connection that Prefect's own engine makes."""
+    """Return whether the server reports TLS for a connection of Prefect's own engine."""
     engine = await AsyncPostgresConfiguration(connection_url=url(target)).engine()
     async with engine.connect() as connection:
         query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
@@ -136,7 +136,7 @@ async def is_encrypted_for_prefect(target: DatabaseTarget) -> bool:
     return encrypted
 
 
-def test_the_right_authority_passes(
+def test_a_server_of_the_configured_authority_is_accepted(
     encrypted: DatabaseTarget, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "verify-full")
@@ -146,7 +146,7 @@ def test_the_right_authority_passes(
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
-def test_a_wrong_authority_is_refused_at_once(
+def test_a_server_of_another_authority_is_refused_at_once(
     encrypted: DatabaseTarget, files: Files, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", mode)
@@ -157,12 +157,12 @@ def test_a_wrong_authority_is_refused_at_once(
     assert "Next: correct database.external.tls" in sentence
 
 
-def test_a_certificate_of_another_host_is_refused_at_once(
-    elsewhere: DatabaseTarget, files: Files, monkeypatch: pytest.MonkeyPatch
+def test_a_certificate_for_another_host_is_refused_at_once(
+    with_other_host: DatabaseTarget, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     monkeypatch.setenv("PGSSLROOTCERT", str(files.ca))
-    assert "not valid for '127.0.0.1'" in refusal(elsewhere)
+    assert "not valid for '127.0.0.1'" in refusal(with_other_host)
 
 
 def test_a_server_without_tls_is_refused_at_once(
@@ -172,31 +172,31 @@ def test_a_server_without_tls_is_refused_at_once(
     assert re.search(r"No TLS connection .* rejected SSL upgrade", refusal(plain))
 
 
-def test_a_server_that_asks_for_a_certificate_gets_it(
-    with_certificates: DatabaseTarget, files: Files, monkeypatch: pytest.MonkeyPatch
+def test_the_client_certificate_is_sent_to_a_server_that_requires_one(
+    with_client_certificates: DatabaseTarget, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate, key = files.client
     monkeypatch.setenv("PGSSLMODE", "require")
     monkeypatch.setenv("PGSSLCERT", str(certificate))
     monkeypatch.setenv("PGSSLKEY", str(key))
-    assert asyncio.run(is_encrypted_for_prefect(with_certificates))
+    assert asyncio.run(is_encrypted_for_prefect(with_client_certificates))
 
 
-def test_a_server_that_asks_for_a_certificate_in_vain_refuses_at_once(
-    with_certificates: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
+def test_the_wait_ends_at_once_if_a_required_client_certificate_is_missing(
+    with_client_certificates: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "require")
-    assert "requires a valid client certificate" in refusal(with_certificates)
+    assert "requires a valid client certificate" in refusal(with_client_certificates)
 
 
-def test_a_mode_that_verifies_without_an_authority_is_refused_at_once(
+def test_a_verifying_mode_without_an_authority_is_refused_at_once(
     encrypted: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     assert re.search(r"root certificate file .* does not exist", refusal(encrypted))
 
 
-def test_tls_of_a_connection_url_goes_before_the_environment(
+def test_tls_settings_of_a_connection_url_override_the_environment(
     plain: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "disable")

@@ -1,4 +1,4 @@
-"""The email block hands a message to a real SMTP server whole, or says whether to try again."""
+"""The email block sends complete messages to an SMTP server, or reports whether to try again."""
 
 import asyncio
 import re
@@ -33,18 +33,18 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def box(certificates: Certificates) -> Iterator[Mailbox]:
-    """Return a server with STARTTLS that wants a password."""
+    """Return a server with STARTTLS that requires a password."""
     with mailbox(certificates) as running:
         yield running
 
 
-def email(at: int, certificates: Certificates, **values: object) -> Email:
-    wanted = values.get("security") != "none"
-    credentials = {"username": USER, "password": PASSWORD} if wanted else {}
+def email(server_port: int, certificates: Certificates, **values: object) -> Email:
+    encrypted = values.get("security") != "none"
+    credentials = {"username": USER, "password": PASSWORD} if encrypted else {}
     return Email.model_validate(
         {
             "host": HOST,
-            "port": at,
+            "port": server_port,
             "sender": "prefect@example.org",
             "recipients": _RECIPIENTS,
             "ca_file": str(certificates.ca),
@@ -55,7 +55,7 @@ def email(at: int, certificates: Certificates, **values: object) -> Email:
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls", "none"])
-def test_a_message_arrives_whole_for_all_recipients(
+def test_a_message_arrives_complete_for_all_recipients(
     certificates: Certificates, security: Security
 ) -> None:
     body = (
@@ -77,14 +77,16 @@ def test_a_message_arrives_whole_for_all_recipients(
     assert message.get_content().rstrip("\r\n").replace("\r\n", "\n") == body
 
 
-def test_it_is_sent_from_an_event_loop_too(certificates: Certificates, box: Mailbox) -> None:
+def test_a_message_can_also_be_sent_from_an_event_loop(
+    certificates: Certificates, box: Mailbox
+) -> None:
     asyncio.run(email(box.port, certificates).anotify("body", subject="subject"))
 
     assert [message["Subject"] for message in box.messages] == ["subject"]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\x0b", "\x85", "\u2028", "\0\n"])
-def test_a_subject_cannot_bring_a_header(
+def test_a_subject_cannot_inject_a_header(
     certificates: Certificates, box: Mailbox, end: str
 ) -> None:
     subject = f"run{end}Bcc: everybody@example.org{end}{end}another body"
@@ -113,9 +115,7 @@ def test_a_subject_cannot_bring_a_header(
     ],
     ids=str,
 )
-def test_values_that_cannot_work_are_refused(
-    certificates: Certificates, values: dict[str, object]
-) -> None:
+def test_invalid_values_are_refused(certificates: Certificates, values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         email(25, certificates, **values)
 
@@ -123,7 +123,7 @@ def test_values_that_cannot_work_are_refused(
 @pytest.mark.parametrize(
     ("answer", "refused"), [("451 try later", False), ("554 not from you", True)]
 )
-def test_the_servers_answer_says_whether_to_try_again(
+def test_the_answer_of_the_server_decides_whether_to_try_again(
     certificates: Certificates, box: Mailbox, answer: str, *, refused: bool
 ) -> None:
     box.answers.append(answer)
@@ -143,7 +143,7 @@ def test_the_servers_answer_says_whether_to_try_again(
         (["550 no such user", "550 no such user"], True),
     ],
 )
-def test_no_recipient_accepted_is_tried_again_when_one_may_be_later(
+def test_a_message_without_accepted_recipients_is_tried_again_if_one_refusal_is_temporary(
     certificates: Certificates, box: Mailbox, answers: list[str], *, refused: bool
 ) -> None:
     box.refused = dict(zip(_RECIPIENTS, answers, strict=True))
@@ -155,7 +155,7 @@ def test_no_recipient_accepted_is_tried_again_when_one_may_be_later(
         assert f"{address} ({answer})" in failure.value.log
 
 
-def test_those_who_have_it_get_it_no_second_time_for_one_who_is_refused(
+def test_a_refused_recipient_does_not_cause_a_second_delivery_to_the_others(
     certificates: Certificates, box: Mailbox
 ) -> None:
     box.refused = {"night@example.org": "450 mailbox busy"}
@@ -166,14 +166,16 @@ def test_those_who_have_it_get_it_no_second_time_for_one_who_is_refused(
     assert [envelope.rcpt_tos for envelope in box.envelopes] == [["ops@example.org"]]
 
 
-def test_a_failing_farewell_is_no_failure(certificates: Certificates, box: Mailbox) -> None:
-    box.farewell = "421 too busy to part"
+def test_an_error_in_reply_to_quit_is_not_a_failure(
+    certificates: Certificates, box: Mailbox
+) -> None:
+    box.quit_answer = "421 too busy to part"
     email(box.port, certificates).notify("body")
 
     assert len(box.messages) == 1
 
 
-def test_a_wrong_password_is_refused_and_not_shown(
+def test_a_wrong_password_is_refused_and_never_printed(
     certificates: Certificates, box: Mailbox
 ) -> None:
     with pytest.raises(EmailRefused) as failure:
@@ -191,7 +193,7 @@ def test_no_password_is_sent_to_a_server_without_encryption(certificates: Certif
     assert not box.messages
 
 
-def test_a_server_of_another_authority_gets_nothing(
+def test_nothing_is_sent_to_a_server_of_another_authority(
     certificates: Certificates, box: Mailbox, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.crt"
@@ -203,14 +205,14 @@ def test_a_server_of_another_authority_gets_nothing(
     assert not box.messages
 
 
-def test_a_missing_authority_is_named(certificates: Certificates, box: Mailbox) -> None:
+def test_a_missing_ca_file_is_named(certificates: Certificates, box: Mailbox) -> None:
     with pytest.raises(NotificationError) as failure:
         email(box.port, certificates, ca_file="/no/such/ca.crt").notify("body")
 
     assert failure.value.log.startswith("CA file /no/such/ca.crt: ")
 
 
-def test_a_server_that_is_away_is_tried_again(certificates: Certificates) -> None:
+def test_an_unreachable_server_is_tried_again(certificates: Certificates) -> None:
     (port,) = free_ports(1)
     with pytest.raises(NotificationError) as failure:
         email(port, certificates).notify("body")

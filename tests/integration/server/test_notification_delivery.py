@@ -1,4 +1,4 @@
-"""An alert arrives once, whatever its channel or another one does meanwhile, in both modes."""
+"""In both modes, an alert arrives once, even if its channel or another one fails."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +52,7 @@ def box(certificates: Certificates) -> Iterator[Mailbox]:
 
 
 def trusting(certificates: Certificates) -> dict[str, str]:
-    """Return the variables by which the webhooks' clients trust the receivers."""
+    """Return the variables that make the clients of webhooks trust the receivers."""
     return {"SSL_CERT_FILE": str(certificates.ca), "REQUESTS_CA_BUNDLE": str(certificates.ca)}
 
 
@@ -84,7 +84,7 @@ def dead() -> Iterator[DeadChannel]:
 
 @pytest.fixture
 def path(request: pytest.FixtureRequest) -> str:
-    """Return the path of a webhook of this test alone, with a secret in it."""
+    """Return the path of a webhook that only this test uses, with a secret in it."""
     return f"/{abs(hash(request.node.name))}/{_SECRET}"
 
 
@@ -109,19 +109,21 @@ def mail(box: Mailbox, certificates: Certificates) -> Email:
     )
 
 
-def assert_nobody_read_the_secret(platform: Platform, *automations: str) -> None:
+def assert_secret_is_not_disclosed(platform: Platform, *automations: str) -> None:
     assert _SECRET not in platform.log.read_text()
     for automation in automations:
         for what in ("action.triggered", "action.failed", "action.executed"):
             assert _SECRET not in str(platform.events(automation, what))
 
 
-def test_each_kind_of_channel_gets_the_message_once(
+def test_each_kind_of_channel_receives_the_message_once(
     platform: Platform, hooks: Webhooks, box: Mailbox, certificates: Certificates, path: str
 ) -> None:
     box.messages.clear()
     teams_path = f"/workflows/{_SECRET}/triggers/manual/paths/invoke"
-    already = {where: len(hooks.of(where)) for where in (path, teams_path, f"/hooks/{_SECRET}")}
+    already = {
+        where: len(hooks.requests(where)) for where in (path, teams_path, f"/hooks/{_SECRET}")
+    }
     teams = MicrosoftTeamsWebhook(
         url=SecretStr(f"{hooks.url(teams_path)}?api-version=2016-06-01&sig={_SECRET}")
     )
@@ -141,7 +143,7 @@ def test_each_kind_of_channel_gets_the_message_once(
 
     executed = platform.wait_for(automation, "action.executed", 4)
     subject, body = "Crashed: overjoyed\nladybug", "every-kind: overjoyed\nladybug ended\nétoile"
-    new = {where: hooks.of(where)[count:] for where, count in already.items()}
+    new = {where: hooks.requests(where)[count:] for where, count in already.items()}
     assert new[path] == [{"subject": subject, "body": body}]
     (to_teams,) = new[teams_path]
     assert body.splitlines()[-1] in str(to_teams)
@@ -152,10 +154,10 @@ def test_each_kind_of_channel_gets_the_message_once(
     assert message.get_content().splitlines() == body.splitlines()
     assert len(executed) == 4
     assert not platform.events(automation, "action.failed")
-    assert_nobody_read_the_secret(platform, automation)
+    assert_secret_is_not_disclosed(platform, automation)
 
 
-def test_a_receiver_that_fails_twice_gets_it_once(
+def test_a_receiver_that_fails_twice_receives_the_message_once(
     platform: Platform, hooks: Webhooks, box: Mailbox, certificates: Certificates, path: str
 ) -> None:
     box.messages.clear()
@@ -170,13 +172,13 @@ def test_a_receiver_that_fails_twice_gets_it_once(
     platform.fire(automation)
 
     platform.wait_for(automation, "action.executed", 2)
-    assert hooks.of(path) == [{"subject": "fails-twice", "body": "overjoyed-ladybug"}] * 3
+    assert hooks.requests(path) == [{"subject": "fails-twice", "body": "overjoyed-ladybug"}] * 3
     assert [message["Subject"] for message in box.messages] == ["fails-twice"]
     assert not platform.events(automation, "action.failed")
     assert len(platform.events(automation, "action.executed")) == 2
 
 
-def test_a_dead_channel_holds_up_no_other(
+def test_a_dead_channel_does_not_delay_the_others(
     platform: Platform, hooks: Webhooks, dead: DeadChannel, path: str
 ) -> None:
     hooks.received.pop(path, None)
@@ -186,28 +188,28 @@ def test_a_dead_channel_holds_up_no_other(
         webhook(f"http://{HOST}:{dead.port}/{_SECRET}", timeout=300), "dead-webhook"
     )
     stuck = platform.automation("dead", webhook_is_dead, mattermost_is_dead)
-    lively = platform.automation(
+    healthy = platform.automation(
         "alive", webhook_is_dead, platform.save(webhook(hooks.url(path)), "alive-webhook")
     )
     platform.fire(stuck, times=6)
-    platform.fire(lively)
+    platform.fire(healthy)
 
     hooks.wait_for(path)
-    waiting, _ = dead.tries()
-    # The first tries of the dead webhook still wait: nothing had to time out before the other.
+    waiting, _ = dead.attempts()
+    # The first attempts of the dead webhook still wait, so the other one did not wait for them.
     assert waiting >= 4
     assert not platform.events(stuck, "action.failed")
-    assert len(platform.wait_for(lively, "action.executed")) == 1
-    # What still waits ends, instead of keeping the server of the other tests busy.
+    assert len(platform.wait_for(healthy, "action.executed")) == 1
+    # End the waiting attempts, so that they do not keep the server busy in the other tests.
     with platform.client() as client:
         for block in (webhook_is_dead, mattermost_is_dead):
             client.delete(f"/block_documents/{block}").raise_for_status()
     dead.close()
     platform.wait_for(stuck, "action.failed", 12)
-    assert_nobody_read_the_secret(platform, stuck, lively)
+    assert_secret_is_not_disclosed(platform, stuck, healthy)
 
 
-def test_the_last_failure_is_an_event_and_a_line_of_the_log(
+def test_the_last_failure_emits_an_event_and_is_logged(
     platform: Platform, hooks: Webhooks, path: str
 ) -> None:
     hooks.received.pop(path, None)
@@ -226,12 +228,12 @@ def test_the_last_failure_is_an_event_and_a_line_of_the_log(
     } in failed["related"]
     what = "Notification of automation 'gives-up' by block 'always-busy' is given up"
     assert f"{what} {reason}" in " ".join(platform.log.read_text().split())
-    assert len(hooks.of(path)) == _TRIES
+    assert len(hooks.requests(path)) == _TRIES
     assert not platform.events(automation, "action.executed")
-    assert_nobody_read_the_secret(platform, automation)
+    assert_secret_is_not_disclosed(platform, automation)
 
 
-def test_what_will_not_change_is_tried_once(
+def test_a_permanent_failure_is_not_tried_again(
     platform: Platform, hooks: Webhooks, box: Mailbox, certificates: Certificates, path: str
 ) -> None:
     hooks.received.pop(path, None)
@@ -241,11 +243,11 @@ def test_what_will_not_change_is_tried_once(
     teams = MicrosoftTeamsWebhook(
         url=SecretStr(f"{hooks.url(gone)}?api-version=2016-06-01&sig={_SECRET}")
     )
-    stranger = mail(box, certificates).model_copy(update={"password": SecretStr(_SECRET)})
+    wrong_password = mail(box, certificates).model_copy(update={"password": SecretStr(_SECRET)})
     blocks = {
         "once-webhook": webhook(hooks.url(path)),
         "once-teams": teams,
-        "once-email": stranger,
+        "once-email": wrong_password,
         "once-deleted": webhook(hooks.url(path)),
         "once-invalid": teams,
     }
@@ -265,11 +267,11 @@ def test_what_will_not_change_is_tried_once(
     assert "'once-email' failed after 1 of 6 tries: the SMTP server answered 535" in reasons[2]
     assert "after 1 of 6 tries: the block does not exist any more" in reasons[3]
     assert "after 1 of 6 tries: the block is not valid" in reasons[4]
-    assert (len(hooks.of(path)), len(hooks.of(gone))) == (1, 1)
-    assert_nobody_read_the_secret(platform, automation)
+    assert (len(hooks.requests(path)), len(hooks.requests(gone))) == (1, 1)
+    assert_secret_is_not_disclosed(platform, automation)
 
 
-def test_an_action_that_comes_again_is_not_sent_again(
+def test_an_action_that_is_received_twice_is_sent_once(
     ha: Platform, hooks: Webhooks, path: str
 ) -> None:
     hooks.received.pop(path, None)
@@ -279,16 +281,16 @@ def test_an_action_that_comes_again_is_not_sent_again(
     ha.wait_for(automation, "action.executed")
     assert ha.redis_url
     with redis.Redis.from_url(ha.redis_url) as broker:
-        # What the broker does when a services pod dies before it has acknowledged the action.
+        # The broker does this when a services pod dies before it has acknowledged the action.
         (_, action), *_ = broker.xrevrange("actions", count=1)
         broker.xadd("actions", action)
     ha.fire(automation, "second")
     ha.wait_for(automation, "action.executed", 2)
 
-    assert [each["body"] for each in hooks.of(path)] == ["first", "second"]
+    assert [each["body"] for each in hooks.requests(path)] == ["first", "second"]
 
 
-def test_a_queued_alert_outlives_the_services_pod(ha: Platform, hooks: Webhooks, path: str) -> None:
+def test_a_queued_alert_survives_the_services_pod(ha: Platform, hooks: Webhooks, path: str) -> None:
     hooks.received.pop(path, None)
     hooks.answers[path] = [503]
     automation = ha.automation("outlives", ha.save(webhook(hooks.url(path)), "outlives"))
@@ -299,10 +301,10 @@ def test_a_queued_alert_outlives_the_services_pod(ha: Platform, hooks: Webhooks,
     ha.services.start(_LONG)
 
     ha.wait_for(automation, "action.executed")
-    assert len(hooks.of(path)) == 2
+    assert len(hooks.requests(path)) == 2
 
 
-def test_an_alert_that_ends_with_the_server_of_mode_single_is_a_line_of_its_log(
+def test_the_server_of_mode_single_logs_how_many_alerts_it_lost_when_it_stopped(
     hooks: Webhooks, certificates: Certificates, path: str, tmp_path: Path
 ) -> None:
     hooks.received.pop(path, None)

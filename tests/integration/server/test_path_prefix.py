@@ -1,4 +1,4 @@
-"""Behind a proxy that forwards /prefect/ alone, everything that the server answers is below it."""
+"""Behind a proxy that forwards only /prefect/, everything that the server serves is below it."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from tests.support.rendering import STORIES, Object, find, objects
 from tests.support.requirements import require_packages
 
 _PREFIX = "/prefect"
-# Icons that the first user interface names without the prefix, beside those that it names with it.
+# Icons that the first user interface references without the prefix as well as with it.
 _ICONS = {"/favicon.ico", "/favicon-dark.ico"}
 _NGINX = """
 daemon off;
@@ -46,7 +46,7 @@ http {{
 
 @dataclass(frozen=True)
 class Served:
-    """A server as the chart configures it: its address, its public one, its container and log."""
+    """A server as the chart configures it: its URL, its public URL, its container and its log."""
 
     url: str
     public_url: str
@@ -55,7 +55,7 @@ class Served:
 
 
 def environment(container: Object, folder: Path) -> dict[str, str]:
-    """Return what the chart sets in plain text, but for a database and directories of this test."""
+    """Return the chart's plain variables, with a database and directories of this test."""
     rendered = {
         variable["name"]: variable["value"]
         for variable in container["env"]
@@ -69,7 +69,7 @@ def environment(container: Object, folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Start the server with the chart's environment, and nginx before it."""
+    """Start the server with the chart's environment, and nginx in front of it."""
     require_packages("nginx-light")
     folder = tmp_path_factory.mktemp("path-prefix")
     backend, port = servers.free_ports(2)
@@ -107,7 +107,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_each_user_interface_loads_from_below_the_prefix(served: Served, version: str) -> None:
+def test_each_user_interface_loads_below_the_prefix(served: Served, version: str) -> None:
     with httpx.Client(follow_redirects=True, headers={"accept": "text/html"}) as browser:
         browser.cookies.set(UI_VERSION_COOKIE_NAME, version)
         index = browser.get(f"{served.public_url}/").raise_for_status()
@@ -126,7 +126,7 @@ def test_each_user_interface_loads_from_below_the_prefix(served: Served, version
         assert "REPLACE_PLACEHOLDER" not in script.text
 
 
-def test_the_user_interface_is_told_an_api_that_answers_through_the_proxy(served: Served) -> None:
+def test_the_user_interface_gets_an_api_url_that_works_through_the_proxy(served: Served) -> None:
     settings = httpx.get(f"{served.public_url}/ui-settings").raise_for_status().json()
     api = urljoin(f"{served.public_url}/", settings["api_url"])
 
@@ -135,14 +135,14 @@ def test_the_user_interface_is_told_an_api_that_answers_through_the_proxy(served
 
 
 @pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
-def test_every_probe_asks_where_the_server_answers(served: Served, probe: str) -> None:
+def test_every_probe_requests_a_path_that_the_server_answers(served: Served, probe: str) -> None:
     path = served.container[probe]["httpGet"]["path"]
 
     assert httpx.get(f"{served.url}{path}").is_success
 
 
 def test_the_files_of_the_user_interface_fit_twice_into_their_volume(served: Served) -> None:
-    # Twice: while a new release writes its own, the old ones may lie there still.
+    # Twice, because the old files may still be there while a new release writes its own.
     written = sum(file.stat().st_size for file in (served.log.parent / "ui").rglob("*"))
 
     assert 0 < 2 * written < 64 * 2**20
@@ -151,7 +151,7 @@ def test_the_files_of_the_user_interface_fit_twice_into_their_volume(served: Ser
 def test_the_log_of_the_server_and_its_services_is_json(served: Served) -> None:
     httpx.get(f"{served.public_url}/api/health").raise_for_status()
     lines = served.log.read_text().splitlines()
-    # Prefect prints its banner, and uvicorn that it starts, before either reads the setting.
+    # Prefect prints its banner, and uvicorn its first lines, before either reads the setting.
     first = next(number for number, line in enumerate(lines) if line.startswith("{"))
     loggers = {json.loads(line)["name"] for line in lines[first:]}
 

@@ -1,4 +1,4 @@
-"""The API takes the auth string of before beside the new one, where it is given one."""
+"""The API accepts the previous auth string in addition to the new one, if one is set."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ Start = Callable[[str], str]
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Return a function that starts a server with a previous auth string; it returns its URL."""
+    """Return a function that starts a server with a previous auth string and returns its URL."""
     with ExitStack() as running:
 
         def server(previous: str) -> str:
@@ -47,13 +47,13 @@ def _status(url: str, auth: str) -> int:
 
 
 async def _connect(url: str) -> None:
-    # The first attempt only: a refusal is tried again by default.
+    # By default, the client tries again after a refusal.
     async with PrefectEventsClient(url, reconnection_attempts=0):
         pass
 
 
 @pytest.mark.parametrize("auth", [_NEW, _OLD])
-def test_both_open_the_api_and_its_events(url: str, auth: str) -> None:
+def test_both_auth_strings_are_accepted_by_the_api_and_its_events(url: str, auth: str) -> None:
     with temporary_settings({PREFECT_API_AUTH_STRING: auth}):
         asyncio.run(_connect(url))
 
@@ -61,7 +61,7 @@ def test_both_open_the_api_and_its_events(url: str, auth: str) -> None:
 
 
 @pytest.mark.parametrize("auth", ["admin:of-somebody", "admin:", "admin:of-yesterday "])
-def test_no_other_one_does(url: str, auth: str) -> None:
+def test_any_other_auth_string_is_refused(url: str, auth: str) -> None:
     with (
         temporary_settings({PREFECT_API_AUTH_STRING: auth}),
         pytest.raises(Exception, match=r"(?i)auth|token"),
@@ -71,8 +71,8 @@ def test_no_other_one_does(url: str, auth: str) -> None:
     assert _status(url, auth) == httpx.codes.UNAUTHORIZED
 
 
-def test_an_empty_one_opens_nothing(start: Start) -> None:
-    # The server decodes it to an empty text.
+def test_an_empty_previous_auth_string_does_not_accept_empty_credentials(start: Start) -> None:
+    # The server decodes this header to an empty string.
     answer = httpx.get(f"{start('')}/admin/version", headers={"Authorization": "Basic ===="})
 
     assert answer.status_code == httpx.codes.UNAUTHORIZED

@@ -1,4 +1,4 @@
-"""Blocks of the previous key are readable with the new one, or none of them is touched."""
+"""Blocks of the previous encryption key become readable with the new one, or none is changed."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseTarget]:
-    """Return a server in whose database `written` a Prefect with the old key wrote blocks."""
+    """Return a server with a database `written`, in which Prefect wrote blocks with the old key."""
     with postgres("owner", "password") as port:
         server = DatabaseTarget("127.0.0.1", port, "postgres", "owner", "password")
         asyncio.run(execute(server, "CREATE DATABASE written"))
@@ -43,7 +43,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseTarget
 
 @pytest.fixture
 def target(written: DatabaseTarget) -> Iterator[DatabaseTarget]:
-    """Return a copy of that database."""
+    """Return a copy of the database `written`."""
     asyncio.run(execute(written, "CREATE DATABASE one_test TEMPLATE written"))
     yield replace(written, name="one_test")
     asyncio.run(execute(written, "DROP DATABASE one_test WITH (FORCE)"))
@@ -74,7 +74,7 @@ def connection(target: DatabaseTarget) -> dict[str, str]:
 
 
 def program(target: DatabaseTarget, home: Path, **keys: str) -> "subprocess.CompletedProcess[str]":
-    """Run what the migration Job runs."""
+    """Run the program of the migration Job."""
     return subprocess.run(
         [sys.executable, "-m", "prefect_platform.server.reencryption", "--timeout=60"],
         env=clean_environment(home, **connection(target), **keys),
@@ -85,7 +85,7 @@ def program(target: DatabaseTarget, home: Path, **keys: str) -> "subprocess.Comp
 
 
 async def tokens(target: DatabaseTarget) -> dict[str, str]:
-    """Return what is stored, by the block's name."""
+    """Return the stored token of each block, by its name."""
     async with rows(target) as database:
         found = await database.connection.fetch(
             "SELECT name, data #>> '{}' AS token FROM block_document"
@@ -103,7 +103,7 @@ async def store(target: DatabaseTarget, name: str, key: str) -> None:
         await database.connection.execute(_STORE, name, stored(key))
 
 
-def test_a_server_with_the_new_key_reads_the_blocks_of_the_previous_one(
+def test_a_server_with_the_new_key_reads_blocks_that_were_encrypted_with_the_previous_one(
     target: DatabaseTarget, tmp_path: Path
 ) -> None:
     keys = {"PREFECT_SERVER_ENCRYPTION_KEY": NEW, "PREVIOUS_ENCRYPTION_KEY": OLD}
@@ -132,7 +132,7 @@ def test_a_server_with_the_new_key_reads_the_blocks_of_the_previous_one(
     assert read == _SECRETS
 
 
-def test_a_block_that_neither_key_opens_is_named_and_none_is_changed(
+def test_a_block_that_neither_key_decrypts_is_named_and_no_block_is_changed(
     target: DatabaseTarget,
 ) -> None:
     asyncio.run(store(target, "first", OLD))
@@ -143,7 +143,7 @@ def test_a_block_that_neither_key_opens_is_named_and_none_is_changed(
     assert asyncio.run(tokens(target)) == before
 
 
-def test_a_block_that_an_old_pod_wrote_meanwhile_is_taken_by_the_next_run(
+def test_a_block_that_an_old_pod_wrote_meanwhile_is_reencrypted_by_the_next_run(
     target: DatabaseTarget,
 ) -> None:
     asyncio.run(store(target, "first", NEW))
@@ -155,25 +155,27 @@ def test_a_block_that_an_old_pod_wrote_meanwhile_is_taken_by_the_next_run(
     assert Fernet(NEW).decrypt(after["second"]) == _STORED
 
 
-def test_what_an_old_pod_is_writing_is_waited_for_and_kept(target: DatabaseTarget) -> None:
+def test_reencryption_waits_for_a_block_that_an_old_pod_is_writing_and_keeps_it(
+    target: DatabaseTarget,
+) -> None:
     async def run() -> None:
         async with rows(target) as old_pod, rows(target) as watch:
 
             async def waiting() -> None:
                 if not await watch.connection.fetchval(_WAITING):
-                    raise NotYet("nobody waits for a lock")
+                    raise NotYet("no connection waits for a lock")
 
             async with old_pod.connection.transaction():
                 await old_pod.connection.execute(_STORE, "first", stored(OLD))
                 work = asyncio.create_task(reencrypt(target, *KEYS, timeout=20))
-                await wait_for("the step", waiting, timeout=20, next_step="", poll=0.05)
+                await wait_for("the re-encryption", waiting, timeout=20, next_step="", poll=0.05)
             assert await work == 2
 
     asyncio.run(run())
     assert Fernet(NEW).decrypt(asyncio.run(tokens(target))["first"]) == _STORED
 
 
-def test_a_block_that_stays_held_ends_the_step_with_nothing_changed(
+def test_a_block_that_stays_locked_fails_the_reencryption_and_nothing_is_changed(
     target: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> None:
@@ -190,9 +192,7 @@ def test_a_block_that_stays_held_ends_the_step_with_nothing_changed(
 
 @pytest.mark.parametrize("variable", reencryption._VARIABLES)
 @pytest.mark.parametrize("value", ["", "c2hvcnQ=", "no key of any kind"])
-def test_what_is_no_key_is_refused_by_its_name_before_anything_is_done(
-    variable: str, value: str
-) -> None:
+def test_an_invalid_key_is_refused_with_the_name_of_its_variable(variable: str, value: str) -> None:
     given = {**dict.fromkeys(reencryption._VARIABLES, OLD), variable: value}
     with pytest.raises(PlatformError, match=f"^{variable} is not a Fernet key") as refused:
         reencryption.keys(given)

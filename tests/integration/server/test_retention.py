@@ -1,4 +1,4 @@
-"""What is old goes from the server's database, what is young or alive stays, to the row."""
+"""A sweep deletes exactly the old rows of the server's database; recent and active ones stay."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ def settings(target: DatabaseTarget, home: Path, **more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseTarget]:
-    """Return a server whose database `migrated` Prefect's own migrations have made."""
+    """Return a server with a database `migrated` that Prefect's own migrations have created."""
     with postgres("owner", "password") as port:
         server = DatabaseTarget("127.0.0.1", port, "postgres", "owner", "password")
         asyncio.run(execute(server, "CREATE DATABASE migrated"))
@@ -66,14 +66,14 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseTarge
 
 @pytest.fixture
 def target(migrated: DatabaseTarget) -> Iterator[DatabaseTarget]:
-    """Return an empty database of Prefect's."""
+    """Return an empty database with Prefect's tables."""
     asyncio.run(execute(migrated, "CREATE DATABASE one_test TEMPLATE migrated"))
     yield DatabaseTarget(migrated.host, migrated.port, "one_test", migrated.user, migrated.password)
     asyncio.run(execute(migrated, "DROP DATABASE one_test WITH (FORCE)"))
 
 
 def counts(**expected: int) -> Counts:
-    """Return a sweep's counts, zero but for those given as table__kind."""
+    """Return the counts of a sweep: those given as table__kind, and zero for all others."""
     found: Counts = {}
     for kind in KINDS:
         number = expected.pop(f"{kind.table}__{kind.name}", 0)
@@ -82,7 +82,7 @@ def counts(**expected: int) -> Counts:
     return found
 
 
-def test_of_every_kind_the_old_go_the_young_stay_and_the_counts_are_exact(
+def test_old_rows_of_every_kind_are_deleted_and_counted_exactly_and_recent_ones_stay(
     target: DatabaseTarget,
 ) -> None:
     async def run() -> None:
@@ -111,7 +111,7 @@ def test_of_every_kind_the_old_go_the_young_stay_and_the_counts_are_exact(
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "PENDING", "SCHEDULED", "PAUSED", "CANCELLING"])
-def test_a_run_in_any_state_without_an_end_goes_with_what_belongs_to_it(
+def test_an_old_unfinished_run_in_any_state_is_deleted_with_everything_that_belongs_to_it(
     target: DatabaseTarget, state: str
 ) -> None:
     async def run() -> None:
@@ -129,7 +129,7 @@ def test_a_run_in_any_state_without_an_end_goes_with_what_belongs_to_it(
 
 
 @pytest.mark.parametrize("sign", ["heartbeat", "log", "future", "task"])
-def test_a_run_that_gave_a_sign_of_life_stays(target: DatabaseTarget, sign: str) -> None:
+def test_a_run_with_recent_activity_stays(target: DatabaseTarget, sign: str) -> None:
     async def run() -> None:
         async with rows(target) as new:
             future = {"next_scheduled_start_time": ago(-1)} if sign == "future" else {}
@@ -153,7 +153,7 @@ def test_a_run_that_gave_a_sign_of_life_stays(target: DatabaseTarget, sign: str)
     asyncio.run(run())
 
 
-def test_what_belongs_to_a_run_stays_as_long_as_the_run_unless_that_goes_on(
+def test_a_task_run_stays_as_long_as_its_flow_run_unless_the_flow_run_is_still_running(
     target: DatabaseTarget,
 ) -> None:
     async def run() -> None:
@@ -171,7 +171,7 @@ def test_what_belongs_to_a_run_stays_as_long_as_the_run_unless_that_goes_on(
     asyncio.run(run())
 
 
-def test_what_prefects_vacuum_deletes_is_left_to_it(target: DatabaseTarget) -> None:
+def test_rows_that_prefects_vacuum_deletes_are_left_to_it(target: DatabaseTarget) -> None:
     async def run() -> None:
         async with rows(target) as new:
             flow_run = await new.flow_run("COMPLETED", 400)
@@ -184,7 +184,7 @@ def test_what_prefects_vacuum_deletes_is_left_to_it(target: DatabaseTarget) -> N
     asyncio.run(run())
 
 
-def test_prefects_vacuum_by_the_charts_settings_and_the_sweep_leave_nothing_old(
+def test_prefects_vacuum_with_the_charts_settings_and_the_sweep_leave_no_old_rows(
     target: DatabaseTarget, tmp_path: Path
 ) -> None:
     async def write() -> dict[str, set[UUID]]:
@@ -230,13 +230,16 @@ def test_prefects_vacuum_by_the_charts_settings_and_the_sweep_leave_nothing_old(
         cwd=REPOSITORY,
         check=True,
     )
-    # The subflow is ours while its parent is there, which a vacuum would have taken first.
+    # The sweep deletes the subflow because its parent still exists; if the vacuum had run first, it
+    # would have deleted the parent.
     assert swept == counts(flow_run__subflows=1, log__old=1, artifact__old=1)
     assert asyncio.run(left(list(kept))) == kept
     assert asyncio.run(sweep(target, PERIODS, dry_run=False)) == counts()
 
 
-def test_more_rows_of_one_moment_than_a_batch_holds_go_all(target: DatabaseTarget) -> None:
+def test_rows_of_the_same_time_are_all_deleted_even_if_they_exceed_a_batch(
+    target: DatabaseTarget,
+) -> None:
     number = 2 * retention._BATCH + 1
     moment = "now() - interval '31 days'"
     statement = (
@@ -248,7 +251,7 @@ def test_more_rows_of_one_moment_than_a_batch_holds_go_all(target: DatabaseTarge
     assert asyncio.run(sweep(target, PERIODS, dry_run=False)) == counts(log__old=number)
 
 
-def test_while_one_sweep_is_at_work_another_does_nothing(target: DatabaseTarget) -> None:
+def test_a_sweep_does_nothing_while_another_one_is_running(target: DatabaseTarget) -> None:
     async def run() -> None:
         async with rows(target) as new:
             await new.log(31)
@@ -260,7 +263,7 @@ def test_while_one_sweep_is_at_work_another_does_nothing(target: DatabaseTarget)
     asyncio.run(run())
 
 
-def test_a_row_that_somebody_holds_is_left_and_the_others_go(target: DatabaseTarget) -> None:
+def test_a_locked_row_is_left_and_the_others_are_deleted(target: DatabaseTarget) -> None:
     async def run() -> None:
         async with rows(target) as new:
             held = await new.flow_run("RUNNING", 61)
@@ -274,7 +277,7 @@ def test_a_row_that_somebody_holds_is_left_and_the_others_go(target: DatabaseTar
     asyncio.run(run())
 
 
-def test_a_run_whose_states_somebody_holds_is_left_to_the_next_sweep(
+def test_a_run_whose_states_are_locked_is_left_to_the_next_sweep(
     target: DatabaseTarget, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def run() -> None:
@@ -291,7 +294,7 @@ def test_a_run_whose_states_somebody_holds_is_left_to_the_next_sweep(
     asyncio.run(run())
 
 
-def test_an_expired_cache_entry_goes_before_its_state(target: DatabaseTarget) -> None:
+def test_an_expired_cache_entry_is_deleted_before_its_state(target: DatabaseTarget) -> None:
     async def run() -> None:
         async with rows(target) as new:
             await new.task_run(await new.flow_run("RUNNING", 1), "COMPLETED", 1)
@@ -330,7 +333,7 @@ def test_the_program_prints_one_line_of_counts(target: DatabaseTarget, tmp_path:
     assert json.loads(program(target, tmp_path).stdout) == {"deleted": counts()}
 
 
-def test_a_database_of_another_revision_is_not_swept(
+def test_a_database_at_another_revision_is_not_swept(
     target: DatabaseTarget, tmp_path: Path
 ) -> None:
     asyncio.run(execute(target, "DELETE FROM alembic_version"))
@@ -340,11 +343,11 @@ def test_a_database_of_another_revision_is_not_swept(
     assert "the database is empty, this image needs" in ran.stderr
 
 
-def test_the_states_that_end_a_run_are_prefects() -> None:
+def test_the_terminal_states_are_those_of_prefect() -> None:
     assert set(TERMINAL) == {state.value for state in TERMINAL_STATES}
 
 
-def test_what_a_table_is_walked_by_has_an_index(target: DatabaseTarget) -> None:
+def test_the_sweep_reads_only_a_small_table_without_an_index(target: DatabaseTarget) -> None:
     async def indexed() -> set[str]:
         async with rows(target) as new:
             found = await new.connection.fetch("SELECT tablename, indexdef FROM pg_indexes")
@@ -355,12 +358,12 @@ def test_what_a_table_is_walked_by_has_an_index(target: DatabaseTarget) -> None:
                 if columns.search(row["indexdef"])
             }
 
-    walked = {f"{kind.table}.{kind.since}" for kind in KINDS}
-    # As many workers as pods in the period: a sort of hundreds.
-    assert walked - asyncio.run(indexed()) == {"worker.last_heartbeat_time"}
+    read_in_order = {f"{kind.table}.{kind.since}" for kind in KINDS}
+    # This table has one row per worker pod of the period, and sorting hundreds of rows is cheap.
+    assert read_in_order - asyncio.run(indexed()) == {"worker.last_heartbeat_time"}
 
 
-def test_the_page_says_of_every_table_who_deletes_from_it() -> None:
+def test_the_page_lists_what_deletes_from_every_table() -> None:
     _, _, section = DOCUMENT.read_text().partition("## Who deletes from which table")
     listed = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section, re.MULTILINE)
     names = [name for cell in listed for name in re.findall(r"`(\w+)`", cell)]

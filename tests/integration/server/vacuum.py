@@ -1,7 +1,7 @@
-"""Run what Prefect's own vacuum does in a day, once, by the settings of the environment.
+"""Run all tasks of Prefect's own vacuum once, with the settings of the environment.
 
-`python -m tests.integration.server.vacuum`; a program of its own, because Prefect reads its
-settings and makes its engine once a process.
+Start it with `python -m tests.integration.server.vacuum`. It is a separate program because Prefect
+reads its settings and creates its database engine once per process.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from prefect.server.database import provide_database_interface
 from prefect.server.services import db_vacuum
 from prefect.settings.context import get_current_settings
 
-# What each type of vacuum puts into the docket, in its order.
+# The tasks that each type of vacuum adds to the docket, in this order.
 TASKS = {
     "flow_runs": [db_vacuum.vacuum_old_flow_runs],
     "events": [db_vacuum.vacuum_events_with_retention_overrides, db_vacuum.vacuum_old_events],
