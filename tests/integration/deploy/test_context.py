@@ -1,4 +1,4 @@
-"""What a configuration refers to, read by a command from an API over HTTP."""
+"""How a command reads the Secrets that a configuration refers to, from a fake API over HTTP."""
 
 import base64
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ VALUES = {"token": b"open-sesame\n", "keystore": b"\xff\xfe\x00"}
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FromCluster]:
-    """Yield a cluster with one Secret, `held`."""
+    """Yield a cluster with the Secrets `held` and `other`."""
     monkeypatch.setattr(names, "WORKER_NAMESPACE", NAMESPACE)
     with fake_kubernetes(tmp_path / "kubeconfig") as api:
         data = {key: base64.b64encode(value).decode() for key, value in VALUES.items()}
@@ -28,7 +28,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FromClu
 
 
 def resolved(tmp_path: Path, cluster: FromCluster, key: str) -> str | Problem:
-    """Return what becomes of a reference to a key of the Secret `held`, in line 2 of a file."""
+    """Resolve a reference to a key of the Secret `held`, which is in line 2 of a file."""
     path = tmp_path / "platform.yaml"
     path.write_text(f"blocks:\n  secret/a: {{secret: {{name: held, key: {key}}}}}\n")
     source = read(path)
@@ -36,11 +36,13 @@ def resolved(tmp_path: Path, cluster: FromCluster, key: str) -> str | Problem:
     return resolve(source.data["blocks"]["secret/a"], source, steps, cluster)
 
 
-def test_a_secret_is_the_text_of_its_key(tmp_path: Path, cluster: FromCluster) -> None:
+def test_a_secret_is_resolved_to_its_text_without_the_final_newline(
+    tmp_path: Path, cluster: FromCluster
+) -> None:
     assert resolved(tmp_path, cluster, "token") == "open-sesame"
 
 
-def test_a_secret_that_is_not_there_is_told_with_the_command_that_makes_it(
+def test_a_missing_key_is_reported_with_the_command_that_creates_it(
     tmp_path: Path, cluster: FromCluster
 ) -> None:
     assert str(resolved(tmp_path, cluster, "nothing")) == (
@@ -49,11 +51,11 @@ def test_a_secret_that_is_not_there_is_told_with_the_command_that_makes_it(
     )
 
 
-def test_a_secret_that_is_no_text_is_a_problem_with_its_line(
+def test_a_binary_secret_is_reported_with_the_line_number(
     tmp_path: Path, cluster: FromCluster
 ) -> None:
-    said = str(resolved(tmp_path, cluster, "keystore"))
-    assert said.startswith(
+    problem = str(resolved(tmp_path, cluster, "keystore"))
+    assert problem.startswith(
         f"{tmp_path}/platform.yaml:2: the key keystore of the Secret held is not UTF-8 text"
     )
-    assert "base64" in said
+    assert "base64" in problem

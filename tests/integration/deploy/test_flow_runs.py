@@ -1,4 +1,4 @@
-"""How the commands find, start and show flow runs: against a real Prefect server."""
+"""How the commands find, start and show flow runs, tested with a real Prefect server."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -30,34 +30,34 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectCli
         yield client
 
 
-def bring(prefect: SyncPrefectClient, run: FlowRun, *states: State) -> None:
-    """Bring a run into `states`, one after the other."""
+def set_states(prefect: SyncPrefectClient, run: FlowRun, *states: State) -> None:
+    """Set a run to each of `states` in turn."""
     for state in states:
         prefect.set_flow_run_state(run.id, state, force=True)
 
 
 @pytest.mark.parametrize(("january", "end"), [(1, Failed()), (2, Crashed())])
-def test_a_first_run_that_went_wrong_is_run_again(
+def test_a_failed_or_crashed_first_run_is_started_again(
     prefect: SyncPrefectClient, january: int, end: State
 ) -> None:
     day = dt.date(2013, 1, january)
-    wrong, new = first_run.find_or_start(prefect, day)
+    failed, new = first_run.find_or_start(prefect, day)
     assert new
-    bring(prefect, wrong, Running(), end)
+    set_states(prefect, failed, Running(), end)
 
     again, new = first_run.find_or_start(prefect, day)
 
     assert new
-    assert again.id != wrong.id
+    assert again.id != failed.id
 
 
 @pytest.mark.parametrize(("january", "end"), [(3, Pending()), (4, Running()), (5, Completed())])
-def test_a_first_run_that_goes_on_or_has_completed_is_the_one(
+def test_a_first_run_that_is_active_or_completed_is_reused(
     prefect: SyncPrefectClient, january: int, end: State
 ) -> None:
     day = dt.date(2013, 1, january)
     first, _ = first_run.find_or_start(prefect, day)
-    bring(prefect, first, end)
+    set_states(prefect, first, end)
 
     found, new = first_run.find_or_start(prefect, day)
 
@@ -65,13 +65,13 @@ def test_a_first_run_that_goes_on_or_has_completed_is_the_one(
     assert found.id == first.id
 
 
-def started(prefect: SyncPrefectClient, name: str, seconds: int, lines: int) -> None:
-    """Create a run that started so many seconds after STARTED and has so many lines of logs."""
+def create_started_run(prefect: SyncPrefectClient, name: str, seconds: int, lines: int) -> None:
+    """Create a run that started `seconds` after STARTED and has `lines` lines of logs."""
     deployment = prefect.read_deployment_by_name(first_run.DEPLOYMENT)
     run = prefect.create_flow_run_from_deployment(deployment.id, name=name)
     at = STARTED + dt.timedelta(seconds=seconds)
-    bring(prefect, run, Running(timestamp=at))
-    for start in range(0, lines, 200):  # of which the server takes so many at once
+    set_states(prefect, run, Running(timestamp=at))
+    for start in range(0, lines, 200):  # 200 lines per request
         prefect.create_logs(
             [
                 LogCreate(
@@ -86,18 +86,20 @@ def started(prefect: SyncPrefectClient, name: str, seconds: int, lines: int) -> 
         )
 
 
-def printed(capsys: pytest.CaptureFixture[str], prefect: SyncPrefectClient, name: str) -> list[str]:
-    """Return the lines that the logs of a run print, without their times."""
+def printed_logs(
+    capsys: pytest.CaptureFixture[str], prefect: SyncPrefectClient, name: str
+) -> list[str]:
+    """Print the logs of a run; return the lines without the heading and the times."""
     reports.print_logs(prefect, name)
     _, *lines = capsys.readouterr().out.splitlines()
     return [line.partition(" ")[2] for line in lines]
 
 
-def test_logs_are_those_of_the_run_that_is_named_and_all_of_them(
+def test_all_log_lines_of_the_named_run_are_printed(
     prefect: SyncPrefectClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    started(prefect, "long", 0, lines=401)
-    started(prefect, "newest", 60, lines=1)
+    create_started_run(prefect, "long", 0, lines=401)
+    create_started_run(prefect, "newest", 60, lines=1)
 
-    assert printed(capsys, prefect, "long") == [f"line {n} of long" for n in range(401)]
-    assert printed(capsys, prefect, "newest") == ["line 0 of newest"]
+    assert printed_logs(capsys, prefect, "long") == [f"line {n} of long" for n in range(401)]
+    assert printed_logs(capsys, prefect, "newest") == ["line 0 of newest"]

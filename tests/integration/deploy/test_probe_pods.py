@@ -1,4 +1,4 @@
-"""A look at a cluster removes its probe pods, and those that an earlier look left: over HTTP."""
+"""A check of a cluster removes its own probe pods and those that earlier checks left behind."""
 
 from pathlib import Path
 
@@ -14,7 +14,9 @@ PODS = {
 }
 
 
-def test_own_probe_pods_and_ended_ones_of_others_go_and_the_rest_stays(tmp_path: Path) -> None:
+def test_own_and_abandoned_probe_pods_are_removed_and_all_others_are_kept(
+    tmp_path: Path,
+) -> None:
     with fake_kubernetes(tmp_path / "kubeconfig") as api:
         for name, (labels, phase) in PODS.items():
             api.put(

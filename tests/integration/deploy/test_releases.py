@@ -1,4 +1,4 @@
-"""An upgrade is not held up by what an earlier one left: kubectl asks an API over HTTP."""
+"""Failed Jobs of an earlier upgrade do not block the next one; the API is a fake over HTTP."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def put_job(
     release: str = RELEASE.name,
     **metadata: Any,  # noqa: ANN401 - JSON
 ) -> None:
-    """Create a Job of a release with the conditions of its status."""
+    """Create a Job of a release, with these conditions in its status."""
     labels = {"app.kubernetes.io/instance": release}
     kubernetes.put(
         "jobs",
@@ -41,7 +41,7 @@ def put_job(
     )
 
 
-def test_jobs_of_the_release_that_failed_for_good_are_removed_with_their_pods(
+def test_failed_jobs_of_the_release_are_removed_with_their_pods(
     kubernetes: KubernetesApi,
 ) -> None:
     put_job(kubernetes, "failed", FAILED)
@@ -53,7 +53,7 @@ def test_jobs_of_the_release_that_failed_for_good_are_removed_with_their_pods(
     assert [each["propagationPolicy"] for each in kubernetes.deletions] == ["Background"] * 2
 
 
-def test_all_other_jobs_stay(kubernetes: KubernetesApi) -> None:
+def test_all_other_jobs_are_kept(kubernetes: KubernetesApi) -> None:
     put_job(kubernetes, "running")
     put_job(kubernetes, "complete", {"type": "Complete", "status": "True"})
     put_job(kubernetes, "failing", {"type": "FailureTarget", "status": "True"})

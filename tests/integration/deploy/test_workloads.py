@@ -1,4 +1,4 @@
-"""A release is ready when its workloads and their pods are: asked of an API over HTTP."""
+"""A release is ready when its workloads and their pods are; the API is a fake over HTTP."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ SELECTOR = "app.kubernetes.io/instance=prefect-server"
 
 @pytest.fixture
 def kubernetes(tmp_path: Path) -> Iterator[KubernetesApi]:
-    """Yield an API with one Deployment that, by its own word, is ready."""
+    """Yield an API with one Deployment whose status says that it is ready."""
     with fake_kubernetes(tmp_path / "kubeconfig") as api:
         counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas"), 1)
         api.put(
@@ -31,7 +31,7 @@ def kubernetes(tmp_path: Path) -> Iterator[KubernetesApi]:
 
 
 def put_pod(kubernetes: KubernetesApi, owner: str, ready: str) -> None:
-    """Create a pod of an owner of that kind."""
+    """Create a pod with an owner of the kind `owner`; `ready` is its condition Ready."""
     reference = {"apiVersion": "apps/v1", "kind": owner, "name": "its-owner", "uid": "1"}
     kubernetes.put(
         "pods",
@@ -46,17 +46,17 @@ def put_pod(kubernetes: KubernetesApi, owner: str, ready: str) -> None:
     )
 
 
-def ready(kubernetes: KubernetesApi) -> None:
-    """Look once."""
+def require_ready(kubernetes: KubernetesApi) -> None:
+    """Check once that the release is ready, without waiting; raise PlatformError if not."""
     wait_until_ready(Kubectl(kubernetes.kubeconfig).api(), NAMESPACE, SELECTOR, within=0)
 
 
-def test_a_pod_that_is_not_ready_is_waited_for_whatever_its_deployment_says(
+def test_a_pod_that_is_not_ready_is_waited_for_even_if_its_deployment_is_ready(
     kubernetes: KubernetesApi,
 ) -> None:
     put_pod(kubernetes, "ReplicaSet", "False")
     with pytest.raises(PlatformError, match=f"pod/a-pod in {NAMESPACE}: phase Running"):
-        ready(kubernetes)
+        require_ready(kubernetes)
 
 
 @pytest.mark.parametrize(("owner", "state"), [("ReplicaSet", "True"), ("Job", "False")])
@@ -64,4 +64,4 @@ def test_ready_pods_and_pods_of_jobs_are_not_waited_for(
     kubernetes: KubernetesApi, owner: str, state: str
 ) -> None:
     put_pod(kubernetes, owner, state)
-    ready(kubernetes)
+    require_ready(kubernetes)
