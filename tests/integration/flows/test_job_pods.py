@@ -1,7 +1,7 @@
 """The deployment of prefect.yaml on a real Prefect server, run as the worker's job pods run it.
 
-Each "pod" is a process of its own with an empty PREFECT_HOME, so nothing but the object store
-carries anything from one to the next.
+Each "pod" is a separate process with an empty PREFECT_HOME, so only the object store carries
+results from one pod to the next.
 """
 
 import datetime as dt
@@ -66,7 +66,7 @@ class Platform:
         scheduled: str = "2025-11-23T11:00:00Z",
         **variables: str,
     ) -> dict[str, Any]:
-        """Run the deployment in a pod named `pod`; returns the flow run as the server has it."""
+        """Run the deployment in a pod named `pod`; return the flow run as the server stores it."""
         (deployment,) = self.post("deployments/filter")
         created = self.post(
             f"deployments/{deployment['id']}/create_flow_run",
@@ -176,20 +176,20 @@ def test_deploying_again_leaves_one_deployment_with_one_schedule(platform: Platf
     assert after["concurrency_options"]["collision_strategy"] == "ENQUEUE"
 
 
-def test_the_schedule_makes_runs_for_the_coming_mornings(platform: Platform) -> None:
+def test_the_schedule_creates_runs_for_six_in_the_morning_in_new_york(platform: Platform) -> None:
     waiting = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-    until_there = Retrying(
+    until_scheduled = Retrying(
         stop=stop_after_delay(60),
         wait=wait_fixed(0.5),
         retry=retry_if_result(lambda runs: not runs),
     )
-    runs = until_there(platform.post, "flow_runs/filter", waiting)
+    runs = until_scheduled(platform.post, "flow_runs/filter", waiting)
     starts = {dt.datetime.fromisoformat(run["expected_start_time"]) for run in runs}
     new_york = {start.astimezone(ZoneInfo("America/New_York")).time() for start in starts}
     assert new_york == {dt.time(6, 0)}
 
 
-def test_a_run_leaves_the_rows_and_the_parquet_object_of_its_day(
+def test_a_run_stores_the_rows_and_the_parquet_object_of_its_day(
     platform: Platform, first: dict[str, Any]
 ) -> None:
     assert platform.task_states(first) == {
@@ -201,7 +201,7 @@ def test_a_run_leaves_the_rows_and_the_parquet_object_of_its_day(
     assert parquet_of(platform, DAY) == to_parquet(expected_rows(DAY))
 
 
-def test_a_second_pod_takes_the_extract_from_the_cache_and_loads_the_same_rows(
+def test_a_second_pod_uses_the_cached_extract_and_loads_the_same_rows(
     platform: Platform, second: dict[str, Any]
 ) -> None:
     assert platform.task_states(second) == {
@@ -213,7 +213,9 @@ def test_a_second_pod_takes_the_extract_from_the_cache_and_loads_the_same_rows(
     assert parquet_of(platform, DAY) == to_parquet(expected_rows(DAY))
 
 
-def test_a_pod_after_the_hour_extracts_again(platform: Platform, second: dict[str, Any]) -> None:
+def test_a_pod_extracts_again_after_the_cache_has_expired(
+    platform: Platform, second: dict[str, Any]
+) -> None:
     assert second["state_name"] == "Completed"
     records.age(administrator(platform), dt.timedelta(hours=1))
     third = platform.run("third", date=str(DAY))
@@ -224,14 +226,14 @@ def test_a_pod_after_the_hour_extracts_again(platform: Platform, second: dict[st
     }
 
 
-def test_without_a_date_the_scheduled_start_names_the_day(platform: Platform) -> None:
+def test_the_scheduled_start_determines_the_day_when_no_date_is_given(platform: Platform) -> None:
     flow_run = platform.run("leap-day", scheduled="2024-02-29T11:00:00Z")
     assert flow_run["state_name"] == "Completed"
     day = dt.date(2013, 2, 28)
     assert rows_in(platform, day) == expected_rows(day)
 
 
-def test_a_wrong_date_ends_the_run_failed_with_a_sentence_and_no_traceback(
+def test_an_invalid_date_fails_the_run_with_a_message_and_no_traceback(
     platform: Platform,
 ) -> None:
     flow_run = platform.run("wrong-date", date="2014-01-01")
@@ -242,20 +244,20 @@ def test_a_wrong_date_ends_the_run_failed_with_a_sentence_and_no_traceback(
     assert "Traceback" not in platform.log(flow_run)
 
 
-def test_what_time_cannot_cure_fails_at_once_with_a_sentence_and_no_traceback(
+def test_a_permanent_error_fails_the_run_with_a_message_and_without_retries(
     platform: Platform,
 ) -> None:
     flow_run = platform.run("no-bucket", date=str(DAY), RAW_BUCKET="nowhere")
     assert flow_run["state_name"] == "Failed"
     assert flow_run["state"]["message"].startswith("Object s3://nowhere/flights/2013-02-08.csv")
     assert "is not for this access key" in flow_run["state"]["message"]
-    # With retries left it would say AwaitingRetry for a while, and log each of them.
+    # If the task were retried, its state would be AwaitingRetry, and the log would say so.
     assert platform.task_states(flow_run) == {"extract": "Failed"}
     assert "Retry 1/3" not in platform.log(flow_run)
     assert "Traceback" not in platform.log(flow_run)
 
 
-def test_the_run_says_in_its_log_that_it_chose_the_platform(
+def test_the_log_of_a_run_names_the_bucket_and_the_warehouse(
     platform: Platform, first: dict[str, Any]
 ) -> None:
     log = platform.log(first)

@@ -1,4 +1,4 @@
-"""The plain way: python flows/etl_daily.py, without a server, a bucket or a warehouse."""
+"""A local run: python flows/etl_daily.py, without a server, a bucket or a warehouse."""
 
 import sqlite3
 import subprocess
@@ -16,7 +16,7 @@ def run(folder: Path) -> str:
     completed = subprocess.run(
         [sys.executable, REPOSITORY / "flows" / "etl_daily.py", "--date", "2013-02-08"],
         cwd=folder,
-        # Prefect's own server for this run gets 20 s to start, which a busy machine exceeds.
+        # By default, the server that Prefect starts here has 20 s, too few on a busy machine.
         env=clean_environment(folder, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="240"),
         capture_output=True,
         text=True,
@@ -33,13 +33,13 @@ def rows_in(folder: Path) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def two_runs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[Any], bytes]]:
-    """Return log, rows and Parquet file after each of two runs in one folder."""
+    """Return the log, the rows and the Parquet file after each of two runs in the same folder."""
     folder = tmp_path_factory.mktemp("plain")
     parquet = folder / "etl-output" / "etl-daily" / "2013-02-08.parquet"
     return [(run(folder), rows_in(folder), parquet.read_bytes()) for _ in range(2)]
 
 
-def test_the_log_says_where_data_comes_from_and_goes_to(
+def test_the_log_names_the_source_and_the_destination_of_the_data(
     two_runs: list[tuple[str, list[Any], bytes]],
 ) -> None:
     log = two_runs[0][0]
@@ -47,7 +47,7 @@ def test_the_log_says_where_data_comes_from_and_goes_to(
     assert "2013-02-08: 930 flights, 472 cancelled; 25 rows in daily_delays" in log
 
 
-def test_a_day_loaded_twice_leaves_the_same_rows_and_the_same_file(
+def test_loading_a_day_twice_gives_the_same_rows_and_the_same_file(
     two_runs: list[tuple[str, list[Any], bytes]],
 ) -> None:
     (_, rows, parquet), (_, rows_again, parquet_again) = two_runs
@@ -56,7 +56,7 @@ def test_a_day_loaded_twice_leaves_the_same_rows_and_the_same_file(
     assert parquet_again == parquet
 
 
-def test_the_second_run_within_an_hour_takes_the_extract_from_the_cache(
+def test_a_second_run_within_an_hour_uses_the_cached_extract(
     two_runs: list[tuple[str, list[Any], bytes]],
 ) -> None:
     (first, _, _), (second, _, _) = two_runs

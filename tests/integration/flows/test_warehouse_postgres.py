@@ -1,4 +1,4 @@
-"""Loading against a real PostgreSQL."""
+"""Loading into a real PostgreSQL."""
 
 import datetime as dt
 from typing import Any
@@ -43,21 +43,21 @@ def rows_in(server: Server) -> list[Any]:
     return execute(server, "SELECT * FROM daily_delays ORDER BY day, member")
 
 
-def test_a_day_stored_again_replaces_its_rows_and_no_other_day(server: Server) -> None:
+def test_storing_a_day_again_replaces_only_the_rows_of_that_day(server: Server) -> None:
     store_in_postgres(server, NEXT_DAY, [CALM])
     store_in_postgres(server, DAY, [STORM, STORM._replace(member="EWR")])
     store_in_postgres(server, DAY, [STORM._replace(cancelled=151)])
     assert rows_in(server) == [STORM._replace(cancelled=151), CALM]
 
 
-def test_a_day_that_cannot_be_stored_whole_leaves_the_former_rows(server: Server) -> None:
+def test_a_day_that_cannot_be_stored_completely_keeps_its_previous_rows(server: Server) -> None:
     store_in_postgres(server, DAY, [STORM])
     with pytest.raises(psycopg.errors.UniqueViolation):
         store_in_postgres(server, DAY, [STORM._replace(cancelled=0), STORM])
     assert rows_in(server) == [STORM]
 
 
-def test_the_columns_have_types(server: Server) -> None:
+def test_the_columns_have_the_expected_types(server: Server) -> None:
     store_in_postgres(server, DAY, [STORM])
     types = execute(
         server,
@@ -76,7 +76,7 @@ def test_the_columns_have_types(server: Server) -> None:
     ]
 
 
-def test_a_refused_password_is_a_sentence_without_the_password(
+def test_a_rejected_password_is_reported_without_the_password(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WAREHOUSE_PASSWORD", "a-wrong-one")
@@ -88,7 +88,9 @@ def test_a_refused_password_is_a_sentence_without_the_password(
 
 
 @pytest.mark.usefixtures("server")
-def test_a_warehouse_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_warehouse_is_reported_with_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     (port,) = servers.free_ports(1)
     monkeypatch.setenv("WAREHOUSE_PORT", str(port))
     with pytest.raises(NotYet, match=f"127.0.0.1:{port}/postgres refuses our login"):
