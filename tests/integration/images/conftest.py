@@ -1,4 +1,4 @@
-"""The images, really built; from the cache when they are unchanged."""
+"""The real images: built, or taken from the cache if they have not changed."""
 
 import os
 import shutil
@@ -13,9 +13,9 @@ from tests.integration.images.contained import Contained, Store
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
-    """All images by name, their archive a copy that later builds leave alone."""
+    """Return all images by name; their archive is a copy that later builds do not change."""
     if os.geteuid() != 0:
-        pytest.skip("buildah builds images as root only")
+        pytest.skip("buildah needs root to build images")
     built = build([recipe.name for recipe in RECIPES], builder="buildah")
     (archive,) = {image.archive for image in built}
     copy = Path(shutil.copyfile(archive, tmp_path_factory.mktemp("images") / "images.tar"))
@@ -24,7 +24,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
 
 @pytest.fixture(scope="session")
 def store(images: dict[str, Image], tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Where the archive's images are unpacked: a store for this session."""
+    """Return a store for this session, into which the images are unpacked."""
     unpacked = Store(tmp_path_factory.mktemp("store"))
     for image in images.values():
         unpacked.load(image.archive, image.reference)

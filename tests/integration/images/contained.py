@@ -1,7 +1,7 @@
-"""Run an image's program as a hardened pod does: its user, its environment, a read-only root.
+"""Run an image's program as in a hardened pod: its user, its environment and a read-only root.
 
-A change of root in namespaces of its own, on the image as buildah's store has it: it needs no
-engine, and what it mounts ends with it.
+The program runs with chroot on the image in a buildah store, in namespaces of its own. This needs
+no engine, and all mounts disappear with the namespaces.
 """
 
 import json
@@ -20,13 +20,13 @@ _ALONE = ("unshare", "--mount", "--propagation", "private")
 
 @dataclass(frozen=True)
 class Store:
-    """A buildah store below `folder`, whose mounts end with each command."""
+    """A buildah store below `folder`; the mounts of each command disappear when it ends."""
 
     folder: Path
 
     @property
     def command(self) -> list[str]:
-        """The command line that its own arguments follow."""
+        """The command line of buildah for this store, without a subcommand."""
         return [
             *("buildah", "--storage-driver", "overlay"),
             *("--root", str(self.folder / "store"), "--runroot", str(self.folder / "run")),
@@ -66,7 +66,7 @@ class Contained:
         volumes: Mapping[str, Path] | None = None,
         user: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run `command` to its end; the container's /tmp is empty and writable."""
+        """Run `command` until it ends, with an empty and writable /tmp."""
         with self.started(
             *command, environment=environment, volumes=volumes, user=user, merged=False
         ) as running:
@@ -82,9 +82,9 @@ class Contained:
         user: str | None = None,
         merged: bool = True,
     ) -> Iterator["Running"]:
-        """Start `command` (behind the entrypoint) and end it with the block.
+        """Start the entrypoint with `command`, and kill it at the end of the block.
 
-        `merged` puts standard error into standard output.
+        With `merged`, standard error goes to standard output.
         """
         config = self.config
         arguments = [*config.get("Entrypoint", []), *(command or config.get("Cmd", []))]
@@ -129,23 +129,23 @@ class Contained:
 
 @dataclass
 class Running:
-    """A contained program that has not ended."""
+    """A program that was started from an image."""
 
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
 
     def wait_for(self, text: str) -> None:
-        """Read what it prints until a line holds `text`."""
+        """Read the output of the program until a line contains `text`."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
             if text in line:
                 return
-        raise AssertionError(f"it ended without {text!r}: {''.join(self.lines)}")
+        raise AssertionError(f"the program ended without printing {text!r}: {''.join(self.lines)}")
 
     def stop(self, number: signal.Signals) -> int:
-        """Send the signal to its first process and return the exit code."""
-        # Not to `unshare`: its end would not be that of a child that has changed its user.
+        """Send a signal to the program, and return the exit code."""
+        # Not to `unshare`: its end would not end the child, which has changed its user.
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         for child in children.read_text().split():
             os.kill(int(child), number)

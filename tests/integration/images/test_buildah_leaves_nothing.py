@@ -1,4 +1,4 @@
-"""Whatever ends buildah, nothing of it stays, and the next build completes."""
+"""However a build ends, it leaves no processes or mounts, and the next build completes."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from prefect_platform_cli.images.base import choose_base
 from prefect_platform_cli.images.buildah import Buildah
 from prefect_platform_cli.images.builder import Order
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="buildah builds images as root only")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="buildah needs root to build images")
 REFERENCE = "prefect-platform.local/example:1"
 BUILD = """
 import sys
@@ -38,16 +38,16 @@ Buildah(Path(folder)).build(
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, bool]:
-    """A store with the base, the base's reference, and whether no registry has it."""
+    """Return a store with the base image, its reference, and whether it exists only locally."""
     folder = tmp_path_factory.mktemp("buildah")
-    below = choose_base()
-    if below.rootfs is None:
-        return folder, below.reference, False
+    chosen = choose_base()
+    if chosen.rootfs is None:
+        return folder, chosen.reference, False
     context = tmp_path_factory.mktemp("base")
-    (context / "rootfs.tar").write_bytes(below.rootfs.read_bytes())
+    (context / "rootfs.tar").write_bytes(chosen.rootfs.read_bytes())
     (context / "Dockerfile").write_text("FROM scratch\nADD rootfs.tar /\n")
-    Buildah(folder).build(Order(below.reference, context, context / "log"))
-    return folder, below.reference, True
+    Buildah(folder).build(Order(chosen.reference, context, context / "log"))
+    return folder, chosen.reference, True
 
 
 def _order(base: tuple[Path, str, bool], context: Path, step: str) -> Order:
@@ -68,13 +68,13 @@ def _processes_of(marker: str) -> list[str]:
         try:
             arguments = command.read_bytes().split(b"\0")
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # the process has ended in the meantime
         if marker.encode() in arguments:
             found.append(str(command))
     return found
 
 
-def test_a_build_leaves_no_mount_and_its_image_in_our_store(
+def test_a_build_stores_its_image_and_leaves_no_mounts(
     base: tuple[Path, str, bool], tmp_path: Path
 ) -> None:
     before = _mounts()
@@ -84,7 +84,7 @@ def test_a_build_leaves_no_mount_and_its_image_in_our_store(
     assert _mounts() == before
 
 
-def test_a_step_that_fails_is_named_with_its_output(
+def test_a_failed_step_is_reported_with_its_output(
     base: tuple[Path, str, bool], tmp_path: Path
 ) -> None:
     order = _order(base, tmp_path, "echo the disk of the moon is full && false")
@@ -96,7 +96,7 @@ def test_a_step_that_fails_is_named_with_its_output(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
-def test_a_build_that_is_cut_short_leaves_no_process_and_no_mount_and_is_completed(
+def test_an_interrupted_build_leaves_nothing_behind_and_the_next_build_completes(
     base: tuple[Path, str, bool], tmp_path: Path, number: signal.Signals
 ) -> None:
     before = _mounts()
@@ -118,7 +118,7 @@ def test_a_build_that_is_cut_short_leaves_no_process_and_no_mount_and_is_complet
     assert order.reference in Buildah(folder).references()
 
 
-def test_the_machines_environment_is_not_the_images(
+def test_environment_variables_of_the_machine_do_not_reach_the_build(
     base: tuple[Path, str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_SECRET_OF_THE_MACHINE", "hush")

@@ -1,4 +1,4 @@
-"""PostgreSQL, Redis and SeaweedFS of ours do what their users ask of the official images."""
+"""Our images of PostgreSQL, Redis and SeaweedFS behave as users expect of the official images."""
 
 import os
 import signal
@@ -25,12 +25,12 @@ def port() -> int:
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Path:
-    return _owned(tmp_path / "volume")
+    return _volume_folder(tmp_path / "volume")
 
 
-def _owned(folder: Path) -> Path:
-    """Make a folder as a pod's volume is: the group's, and writable for it."""
-    # Above it, only root may pass: the bind mount in the container does not go through there.
+def _volume_folder(folder: Path) -> Path:
+    """Create a folder like a pod's volume, which belongs to the group and is writable for it."""
+    # Only root can enter the folders above it, but the bind mount does not pass through them.
     folder.mkdir()
     os.chown(folder, 0, 999)
     folder.chmod(0o2775)
@@ -51,13 +51,13 @@ def _server(
         environment={"POSTGRES_PASSWORD": PASSWORD, **(environment or {})},
         volumes={
             "/var/lib/postgresql/data": volume,
-            "/run/postgresql": _owned(volume.parent / f"sockets-{os.urandom(4).hex()}"),
+            "/run/postgresql": _volume_folder(volume.parent / f"sockets-{os.urandom(4).hex()}"),
             **(volumes or {}),
         },
     ) as running:
         running.wait_for(READY)
         if not (volume / "pgdata").exists():
-            # That was the server that only sets the database up.
+            # That was the temporary server that initializes the database.
             running.wait_for(READY)
         yield running
 
@@ -71,7 +71,7 @@ def _query(port: int, query: str, *, user: str = "postgres", database: str = "")
         return row[0] if row else None
 
 
-def test_postgres_makes_user_and_database_and_keeps_the_data(
+def test_postgres_creates_the_user_and_the_database_and_keeps_the_data(
     postgres: Contained, volume: Path, port: int
 ) -> None:
     environment = {"POSTGRES_USER": "prefect", "POSTGRES_DB": "server"}
@@ -92,10 +92,10 @@ def test_postgres_refuses_a_wrong_password(postgres: Contained, volume: Path, po
         psycopg.connect(host="127.0.0.1", port=port, user="postgres", password="wrong")
 
 
-def test_postgres_takes_its_password_from_a_file_and_runs_the_scripts(
+def test_postgres_reads_its_password_from_a_file_and_runs_the_init_scripts(
     postgres: Contained, volume: Path, port: int, tmp_path: Path
 ) -> None:
-    secrets, scripts = _owned(tmp_path / "secrets"), _owned(tmp_path / "scripts")
+    secrets, scripts = _volume_folder(tmp_path / "secrets"), _volume_folder(tmp_path / "scripts")
     (secrets / "password").write_text(f"{PASSWORD}\n")
     (scripts / "1.sql").write_text("CREATE TABLE seeded AS SELECT 'script' AS origin;")
     with _server(
@@ -108,16 +108,16 @@ def test_postgres_takes_its_password_from_a_file_and_runs_the_scripts(
         assert _query(port, "SELECT origin FROM seeded") == "script"
 
 
-def test_postgres_begins_anew_after_a_first_start_that_was_killed(
+def test_postgres_initializes_again_after_its_first_start_was_killed(
     postgres: Contained, volume: Path, port: int, tmp_path: Path
 ) -> None:
-    scripts = _owned(tmp_path / "scripts")
+    scripts = _volume_folder(tmp_path / "scripts")
     (scripts / "1.sql").write_text("SELECT pg_sleep(3600);")
     with postgres.started(
         environment={"POSTGRES_PASSWORD": PASSWORD},
         volumes={"/var/lib/postgresql/data": volume, "/docker-entrypoint-initdb.d": scripts},
     ) as running:
-        running.wait_for(READY)  # the setting up is under way
+        running.wait_for(READY)  # the initialization has begun
         assert running.stop(signal.SIGKILL) != 0
     assert not (volume / "pgdata").exists()
     with _server(postgres, volume, port):
@@ -125,7 +125,7 @@ def test_postgres_begins_anew_after_a_first_start_that_was_killed(
     assert [path.name for path in volume.iterdir()] == ["pgdata"]
 
 
-def test_postgres_stops_at_once_though_a_client_is_connected(
+def test_postgres_stops_even_while_a_client_is_connected(
     postgres: Contained, volume: Path, port: int
 ) -> None:
     stop_signal = signal.Signals[postgres.config["StopSignal"]]
@@ -136,14 +136,16 @@ def test_postgres_stops_at_once_though_a_client_is_connected(
             client.execute("SELECT 1")
 
 
-def test_postgres_without_a_password_is_refused(postgres: Contained, volume: Path) -> None:
+def test_postgres_does_not_start_without_a_password(postgres: Contained, volume: Path) -> None:
     refused = postgres.run(volumes={"/var/lib/postgresql/data": volume})
     assert refused.returncode != 0
     assert "POSTGRES_PASSWORD is empty" in refused.stderr
     assert list(volume.iterdir()) == []
 
 
-def test_postgres_leaves_foreign_files_alone(postgres: Contained, volume: Path) -> None:
+def test_postgres_does_not_delete_files_that_are_not_a_database(
+    postgres: Contained, volume: Path
+) -> None:
     foreign = volume / "pgdata"
     foreign.mkdir()
     os.chown(foreign, 999, 999)
@@ -162,7 +164,7 @@ def test_postgres_refuses_root(postgres: Contained, volume: Path) -> None:
     assert "uid 999" in refused.stderr
 
 
-def test_redis_serves_other_pods_and_its_arguments_count(redis: Contained, port: int) -> None:
+def test_redis_accepts_other_pods_and_applies_its_arguments(redis: Contained, port: int) -> None:
     with redis.started("--port", str(port), "--save", "") as running:
         answers = _redis(running, port, "CONFIG GET protected-mode\r\nCONFIG GET save\r\n")
         assert "protected-mode\r\n$2\r\nno\r\n" in answers
@@ -170,7 +172,7 @@ def test_redis_serves_other_pods_and_its_arguments_count(redis: Contained, port:
         assert running.stop(signal.SIGTERM) == 0
 
 
-def test_redis_keeps_a_protected_mode_that_is_asked_for(redis: Contained, port: int) -> None:
+def test_redis_keeps_protected_mode_when_it_is_requested(redis: Contained, port: int) -> None:
     arguments = ("redis-server", "--port", str(port), "--protected-mode", "yes")
     with redis.started(*arguments) as running:
         assert "yes" in _redis(running, port, "CONFIG GET protected-mode\r\n")
@@ -183,7 +185,7 @@ def _redis(running: Running, port: int, commands: str) -> str:
         return b"".join(iter(lambda: client.recv(4096), b"")).decode()
 
 
-def test_seaweedfs_is_the_locked_version(seaweedfs: Contained) -> None:
+def test_seaweedfs_has_the_locked_version(seaweedfs: Contained) -> None:
     answer = seaweedfs.run("version")
     assert answer.returncode == 0, answer.stderr
     locked = (

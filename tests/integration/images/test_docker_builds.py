@@ -1,4 +1,4 @@
-"""A Docker engine builds the same Dockerfiles, by its first builder and by BuildKit."""
+"""A Docker engine builds the same Dockerfiles, with its legacy builder and with BuildKit."""
 
 import json
 import os
@@ -19,28 +19,29 @@ from prefect_platform_cli.images.docker import Docker
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrivateEngine, str]]:
-    """An engine of these tests alone, and the base that it holds."""
+    """Yield an engine for these tests alone, and the reference of its base image."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         pytest.skip("needs root on Debian or Ubuntu")
-    below = choose_base()
+    chosen = choose_base()
     started = PrivateEngine(f"test-images-{os.getpid()}")
     started.start()
     try:
-        if below.rootfs is not None:
+        if chosen.rootfs is not None:
             context = tmp_path_factory.mktemp("base")
-            shutil.copyfile(below.rootfs, context / "rootfs.tar")
+            shutil.copyfile(chosen.rootfs, context / "rootfs.tar")
             (context / "Dockerfile").write_text("FROM scratch\nADD rootfs.tar /\n")
             with pytest.MonkeyPatch.context() as patched:
                 _use(started, patched)
-                order = Order(below.reference, context, context / "log", base_is_local=True)
+                order = Order(chosen.reference, context, context / "log", base_is_local=True)
                 Docker(started.docker_host).build(order)
-        yield started, below.reference
+        yield started, chosen.reference
     finally:
         started.destroy()
 
 
 def _use(engine: PrivateEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The engine's own client; a newer one has no first builder, or needs a plug-in for the other.
+    # Use the engine's own client: a newer client lacks the legacy builder, or needs a plug-in for
+    # BuildKit.
     monkeypatch.setenv("PATH", f"{engine.docker.parent}:{os.environ['PATH']}")
 
 

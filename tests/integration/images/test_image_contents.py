@@ -1,4 +1,4 @@
-"""The images hold what runs and nothing that installs, and they run with a read-only root."""
+"""The images contain only what runs, no compilers or installers, and need no writable root."""
 
 import json
 import re
@@ -21,7 +21,7 @@ PYTHON = ["platform", "flows"]
 COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "make", "ld", "as")
 LABELS = {"title", "description", "version", "revision", "created", "source"}
 
-# What charts run in pods.
+# The modules that the charts run in pods.
 OURS = sorted(
     {
         module
@@ -29,9 +29,10 @@ OURS = sorted(
         for module in re.findall(r"prefect_platform\.[\w.]+", template.read_text())
     }
 )
-# Imports the arguments and, to show that it would be seen, a module without byte code; prints
-# what Python had to compile. Of a module for a newer Python there is no byte code: `whenever` tries
-# one, and takes another after the SyntaxError.
+# Imports the modules that are its arguments, and prints the files that Python had to compile. As a
+# control it also imports a module without byte code, which must be the only such file. `whenever`
+# first tries a module for a newer Python, which has no byte code either; its SyntaxError keeps it
+# out of the list.
 IMPORT_ALL = """
 import importlib, importlib.machinery, pathlib, sys
 compiled = []
@@ -66,7 +67,7 @@ def contained(request: pytest.FixtureRequest, name: str) -> Contained:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_user_is_a_number_which_kubernetes_can_tell_from_root(
+def test_the_user_is_numeric_so_that_kubernetes_can_verify_that_it_is_not_root(
     contained: Contained, name: str
 ) -> None:
     number = USERS[name]
@@ -74,7 +75,7 @@ def test_its_user_is_a_number_which_kubernetes_can_tell_from_root(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_labels_tell_what_it_is_and_where_it_comes_from(contained: Contained, name: str) -> None:
+def test_the_labels_name_the_image_and_its_source(contained: Contained, name: str) -> None:
     labels = contained.config["Labels"]
     (recipe,) = recipes([name])
     assert {f"org.opencontainers.image.{label}" for label in LABELS} <= set(labels)
@@ -86,7 +87,7 @@ def test_labels_tell_what_it_is_and_where_it_comes_from(contained: Contained, na
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_of_the_building_machine_stays_in_its_configuration(
+def test_the_configuration_contains_nothing_from_the_build_machine(
     contained: Contained, name: str
 ) -> None:
     config = contained.config
@@ -100,7 +101,7 @@ def test_nothing_of_the_building_machine_stays_in_its_configuration(
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_there_is_no_compiler_no_pip_no_cache_and_no_way_to_become_root(
+def test_the_image_has_no_compiler_no_pip_no_cache_and_no_setuid_program(
     contained: Contained, name: str
 ) -> None:
     paths = contained.run(
@@ -117,7 +118,7 @@ def test_there_is_no_compiler_no_pip_no_cache_and_no_way_to_become_root(
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_nothing_that_runs_on_a_laptop_is_in_it(contained: Contained, name: str) -> None:
+def test_the_image_contains_no_code_that_runs_on_a_laptop(contained: Contained, name: str) -> None:
     found = contained.run(
         "python",
         "-c",
@@ -129,7 +130,7 @@ def test_nothing_that_runs_on_a_laptop_is_in_it(contained: Contained, name: str)
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_prefect_answers_with_a_read_only_root(contained: Contained, name: str) -> None:
+def test_prefect_runs_with_a_read_only_root(contained: Contained, name: str) -> None:
     assert contained.run("touch", "/opt/prefect/written").returncode != 0
     answer = contained.run("prefect", "version")
     assert answer.returncode == 0, answer.stderr
@@ -140,7 +141,9 @@ def test_prefect_answers_with_a_read_only_root(contained: Contained, name: str) 
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_imports_find_all_byte_code_in_the_image(contained: Contained, name: str) -> None:
+def test_imports_compile_nothing_because_the_image_contains_the_byte_code(
+    contained: Contained, name: str
+) -> None:
     imported = contained.run(
         *("python", "-c", IMPORT_ALL, *IMPORTED[name]),
         environment={"PYTHONPATH": "/opt/prefect/flows"},
@@ -150,7 +153,7 @@ def test_imports_find_all_byte_code_in_the_image(contained: Contained, name: str
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_byte_code_does_not_depend_on_the_times_of_its_sources(
+def test_byte_code_does_not_depend_on_the_timestamps_of_its_sources(
     contained: Contained, name: str
 ) -> None:
     flags = contained.run(
@@ -160,17 +163,19 @@ def test_byte_code_does_not_depend_on_the_times_of_its_sources(
         "for m in (prefect, json):\n"
         "    with open(u.cache_from_source(m.__file__), 'rb') as f: print(f.read(8)[4])",
     )
-    # 1: the byte code carries a hash, and is used without a look at the source.
+    # 1 means that the byte code carries a hash, and that Python does not check the source.
     assert flags.stdout.split() == ["1", "1"], name
 
 
-def test_platform_and_flows_share_system_and_prefect(platform: Contained, flows: Contained) -> None:
+def test_platform_and_flows_share_the_layers_of_the_system_and_prefect(
+    platform: Contained, flows: Contained
+) -> None:
     first, second = (contained.config["DiffIds"] for contained in (platform, flows))
     assert first[:3] == second[:3]
     assert first[3:] != second[3:]
 
 
-def test_one_archive_holds_all_images_and_each_layer_once(images: dict[str, Image]) -> None:
+def test_one_archive_contains_all_images_and_each_layer_once(images: dict[str, Image]) -> None:
     (archive,) = {image.archive for image in images.values()}
     with tarfile.open(archive) as packed:
         names = packed.getnames()
@@ -219,7 +224,9 @@ def test_a_job_pod_can_write_parquet(flows: Contained) -> None:
     assert written.stdout == "[{'carrier': 'UA', 'flights': 165}]\n", written.stderr
 
 
-def test_the_flows_and_their_deployments_are_where_the_work_pool_looks(flows: Contained) -> None:
+def test_the_flows_and_their_deployments_are_where_the_work_pool_expects_them(
+    flows: Contained,
+) -> None:
     listed = flows.run("ls", "/opt/prefect/prefect.yaml", "/opt/prefect/flows/etl_daily.py")
     assert listed.returncode == 0, listed.stderr
     assert flows.config["WorkingDir"] == "/opt/prefect"
