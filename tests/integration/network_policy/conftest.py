@@ -1,4 +1,4 @@
-"""A network of namespaces, for packets that are really sent."""
+"""A network of Linux network namespaces, through which the tests send real packets."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +11,13 @@ from tests.support.requirements import require_packages, skip_without_root
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip these tests, saying why, where network namespaces cannot be made."""
+    """Skip these tests, with the reason, where network namespaces cannot be created."""
     skip_without_root(items, Path(__file__).parent)
 
 
 @pytest.fixture(scope="module")
 def net() -> Iterator[Network]:
-    """Return a node with `client`, `other` and `server` in namespace home, `stranger` in away."""
+    """Yield a node with the pods `client`, `other` and `server` in home, and `stranger` in away."""
     require_packages("nftables", "iproute2")
     pods = [
         _pod("server", "home", 10),

@@ -1,4 +1,4 @@
-"""One node with pods and a machine beyond: network namespaces, linked as CNI's ptp links pods."""
+"""A node with pods, and a machine outside: network namespaces, linked as by the CNI plugin ptp."""
 
 import json
 import os
@@ -18,7 +18,7 @@ OUTSIDE = "outside"
 PORTS = ("tcp/80", "tcp/81", "tcp/85", "udp/80", "udp/81")
 _GATEWAY = "198.18.1.1"
 _ADDRESSES = {NODE: "198.18.2.1", OUTSIDE: "198.18.2.2"}
-# In each namespace: it serves all ports, and tries those of others that it is asked to, at once.
+# Runs in each namespace. It serves all ports and, on request, tries many addresses in parallel.
 _RESIDENT = """
 import json, socket, sys, threading
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +92,7 @@ class _Place:
     resident: "subprocess.Popen[str]"
 
     def ask(self, calls: list[list[Any]]) -> list[bool]:
-        """Have the resident run `calls` at once."""
+        """Let the resident process run `calls` in parallel; return their results."""
         assert self.resident.stdin is not None
         assert self.resident.stdout is not None
         self.resident.stdin.write(json.dumps(calls) + "\n")
@@ -102,7 +102,7 @@ class _Place:
 
 @dataclass
 class Network:
-    """The places by name, and what the Kubernetes API would say of pods and namespaces."""
+    """All places by name, and the pods and namespaces as the Kubernetes API would return them."""
 
     prefix: str
     places: dict[str, _Place] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class Network:
         return self.places[name].address
 
     def enforce(self, *policies: dict[str, Any], unknown: Iterable[str] = ()) -> None:
-        """Put `policies` in force, as an agent that does not know the pods `unknown` yet."""
+        """Enforce `policies`, as an agent does that does not know the pods `unknown` yet."""
         known = [pod(item) for name, item in self.pods.items() if name not in set(unknown)]
         cluster = Cluster(
             pods=owners([each for each in known if each], {}),
@@ -124,11 +124,11 @@ class Network:
         self.nft(ruleset(cluster, NODE))
 
     def nft(self, rules: str) -> None:
-        """Run a transaction of nftables in the node."""
+        """Run a transaction of nftables on the node."""
         _run("ip", "netns", "exec", self.places[NODE].namespace, "nft", "-f", "-", stdin=rules)
 
-    def into(self, name: str) -> set[str]:
-        """Return what others get an answer from at `name`: "client tcp/80" and so on."""
+    def reaching(self, name: str) -> set[str]:
+        """Return which places reach which ports of `name`: "client tcp/80" and so on."""
         sources = [each for each in self.places if each != name]
         with ThreadPoolExecutor() as at_once:
             found = at_once.map(lambda source: self._reached(source, [name])[name], sources)
@@ -138,25 +138,25 @@ class Network:
                 for port in ports
             }
 
-    def out_of(self, name: str) -> set[str]:
-        """Return what `name` gets an answer from: "server tcp/80" and so on."""
+    def reachable_from(self, name: str) -> set[str]:
+        """Return which ports of other places `name` reaches: "server tcp/80" and so on."""
         found = self._reached(name, [each for each in self.places if each != name])
         return {f"{target} {port}" for target, ports in found.items() for port in ports}
 
     def reaches_itself(self, name: str) -> bool:
-        """Say whether a place reaches all of its own ports by its own address."""
+        """Return whether a place reaches all of its own ports at its own address."""
         return self._reached(name, [name])[name] == set(PORTS)
 
     def hold(self, source: str, target: str) -> None:
-        """Open a connection from `source` to `target`, and keep it."""
+        """Open a connection from `source` to `target`, and keep it open."""
         assert self.places[source].ask([["hold", self.address(target), 80]]) == [True]
 
     def held_works(self, source: str) -> bool:
-        """Say whether the connection that `source` holds still carries data both ways."""
+        """Return whether the connection that `source` keeps open still carries data both ways."""
         return self.places[source].ask([["use_held"]]) == [True]
 
     def heard(self, name: str, source: str) -> bool:
-        """Say whether a datagram from the address of `source` came to `name` since last asked."""
+        """Return whether `name` received a datagram from `source`'s address since the last call."""
         return self.places[name].ask([["heard", self.address(source)]]) == [True]
 
     def _reached(self, source: str, targets: list[str]) -> dict[str, set[str]]:
@@ -171,7 +171,7 @@ class Network:
 
 @contextmanager
 def network(pods: list[dict[str, Any]], namespaces: dict[str, dict[str, str]]) -> Iterator[Network]:
-    """Make the node, the machine outside, and one namespace for each of `pods`."""
+    """Create the node, the machine outside, and one namespace for each of `pods`."""
     made = Network(f"np{os.getpid()}-", namespaces=namespaces)
     with ExitStack() as stack:
         for name in (NODE, OUTSIDE):
@@ -228,7 +228,7 @@ def _resident(namespace: str, address: str) -> Iterator["subprocess.Popen[str]"]
 
 
 def ip(namespace: str, command: str) -> None:
-    """Run a command of ip in a network namespace."""
+    """Run an `ip` command in a network namespace."""
     _run("ip", "-netns", namespace, *command.split())
 
 

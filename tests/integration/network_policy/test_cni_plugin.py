@@ -1,4 +1,4 @@
-"""The CNI plugin closes a new pod's address, and refuses a node that could not keep it closed."""
+"""The CNI plugin closes the address of a new pod, and refuses the pod if it cannot close it."""
 
 import json
 import os
@@ -15,7 +15,7 @@ _RESULT = {"cniVersion": "1.0.0", "ips": [{"address": "198.18.1.10/32", "interfa
 
 
 def _run(net: Network, place: str, command: str, **config: object) -> tuple[int, dict[str, Any]]:
-    """Run the plugin in a place's network; its exit status and what it prints."""
+    """Run the plugin in the network of a place; return its exit status and its output."""
     ended = subprocess.run(
         ["ip", "netns", "exec", net.places[place].namespace, _PLUGIN],
         env={
@@ -31,19 +31,19 @@ def _run(net: Network, place: str, command: str, **config: object) -> tuple[int,
     return ended.returncode, json.loads(ended.stdout or "{}")
 
 
-def test_a_new_pod_that_gets_a_known_address_is_closed_until_an_agent_knows_it(
+def test_a_new_pod_with_a_reused_address_is_closed_until_the_agent_knows_it(
     net: Network,
 ) -> None:
     net.enforce()
-    assert net.out_of("server")
+    assert net.reachable_from("server")
 
     added = _run(net, NODE, "ADD", prevResult=_RESULT)
 
     assert added == (0, _RESULT)
-    assert net.out_of("server") == set()
+    assert net.reachable_from("server") == set()
 
 
-def test_a_pod_is_refused_where_its_address_cannot_be_closed(net: Network) -> None:
+def test_a_pod_is_refused_when_its_address_cannot_be_closed(net: Network) -> None:
     status, printed = _run(net, OUTSIDE, "ADD", prevResult=_RESULT)
 
     assert status == 1
@@ -51,11 +51,11 @@ def test_a_pod_is_refused_where_its_address_cannot_be_closed(net: Network) -> No
 
 
 @pytest.mark.parametrize("command", ["DEL", "CHECK"])
-def test_a_pod_that_goes_needs_nothing(net: Network, command: str) -> None:
+def test_the_commands_del_and_check_do_nothing_and_succeed(net: Network, command: str) -> None:
     assert _run(net, OUTSIDE, command) == (0, {})
 
 
-def test_the_versions_of_the_contract_are_told(net: Network) -> None:
+def test_the_supported_cni_versions_are_reported(net: Network) -> None:
     status, printed = _run(net, NODE, "VERSION")
 
     assert status == 0

@@ -1,4 +1,4 @@
-"""What compiled policies let through, by packets that are sent: TCP and UDP, in and out."""
+"""What compiled policies allow, tested with TCP and UDP packets in both directions."""
 
 from typing import Any
 
@@ -116,29 +116,29 @@ _EGRESS: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
 
 
 @pytest.mark.parametrize("allowed", _INGRESS)
-def test_a_pod_is_reached_by_what_its_ingress_names_and_by_its_node(
+def test_a_pod_is_reached_only_by_its_node_and_by_what_its_ingress_rules_allow(
     net: Network, allowed: str
 ) -> None:
     rules, reached = _INGRESS[allowed]
 
     net.enforce(_policy(ingress=rules))
 
-    assert net.into("server") == _FROM_NODE | reached
-    assert net.out_of("server") == _all_of("client", "other", "stranger", NODE, OUTSIDE)
-    assert net.into("other") == _FROM_NODE | _all_of("server", "client", "stranger", OUTSIDE)
+    assert net.reaching("server") == _FROM_NODE | reached
+    assert net.reachable_from("server") == _all_of("client", "other", "stranger", NODE, OUTSIDE)
+    assert net.reaching("other") == _FROM_NODE | _all_of("server", "client", "stranger", OUTSIDE)
 
 
 @pytest.mark.parametrize("allowed", _EGRESS)
-def test_a_pod_reaches_what_its_egress_names(net: Network, allowed: str) -> None:
+def test_a_pod_reaches_only_what_its_egress_rules_allow(net: Network, allowed: str) -> None:
     rules, reached = _EGRESS[allowed]
 
     net.enforce(_policy("client", policyTypes=["Egress"], egress=rules))
 
-    assert net.out_of("client") == reached
-    assert net.into("client") == _FROM_NODE | _all_of("server", "other", "stranger", OUTSIDE)
+    assert net.reachable_from("client") == reached
+    assert net.reaching("client") == _FROM_NODE | _all_of("server", "other", "stranger", OUTSIDE)
 
 
-def test_policies_add_up_and_both_ends_must_allow(net: Network) -> None:
+def test_policies_are_additive_and_both_ends_must_allow_a_connection(net: Network) -> None:
     web = _policy(ingress=[{"ports": [{"port": 80}]}])
     debugging = _policy(ingress=[{"from": [_named("client")], "ports": [{"port": 85}]}])
     debugging["metadata"]["name"] = "debugging"
@@ -148,41 +148,41 @@ def test_policies_add_up_and_both_ends_must_allow(net: Network) -> None:
     net.enforce(web, debugging, careful)
 
     others = {f"{each} tcp/80" for each in ("other", "stranger", OUTSIDE)}
-    assert net.into("server") == _FROM_NODE | {"client tcp/85"} | others
+    assert net.reaching("server") == _FROM_NODE | {"client tcp/85"} | others
 
 
-def test_a_pod_reaches_itself_whatever_is_forbidden(net: Network) -> None:
+def test_a_pod_reaches_itself_even_if_its_policy_allows_nothing(net: Network) -> None:
     net.enforce(_policy(policyTypes=["Ingress", "Egress"]))
 
     assert net.reaches_itself("server")
 
 
-def test_a_policy_of_another_namespace_selects_nothing_here(net: Network) -> None:
+def test_a_policy_selects_no_pods_of_another_namespace(net: Network) -> None:
     away = _policy(ingress=[])
     away["metadata"]["namespace"] = "away"
 
     net.enforce(away)
 
-    assert net.into("server") == _FROM_NODE | _all_of(*_EVERYWHERE)
+    assert net.reaching("server") == _FROM_NODE | _all_of(*_EVERYWHERE)
 
 
-def test_a_pod_that_is_not_known_yet_reaches_nothing_and_is_reached_by_its_node_alone(
+def test_an_unknown_pod_reaches_nothing_and_is_reached_only_by_its_node(
     net: Network,
 ) -> None:
     net.enforce(unknown=["server"])
 
-    assert net.into("server") == _FROM_NODE
-    assert net.out_of("server") == set()
+    assert net.reaching("server") == _FROM_NODE
+    assert net.reachable_from("server") == set()
 
 
-def test_a_datagram_with_another_pods_source_arrives_nowhere(net: Network) -> None:
+def test_a_datagram_with_the_source_address_of_another_pod_is_dropped(net: Network) -> None:
     net.enforce()
     namespace = f"{net.prefix}stranger"
     net.heard("server", "client")
     ip(namespace, "address add 198.18.1.11/32 dev lo")
     try:
         ip(namespace, "route replace default via 198.18.1.1 src 198.18.1.11")
-        net.out_of("stranger")
+        net.reachable_from("stranger")
     finally:
         ip(namespace, "route replace default via 198.18.1.1 src 198.18.1.13")
         ip(namespace, "address delete 198.18.1.11/32 dev lo")
@@ -190,20 +190,20 @@ def test_a_datagram_with_another_pods_source_arrives_nowhere(net: Network) -> No
     assert not net.heard("server", "client")
 
 
-def test_a_connection_from_before_a_policy_goes_on_and_a_new_one_is_refused(net: Network) -> None:
+def test_a_new_policy_keeps_open_connections_and_refuses_new_ones(net: Network) -> None:
     net.enforce()
     net.hold("client", "server")
 
     net.enforce(_policy(ingress=[]))
 
     assert net.held_works("client")
-    assert net.into("server") == _FROM_NODE
+    assert net.reaching("server") == _FROM_NODE
 
 
-def test_rules_that_nftables_refuses_leave_the_old_ones_in_force(net: Network) -> None:
+def test_the_old_rules_stay_in_force_when_nftables_refuses_new_ones(net: Network) -> None:
     net.enforce(_policy(ingress=[]))
 
     with pytest.raises(AssertionError, match="syntax error"):
         net.nft(f"delete table {TABLE}\nnonsense")
 
-    assert net.into("server") == _FROM_NODE
+    assert net.reaching("server") == _FROM_NODE
