@@ -1,6 +1,6 @@
-"""The flows of these tests; each run is a process of its own, as it is a pod on the platform.
+"""The flows of these tests; each run is a separate process, as each run is a pod on the platform.
 
-What they compute is noted in a file, a line a computation, so that tests count them.
+For each computation a line is appended to the file `journal`, so that tests can count them.
 """
 
 import datetime as dt
@@ -18,82 +18,82 @@ from prefect_platform.polling import wait_until
 from prefect_platform.result_locks import LeasedLocks
 
 LEASE = 3.0
-_GATE_WITHIN = 60
+_GATE_TIMEOUT = 60
 _HOUR = dt.timedelta(hours=1)
 
 
-def _note(account: str, line: str) -> None:
-    with Path(account).open("a") as notes:
-        notes.write(f"{line}\n")
+def _record(journal: str, line: str) -> None:
+    with Path(journal).open("a") as file:
+        file.write(f"{line}\n")
 
 
 def content(number: int, size: int) -> bytes:
-    """Return `size` bytes that no other number has."""
+    """Return `size` bytes that differ for each number."""
     return hashlib.shake_256(str(number).encode()).digest(size)
 
 
-@task(cache_policy=INPUTS - "account", cache_expiration=_HOUR, result_serializer="json")
-def square(number: int, account: str) -> int:
-    """Compute, and note it."""
-    _note(account, f"squared {number}")
+@task(cache_policy=INPUTS - "journal", cache_expiration=_HOUR, result_serializer="json")
+def square(number: int, journal: str) -> int:
+    """Return the square of a number, and record the computation."""
+    _record(journal, f"squared {number}")
     return number * number
 
 
-@task(cache_policy=INPUTS - "account", retries=1, retry_delay_seconds=0)
-def cube(number: int, account: str) -> int:
-    """Compute, and note it."""
-    _note(account, f"cubed {number}")
+@task(cache_policy=INPUTS - "journal", retries=1, retry_delay_seconds=0)
+def cube(number: int, journal: str) -> int:
+    """Return the cube of a number, and record the computation."""
+    _record(journal, f"cubed {number}")
     return number**3
 
 
 @task(
-    cache_policy=(INPUTS - "account" - "gate").configure(
+    cache_policy=(INPUTS - "journal" - "gate").configure(
         isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=LeasedLocks(LEASE)
     ),
 )
-def exclusive(number: int, account: str, gate: str) -> int:
-    """Note the start of a computation, and end it when the file `gate` is there."""
-    _note(account, f"computed {number}")
-    if not wait_until(Path(gate).exists, _GATE_WITHIN):
-        raise TimeoutError(f"{gate} is not there after {_GATE_WITHIN} s")
+def exclusive(number: int, journal: str, gate: str) -> int:
+    """Record the start of a computation, and return when the file `gate` exists."""
+    _record(journal, f"computed {number}")
+    if not wait_until(Path(gate).exists, _GATE_TIMEOUT):
+        raise TimeoutError(f"{gate} does not exist after {_GATE_TIMEOUT} s")
     return number
 
 
 @flow
-def computing_alone(number: int, account: str, gate: str) -> int:
+def computing_alone(number: int, journal: str, gate: str) -> int:
     """Return what `exclusive` computes."""
-    return exclusive(number, account, gate)
+    return exclusive(number, journal, gate)
 
 
 @flow
-def squaring(number: int, account: str) -> int:
-    """Return a square, from the cache if it is there."""
-    return square(number, account)
+def squaring(number: int, journal: str) -> int:
+    """Return a square, from the cache if it has one."""
+    return square(number, journal)
 
 
 @flow
-def submitting(number: int, account: str) -> int:
-    """Return a cube of a task in a thread."""
-    return cube.submit(number, account).result()
+def submitting(number: int, journal: str) -> int:
+    """Return a cube that a task computes in a thread."""
+    return cube.submit(number, journal).result()
 
 
 @flow
-async def cubing(number: int, account: str) -> int:
-    """Return a cube, computed in a flow that is asynchronous."""
+async def cubing(number: int, journal: str) -> int:
+    """Return a cube that an asynchronous task computes."""
 
-    @task(cache_policy=INPUTS - "account")
-    async def acube(number: int, account: str) -> int:
-        _note(account, f"cubed {number}")
+    @task(cache_policy=INPUTS - "journal")
+    async def acube(number: int, journal: str) -> int:
+        _record(journal, f"cubed {number}")
         return number**3
 
-    return await acube(number, account)
+    return await acube(number, journal)
 
 
 @flow
-def in_a_transaction(number: int, account: str) -> None:
-    """Compute where the commit is the transaction's."""
+def in_a_transaction(number: int, journal: str) -> None:
+    """Compute a cube whose result is written when the transaction is committed."""
     with transaction():
-        cube(number, account)
+        cube(number, journal)
 
 
 @task(cache_policy=INPUTS)
@@ -103,50 +103,50 @@ def verdict(number: int) -> Exception:
 
 
 @flow(persist_result=False)
-def judging(number: int, account: str) -> None:
-    """Call a task whose value is an exception."""
+def judging(number: int, journal: str) -> None:
+    """Call a task that returns an exception as a value."""
     verdict(number)
-    _note(account, f"judged {number}")
+    _record(journal, f"judged {number}")
 
 
 @flow(persist_result=True)
 def returning(number: int, size: int) -> bytes:
-    """Return a result of its own, without a task."""
+    """Return a result without running a task."""
     return content(number, size)
 
 
 @flow
 def failing() -> State[Any]:
-    """Fail by itself, with a cause of its own."""
+    """Return a failed state with a message."""
     return Failed(message="a cause of its own")
 
 
-@task(cache_policy=INPUTS - "account")
-def refusal(number: int, account: str) -> State[Any]:
-    """Return a failure of its own."""
-    _note(account, f"refused {number}")
+@task(cache_policy=INPUTS - "journal")
+def refusal(number: int, journal: str) -> State[Any]:
+    """Record the call, and return a failed state."""
+    _record(journal, f"refused {number}")
     return Failed(message="refused")
 
 
 @flow
-def refusing(number: int, account: str) -> State[Any]:
-    """Call a task twice that returns a failure, and tell the states."""
-    states = [refusal(number, account, return_state=True) for _ in range(2)]
+def refusing(number: int, journal: str) -> State[Any]:
+    """Call a task that returns a failed state twice, and report both states."""
+    states = [refusal(number, journal, return_state=True) for _ in range(2)]
     return Completed(message=", ".join(f"{each.name} {each.type.value}" for each in states))
 
 
 @flow(retries=2, retry_delay_seconds=0)
-def failing_again(account: str) -> State[Any]:
-    """Return a failure of its own, however often it is tried."""
-    _note(account, "tried")
+def failing_again(journal: str) -> State[Any]:
+    """Record each attempt, and return a failed state every time."""
+    _record(journal, "tried")
     return Failed(message="a cause of its own")
 
 
 @flow(persist_result=False)
-def reading(of: str) -> State[Any]:
-    """Tell the hash of the result that another run has returned."""
+def reading(run_id: str) -> State[Any]:
+    """Report the hash of the result that another run returned."""
     with get_client(sync_client=True) as client:
-        state = client.read_flow_run(of).state  # type: ignore[arg-type]
+        state = client.read_flow_run(run_id).state  # type: ignore[arg-type]
     assert state is not None
     found = state.result()
     return Completed(message=hashlib.sha256(found).hexdigest())
@@ -154,15 +154,15 @@ def reading(of: str) -> State[Any]:
 
 @task(cache_policy=INPUTS, retries=0)
 def piece(number: int, size: int) -> bytes:
-    """Return a result that can be told from all others."""
+    """Return a result that differs from all others."""
     return content(number, size)
 
 
 @flow
-def pieces(count: int, size: int, account: str, gate: str) -> None:
-    """Write one result, wait until the file `gate` is there, and write the others."""
+def pieces(count: int, size: int, journal: str, gate: str) -> None:
+    """Write one result, wait until the file `gate` exists, and write the others."""
     for number in range(count):
         piece(number, size)
-        _note(account, f"piece {number}")
-        if not wait_until(Path(gate).exists, _GATE_WITHIN):
-            raise TimeoutError(f"{gate} is not there after {_GATE_WITHIN} s")
+        _record(journal, f"piece {number}")
+        if not wait_until(Path(gate).exists, _GATE_TIMEOUT):
+            raise TimeoutError(f"{gate} does not exist after {_GATE_TIMEOUT} s")

@@ -23,7 +23,7 @@ OTHER = {"access-key-id": "pool-other", "secret-access-key": "of-the-other"}
 
 @dataclass
 class Store:
-    """The running object store and the variables of its administrator."""
+    """A running object store, and the environment variables of its administrator."""
 
     process: "subprocess.Popen[bytes]"
     variables: dict[str, str]
@@ -40,8 +40,8 @@ class Store:
         return client
 
 
-def of(keys: dict[str, str]) -> dict[str, str]:
-    """Return the variables that give a pod its key."""
+def key_variables(keys: dict[str, str]) -> dict[str, str]:
+    """Return the environment variables that give a pod its access key."""
     return {
         "AWS_ACCESS_KEY_ID": keys["access-key-id"],
         "AWS_SECRET_ACCESS_KEY": keys["secret-access-key"],
@@ -50,7 +50,7 @@ def of(keys: dict[str, str]) -> dict[str, str]:
 
 @contextmanager
 def running_store(directory: Path) -> Iterator[Store]:
-    """Start the object store of `directory`, with the buckets of the local environment."""
+    """Start an object store in `directory`, with the buckets of the local environment."""
     identities = s3_identities(ADMIN, {"default": POOL, "other": OTHER})
     with servers.object_store_process(directory, identities) as (process, variables):
         store = Store(process, variables)
@@ -74,7 +74,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @contextmanager
 def running_pods(store: Store, server: Path, directory: Path) -> Iterator[Pods]:
-    """Start a Prefect server with PostgreSQL, and declare the block that the pods write to."""
+    """Start a Prefect server with PostgreSQL, and save the block for the results of the pods."""
     with postgres("prefect", "of-the-database") as port:
         url = f"postgresql+asyncpg://prefect:of-the-database@127.0.0.1:{port}/postgres"
         settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
@@ -87,7 +87,7 @@ def running_pods(store: Store, server: Path, directory: Path) -> Iterator[Pods]:
                 "PREFECT_PLUGINS_ALLOW": "result-writes",
                 "RESULT_WRITE_SECONDS": "3",
             }
-            pods = Pods(api, directory, store.variables | of(POOL) | variables)
+            pods = Pods(api, directory, store.variables | key_variables(POOL) | variables)
             pods.configure()
             yield pods
 

@@ -24,15 +24,15 @@ _ANSWERS: dict[str, object] = {
 
 
 class _Metadata(BaseHTTPRequestHandler):
-    """What GKE's metadata server tells a pod whose ServiceAccount has an identity."""
+    """Answers requests as GKE's metadata server does for a pod with workload identity."""
 
     def do_GET(self) -> None:
-        """Answer as Google's libraries expect it."""
-        asked = self.path.partition("?")[0].partition("/instance/")[2]
+        """Answer a request of Google's libraries."""
+        path = self.path.partition("?")[0].partition("/instance/")[2]
         if self.path.endswith("/project/project-id"):
             content, kind = b"example", "text/plain"
         else:
-            content, kind = json.dumps(_ANSWERS.get(asked)).encode(), "application/json"
+            content, kind = json.dumps(_ANSWERS.get(path)).encode(), "application/json"
         self.send_response(200)
         self.send_header("Metadata-Flavor", "Google")
         self.send_header("Content-Type", kind)
@@ -41,22 +41,22 @@ class _Metadata(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Print nothing."""
+        """Do not log requests."""
 
 
-class Bucket:
-    """A bucket of the emulator, and the variables by which a pod finds it."""
+class Emulator:
+    """The running emulator, and the environment variables by which a pod finds it."""
 
     def __init__(self, url: str, metadata: str) -> None:
         self._url = url
         self.variables = {
             "STORAGE_EMULATOR_HOST": url,
             "GCE_METADATA_HOST": metadata,
-            "GCE_METADATA_IP": metadata,  # where it is looked for first
+            "GCE_METADATA_IP": metadata,  # the libraries try this address first
         }
 
     def create(self, name: str) -> None:
-        """Make a bucket."""
+        """Create a bucket."""
         body = {"name": name}
         httpx.post(f"{self._url}/storage/v1/b?project=example", json=body).raise_for_status()
 
@@ -67,18 +67,18 @@ class Bucket:
 
 
 @contextmanager
-def google_cloud_storage(directory: Path) -> Iterator[Bucket]:
-    """Start the emulator without a bucket, and the metadata server."""
+def google_cloud_storage(directory: Path) -> Iterator[Emulator]:
+    """Start the metadata server, and the emulator without any bucket."""
     (port,) = servers.free_ports(1)
     url, log = f"http://127.0.0.1:{port}", directory / "fake-gcs-server.log"
-    place = ("-host=127.0.0.1", f"-port={port}", "-scheme=http")
+    listen = ("-host=127.0.0.1", f"-port={port}", "-scheme=http")
     public = (f"-public-host=127.0.0.1:{port}", f"-external-url={url}")
     metadata = ThreadingHTTPServer(("127.0.0.1", 0), _Metadata)
     threading.Thread(target=metadata.serve_forever, daemon=True).start()
     try:
-        command = (tool("fake-gcs-server"), *place, *public, "-backend=memory")
+        command = (tool("fake-gcs-server"), *listen, *public, "-backend=memory")
         with servers.running(log, port, *command):
-            yield Bucket(url, f"127.0.0.1:{metadata.server_port}")
+            yield Emulator(url, f"127.0.0.1:{metadata.server_port}")
     finally:
         metadata.shutdown()
         metadata.server_close()

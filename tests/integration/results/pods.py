@@ -1,4 +1,4 @@
-"""Runs in processes that share nothing but the Prefect server, the object store and Redis."""
+"""Flow runs in processes that share only the Prefect server, the object store and Redis."""
 
 import subprocess
 import sys
@@ -16,12 +16,12 @@ from tests.support.servers import api_client, clean_environment
 
 FLOWS = Path(__file__).with_name("computing.py")
 BLOCK = "s3-bucket/results-default"
-_WITHIN = 180  # seconds, of one run
+_RUN_TIMEOUT = 180  # seconds
 
 
 @dataclass
 class Pods:
-    """A Prefect server with a block for results, and its runs."""
+    """Runs flows as job pods do, on a Prefect server with a block for results."""
 
     api: str
     directory: Path
@@ -34,7 +34,7 @@ class Pods:
         self.save("prefect_aws.S3Bucket", BLOCK, declared["blocks"][BLOCK])
 
     def save(self, block_type: str, block: str, fields: dict[str, Any]) -> None:
-        """Save a block of the type `package.Class` as `block`, a slug and a name."""
+        """Save a block of the type `package.Class` as `block`, which has the form `slug/name`."""
         package, _, of_type = block_type.partition(".")
         save = f"from {package} import {of_type}; {of_type}(**{fields!r})"
         name = block.partition("/")[2]
@@ -46,7 +46,7 @@ class Pods:
         )
 
     def create(self, flow: str, **parameters: object) -> str:
-        """Create a run of a flow of computing.py; return its id."""
+        """Create a run of a flow in computing.py, and return its id."""
         flow_id = self.post("flows/", {"name": flow})["id"]
         entrypoint = {"path": str(FLOWS.parent), "entrypoint": f"{FLOWS.name}:{flow}"}
         deployment = self.post(
@@ -59,7 +59,7 @@ class Pods:
 
     @contextmanager
     def started(self, run: str, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
-        """Start the engine for a run as a job pod does; it is killed at the end."""
+        """Start Prefect's engine for a run as a job pod does, and kill it at the end."""
         with (self.directory / f"{run}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "prefect.engine"],
@@ -74,11 +74,13 @@ class Pods:
             process.kill()
             process.wait()
 
-    def run(self, flow: str, *, by: dict[str, str] | None = None, **parameters: object) -> str:
-        """Run a flow to its end, with variables `by`; return the run's id."""
+    def run(
+        self, flow: str, *, variables: dict[str, str] | None = None, **parameters: object
+    ) -> str:
+        """Run a flow with additional environment variables until it ends; return the run's id."""
         run = self.create(flow, **parameters)
-        with self.started(run, **(by or {})) as process:
-            process.wait(_WITHIN)
+        with self.started(run, **(variables or {})) as process:
+            process.wait(_RUN_TIMEOUT)
         return run
 
     def state(self, run: str) -> dict[str, Any]:
@@ -87,7 +89,7 @@ class Pods:
             return dict(client.get(f"flow_runs/{run}").json()["state"])
 
     def task_states(self, run: str) -> list[str]:
-        """Return the states of the run's tasks, once all have ended: the server learns it late."""
+        """Wait until the server knows that all tasks of a run have ended; return their states."""
         found: list[str] = []
 
         def unfinished() -> bool:
@@ -96,20 +98,22 @@ class Pods:
             found = sorted(each["state_name"] for each in runs)
             return not all(each["end_time"] for each in runs)
 
-        assert not wait_while(unfinished, 30), f"tasks of {run} after 30 s: {found}"
+        assert not wait_while(unfinished, 30), (
+            f"the tasks of {run} have not ended after 30 s: {found}"
+        )
         return found
 
     def log(self, run: str) -> str:
-        """Return what the process of a run has printed."""
+        """Return the output of a run's process."""
         return (self.directory / f"{run}.log").read_text()
 
     def post(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401
-        """Return the answer of the API."""
+        """Send a request to the API, and return the response."""
         with api_client(self.api) as client:
             return client.post(path, json=body).json()
 
     def environment(self, variables: dict[str, str] | None = None) -> dict[str, str]:
-        """Return the environment of a new pod, with a home of its own."""
+        """Return the environment variables of a new pod, which has its own home directory."""
         self.count += 1
         home = self.directory / f"home-{self.count}"
         home.mkdir()

@@ -1,4 +1,4 @@
-"""Results outlive their process, and one that cannot be written is no silent success."""
+"""Results outlive their process, and a run whose result cannot be written fails."""
 
 import datetime as dt
 import hashlib
@@ -12,7 +12,7 @@ from prefect._internal.result_records import ResultRecord
 
 from prefect_platform.polling import wait_until, wait_while
 from tests.integration.results.computing import content
-from tests.integration.results.conftest import OTHER, POOL, Store, of, running_store
+from tests.integration.results.conftest import OTHER, POOL, Store, key_variables, running_store
 from tests.integration.results.pods import Pods
 from tests.support import records
 
@@ -20,28 +20,28 @@ SIZE = 100_000
 
 
 @pytest.fixture
-def account(tmp_path: Path) -> Path:
-    """The file in which the flows note what they compute."""
-    return tmp_path / "account"
+def journal(tmp_path: Path) -> Path:
+    """Return the file in which the flows record what they compute."""
+    return tmp_path / "journal"
 
 
-def test_a_result_that_one_process_returned_is_read_by_another(pods: Pods) -> None:
+def test_a_result_returned_by_one_process_is_read_by_another(pods: Pods) -> None:
     written = pods.run("returning", number=1, size=SIZE)
-    read = pods.run("reading", of=written)
+    read = pods.run("reading", run_id=written)
 
     assert pods.state(written)["type"] == "COMPLETED", pods.log(written)
     expected = hashlib.sha256(content(1, SIZE)).hexdigest()
     assert pods.state(read)["message"] == expected, pods.log(read)
 
 
-def test_another_process_hits_within_the_hour_and_misses_after_it(
-    pods: Pods, store: Store, account: Path
+def test_another_process_uses_a_cached_result_until_it_expires(
+    pods: Pods, store: Store, journal: Path
 ) -> None:
     def square() -> str:
-        return pods.run("squaring", number=7, account=str(account))
+        return pods.run("squaring", number=7, journal=str(journal))
 
     first, second = square(), square()
-    assert account.read_text().splitlines() == ["squared 7"], pods.log(first)
+    assert journal.read_text().splitlines() == ["squared 7"], pods.log(first)
     assert pods.task_states(second) == ["Cached"]
 
     s3 = store.client()
@@ -51,57 +51,55 @@ def test_another_process_hits_within_the_hour_and_misses_after_it(
     assert all(now < each <= now + hour for each in expirations)
     records.age(s3, hour)
     third = square()
-    assert account.read_text().splitlines() == ["squared 7", "squared 7"], pods.log(third)
+    assert journal.read_text().splitlines() == ["squared 7", "squared 7"], pods.log(third)
     assert pods.task_states(third) == ["Completed"]
 
 
-def test_a_task_that_returns_a_failure_has_failed_also_when_it_is_called_again(
-    pods: Pods, account: Path
-) -> None:
-    run = pods.run("refusing", number=5, account=str(account))
+def test_a_failed_state_returned_by_a_task_is_not_cached(pods: Pods, journal: Path) -> None:
+    run = pods.run("refusing", number=5, journal=str(journal))
 
     assert pods.state(run)["message"] == "Failed FAILED, Failed FAILED", pods.log(run)
-    assert account.read_text().splitlines() == ["refused 5", "refused 5"]
+    assert journal.read_text().splitlines() == ["refused 5", "refused 5"]
 
 
-def test_a_flow_that_returns_a_failure_is_tried_again_in_its_own_process(
-    pods: Pods, account: Path
+def test_a_flow_that_returns_a_failed_state_is_retried_in_the_same_process(
+    pods: Pods, journal: Path
 ) -> None:
-    run = pods.run("failing_again", account=str(account))
+    run = pods.run("failing_again", journal=str(journal))
 
     state = pods.state(run)
     assert (state["name"], state["message"]) == ("Failed", "a cause of its own"), pods.log(run)
-    assert account.read_text().splitlines() == ["tried"] * 3
+    assert journal.read_text().splitlines() == ["tried"] * 3
 
 
-def test_a_store_that_is_silent_for_a_while_costs_no_result(
+def test_no_result_is_lost_when_the_store_hangs_temporarily(
     pods: Pods, store: Store, tmp_path: Path
 ) -> None:
-    run = pods.create("pieces", **_pieces(tmp_path))
+    run = pods.create("pieces", **_parameters(tmp_path))
     with pods.started(run, RESULT_WRITE_SECONDS="120") as process:
         _wait_for_the_first_piece(tmp_path)
         store.process.send_signal(signal.SIGSTOP)
         try:
             (tmp_path / "gate").touch()
-            again = "A result was not written, and is tried again"
-            assert wait_until(lambda: again in pods.log(run), 90), pods.log(run)
+            message = "A result was not written, and is tried again"
+            assert wait_until(lambda: message in pods.log(run), 90), pods.log(run)
         finally:
             store.process.send_signal(signal.SIGCONT)
         process.wait(90)
 
     assert pods.state(run)["type"] == "COMPLETED", pods.log(run)
-    _assert_whole(store, range(4))
+    _assert_intact(store, range(4))
 
 
-def test_a_store_that_dies_leaves_whole_results_and_a_run_that_says_why(
+def test_a_store_crash_keeps_written_results_intact_and_fails_the_run_with_the_cause(
     pods: Pods, tmp_path: Path
 ) -> None:
     data = tmp_path / "seaweedfs"
     data.mkdir()
-    run = pods.create("pieces", **_pieces(tmp_path))
+    run = pods.create("pieces", **_parameters(tmp_path))
     with (
         running_store(data) as dying,
-        pods.started(run, **(dying.variables | of(POOL))) as process,
+        pods.started(run, **(dying.variables | key_variables(POOL))) as process,
     ):
         _wait_for_the_first_piece(tmp_path)
         dying.process.kill()
@@ -114,16 +112,16 @@ def test_a_store_that_dies_leaves_whole_results_and_a_run_that_says_why(
     assert "ResultNotWritten" in state["message"]
     assert dying.variables["AWS_ENDPOINT_URL_S3"] in state["message"]
     with running_store(data) as restarted:
-        # Its volumes are known to it a moment after it takes requests.
-        assert not wait_while(lambda: _unreadable(restarted), 60)
-        _assert_whole(restarted, range(1))
+        # The store accepts requests a moment before it knows its volumes.
+        assert not wait_while(lambda: _read_error(restarted), 60)
+        _assert_intact(restarted, range(1))
 
 
 @pytest.mark.parametrize("flow", ["submitting", "cubing", "in_a_transaction", "judging"])
-def test_a_task_whose_result_is_refused_fails_with_the_cause(
-    pods: Pods, account: Path, flow: str
+def test_a_run_fails_with_the_cause_when_a_task_result_cannot_be_written(
+    pods: Pods, journal: Path, flow: str
 ) -> None:
-    run = pods.run(flow, by=of(OTHER), number=2, account=str(account))
+    run = pods.run(flow, variables=key_variables(OTHER), number=2, journal=str(journal))
 
     state = pods.state(run)
     assert state["type"] == "FAILED", pods.log(run)
@@ -132,30 +130,28 @@ def test_a_task_whose_result_is_refused_fails_with_the_cause(
     assert "AccessDenied" in state["message"]
 
 
-def test_the_retries_of_a_task_are_used_when_its_result_is_refused(
-    pods: Pods, account: Path
-) -> None:
-    run = pods.run("submitting", by=of(OTHER), number=3, account=str(account))
+def test_a_task_is_retried_when_its_result_cannot_be_written(pods: Pods, journal: Path) -> None:
+    run = pods.run("submitting", variables=key_variables(OTHER), number=3, journal=str(journal))
 
-    assert account.read_text().splitlines() == ["cubed 3", "cubed 3"], pods.log(run)
+    assert journal.read_text().splitlines() == ["cubed 3", "cubed 3"], pods.log(run)
     assert pods.task_states(run) == ["Failed"]
 
 
-def test_a_flow_whose_own_result_is_refused_fails_with_the_cause(pods: Pods) -> None:
-    run = pods.run("returning", by=of(OTHER), number=4, size=SIZE)
+def test_a_run_fails_with_the_cause_when_the_flow_result_cannot_be_written(pods: Pods) -> None:
+    run = pods.run("returning", variables=key_variables(OTHER), number=4, size=SIZE)
 
     state = pods.state(run)
     assert state["type"] == "FAILED", pods.log(run)
     assert "AccessDenied" in state["message"]
 
 
-def test_a_flow_that_fails_keeps_its_own_cause_when_nothing_can_be_written(pods: Pods) -> None:
-    run = pods.run("failing", by=of(OTHER))
+def test_a_failed_flow_keeps_its_own_message_when_nothing_can_be_written(pods: Pods) -> None:
+    run = pods.run("failing", variables=key_variables(OTHER))
 
     assert pods.state(run)["message"] == "a cause of its own", pods.log(run)
 
 
-def test_the_key_of_a_pool_opens_its_own_folder_alone(store: Store) -> None:
+def test_the_access_key_of_a_pool_grants_access_only_to_its_own_folder(store: Store) -> None:
     pool = store.client(POOL)
     pool.put_object(Bucket="results", Key="default/mine", Body=b"1")
     assert pool.get_object(Bucket="results", Key="default/mine")["Body"].read() == b"1"
@@ -170,18 +166,18 @@ def test_the_key_of_a_pool_opens_its_own_folder_alone(store: Store) -> None:
         pool.put_object(Bucket="raw", Key="day", Body=b"2")
 
 
-def _pieces(directory: Path) -> dict[str, object]:
-    files = {name: str(directory / name) for name in ("account", "gate")}
+def _parameters(directory: Path) -> dict[str, object]:
+    files = {name: str(directory / name) for name in ("journal", "gate")}
     return {"count": 4, "size": SIZE, **files}
 
 
 def _wait_for_the_first_piece(directory: Path) -> None:
-    account = directory / "account"
-    assert wait_until(account.exists, 60), "no piece after 60 s"
+    journal = directory / "journal"
+    assert wait_until(journal.exists, 60), "no piece after 60 s"
 
 
-def _unreadable(store: Store) -> str | None:
-    """Return why the records cannot be read; None when they can."""
+def _read_error(store: Store) -> str | None:
+    """Return the error that reading the records raises, or None."""
     try:
         records.read(store.client())
     except ClientError as error:
@@ -189,8 +185,8 @@ def _unreadable(store: Store) -> str | None:
     return None
 
 
-def _assert_whole(store: Store, numbers: range) -> None:
-    """Every record in the bucket can be read, and the numbered pieces are among them."""
+def _assert_intact(store: Store, numbers: range) -> None:
+    """Check that all records in the bucket can be read and include the numbered pieces."""
     found = [
         ResultRecord[Any].deserialize(record).result
         for record in records.read(store.client()).values()
