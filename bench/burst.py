@@ -1,7 +1,7 @@
-"""What becomes of a burst of runs while the API is away in the middle of it.
+"""Show what happens to a burst of flow runs when the API is unavailable for a while.
 
-`python -m bench.burst` needs the platform of `make deploy-cluster`, and takes the API of its
-cluster away for a minute.
+`python -m bench.burst` needs a platform that `make deploy-cluster` created, and scales its API to
+zero for a minute.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from tests.cluster.burst import burst, take_api_away
 
 
 def main() -> None:
-    """Run the burst and print what became of its runs."""
+    """Run the burst and print the outcome of its runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--away", type=float, default=60, metavar="SECONDS")

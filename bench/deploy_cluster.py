@@ -1,8 +1,8 @@
-"""How long `make deploy-cluster` takes: from nothing, again, and its removal.
+"""Measure how long it takes to deploy a new cluster, to deploy again, and to destroy the cluster.
 
-`python bench/deploy_cluster.py` measures with what the cache holds, `--cold` with an empty cache
-of its own, which is removed afterwards. Each figure is in seconds and as a multiple of the same
-machine's median time for `import prefect`, so that figures of different machines compare.
+`python bench/deploy_cluster.py` uses the existing cache, and `--cold` a separate empty cache, which
+is removed afterwards. Each duration is printed in seconds and as a multiple of the median time for
+`import prefect` on the same machine, so that results of different machines can be compared.
 """
 
 import argparse
@@ -24,19 +24,19 @@ _BASELINE = [sys.executable, "-c", "import prefect.engine"]
 
 
 def seconds(argv: Sequence[str | Path], environment: Mapping[str, str]) -> float:
-    """Run `argv` and return its wall time; ends the bench when it fails."""
+    """Run `argv` and return its wall time; an error ends the benchmark."""
     started = time.monotonic()
     subprocess.run(argv, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, check=True)
     return time.monotonic() - started
 
 
 def measure(environment: Mapping[str, str]) -> dict[str, float]:
-    """Return the seconds of each step, in the order of running."""
+    """Return the seconds of each step, in the order in which they ran."""
     variables = {**_CLUSTER, **environment}
     try:
         return {
-            "deploy, from no cluster to the table": seconds([_COMMAND, "deploy"], variables),
-            "deploy again, nothing to change": seconds([_COMMAND, "deploy"], variables),
+            "deploy, without an existing cluster": seconds([_COMMAND, "deploy"], variables),
+            "deploy again, without changes": seconds([_COMMAND, "deploy"], variables),
             "destroy": seconds([_COMMAND, "destroy"], variables),
         }
     finally:
@@ -44,15 +44,15 @@ def measure(environment: Mapping[str, str]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and print one table."""
+    """Measure, and print the results as a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cold", action="store_true", help="with an empty cache")
+    parser.add_argument("--cold", action="store_true", help="use an empty cache")
     cold = parser.parse_args().cold
     baseline = statistics.median(seconds(_BASELINE, {}) for _ in range(5))
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as folder:
         caches = ("XDG_CACHE_HOME", "GOCACHE", "GOMODCACHE")
         figures = measure({name: f"{folder}/{name}" for name in caches} if cold else {})
-        # Go makes its module cache read-only, which a folder's removal stumbles over.
+        # Go makes its module cache read-only, which would prevent the removal of the folder.
         subprocess.run(["chmod", "-R", "u+w", folder], check=True)
     table = Table("step", "seconds", "x import prefect", title="cold" if cold else "warm")
     for name, value in {"import prefect (median of 5)": baseline, **figures}.items():

@@ -1,7 +1,7 @@
-"""How soon a NetworkPolicy is in force, and how soon a new pod's first packet passes.
+"""Measure how soon a NetworkPolicy is enforced, and how soon a new pod's first packet passes.
 
-`python -m bench.network_policy` needs a cluster of our own node image, named by CLUSTER_NAME. Pods
-with a policy and pods without one take turns, so that both meet the same machine.
+`python -m bench.network_policy` needs a cluster with our own node image, named by CLUSTER_NAME.
+Pods with a policy alternate with pods without one, so that both run under the same conditions.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tests.cluster.deployed import eventually
 from tests.cluster.policed_pods import NAMESPACE, Pods, policed_pods
 
 _IMAGE = "prefect-platform.local/node-tools:v1"
-# Prints each change of what becomes of its tries, and when the first such try began.
+# Connects repeatedly. Prints each change of the result, and the time at which that attempt began.
 _OBSERVE = """
 import socket, sys, time
 seen = ""
@@ -59,7 +59,9 @@ def main() -> None:
     with policed_pods(kubectl, _IMAGE) as pods:
         closing, opening = _enforcement(pods, rounds)
         table.add_row("from a policy's creation to its enforcement", _seconds(closing), "", "")
-        table.add_row("from a policy's deletion to its end", _seconds(opening), "", "")
+        table.add_row(
+            "from a policy's deletion to the end of its enforcement", _seconds(opening), "", ""
+        )
         policed, free = _new_pods(pods, rounds)
         for number, what in enumerate(
             ("from a pod's creation to its start", "from a pod's start to its first packet")
@@ -71,7 +73,7 @@ def main() -> None:
 
 
 def _enforcement(pods: Pods, rounds: int) -> tuple[list[float], list[float]]:
-    """Return the seconds that each new policy, and each deleted one, took to matter."""
+    """Return the seconds until each new policy took effect, and until each deletion did."""
     pods.run("observer", "-c", _OBSERVE, pods.address("server"))
     pods.wait("observer", "condition=Ready")
     network = kubernetes_client.NetworkingV1Api(pods.kubectl.api())
@@ -95,7 +97,7 @@ def _enforcement(pods: Pods, rounds: int) -> tuple[list[float], list[float]]:
 
 
 def _changes(pods: Pods, count: int) -> float:
-    """Return when the observer saw its change number `count`, in seconds since the epoch."""
+    """Wait for the observer's change number `count`; return its time in seconds since the epoch."""
     eventually("the observer sees the change", lambda: len(pods.log("observer")) >= 2 * count)
     return float(pods.log("observer")[2 * count - 1])
 
@@ -103,7 +105,7 @@ def _changes(pods: Pods, count: int) -> float:
 def _new_pods(
     pods: Pods, rounds: int
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """Return, of pods with a policy and without, the seconds to start and to the first packet."""
+    """Return the seconds to start and to the first packet, for pods with and without a policy."""
     server = {"podSelector": {"matchLabels": {"app": "server"}}}
     found: dict[str, list[tuple[float, float]]] = {"policed": [], "free": []}
     with pods.policy("policed", policyTypes=["Egress"], egress=[{"to": [server]}]):

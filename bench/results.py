@@ -1,9 +1,10 @@
-"""Whether every result that runs write is read back whole, and what writing and reading cost.
+"""Check that every result can be read back unchanged, and measure the rates of both directions.
 
-`python -m bench.results` starts a Prefect server, PostgreSQL and SeaweedFS of its own. 20 processes
-write 1,000 results of 1 MB as the tasks of job pods do, through the block of the local environment;
-as many read them back and compare their hashes. The rates are beside that of bare S3 clients, which
-is measured in the same run. `--results 60 --processes 4` is short.
+`python -m bench.results` starts its own Prefect server, PostgreSQL and SeaweedFS. 20 processes
+write 1,000 results of 1 MB as the tasks of job pods do, through the block of the local environment.
+As many processes read them back and compare their content. The rates are compared with those of
+plain S3 clients, which are measured in the same run. For a short run, use
+`--results 60 --processes 4`.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from tests.integration.results.conftest import running_pods, running_store
 from tests.integration.results.pods import Pods
 
 SIZE = 1_000_000
-# Write or read a part of the numbers by the block, within a flow as in a pod; or by a client alone.
+# Writes or reads a range of results: through the block in a flow, as a pod does, or with a plain
+# S3 client.
 _PROGRAM = """
 import hashlib, sys
 verb, first, last, size = sys.argv[1], *map(int, sys.argv[2:])
@@ -58,7 +60,7 @@ else:
 
 
 def timed(pods: Pods, verb: str, count: int, processes: int) -> float:
-    """Let `processes` do their parts of `count` at once; return seconds, raise when one failed."""
+    """Divide `count` results among parallel processes; return the seconds, raise if one fails."""
     began = time.monotonic()
     bounds = [count * part // processes for part in range(processes + 1)]
     running = [
@@ -71,12 +73,8 @@ def timed(pods: Pods, verb: str, count: int, processes: int) -> float:
         )
         for first, last in pairwise(bounds)
     ]
-    complaints = [process.communicate()[1] for process in running]
-    failed = [
-        complaint
-        for process, complaint in zip(running, complaints, strict=True)
-        if process.returncode
-    ]
+    errors = [process.communicate()[1] for process in running]
+    failed = [error for process, error in zip(running, errors, strict=True) if process.returncode]
     if failed:
         raise RuntimeError(f"{len(failed)} of {processes} processes failed: {failed[0][-2000:]}")
     return time.monotonic() - began
@@ -98,8 +96,8 @@ def measure(count: int, processes: int) -> dict[str, float]:
 
 
 def report(seconds: dict[str, float], count: int) -> Table:
-    """Return the table of what was measured."""
-    table = Table("verb", "results a second", "of a bare client's")
+    """Return the rates as a table."""
+    table = Table("verb", "results per second", "share of a plain client's rate")
     for verb in ("write", "read"):
         bare = seconds[f"bare-{verb}"]
         table.add_row(verb, f"{count / seconds[verb]:.1f}", f"{bare / seconds[verb]:.0%}")
@@ -107,13 +105,13 @@ def report(seconds: dict[str, float], count: int) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, and print it."""
+    """Measure, and print the rates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=20)
     given = parser.parse_args(arguments)
     Console().print(report(measure(given.results, given.processes), given.results))
-    print(f"{given.results} results were written, read back and equal")
+    print(f"{given.results} results were written and read back unchanged")
 
 
 if __name__ == "__main__":

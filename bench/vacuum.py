@@ -1,8 +1,9 @@
-"""How fast retention deletes from a database of a million flow runs, beside how fast runs come.
+"""Measure how fast retention deletes from a database with a million flow runs.
 
-`python -m bench.vacuum` makes a PostgreSQL of its own (without fsync), fills it, and lets Prefect's
-vacuum and the sweep delete what is old, by the settings of the chart. It measures in the same run
-how many flow runs a second a server creates in that database. `--runs 20000 --old 2000` is short.
+`python -m bench.vacuum` starts its own PostgreSQL (without fsync), fills it, and lets Prefect's
+vacuum and the sweep delete old rows with the settings of the chart. For comparison, it measures in
+the same run how many flow runs per second a server creates in that database. For a short run, use
+`--runs 20000 --old 2000`.
 """
 
 import argparse
@@ -41,8 +42,9 @@ _SETTINGS = {
     "maintenance_work_mem": "256MB",
     "max_wal_size": "8GB",
 }
-# One in twenty old runs never ended, one in twenty has no end time: the sweep's. The rest is
-# Prefect's. Each has two states, a task run with two states, three log lines and two events.
+# One in twenty old runs is still Running, and one in twenty is Completed without an end time: the
+# sweep deletes these, and Prefect's vacuum deletes the others. Each run has two states, a task run
+# with two states, three log lines and two events.
 _FILL = (
     "INSERT INTO flow (name) VALUES ('bench')",
     """
@@ -91,13 +93,13 @@ _FILL = (
 
 
 async def fill(connection: asyncpg.Connection, runs: int, old: int) -> None:
-    """Write `runs` flow runs, `old` of them beyond 90 days; indexes are made when all is there."""
+    """Write `runs` flow runs, `old` of them older than 90 days; create the indexes at the end."""
     indexes = await connection.fetch(
         """SELECT indexname, indexdef FROM pg_indexes WHERE tablename = ANY($1)
         AND indexname NOT IN (SELECT conname FROM pg_constraint)""",
         TABLES,
     )
-    await connection.execute("SET session_replication_role = replica")  # no check of foreign keys
+    await connection.execute("SET session_replication_role = replica")  # no foreign key checks
     for index in indexes:
         await connection.execute(f'DROP INDEX "{index["indexname"]}"')
     for statement in _FILL:
@@ -109,7 +111,7 @@ async def fill(connection: asyncpg.Connection, runs: int, old: int) -> None:
 
 
 async def measure(target: DatabaseTarget) -> tuple[dict[str, int], float]:
-    """Return the rows of each table, and seconds of the longest statement since the last call."""
+    """Return each table's rows, and the seconds of the longest statement since the last call."""
     async with connected(target) as connection:
         longest = await connection.fetchval(
             "SELECT coalesce(max(max_exec_time), 0) / 1000 FROM pg_stat_statements "
@@ -124,7 +126,7 @@ async def measure(target: DatabaseTarget) -> tuple[dict[str, int], float]:
 
 @contextmanager
 def server(environment: dict[str, str]) -> Iterator[str]:
-    """Start a Prefect server without background services; yield its API's address."""
+    """Start a Prefect server without background services; yield the address of its API."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "prefect", "server", "start", "--no-services"]
     started = subprocess.Popen(
@@ -149,7 +151,7 @@ def server(environment: dict[str, str]) -> Iterator[str]:
 
 
 async def creation_rate(url: str, seconds: float) -> float:
-    """Return how many flow runs a second 16 clients create together."""
+    """Return how many flow runs per second 16 clients create together."""
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         flow = (await client.post("/flows/", json={"name": f"created-{uuid4()}"})).json()["id"]
         created, start = 0, time.monotonic()
@@ -165,26 +167,30 @@ async def creation_rate(url: str, seconds: float) -> float:
         return created / (time.monotonic() - start)
 
 
-def report(name: str, seconds: float, gone: dict[str, int], longest: float, created: float) -> None:
-    """Print what a part deleted, how fast, and how that compares with how runs come."""
-    rows, runs = sum(gone.values()), gone["flow_run"]
-    ratio = f"{runs / seconds / created:.1f} times as many as come ({created:.0f}/s)"
+def report(
+    name: str, seconds: float, deleted: dict[str, int], longest: float, created: float
+) -> None:
+    """Print what was deleted, how fast, and how that compares with the rate of new runs."""
+    rows, runs = sum(deleted.values()), deleted["flow_run"]
+    ratio = f"{runs / seconds / created:.1f} times the rate of new runs ({created:.0f}/s)"
     table = Table("what", name, title=name, show_header=False)
     table.add_row(
-        "deleted", ", ".join(f"{count:,} {each}" for each, count in gone.items() if count)
+        "deleted", ", ".join(f"{count:,} {each}" for each, count in deleted.items() if count)
     )
-    table.add_row("took", f"{seconds:.0f} s")
-    table.add_row("rows a second", f"{rows / seconds:,.0f}")
-    table.add_row("flow runs a second", f"{runs / seconds:,.0f}: {ratio}")
+    table.add_row("duration", f"{seconds:.0f} s")
+    table.add_row("rows per second", f"{rows / seconds:,.0f}")
+    table.add_row("flow runs per second", f"{runs / seconds:,.0f}: {ratio}")
     table.add_row("longest statement", f"{longest:.2f} s")
     Console().print(table)
 
 
 def main() -> None:
-    """Fill, measure the server, delete, and print."""
+    """Fill the database, measure the server and the deletion, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1_000_000)
-    parser.add_argument("--old", type=int, default=40_000, help="of them beyond retention")
+    parser.add_argument(
+        "--old", type=int, default=40_000, help="number of runs older than the retention period"
+    )
     parser.add_argument("--creating", type=float, default=20, metavar="SECONDS")
     arguments = parser.parse_args()
     with (
@@ -202,7 +208,7 @@ def main() -> None:
 def run(
     target: DatabaseTarget, environment: dict[str, str], runs: int, old: int, creating: float
 ) -> None:
-    """Do all of it in an empty database."""
+    """Run the benchmark in an empty database."""
 
     async def filled() -> None:
         async with connected(target) as connection:
@@ -235,11 +241,11 @@ def run(
                 )
             seconds = time.monotonic() - start
         after, longest = asyncio.run(measure(target))
-        gone = {table: before[table] - after[table] for table in TABLES}
-        report(name, seconds, gone, longest, created)
+        deleted = {table: before[table] - after[table] for table in TABLES}
+        report(name, seconds, deleted, longest, created)
         before = after
 
-    print(f"flow runs left beyond 90 days: {asyncio.run(_old_runs(target))}")
+    print(f"remaining flow runs older than 90 days: {asyncio.run(_old_runs(target))}")
 
 
 async def _old_runs(target: DatabaseTarget) -> int:

@@ -1,9 +1,9 @@
-"""Have cyclonus, which is not ours, judge the NetworkPolicies of a cluster of our own node image.
+"""Check NetworkPolicies in a cluster with our own node image, using the external tool cyclonus.
 
-`python -m bench.cyclonus` needs such a cluster, named by CLUSTER_NAME. It makes the namespaces x, y
-and z, tries every pair of their nine pods for each of 230 cases, and takes an hour; with tags of
-cyclonus, such as `port`, it runs the cases that have one of them. On several nodes, make sure that
-the pods may run on all: a control plane's taint keeps them away from it.
+`python -m bench.cyclonus` needs such a cluster, named by CLUSTER_NAME. It creates the namespaces x,
+y and z, tries every pair of their nine pods for each of 230 cases, and takes an hour. With tags of
+cyclonus, such as `port`, it runs only the cases that have one of them. In a cluster with several
+nodes, make sure that the pods can run on all of them: the taint of a control plane prevents that.
 """
 
 import argparse
@@ -24,15 +24,17 @@ from prefect_platform_cli.kube.kubectl import Kubectl
 
 _SOURCES = Path(__file__).parent
 _CYCLONUS = "github.com/mattfenwick/cyclonus"
-# The name that cyclonus asks for; its own registry never sees it, the nodes have the image.
+# The name of the image that cyclonus runs. It is loaded into the nodes and never pulled.
 _IMAGE = "docker.io/mfenwick100/cyclonus-worker:latest"
 _NAMESPACES = ("x", "y", "z")
 
 
 def main() -> None:
-    """Run cyclonus, and end with its result."""
+    """Run cyclonus, and exit with its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tags", nargs="*", help="of the cases to run; all without any")
+    parser.add_argument(
+        "tags", nargs="*", help="run only cases with one of these tags; default: all cases"
+    )
     tags = parser.parse_args().tags
     provider = KindProvider(os.environ.get("CLUSTER_NAME", "prefect-platform"))
     environment = {**os.environ, "KUBECONFIG": str(provider.kubeconfig())}
@@ -43,15 +45,18 @@ def main() -> None:
         try:
             sys.exit(subprocess.run([judge, *tags], env=environment, check=False).returncode)
         finally:
-            gone = ("delete", "namespace", "--ignore-not-found", *_NAMESPACES)
-            Kubectl(provider.kubeconfig())(*gone)
+            delete = ("delete", "namespace", "--ignore-not-found", *_NAMESPACES)
+            Kubectl(provider.kubeconfig())(*delete)
 
 
 def _pods_image(folder: Path) -> Path:
-    """Write the image of the pods that cyclonus runs below `folder`."""
+    """Build the image of the pods that cyclonus runs, in `folder`; return its archive."""
     worker, agnhost = folder / "worker", folder / "agnhost"
     compile_package(
-        _SOURCES / "judge", f"{_CYCLONUS}/cmd/worker", worker, failure="its worker does not build"
+        _SOURCES / "judge",
+        f"{_CYCLONUS}/cmd/worker",
+        worker,
+        failure="the worker of cyclonus does not build",
     )
     compile_package(_SOURCES / "agnhost", ".", agnhost, failure="agnhost does not build")
     write_layer(folder / "layer.tar", {"worker": worker, "agnhost": agnhost})

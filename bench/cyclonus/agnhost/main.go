@@ -1,5 +1,5 @@
-// The two commands of Kubernetes' agnhost that cyclonus runs in its pods. Whole, agnhost takes ten
-// times as long to start, and cyclonus starts it for every try.
+// The two commands of Kubernetes' agnhost that cyclonus runs in its pods. The complete agnhost takes
+// ten times as long to start, and cyclonus starts it for every attempt.
 package main
 
 import (

@@ -1,11 +1,12 @@
-// The cases of cyclonus, judged by cyclonus, as `cyclonus generate` does, with its batches: a pod makes
-// all of its tries in one exec, not in one for each. The command has no option for them.
+// Runs and judges the cases of cyclonus as `cyclonus generate` does, but in batches: a pod makes all
+// of its attempts in one exec instead of one exec each. The command has no option for that.
 //
-// cyclonus repeats a step with wrong tries once, and judges by the second round. What passed in the
-// first although it must not is wrong here all the same: a policy was late.
+// When attempts of a step fail, cyclonus repeats the step once and judges only the second round.
+// Here, an attempt that got through in the first round although it had to be blocked is a failure
+// too, because the policy was enforced too late.
 //
-// The arguments are tags, of which a case needs one; without any, every case runs. Ends with 1 when
-// a try was judged wrong, 2 when the cluster refuses something.
+// The arguments are tags: only cases with one of them run, or all cases without arguments. The exit
+// code is 1 if an attempt was judged wrong, and 2 if the cluster refused a request.
 package main
 
 import (
@@ -20,18 +21,19 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// No policy keeps a pod from itself, but cyclonus expects it.
+// A pod always reaches itself, but cyclonus expects that policies can block this.
 const ignoreLoopback = true
 
 var (
 	namespaces = []string{"x", "y", "z"}
 	pods       = []string{"a", "b", "c"}
 	ports      = []int{80, 81}
-	// SCTP needs a module that not every kernel has.
+	// SCTP needs a kernel module that not every kernel has.
 	protocols = []v1.Protocol{v1.ProtocolTCP, v1.ProtocolUDP}
 )
 
-// cluster is cyclonus' client, but for an update that the kubelet's of the pod's status gets before.
+// cluster is the client of cyclonus, but it repeats a change of labels that conflicts with the
+// kubelet's update of the pod's status.
 type cluster struct{ *kube.Kubernetes }
 
 func (c cluster) SetPodLabels(namespace, name string, labels map[string]string) (pod *v1.Pod, err error) {
@@ -77,8 +79,8 @@ func main() {
 	}
 }
 
-// gotThrough tells each try of any round that differs from what is expected, and whether one got through
-// that must not.
+// gotThrough prints each attempt of any round with an unexpected result, and returns whether one got
+// through that had to be blocked.
 func gotThrough(result *connectivity.Result) bool {
 	through := false
 	for _, step := range result.Steps {
