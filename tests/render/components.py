@@ -1,4 +1,4 @@
-"""Every component that has pods, and what is expected of them; a new one is one entry here."""
+"""All components with pods, and what the tests expect of them: add a new component here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ LABEL = "app.kubernetes.io/component"
 
 @dataclass(frozen=True)
 class Chart:
-    """The chart that a component belongs to, and the keys of its values that it hears."""
+    """The chart of a component, and the keys in its values that configure the component."""
 
     name: str
-    pod: str  # below it stands where the pods run
+    pod: str  # contains the metadata and scheduling settings of the pods
     image: str = "image"
 
 
 @dataclass(frozen=True)
 class Component:
-    """What is expected of the pods with the label app.kubernetes.io/component=`name`.
+    """What the tests expect of the pods with the label app.kubernetes.io/component=`name`.
 
-    In mode ha a component with `several` pods has a disruption budget, is spread over nodes and
-    zones, and is rolled out without a gap. A CronJob makes the pod of a `repeated` Job again. One
-    without a chart comes from a folder of manifests.
+    In mode ha, a component with `several` pods has a PodDisruptionBudget, is spread over nodes and
+    zones, and is rolled out without downtime. A CronJob also runs the Job of a `repeated`
+    component. A component without a chart comes from a folder of manifests.
     """
 
     name: str
@@ -79,14 +79,14 @@ COMPONENTS = [
 
 
 def pods_of(owner: Object) -> Object:
-    """Return the pod that `owner` is, or the template of those that it makes."""
+    """Return `owner` if it is a pod, or else its pod template."""
     pod = pod_of(owner)
     assert pod is not None
     return pod
 
 
 def pod_owners(story: Story) -> list[Object]:
-    """Return what is or makes pods in a story, with the Job that a worker makes in each pool."""
+    """Return the pods of a story and the objects that create pods, with one Job per work pool."""
     owners = [item for item in objects(story) if pod_of(item)]
     if story.chart == "prefect-worker":
         templates = find(objects(story), "ConfigMap", "work-pool")["data"]
@@ -97,7 +97,7 @@ def pod_owners(story: Story) -> list[Object]:
 
 @cache
 def owners_by_component() -> Mapping[str, Mapping[str, list[Object]]]:
-    """Return every object of every story that is or makes pods, by component and story."""
+    """Return all pods and objects that create pods, by component and story."""
     found: dict[str, dict[str, list[Object]]] = {}
     for name, items in all_objects().items():
         owners = (
@@ -112,7 +112,7 @@ def owners_by_component() -> Mapping[str, Mapping[str, list[Object]]]:
 
 
 def story_to_vary(component: Component) -> Story:
-    """Return a story of the component's chart that renders it and leaves the values alone."""
+    """Return a story that renders the component without the values files of an environment."""
     return next(
         STORIES[name]
         for name in owners_by_component()[component.name]
@@ -121,7 +121,7 @@ def story_to_vary(component: Component) -> Story:
 
 
 def varied_owners(component: Component, values: Mapping[str, object]) -> list[Object]:
-    """Return the objects that make the component's pods when somebody sets `values`."""
+    """Return the objects that create the component's pods when `values` are set."""
     return [
         owner
         for owner in pod_owners(story_to_vary(component).with_values(values))

@@ -1,6 +1,6 @@
-"""The objects of every environment as they were accepted: a file a story in golden/.
+"""The accepted objects of every environment: one golden file per story, in golden/.
 
-`python -m tests.render.golden` accepts what is rendered now.
+`python -m tests.render.golden` accepts the objects as they are rendered now.
 """
 
 import difflib
@@ -14,11 +14,11 @@ from tests.support.rendering import STORIES, Object, all_objects
 
 FOLDER = Path(__file__).parent / "golden"
 COMMAND = ".venv/bin/python -m tests.render.golden"
-_CONTENT = re.compile(r"-(?=[a-z]*\d)[0-9a-z]{8,10}$")  # a hash at the end of a name
+_CONTENT = re.compile(r"-(?=[a-z]*\d)[0-9a-z]{8,10}$")  # a content hash at the end of a name
 
 
 class _Readable(yaml.CSafeDumper):
-    """YAML for people: scripts and templates in a ConfigMap as blocks, nothing by reference."""
+    """Readable YAML: multi-line strings are block scalars, and there are no aliases."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the signature is PyYAML's
         return True
@@ -54,7 +54,7 @@ def accepted() -> dict[str, dict[str, str]]:
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
-    """Return a unified diff for each object that came, went or changed."""
+    """Yield a unified diff for each object that was added, removed or changed."""
     for name in sorted({*before, *after}):
         lines = difflib.unified_diff(
             before.get(name, "").splitlines(),
@@ -68,7 +68,7 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator
 
 
 def _name(item: Object) -> str:
-    """Return a name that stays when an object that is named by its content changes."""
+    """Return the object's name without its content hash, so that a change keeps the name."""
     metadata = item["metadata"]
     name = _CONTENT.sub("", metadata["name"])
     return "/".join(filter(None, [item["kind"], metadata.get("namespace"), name]))
@@ -79,11 +79,11 @@ def _write(item: Object) -> str:
 
 
 def accept() -> None:
-    """Write what is rendered now, and remove the files of stories that are gone."""
+    """Write the objects as they are rendered now, and delete the files of old stories."""
     FOLDER.mkdir(exist_ok=True)
     stories = rendered()
-    for gone in accepted().keys() - stories.keys():
-        (FOLDER / f"{gone}.yaml").unlink()
+    for removed in accepted().keys() - stories.keys():
+        (FOLDER / f"{removed}.yaml").unlink()
     for story, items in stories.items():
         documents = [text for _, text in sorted(items.items())]
         (FOLDER / f"{story}.yaml").write_text("---\n".join(documents))

@@ -1,4 +1,4 @@
-"""The Job that the installed worker makes of the rendered base job template."""
+"""The Job that the installed worker creates from the rendered base job template."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ _API_URL = "http://prefect-server.prefect.svc.cluster.local:4200/api"
 
 
 def base_job_template(story: Story, pool: str = "default") -> dict[str, Any]:
-    """Return the pool's template out of the ConfigMap, as the configuration step reads it."""
+    """Return the pool's template from the ConfigMap, as the configuration step reads it."""
     data = find(objects(story), "ConfigMap", "work-pool")["data"]
     template: dict[str, Any] = json.loads(data[f"{pool}.json"])
     return template
@@ -77,7 +77,7 @@ async def _submit(
 
 
 def _integration_settings(story: Story, pool: str) -> dict[str, str]:
-    """Return what the worker's pod sets for prefect-kubernetes, which reads it from the process."""
+    """Return the variables of the worker's pod that prefect-kubernetes reads."""
     worker = find(objects(story), "Deployment", "worker", pool=pool)
     pod = worker["spec"]["template"]["spec"]
     return {

@@ -1,9 +1,9 @@
-"""What Kubernetes and three operators accept, as JSON Schemas for kubeconform.
+"""JSON Schemas of Kubernetes and three operators, for kubeconform.
 
-They are made of each project's own description, out of its Go module, and committed: a check needs
-no network. Of Kubernetes there is what the rendered kinds are made of. An unknown field is refused
-wherever the fields are listed. Descriptions, defaults and the rules of custom resources in CEL are
-left out.
+The schemas are generated from the API descriptions in each project's Go module. They are committed,
+so that a check needs no network. For Kubernetes, they contain only the definitions that the
+rendered kinds need. They reject unknown fields wherever a description lists the fields. They leave
+out descriptions, defaults, and the CEL rules of custom resources.
 
 `python -m tests.render.kubernetes_schemas` writes the schemas.
 """
@@ -30,7 +30,7 @@ Schema = dict[str, Any]
 
 @dataclass(frozen=True)
 class Module:
-    """A released Go module, and the checksum of its sources as go.sum holds it."""
+    """A released Go module, with the checksum of its sources in the format of go.sum."""
 
     path: str
     version: str
@@ -52,7 +52,7 @@ _EXTERNAL_SECRETS = Module(
     "v1.3.2",
     "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
 )
-# Where each module describes the kinds that the charts may render and the environments have.
+# The CustomResourceDefinitions of the kinds that charts and environments use, with their modules.
 CUSTOM_RESOURCES = {
     "config/crd/bases/postgresql.cnpg.io_clusters.yaml": Module(
         "github.com/cloudnative-pg/cloudnative-pg",
@@ -75,9 +75,9 @@ _CHECKS = {
     *("minItems", "minLength", "minProperties", "minimum"),
 }
 _INT_OR_STRING: Schema = {"oneOf": [{"type": "integer"}, {"type": "string"}]}
-_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"  # declared a string; 1 is one, too
+_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"  # declared as a string, but 1 is valid
 _TEXTS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
-# A CustomResourceDefinition leaves metadata to Kubernetes; this is what charts write there.
+# A CustomResourceDefinition does not describe metadata. These are the fields that charts set.
 _METADATA: Schema = {
     "type": "object",
     "properties": {
@@ -88,19 +88,19 @@ _METADATA: Schema = {
     },
     "additionalProperties": False,
 }
-FILE_NAME = "{{.ResourceKind}}{{.KindSuffix}}.json"  # of _file_name, in kubeconform's words
+FILE_NAME = "{{.ResourceKind}}{{.KindSuffix}}.json"  # _file_name as a template of kubeconform
 
 
 def unfold(version: str, folder: Path) -> None:
-    """Write the schemas of a Kubernetes version into `folder`, a file a kind, for kubeconform."""
-    kept = json.loads(_kept(version).read_text())
-    _write(folder / "definitions.json", {"definitions": kept["definitions"]})
-    for file_name, name in kept["kinds"].items():
+    """Write the schemas of a Kubernetes version to `folder`, one file per kind, for kubeconform."""
+    committed = json.loads(_committed(version).read_text())
+    _write(folder / "definitions.json", {"definitions": committed["definitions"]})
+    for file_name, name in committed["kinds"].items():
         _write(folder / file_name, {"$ref": f"definitions.json#/definitions/{name}"})
 
 
 def write_kubernetes() -> None:
-    """Write what each version says about the kinds that are rendered, and about pods."""
+    """Write the schemas of the rendered kinds, and of pods, for each version of Kubernetes."""
     rendered = {
         (item["kind"], *_group_and_version(item["apiVersion"]))
         for items in all_objects().values()
@@ -120,15 +120,15 @@ def write_kubernetes() -> None:
         closed[_QUANTITY] = {"oneOf": [{"type": "string"}, {"type": "number"}]}
         needed = {name: closed[name] for name in _reachable(closed, kinds.values())}
         comment = f"{module.path} {module.version}"
-        _write(_kept(version), {"$comment": comment, "definitions": needed, "kinds": kinds})
+        _write(_committed(version), {"$comment": comment, "definitions": needed, "kinds": kinds})
 
 
-def _kept(version: str) -> Path:
+def _committed(version: str) -> Path:
     return SCHEMAS / f"kubernetes-{version}.json"
 
 
 def _reachable(definitions: Mapping[str, Schema], names: Iterable[str]) -> set[str]:
-    """Return `names` and what their definitions refer to, directly or not."""
+    """Return `names` and all that their definitions refer to, directly or indirectly."""
     found, left = set(), list(names)
     while left:
         if (name := left.pop()) not in found:
@@ -143,7 +143,7 @@ def _group_and_version(api_version: str) -> tuple[str, str]:
 
 
 def write_custom_resources() -> None:
-    """Write the schemas of `CUSTOM_RESOURCES`, each as kubeconform reads it."""
+    """Write the schemas of `CUSTOM_RESOURCES` in the form that kubeconform reads."""
     for path, module in CUSTOM_RESOURCES.items():
         with _source(module) as source:
             spec = yaml.safe_load((source / path).read_text())["spec"]
@@ -151,18 +151,18 @@ def write_custom_resources() -> None:
             if version["storage"]:
                 schema = _closed(version["schema"]["openAPIV3Schema"])
                 schema["properties"]["metadata"] = _METADATA
-                del schema["properties"]["status"]  # for the operator to write
+                del schema["properties"]["status"]  # only the operator sets it
                 schema["$comment"] = f"{module.path} {module.version}: {path}"
                 file_name = _file_name(spec["names"]["kind"], spec["group"], version["name"])
                 _write(SCHEMAS / file_name, schema)
 
 
 def _closed(schema: Schema) -> Schema:
-    """Return what `schema` checks, refusing each field that it does not name."""
+    """Return the checks of `schema`, and reject fields that it does not list."""
     if schema.get("format") == "int-or-string" or schema.get("x-kubernetes-int-or-string"):
         return _INT_OR_STRING
     closed = {key: value for key, value in schema.items() if key in _CHECKS}
-    # Branches complete the schema around them, so they name some of its fields only.
+    # A branch adds to the schema around it and lists only some of its fields: leave it open.
     for key in ("allOf", "anyOf", "oneOf", "not"):
         if key in schema:
             closed[key] = schema[key]
@@ -190,11 +190,11 @@ def _write(path: Path, schema: Schema) -> None:
 
 @contextmanager
 def _source(module: Module) -> Iterator[Path]:
-    """Yield the folder with the sources of a module while the block runs.
+    """Yield a folder with the sources of a module.
 
-    Raises PlatformError when it cannot be had, or is not what the checksum says.
+    Raises PlatformError if the module cannot be downloaded, or if its checksum is wrong.
     """
-    # A module cache of its own: one file of the module is needed, and not for long.
+    # A temporary module cache, because only one file of the module is needed.
     with tempfile.TemporaryDirectory() as downloads:
         answer = run(
             [
@@ -211,7 +211,7 @@ def _source(module: Module) -> Iterator[Path]:
             raise PlatformError(
                 f"{module.path} {module.version} has the checksum {downloaded['Sum']}, "
                 f"not {module.checksum}",
-                next_step="find out why a released module changed before it is used",
+                next_step="find out why a released module changed before you use it",
             )
         yield Path(downloaded["Dir"])
 

@@ -1,4 +1,4 @@
-"""What rendered NetworkPolicies let through, by the rules of Kubernetes."""
+"""Connections that rendered NetworkPolicies allow, by the rules of Kubernetes."""
 
 import ipaddress
 from collections.abc import Collection, Mapping
@@ -11,7 +11,7 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True)
 class End:
-    """One end of a connection: a pod, or with an `address` something outside of all pods."""
+    """One end of a connection: a pod, or an `address` outside of all pods."""
 
     namespace: str = ""
     labels: Labels = field(default_factory=dict)
@@ -20,52 +20,52 @@ class End:
 
 
 class Network:
-    """A network with these policies and namespaces, which have their name as a label."""
+    """A cluster network with its NetworkPolicies, and the labels of its namespaces by name."""
 
     def __init__(self, policies: Collection[Object], namespaces: Mapping[str, Labels]) -> None:
         self._policies = policies
         self.namespaces = namespaces
 
-    def lets(self, source: End, target: End, port: int) -> bool:
-        """Return whether a TCP connection passes the policies of both ends."""
-        return self._side("Egress", source, target, target, port) and self._side(
+    def allows(self, source: End, target: End, port: int) -> bool:
+        """Return whether the policies of both ends allow a TCP connection."""
+        return self._allows_at("Egress", source, target, target, port) and self._allows_at(
             "Ingress", target, source, target, port
         )
 
-    def _side(self, direction: str, bound: End, peer: End, target: End, port: int) -> bool:
-        if bound.address:
+    def _allows_at(self, direction: str, pod: End, peer: End, target: End, port: int) -> bool:
+        if pod.address:
             return True
-        binding = [
+        selecting = [
             policy
             for policy in self._policies
-            if policy["metadata"]["namespace"] == bound.namespace
+            if policy["metadata"]["namespace"] == pod.namespace
             and direction in policy["spec"]["policyTypes"]
-            and _selects(policy["spec"]["podSelector"], bound.labels)
+            and _selects(policy["spec"]["podSelector"], pod.labels)
         ]
-        key, whom = ("egress", "to") if direction == "Egress" else ("ingress", "from")
-        return not binding or any(
-            self._names(rule.get(whom), peer, bound.namespace)
-            and _opens(rule.get("ports"), target, port)
-            for policy in binding
+        key, peers_key = ("egress", "to") if direction == "Egress" else ("ingress", "from")
+        return not selecting or any(
+            self._any_peer_matches(rule.get(peers_key), peer, pod.namespace)
+            and _include_port(rule.get("ports"), target, port)
+            for policy in selecting
             for rule in policy["spec"].get(key, [])
         )
 
-    def _names(self, peers: list[Object] | None, end: End, own: str) -> bool:
-        return not peers or any(self._is(peer, end, own) for peer in peers)
+    def _any_peer_matches(self, peers: list[Object] | None, end: End, own_namespace: str) -> bool:
+        return not peers or any(self._peer_matches(peer, end, own_namespace) for peer in peers)
 
-    def _is(self, peer: Object, end: End, own: str) -> bool:
+    def _peer_matches(self, peer: Object, end: End, own_namespace: str) -> bool:
         if block := peer.get("ipBlock"):
-            return bool(end.address) and _within(block, end.address)
+            return bool(end.address) and _block_contains(block, end.address)
         if end.address:
             return False
-        if spaces := peer.get("namespaceSelector"):
+        if selector := peer.get("namespaceSelector"):
             named = {
                 "kubernetes.io/metadata.name": end.namespace,
                 **self.namespaces.get(end.namespace, {}),
             }
-            here = _selects(spaces, named)
+            here = _selects(selector, named)
         else:
-            here = end.namespace == own
+            here = end.namespace == own_namespace
         return here and _selects(peer.get("podSelector", {}), end.labels)
 
 
@@ -73,13 +73,15 @@ def _selects(selector: Object, labels: Labels) -> bool:
     assert selector.keys() <= {"matchLabels", "matchExpressions"}
     wanted = selector.get("matchLabels", {})
     expressions = selector.get("matchExpressions", [])
-    assert all(each["operator"] == "In" for each in expressions), "no chart uses another"
+    assert all(each["operator"] == "In" for each in expressions), (
+        "only the operator In is supported"
+    )
     return wanted.items() <= labels.items() and all(
         labels.get(each["key"]) in each["values"] for each in expressions
     )
 
 
-def _opens(ports: list[Object] | None, target: End, port: int) -> bool:
+def _include_port(ports: list[Object] | None, target: End, port: int) -> bool:
     return not ports or any(
         target.ports.get(each["port"], each["port"]) == port
         and each.get("protocol", "TCP") == "TCP"
@@ -87,7 +89,7 @@ def _opens(ports: list[Object] | None, target: End, port: int) -> bool:
     )
 
 
-def _within(block: Object, address: str) -> bool:
+def _block_contains(block: Object, address: str) -> bool:
     found = ipaddress.ip_address(address)
     return found in ipaddress.ip_network(block["cidr"]) and not any(
         found in ipaddress.ip_network(hole) for hole in block.get("except", [])

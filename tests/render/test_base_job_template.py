@@ -1,4 +1,4 @@
-"""The base job template is one that the installed worker makes hardened Jobs of."""
+"""The installed worker creates hardened Jobs from the base job template."""
 
 import json
 from importlib.metadata import entry_points
@@ -18,7 +18,7 @@ _DEADLINE = 7200
 
 
 def environment(job: Object) -> dict[str, Object]:
-    """Return the container's variables by name; fails when one is there twice."""
+    """Return the container's variables by name, and fail if one is set twice."""
     variables = job["spec"]["template"]["spec"]["containers"][0]["env"]
     assert len({variable["name"] for variable in variables}) == len(variables)
     return {variable["name"]: variable for variable in variables}
@@ -41,7 +41,7 @@ def test_no_secret_is_written_into_a_job() -> None:
     }
 
 
-def test_plain_variables_of_the_values_reach_the_run() -> None:
+def test_plain_variables_from_the_values_reach_the_job_pod() -> None:
     variables = environment(created_job(LOCAL))
     assert variables["AWS_ENDPOINT_URL_S3"]["value"] == (
         "http://object-store.data.svc.cluster.local:8333"
@@ -50,16 +50,16 @@ def test_plain_variables_of_the_values_reach_the_run() -> None:
     assert variables["PREFECT_RESULTS_PERSIST_BY_DEFAULT"]["value"] == "true"
 
 
-def test_a_run_that_waits_for_the_api_is_no_zombie() -> None:
-    """The pack fits the chart: three heartbeats within its bound, and a client gives up sooner.
+def test_a_run_that_retries_api_requests_is_not_a_zombie() -> None:
+    """The zombie alert of the pack waits for three heartbeats and for all retries of a client.
 
-    A client waits 2, 4, 8, … s between its tries to reach an API that is away.
+    While the API is down, a client waits 2, 4, 8, … s between its retries.
     """
     within = PACK["zombie"].within
     assert within is not None
     job = environment(created_job(LOCAL))
     assert within >= BEATS * int(str(job["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]["value"]))
-    # The worker's settings of Prefect travel on to the job pods.
+    # The worker passes its Prefect settings on to the job pods.
     (worker,) = find(objects(LOCAL), "Deployment", "worker")["spec"]["template"]["spec"][
         "containers"
     ]
@@ -108,7 +108,9 @@ def test_a_deployment_overrides_single_fields_and_keeps_the_rest() -> None:
     ],
     ids=lambda variables: next(iter(variables)),
 )
-def test_what_isolates_a_run_cannot_be_overridden(variables: dict[str, object]) -> None:
+def test_a_deployment_cannot_override_the_isolation_of_its_runs(
+    variables: dict[str, object],
+) -> None:
     def comparable(job: Object) -> object:
         spec = job["spec"]
         return (
@@ -123,13 +125,13 @@ def test_what_isolates_a_run_cannot_be_overridden(variables: dict[str, object]) 
     assert comparable(created_job(LOCAL, **variables)) == comparable(created_job(LOCAL))
 
 
-def test_each_variable_is_one_of_the_installed_worker_or_the_deadline() -> None:
+def test_the_installed_worker_knows_every_variable_except_the_deadline() -> None:
     declared = base_job_template(LOCAL)["variables"]["properties"]
     known = KubernetesWorkerVariables.model_json_schema()["properties"]
     assert set(declared) - set(known) == {"active_deadline_seconds"}
 
 
-def test_the_job_ends_in_time_and_is_cleaned_up() -> None:
+def test_a_job_has_a_deadline_and_is_deleted_after_it_finishes() -> None:
     spec = created_job(LOCAL)["spec"]
     assert spec["backoffLimit"] == 0
     assert spec["activeDeadlineSeconds"] > 0
@@ -137,7 +139,7 @@ def test_the_job_ends_in_time_and_is_cleaned_up() -> None:
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
 
 
-def test_the_worker_has_rights_in_the_namespace_of_its_jobs_alone() -> None:
+def test_the_worker_has_permissions_only_in_the_namespace_of_its_jobs() -> None:
     rendered = objects(LOCAL)
     kinds = {item["kind"] for item in rendered}
     assert not kinds & {"ClusterRole", "ClusterRoleBinding"}
@@ -159,7 +161,7 @@ def test_the_worker_has_rights_in_the_namespace_of_its_jobs_alone() -> None:
     }
 
 
-def test_the_job_runs_under_the_account_without_a_token() -> None:
+def test_job_pods_use_a_service_account_without_a_token() -> None:
     account = find(objects(LOCAL), "ServiceAccount", "flow-run")
     job = created_job(LOCAL)
     assert account["automountServiceAccountToken"] is False
@@ -169,7 +171,7 @@ def test_the_job_runs_under_the_account_without_a_token() -> None:
     assert pod["automountServiceAccountToken"] is False
 
 
-def test_people_mount_volumes_of_their_own_into_job_pods() -> None:
+def test_extra_volumes_are_mounted_into_job_pods() -> None:
     volume = {"name": "certificates", "configMap": {"name": "our-authority"}}
     mount = {"name": "certificates", "mountPath": "/etc/our-authority", "readOnly": True}
     pod = created_job(
@@ -180,7 +182,7 @@ def test_people_mount_volumes_of_their_own_into_job_pods() -> None:
     assert mount in pod["containers"][0]["volumeMounts"]
 
 
-def test_people_lay_single_fields_over_the_template() -> None:
+def test_values_override_single_fields_of_the_base_job_template() -> None:
     variable = {"title": "Architecture", "type": "string", "default": "arm64"}
     manifest = {
         "metadata": {"annotations": {"example.org/owner": "data"}},
@@ -217,7 +219,7 @@ def test_people_lay_single_fields_over_the_template() -> None:
     )
 
 
-def test_results_of_each_pool_go_to_the_block_that_its_values_name() -> None:
+def test_results_of_each_pool_go_to_the_block_in_its_values() -> None:
     story = STORIES["worker-production"]
     blocks = {
         pool: environment(created_job(story, pool))["PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK"]
@@ -230,7 +232,7 @@ def test_results_of_each_pool_go_to_the_block_that_its_values_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["local", "staging", "production"])
-def test_each_block_of_results_is_declared_and_holds_no_key(name: str) -> None:
+def test_each_result_storage_block_is_declared_and_contains_no_key(name: str) -> None:
     folder = REPOSITORY / "k8s" / "environments" / name
     values = YAML(typ="safe").load(folder / "worker.yaml")
     blocks = YAML(typ="safe").load(folder / "platform.yaml")["blocks"]
@@ -241,13 +243,13 @@ def test_each_block_of_results_is_declared_and_holds_no_key(name: str) -> None:
         assert set(block["credentials"]) == {"block_type_slug", "aws_client_parameters"}
 
 
-def test_without_a_block_results_stay_where_prefect_puts_them() -> None:
+def test_without_a_storage_block_prefect_uses_its_default_storage() -> None:
     variables = environment(created_job(LOCAL.with_values({"jobs.results.storageBlock": ""})))
     assert not {name for name in variables if name.startswith("PREFECT_RESULTS_")}
 
 
-def test_a_lost_result_fails_its_run_in_every_job_pod() -> None:
-    # The worker's settings of Prefect travel on to the job pods.
+def test_job_pods_enable_the_plugin_that_fails_runs_with_lost_results() -> None:
+    # The worker passes its Prefect settings on to the job pods.
     worker = find(objects(LOCAL), "Deployment", "worker")["spec"]["template"]["spec"]
     settings = {each["name"]: each.get("value") for each in worker["containers"][0]["env"]}
     plugins = set(settings["PREFECT_PLUGINS_ALLOW"].split(","))

@@ -1,4 +1,4 @@
-"""Where the database is and how it is reached, the same for every process that speaks with it."""
+"""Every process that connects to the database uses the same address and TLS settings."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ _CERTIFICATES = "/etc/prefect-database"
 
 
 def clients(story: Story) -> Iterator[tuple[Object, Object, dict[str, str]]]:
-    """Yield pod, container and plain environment of each that speaks with the database."""
+    """Yield pod, container and plain variables of each process that connects to the database."""
     for item in objects(story):
         template = pod_of(item)
         if template is None:
@@ -25,16 +25,18 @@ def clients(story: Story) -> Iterator[tuple[Object, Object, dict[str, str]]]:
 
 
 def sources(pod: Object) -> list[Object]:
-    """Return the Secrets of a pod's certificates."""
+    """Return the Secrets in a pod's volume with database certificates."""
     (volume,) = [each for each in pod["volumes"] if each["name"] == "database-certificates"]
     return [source["secret"] for source in volume["projected"]["sources"]]
 
 
 @pytest.mark.parametrize(("story", "processes"), [(TLS, 4), (CLUSTER, 6)], ids=["external", "cnpg"])
-def test_every_process_verifies_the_database_in_full(story: Story, processes: int) -> None:
+def test_every_process_verifies_certificate_and_host_name_of_the_database(
+    story: Story, processes: int
+) -> None:
     found = list(clients(story))
 
-    assert len(found) == processes  # main containers, those that wait, migration Job and sweep
+    assert len(found) == processes  # with init containers, migration Job and sweep
     for _, container, variables in found:
         (mount,) = [
             each for each in container["volumeMounts"] if each["name"] == "database-certificates"
@@ -44,7 +46,7 @@ def test_every_process_verifies_the_database_in_full(story: Story, processes: in
         assert (mount["mountPath"], mount["readOnly"]) == (_CERTIFICATES, True)
 
 
-def test_certificates_of_the_named_secrets_lie_where_the_environment_says() -> None:
+def test_certificates_are_mounted_at_the_paths_in_the_environment() -> None:
     for pod, _, variables in clients(TLS):
         authority, certificate = sources(pod)
         assert (authority["name"], certificate["name"]) == ("our-authority", "our-certificate")
@@ -55,7 +57,7 @@ def test_certificates_of_the_named_secrets_lie_where_the_environment_says() -> N
         } == paths
 
 
-def test_a_connection_url_is_encrypted_as_its_parts_are() -> None:
+def test_the_tls_mode_also_applies_to_a_connection_url() -> None:
     rendered = objects(STORIES["server-external-url"])
     pod = find(rendered, "Deployment", "api")["spec"]["template"]["spec"]
     job = find(rendered, "Job", "migrations")["spec"]["template"]["spec"]
@@ -64,12 +66,12 @@ def test_a_connection_url_is_encrypted_as_its_parts_are() -> None:
         assert {"name": "PGSSLMODE", "value": "require"} in container["env"]
 
 
-def test_the_embedded_database_is_asked_for_no_tls() -> None:
+def test_clients_of_the_embedded_database_have_no_tls_settings() -> None:
     for _, _, variables in clients(STORIES["server"]):
         assert not [name for name in variables if name.startswith("PGSSL")]
 
 
-def test_clients_of_a_cluster_find_its_primary_and_its_authority() -> None:
+def test_cloudnativepg_clients_connect_to_the_primary_and_trust_its_authority() -> None:
     name = find(objects(CLUSTER), "Cluster", "database")["metadata"]["name"]
 
     for pod, _, variables in clients(CLUSTER):
@@ -79,7 +81,7 @@ def test_clients_of_a_cluster_find_its_primary_and_its_authority() -> None:
         assert authority["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
 
 
-def test_a_cluster_makes_the_database_that_its_clients_ask_for() -> None:
+def test_cloudnativepg_creates_the_database_that_its_clients_use() -> None:
     bootstrap = find(objects(CLUSTER), "Cluster", "database")["spec"]["bootstrap"]["initdb"]
 
     for _, container, variables in clients(CLUSTER):
@@ -93,7 +95,7 @@ def test_a_cluster_makes_the_database_that_its_clients_ask_for() -> None:
         assert bootstrap["secret"]["name"] == password["name"]
 
 
-def test_a_cluster_is_what_the_values_say() -> None:
+def test_a_cloudnativepg_cluster_follows_the_values() -> None:
     affinity = {"podAntiAffinityType": "required", "tolerations": [{"key": "databases"}]}
     given = {
         "database.cloudnativePg.instances": 2,

@@ -1,4 +1,4 @@
-"""External Secrets makes the Secrets that an environment's pods read, all of them and no more."""
+"""External Secrets creates exactly the Secrets that the pods of an environment use."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,10 +16,10 @@ from tests.support.rendering import (
 )
 
 NAMES = ["staging", "production"]
-# Neither is a secret of Terraform's.
-BY_OTHERS = {
-    ("prefect", "prefect-database-ca"),  # the database's public authority, put there by hand
-    ("prefect", "prefect-tls"),  # cert-manager's
+# Secrets that do not come from Terraform.
+CREATED_ELSEWHERE = {
+    ("prefect", "prefect-database-ca"),  # the database's CA certificate, created manually
+    ("prefect", "prefect-tls"),  # created by cert-manager
 }
 
 Secrets = dict[tuple[str, str], set[str]]
@@ -37,20 +37,20 @@ def mappings(value: object) -> Iterator[Mapping[str, Any]]:
 
 
 def named_in(value: object) -> Iterator[tuple[str, set[str]]]:
-    """Yield name and keys of each Secret that variables, volumes and an Ingress refer to."""
+    """Yield name and keys of each Secret that variables, volumes or an Ingress refer to."""
     for each in mappings(value):
         if "secretKeyRef" in each:
             yield each["secretKeyRef"]["name"], {each["secretKeyRef"]["key"]}
         if "secretName" in each:
             yield each["secretName"], {item["key"] for item in each.get("items", [])}
         if isinstance(each.get("secret"), Mapping) and "name" in each["secret"]:
-            secret = each["secret"]  # of a projected volume, or of platform.yaml
+            secret = each["secret"]  # in a projected volume or in platform.yaml
             keys = {item["key"] for item in secret.get("items", [])}
             yield secret["name"], keys | {secret["key"]} if "key" in secret else keys
 
 
-def read(environment: str) -> Secrets:
-    """Return what the pods of an environment read, and what its platform.yaml refers to."""
+def secrets_in_use(environment: str) -> Secrets:
+    """Return the Secrets that the pods and the platform.yaml of an environment refer to."""
     found: Secrets = {}
 
     def add(namespace: str, value: object) -> None:
@@ -67,25 +67,27 @@ def read(environment: str) -> Secrets:
 
 
 def of_kind(environment: str, kind: str) -> list[Object]:
-    """Return the objects of a kind that an environment's secrets/ has."""
+    """Return the objects of a kind in the secrets/ folder of an environment."""
     return [item for item in external_secrets(environment) if item["kind"] == kind]
 
 
 @pytest.mark.parametrize("environment", NAMES)
-def test_each_secret_that_is_read_is_made_with_the_keys_that_are_read(environment: str) -> None:
-    made = {
+def test_exactly_the_secrets_and_keys_in_use_are_created(environment: str) -> None:
+    created = {
         (item["metadata"]["namespace"], item["metadata"]["name"]): {
             entry["secretKey"] for entry in item["spec"]["data"]
         }
         for item in of_kind(environment, "ExternalSecret")
     }
 
-    wanted = read(environment)
-    assert made == {secret: wanted[secret] for secret in wanted.keys() - BY_OTHERS}
+    wanted = secrets_in_use(environment)
+    assert created == {secret: wanted[secret] for secret in wanted.keys() - CREATED_ELSEWHERE}
 
 
 @pytest.mark.parametrize("environment", NAMES)
-def test_a_namespace_reads_by_an_account_of_its_own_that_no_pod_runs_as(environment: str) -> None:
+def test_each_namespace_reads_secrets_with_a_service_account_that_no_pod_uses(
+    environment: str,
+) -> None:
     accounts = {
         (item["metadata"]["namespace"], item["metadata"]["name"])
         for item in of_kind(environment, "ServiceAccount")
@@ -110,14 +112,14 @@ def test_a_namespace_reads_by_an_account_of_its_own_that_no_pod_runs_as(environm
     }
 
     assert stores == accounts
-    assert {namespace for namespace, _ in accounts} == {ns for ns, _ in read(environment)}
+    assert {namespace for namespace, _ in accounts} == {ns for ns, _ in secrets_in_use(environment)}
     assert len(set(roles)) == len(roles)
     assert pods
     assert accounts & pods == set()
 
 
 @pytest.mark.parametrize("environment", NAMES)
-def test_nothing_but_job_namespaces_is_left_for_after_the_charts(environment: str) -> None:
+def test_only_objects_in_job_namespaces_are_applied_after_the_charts(environment: str) -> None:
     later = {
         item["metadata"]["namespace"]
         for item in external_secrets(environment)

@@ -1,11 +1,11 @@
-"""A change of what an environment gets is seen, object by object, before it is accepted."""
+"""A change to the objects of an environment is shown before it is accepted."""
 
 import pytest
 
 from tests.render.golden import COMMAND, accepted, differences, rendered
 
 
-def test_every_environment_gets_what_was_accepted() -> None:
+def test_rendered_objects_match_the_golden_files() -> None:
     found = rendered()
     changes = [
         f"{story}:\n{change}"
@@ -13,14 +13,14 @@ def test_every_environment_gets_what_was_accepted() -> None:
         for change in differences(before, found.get(story, {}))
     ]
     if changes:
-        pytest.fail("\n\n".join([*changes, f"To accept this: {COMMAND}"]), pytrace=False)
+        pytest.fail("\n\n".join([*changes, f"To accept the changes: {COMMAND}"]), pytrace=False)
 
 
-def test_every_environment_is_accepted() -> None:
-    assert set(rendered()) == set(accepted()), f"To accept what is rendered: {COMMAND}"
+def test_every_environment_has_a_golden_file() -> None:
+    assert set(rendered()) == set(accepted()), f"To accept the rendered objects: {COMMAND}"
 
 
-def test_a_difference_names_the_object_and_the_line() -> None:
+def test_a_difference_shows_the_object_and_the_line() -> None:
     before = {"Service/a/b": "port: 1\ntype: x\n", "Job/a/gone": "kind: Job\n"}
     after = {"Service/a/b": "port: 2\ntype: x\n", "Secret/a/new": "kind: Secret\n"}
 

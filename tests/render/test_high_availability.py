@@ -1,10 +1,10 @@
-"""Mode ha: what several pods share they share through Redis, and no rollout takes the last away."""
+"""Mode ha: pods share state through Redis, and together fit the database's connection limit."""
 
 import pytest
 
 from tests.support.rendering import STORIES, Object, find, objects
 
-# prefect-redis' modules for what a server otherwise keeps in its memory.
+# The modules of prefect-redis that replace the in-memory state of a server.
 SHARED = {
     "PREFECT_MESSAGING_BROKER": "prefect_redis.messaging",
     "PREFECT_MESSAGING_CACHE": "prefect_redis.messaging",
@@ -21,7 +21,7 @@ HA = ["server-ha", "server-ha-external", "server-staging", "server-production"]
 
 
 def environment(story: str, component: str, values: dict[str, object] | None = None) -> Object:
-    """Return what each variable of a component's container holds."""
+    """Return the value or the source of each variable of a component's container."""
     rendered = objects(STORIES[story].with_values(values or {}))
     pod = find(rendered, "Deployment", component)["spec"]["template"]["spec"]
     return {
@@ -32,23 +32,23 @@ def environment(story: str, component: str, values: dict[str, object] | None = N
 
 @pytest.mark.parametrize("component", ["api", "services"])
 @pytest.mark.parametrize("story", HA)
-def test_everything_that_processes_share_goes_through_redis(story: str, component: str) -> None:
+def test_processes_share_all_state_through_redis(story: str, component: str) -> None:
     found = environment(story, component)
 
     assert SHARED.items() <= found.items()
     for name in URLS:
-        assert "max_connections=5000" in found[name]  # the client's 100 lose events
+        assert "max_connections=5000" in found[name]  # the client's default of 100 loses events
 
 
 @pytest.mark.parametrize("story", HA)
-def test_api_and_services_differ_in_what_the_browser_needs_alone(story: str) -> None:
+def test_api_and_services_differ_only_in_settings_of_the_user_interface(story: str) -> None:
     api, services = environment(story, "api"), environment(story, "services")
 
     assert services.items() <= api.items()
     assert all(name.startswith("PREFECT_SERVER_UI_") for name in set(api) - set(services))
 
 
-def test_the_embedded_password_is_a_reference_and_no_argument() -> None:
+def test_the_password_of_embedded_redis_comes_from_a_secret_and_is_not_an_argument() -> None:
     redis = find(objects(STORIES["server-ha"]), "StatefulSet", "redis")
     container = redis["spec"]["template"]["spec"]["containers"][0]
 
@@ -60,7 +60,7 @@ def test_the_embedded_password_is_a_reference_and_no_argument() -> None:
     }
 
 
-def test_the_api_leaves_the_services_to_their_own_pods() -> None:
+def test_api_pods_run_no_background_services_in_mode_ha() -> None:
     def arguments(story: str) -> list[str]:
         api = find(objects(STORIES[story]), "Deployment", "api")["spec"]["template"]["spec"]
         found: list[str] = api["containers"][0].get("args", [])
@@ -70,7 +70,7 @@ def test_the_api_leaves_the_services_to_their_own_pods() -> None:
     assert arguments("server") == []
 
 
-def test_an_autoscaler_has_the_number_of_pods_to_itself() -> None:
+def test_a_deployment_with_an_autoscaler_sets_no_replicas() -> None:
     rendered = objects(STORIES["server-production"])
     scaler = find(rendered, "HorizontalPodAutoscaler", "api")["spec"]
     deployment = find(rendered, "Deployment", "api")
@@ -82,14 +82,14 @@ def test_an_autoscaler_has_the_number_of_pods_to_itself() -> None:
 @pytest.mark.parametrize(
     ("values", "pool"),
     [
-        # (100 - 10) / (api + services + one of each in a rollout), at most Prefect's own 5 + 10.
+        # (100 - 10) / (API pods + services pods + one surge pod each), at most Prefect's 5 + 10.
         ({}, 15),
         ({"api.replicas": 5, "backgroundServices.replicas": 3}, 9),
         ({"api.replicas": 12, "backgroundServices.replicas": 4}, 5),
         ({"api.autoscaling.enabled": True, "api.autoscaling.maxReplicas": 10}, 6),
     ],
 )
-def test_all_pools_together_stay_below_the_connections_of_the_database(
+def test_all_connection_pools_together_fit_the_limit_of_the_database(
     values: dict[str, object], pool: int
 ) -> None:
     for component in ("api", "services"):
@@ -100,7 +100,7 @@ def test_all_pools_together_stay_below_the_connections_of_the_database(
         assert size > 0
 
 
-def test_production_keeps_no_data_in_the_chart() -> None:
+def test_the_chart_stores_no_data_in_production() -> None:
     assert not [
         item for item in objects(STORIES["server-production"]) if item["kind"] == "StatefulSet"
     ]

@@ -1,4 +1,4 @@
-"""The charts' NetworkPolicies let through what the table of isolation allows, and nothing else."""
+"""The charts' NetworkPolicies allow exactly the connections in the isolation table."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from tests.support.rendering import STORIES, Object, all_objects, containers, ob
 
 _STRANGER = End("default", {"app.kubernetes.io/name": "stranger"})
 _DNS = End("kube-system", {"k8s-app": "kube-dns"})
-_KUBERNETES = "10.96.0.1"  # where the policies of these stories say it is
+_KUBERNETES = "10.96.0.1"  # the address that these stories set
 _WORKER = {
     "networkPolicies.kubernetesApi.to": [{"ipBlock": {"cidr": f"{_KUBERNETES}/32"}}],
 }
-_OF_FLOWS = {Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS}
+_DATA_SERVICES = {Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS}
 _JOBS = {"app.kubernetes.io/component": "flow-run"}
 
 
 @dataclass(frozen=True)
 class Installation:
-    """Stories that somebody installs together."""
+    """Stories that are installed together."""
 
     server: str
     worker: str
-    clients: tuple[str, ...] = ()  # namespaces that the server is told of beside its default
+    clients: tuple[str, ...] = ()  # additional namespaces with clients of the API
     local: bool = False
 
 
@@ -61,7 +61,7 @@ def installed(name: str) -> tuple[Network, tuple[Object, ...]]:
 
 
 def ends(name: str, component: str) -> Iterator[End]:
-    """Yield the pods of a component as they are in an installation."""
+    """Yield the pods of a component in an installation."""
     for item in installed(name)[1]:
         pod = pod_of(item)
         if pod and pod["metadata"]["labels"].get("app.kubernetes.io/component") == component:
@@ -93,7 +93,7 @@ def sources(name: str) -> dict[Origin, list[End]]:
 
 
 def targets(name: str) -> dict[Target, list[tuple[End, int]]]:
-    """Return where each target is that the installation has, and at which port."""
+    """Return the addresses and ports of each target: none if it is not installed."""
     return {
         Target.API: [(end, 4200) for end in ends(name, "api")],
         Target.DATABASE: [(end, 5432) for end in ends(name, "database")],
@@ -109,21 +109,21 @@ def targets(name: str) -> dict[Target, list[tuple[End, int]]]:
     }
 
 
-def wrong(name: str, network: Network) -> list[str]:
-    """Return each cell of the table that the network does not keep."""
+def violations(name: str, network: Network) -> list[str]:
+    """Return each connection for which the network and the table disagree."""
     return [
         f"{source} in {start.namespace} to {target} at {port}"
         for source, pods in sources(name).items()
         for start in pods
         for target, places in targets(name).items()
         for place, port in places
-        if network.lets(start, place, port) != allowed(source, target)
+        if network.allows(start, place, port) != allowed(source, target)
     ]
 
 
 @pytest.mark.parametrize("name", INSTALLATIONS)
-def test_the_policies_let_through_what_the_table_allows_and_nothing_else(name: str) -> None:
-    assert wrong(name, installed(name)[0]) == []
+def test_the_policies_allow_exactly_the_connections_in_the_table(name: str) -> None:
+    assert violations(name, installed(name)[0]) == []
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_the_policies_let_through_what_the_table_allows_and_nothing_else(name: s
         "result-locks",
     ],
 )
-def test_the_table_is_not_kept_without_the_policy_of_a_part(component: str) -> None:
+def test_the_table_is_violated_without_the_policy_of_a_component(component: str) -> None:
     name = "ha" if component in {"services", "redis"} else "local"
     left = [
         item
@@ -153,17 +153,17 @@ def test_the_table_is_not_kept_without_the_policy_of_a_part(component: str) -> N
         }
     ]
 
-    assert wrong(name, Network(left, installed(name)[0].namespaces))
+    assert violations(name, Network(left, installed(name)[0].namespaces))
 
 
 @pytest.mark.parametrize("name", INSTALLATIONS)
-def test_an_installation_has_what_the_table_names(name: str) -> None:
+def test_each_installation_has_the_expected_origins_and_targets(name: str) -> None:
     has = {target for target, places in targets(name).items() if places}
     lacks = {
         "local": {Target.REDIS},
-        "ha": _OF_FLOWS,
-        "staging": _OF_FLOWS,
-        "production": {Target.DATABASE, Target.REDIS, *_OF_FLOWS},
+        "ha": _DATA_SERVICES,
+        "staging": _DATA_SERVICES,
+        "production": {Target.DATABASE, Target.REDIS, *_DATA_SERVICES},
     }
 
     assert set(Target) - has == lacks[name]
@@ -173,16 +173,16 @@ def test_an_installation_has_what_the_table_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("port", [80, 8080, 6443])
-def test_the_server_reaches_the_world_at_one_port_alone(port: int) -> None:
+def test_the_server_reaches_the_internet_only_on_port_443(port: int) -> None:
     network = installed("ha")[0]
 
     for component in ("api", "services"):
         (pod,) = ends("ha", component)
-        assert not network.lets(pod, End(address="203.0.113.7"), port)
+        assert not network.allows(pod, End(address="203.0.113.7"), port)
 
 
-def test_a_worker_that_is_not_told_where_the_kubernetes_api_is_reaches_the_world() -> None:
+def test_without_the_address_of_the_kubernetes_api_a_worker_reaches_the_internet() -> None:
     policies = [item for item in objects(STORIES["worker"]) if item["kind"] == "NetworkPolicy"]
     (worker,) = ends("staging", "worker")
 
-    assert Network(policies, {}).lets(worker, End(address="203.0.113.7"), 443)
+    assert Network(policies, {}).allows(worker, End(address="203.0.113.7"), 443)

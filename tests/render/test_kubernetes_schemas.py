@@ -1,4 +1,4 @@
-"""Every version of Kubernetes that we support accepts what we render, field by field."""
+"""Every supported version of Kubernetes accepts all fields of all rendered objects."""
 
 import copy
 import json
@@ -27,8 +27,10 @@ from tests.support.rendering import STORIES, Object, all_objects, find, objects
 NEWEST = max(KUBERNETES)
 
 
-def complaints(kubernetes: str, items: Mapping[str, list[Object]], folder: Path) -> list[str]:
-    """Return a sentence for each field of `items`, by story, that a version refuses."""
+def validation_errors(
+    kubernetes: str, items: Mapping[str, list[Object]], folder: Path
+) -> list[str]:
+    """Return an error for each of `items` that a version of Kubernetes rejects, with its story."""
     schemas, folder = folder / "schemas", folder / "objects"
     for each in (schemas, folder):
         each.mkdir()
@@ -58,18 +60,18 @@ def complaints(kubernetes: str, items: Mapping[str, list[Object]], folder: Path)
 
 
 def is_run(owner: Object) -> bool:
-    """Return whether it is what a worker makes of a flow run."""
+    """Return whether `owner` is the Job of a flow run."""
     labels = owner["spec"].get("template", {}).get("metadata", {}).get("labels", {})
     return bool(owner["kind"] == "Job" and labels.get(LABEL) == "flow-run")
 
 
 def jobs() -> dict[str, list[Object]]:
-    """Return the Job of a run in each pool, by the story of its workers."""
+    """Return the Job of a flow run in each work pool, by story."""
     found: dict[str, list[Object]] = {}
     for name, story in STORIES.items():
         if story.chart == "prefect-worker":
             runs = [copy.deepcopy(each) for each in pod_owners(story) if is_run(each)]
-            # The worker insists on these two in the wrong place; the server drops them.
+            # The worker requires these two fields in the pod's spec, where Kubernetes drops them.
             for job, field in product(runs, ("parallelism", "completions")):
                 assert job["spec"]["template"]["spec"].pop(field) == 1
             found[f"{name}-run"] = runs
@@ -78,10 +80,10 @@ def jobs() -> dict[str, list[Object]]:
 
 @pytest.mark.parametrize("kubernetes", KUBERNETES)
 def test_every_version_accepts_every_rendered_object(kubernetes: str, tmp_path: Path) -> None:
-    assert complaints(kubernetes, all_objects() | jobs(), tmp_path) == []
+    assert validation_errors(kubernetes, all_objects() | jobs(), tmp_path) == []
 
 
-def test_sources_that_are_not_the_pinned_ones_are_refused(
+def test_module_sources_with_another_checksum_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     downloaded = json.dumps({"Sum": "h1:another", "Dir": str(tmp_path)})
@@ -93,7 +95,7 @@ def test_sources_that_are_not_the_pinned_ones_are_refused(
         write_kubernetes()
 
 
-def test_the_version_that_kind_runs_is_one_of_them() -> None:
+def test_the_kubernetes_version_of_kind_is_one_of_the_supported_versions() -> None:
     assert version("kubelet") in {module.version for module in KUBERNETES.values()}
 
 
@@ -128,11 +130,11 @@ def secret_store(**aws: object) -> Object:
     ids=lambda item: str(item["kind"]),
 )
 def test_a_valid_custom_resource_is_accepted(accepted: Object, tmp_path: Path) -> None:
-    assert complaints(NEWEST, {"one": [accepted]}, tmp_path) == []
+    assert validation_errors(NEWEST, {"one": [accepted]}, tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    ("refused", "sentence"),
+    ("refused", "message"),
     [
         (cluster(instance=3), "additional properties 'instance' not allowed"),
         (cluster(instances="3"), "got string, want integer"),
@@ -145,13 +147,15 @@ def test_a_valid_custom_resource_is_accepted(accepted: Object, tmp_path: Path) -
         (custom_resource("Route", "gateway.networking.k8s.io/v1", {}), "could not find schema"),
     ],
 )
-def test_a_wrong_custom_resource_is_refused(refused: Object, sentence: str, tmp_path: Path) -> None:
-    (complaint,) = complaints(NEWEST, {"one": [refused]}, tmp_path)
-    assert sentence in complaint
+def test_an_invalid_custom_resource_is_refused(
+    refused: Object, message: str, tmp_path: Path
+) -> None:
+    (error,) = validation_errors(NEWEST, {"one": [refused]}, tmp_path)
+    assert message in error
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "sentence"),
+    ("path", "value", "message"),
     [
         (["spec", "replica"], 1, "additional properties 'replica' not allowed"),
         (["spec", "replicas"], "1", "got string, want integer"),
@@ -161,8 +165,8 @@ def test_a_wrong_custom_resource_is_refused(refused: Object, sentence: str, tmp_
         (["apiVersion"], "apps/v2", "could not find schema for Deployment"),
     ],
 )
-def test_a_wrong_field_is_refused(
-    path: list[str | int], value: object, sentence: str, tmp_path: Path
+def test_an_invalid_field_is_refused(
+    path: list[str | int], value: object, message: str, tmp_path: Path
 ) -> None:
     deployment = copy.deepcopy(find(objects(STORIES["server"]), "Deployment", "api"))
     *parents, last = path
@@ -170,12 +174,14 @@ def test_a_wrong_field_is_refused(
     for step in parents:
         target = target[step]
     target[last] = value
-    (complaint,) = complaints(NEWEST, {"one": [deployment]}, tmp_path)
-    assert sentence in complaint
+    (error,) = validation_errors(NEWEST, {"one": [deployment]}, tmp_path)
+    assert message in error
 
 
 @pytest.mark.parametrize("kubernetes", KUBERNETES)
-def test_a_field_is_refused_by_the_versions_that_lack_it(kubernetes: str, tmp_path: Path) -> None:
+def test_a_field_is_refused_by_versions_that_do_not_have_it(
+    kubernetes: str, tmp_path: Path
+) -> None:
     since = {"hostnameOverride": "1.34", "schedulingGroup": "1.36"}
     pod = {
         "containers": [{"name": "a", "image": "a:1"}],
@@ -184,11 +190,11 @@ def test_a_field_is_refused_by_the_versions_that_lack_it(kubernetes: str, tmp_pa
     }
     item = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": pod}
     unknown = {field for field, first in since.items() if kubernetes < first}
-    found = "".join(complaints(kubernetes, {"one": [item]}, tmp_path))
+    found = "".join(validation_errors(kubernetes, {"one": [item]}, tmp_path))
     assert {field for field in pod if f"'{field}'" in found} == unknown
 
 
-def test_the_schemas_are_those_of_the_pinned_modules() -> None:
+def test_the_schemas_come_from_the_pinned_modules() -> None:
     written = {json.loads(path.read_text())["$comment"] for path in SCHEMAS.glob("*.json")}
     kubernetes = {f"{module.path} {module.version}" for module in KUBERNETES.values()}
     operators = {

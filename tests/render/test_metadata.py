@@ -1,10 +1,10 @@
-"""Names, labels and annotations that people choose for all objects of a chart at once."""
+"""Names, labels and annotations that values set for all objects of a chart at once."""
 
 import pytest
 
 from tests.support.rendering import STORIES, objects, pod_of
 
-_OURS = "app.kubernetes.io/part-of"
+_PART_OF = "app.kubernetes.io/part-of"
 each_chart = pytest.mark.parametrize("story", ["server-ha", "worker-local"])
 
 
@@ -12,17 +12,17 @@ each_chart = pytest.mark.parametrize("story", ["server-ha", "worker-local"])
 def test_every_object_has_the_common_labels_and_annotations(story: str) -> None:
     common = {"example.org/team": "data"}
     changed = STORIES[story].with_values(
-        {"commonLabels": {**common, _OURS: "another"}, "commonAnnotations": common}
+        {"commonLabels": {**common, _PART_OF: "another"}, "commonAnnotations": common}
     )
     for item in objects(changed):
         metadata = item["metadata"]
         assert common.items() <= metadata["labels"].items(), item["kind"]
         assert common.items() <= metadata["annotations"].items(), item["kind"]
-        assert metadata["labels"][_OURS] == "prefect-platform"
+        assert metadata["labels"][_PART_OF] == "prefect-platform"
 
 
 @each_chart
-def test_a_common_label_makes_no_new_pod_of_a_database_and_no_changed_job(story: str) -> None:
+def test_a_common_label_changes_no_job_and_no_pod_of_a_stateful_set(story: str) -> None:
     changed = STORIES[story].with_values({"commonLabels": {"example.org/team": "data"}})
     for before, after in zip(objects(STORIES[story]), objects(changed), strict=True):
         if before["kind"] in {"StatefulSet", "Job"}:
@@ -31,7 +31,7 @@ def test_a_common_label_makes_no_new_pod_of_a_database_and_no_changed_job(story:
 
 
 @each_chart
-def test_names_begin_with_what_somebody_chooses(story: str) -> None:
+def test_name_overrides_set_the_prefix_of_object_names(story: str) -> None:
     chart = STORIES[story].chart
     for values, wanted in (
         ({"fullnameOverride": "ours"}, "ours"),

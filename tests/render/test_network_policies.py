@@ -1,4 +1,4 @@
-"""Nothing speaks with a pod, and a pod with nothing, that the policies do not name."""
+"""NetworkPolicies allow only declared connections to and from each pod."""
 
 import pytest
 
@@ -17,11 +17,11 @@ def policies(story: str, values: dict[str, object] | None = None) -> dict[str, O
 
 
 def ports(rules: list[Object]) -> set[object]:
-    """Return every port that rules open."""
+    """Return all ports that rules allow."""
     return {port["port"] for rule in rules for port in rule["ports"]}
 
 
-def test_the_database_answers_api_and_migrations_alone_and_asks_nobody() -> None:
+def test_the_database_accepts_only_server_components_and_opens_no_connections() -> None:
     database = policies("server")["database"]
     (rule,) = database["ingress"]
     components = {
@@ -41,7 +41,9 @@ def test_the_database_answers_api_and_migrations_alone_and_asks_nobody() -> None
         ("server-ha-external", "redis", ["api", "services"]),
     ],
 )
-def test_what_is_outside_is_reached_where_it_is(story: str, part: str, clients: list[str]) -> None:
+def test_external_services_are_reached_at_their_configured_address(
+    story: str, part: str, clients: list[str]
+) -> None:
     rule = {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"port": 6432}]}
     named = policies(story, {f"networkPolicies.external{part.capitalize()}": rule})
 
@@ -51,7 +53,7 @@ def test_what_is_outside_is_reached_where_it_is(story: str, part: str, clients: 
         assert found["to"] == rule["to"]
 
 
-def test_instances_of_the_operator_answer_their_clients_each_other_and_the_operator() -> None:
+def test_cloudnativepg_instances_accept_clients_each_other_and_the_operator() -> None:
     database = policies("server-cloudnative-pg")["database"]
     clients, cluster = database["ingress"]
     instances = {"matchLabels": {"cnpg.io/cluster": "prefect-server-database"}}
@@ -77,7 +79,7 @@ def test_instances_of_the_operator_answer_their_clients_each_other_and_the_opera
         assert rule["to"] == [{"podSelector": instances}]
 
 
-def test_redis_answers_api_and_services_alone_and_asks_nobody() -> None:
+def test_redis_accepts_only_api_and_services_and_opens_no_connections() -> None:
     redis = policies("server-ha")["redis"]
     (rule,) = redis["ingress"]
 
@@ -88,7 +90,7 @@ def test_redis_answers_api_and_services_alone_and_asks_nobody() -> None:
     assert "redis" not in ports(policies("server-ha")["migrations"]["egress"])
 
 
-def test_the_api_answers_the_named_clients_alone() -> None:
+def test_the_api_accepts_only_the_configured_clients() -> None:
     (rule,) = policies("server")["api"]["ingress"]
     (peer,) = rule["from"]
 
@@ -99,7 +101,7 @@ def test_the_api_answers_the_named_clients_alone() -> None:
     assert ports([rule]) == {"http"}
 
 
-def test_the_api_answers_a_named_proxy_beside_its_clients() -> None:
+def test_the_api_also_accepts_a_configured_proxy() -> None:
     (rule,) = policies("server-ingress")["api"]["ingress"]
     clients, proxy = rule["from"]
 
@@ -112,7 +114,7 @@ def test_the_api_answers_a_named_proxy_beside_its_clients() -> None:
 @pytest.mark.parametrize(
     "component", ["api", "services", "migrations", "retention", "database", "redis"]
 )
-def test_one_policy_can_be_left_to_somebody_else(component: str) -> None:
+def test_a_single_policy_can_be_disabled(component: str) -> None:
     key = "backgroundServices" if component == "services" else component
     switched = policies("server-ha", {f"networkPolicies.components.{key}": False})
 
@@ -122,7 +124,7 @@ def test_one_policy_can_be_left_to_somebody_else(component: str) -> None:
 @pytest.mark.parametrize(
     ("story", "data"), [("worker", set()), ("worker-local", {8333, 5432, 6379})]
 )
-def test_nobody_reaches_a_job_pod_and_it_reaches_dns_the_api_and_what_is_named(
+def test_a_job_pod_accepts_no_connections_and_reaches_only_configured_targets(
     story: str, data: set[int]
 ) -> None:
     jobs = policies(story)["flow-run"]
@@ -139,5 +141,5 @@ def test_worker_and_reaper_reach_the_api_and_the_kubernetes_api(component: str) 
 
 
 @pytest.mark.parametrize("story", ["server", "worker"])
-def test_policies_can_be_left_to_somebody_else(story: str) -> None:
+def test_all_policies_can_be_disabled(story: str) -> None:
     assert policies(story, {"networkPolicies.enabled": False}) == {}

@@ -1,4 +1,4 @@
-"""What every pod of the platform must hold to, whoever renders it."""
+"""Rules for every pod of the platform, whether it comes from a chart or from a manifest."""
 
 import re
 from collections.abc import Iterator
@@ -18,31 +18,33 @@ from tests.support.rendering import STORIES, Object, all_objects, containers, fi
 
 _DIGEST = f"sha256:{'d' * 64}"
 _SECRET = re.compile(r"PASSWORD|SECRET_ACCESS|AUTH_STRING$|_KEY$|_KEY_ID$|TOKEN|CONNECTION_URL")
-_OURS = [(component, component.chart) for component in COMPONENTS if component.chart]
+_IN_CHARTS = [(component, component.chart) for component in COMPONENTS if component.chart]
 
-_RUNS_AT_ONCE = 2  # what k8s/environments/local/platform.yaml lets the pool have
-# Millicores that kube-system asks for in a kind cluster of one node of our own image, by
-# `kubectl describe node`: 650 of kubeadm's pods, twice 100 of CoreDNS, 50 of metrics-server, 10 of
-# the agent of the NetworkPolicies.
-_OF_KUBERNETES = 910
+_CONCURRENT_RUNS = 2  # the pool's limit in k8s/environments/local/platform.yaml
+# Millicores that kube-system requests in a kind cluster with one node of our own image, as shown by
+# `kubectl describe node`: 650 for the pods of kubeadm, 200 for CoreDNS, 50 for metrics-server,
+# and 10 for the NetworkPolicy agent.
+_KUBE_SYSTEM = 910
 
 each_component = pytest.mark.parametrize("component", COMPONENTS, ids=lambda each: each.name)
-each_of_a_chart = pytest.mark.parametrize(("component", "chart"), _OURS, ids=lambda each: each.name)
+each_chart_component = pytest.mark.parametrize(
+    ("component", "chart"), _IN_CHARTS, ids=lambda each: each.name
+)
 
 
 def templates(component: Component) -> Iterator[tuple[str, Object]]:
-    """Return every pod template of a component, each with the story that renders it."""
+    """Yield every pod template of a component, with the story that renders it."""
     for story, owners in owners_by_component()[component.name].items():
         for owner in owners:
             yield story, pods_of(owner)
 
 
-def test_every_rendered_pod_is_of_a_component_that_is_listed() -> None:
+def test_every_rendered_pod_belongs_to_a_listed_component() -> None:
     assert set(owners_by_component()) == {component.name for component in COMPONENTS}
 
 
 @each_component
-def test_a_component_is_of_its_kind_named_and_keeps_the_data_that_it_should(
+def test_a_component_has_its_expected_kind_name_label_and_volume_claims(
     component: Component,
 ) -> None:
     for story, owners in owners_by_component()[component.name].items():
@@ -54,7 +56,7 @@ def test_a_component_is_of_its_kind_named_and_keeps_the_data_that_it_should(
 
 
 @each_component
-def test_the_pod_security_standard_restricted_admits_its_pods(component: Component) -> None:
+def test_its_pods_meet_the_restricted_pod_security_standard(component: Component) -> None:
     for story, template in templates(component):
         pod = template["spec"]
         context = pod["securityContext"]
@@ -75,14 +77,14 @@ def test_the_pod_security_standard_restricted_admits_its_pods(component: Compone
 
 
 @each_component
-def test_it_has_a_token_only_where_it_talks_to_kubernetes(component: Component) -> None:
+def test_it_has_a_token_only_if_it_uses_the_kubernetes_api(component: Component) -> None:
     for story, template in templates(component):
         assert template["spec"]["automountServiceAccountToken"] is component.token, story
 
 
 @each_component
-def test_it_gets_no_environment_variables_of_services(component: Component) -> None:
-    # PREFECT_SERVER_DATABASE_PORT=tcp://... would be one of them.
+def test_kubernetes_adds_no_variables_of_services_to_its_pods(component: Component) -> None:
+    # Prefect would read PREFECT_SERVER_DATABASE_PORT=tcp://... as a setting.
     for story, template in templates(component):
         assert template["spec"]["enableServiceLinks"] is False, story
 
@@ -96,8 +98,8 @@ def test_it_requests_cpu_and_memory_and_limits_memory(component: Component) -> N
             assert "memory" in resources["limits"], story
 
 
-def test_a_node_of_two_cores_has_room_for_all_of_the_local_environment_at_once() -> None:
-    # Or the API, which everything that waits for it leaves no room, never comes back.
+def test_the_local_environment_fits_on_a_node_with_two_cores() -> None:
+    # Otherwise, pods that wait for the API could leave no room on the node for a new API pod.
     owners = [
         owner
         for story in ("server-local", "worker-local", "data-local")
@@ -108,16 +110,16 @@ def test_a_node_of_two_cores_has_room_for_all_of_the_local_environment_at_once()
         f"{owner['kind']} {pods_of(owner)['metadata']['labels'][LABEL]}": _millicores(owner)
         for owner in owners
     }
-    runs = requested.pop("Job flow-run") * _RUNS_AT_ONCE
-    comes_alone = [
+    runs = requested.pop("Job flow-run") * _CONCURRENT_RUNS
+    one_at_a_time = [
         requested.pop(name) for name in list(requested) if name.startswith(("Job", "Pod"))
     ]
 
-    assert sum(requested.values()) + runs + max(comes_alone) + _OF_KUBERNETES <= 2000, requested
+    assert sum(requested.values()) + runs + max(one_at_a_time) + _KUBE_SYSTEM <= 2000, requested
 
 
 @each_component
-def test_its_writable_directories_are_bounded(component: Component) -> None:
+def test_its_writable_volumes_have_a_size_limit(component: Component) -> None:
     for story, template in templates(component):
         for volume in template["spec"].get("volumes", []):
             if "emptyDir" in volume:
@@ -144,8 +146,8 @@ def test_no_variable_with_a_secret_name_has_a_literal_value(component: Component
 
 
 @each_component
-def test_no_variable_is_there_twice(component: Component) -> None:
-    # Kubernetes refuses such a pod when it is applied on the server's side.
+def test_no_variable_is_set_twice(component: Component) -> None:
+    # A server-side apply of a pod with duplicate variables fails.
     for story, template in templates(component):
         for container in containers(template["spec"]):
             names = [variable["name"] for variable in container.get("env", [])]
@@ -160,7 +162,7 @@ def test_no_variable_is_there_twice(component: Component) -> None:
         ("worker", "worker", "worker.extraEnv", "PREFECT_CLIENT_MAX_RETRIES"),
     ],
 )
-def test_people_set_a_variable_in_place_of_the_chart(
+def test_an_extra_variable_replaces_that_of_the_chart(
     story: str, component: str, key: str, name: str
 ) -> None:
     changed = STORIES[story].with_values({key: [{"name": name, "value": "ours"}]})
@@ -171,7 +173,7 @@ def test_people_set_a_variable_in_place_of_the_chart(
 
 
 @each_component
-def test_the_probes_of_what_runs_for_long_tolerate_load(component: Component) -> None:
+def test_probes_of_long_running_pods_tolerate_load(component: Component) -> None:
     for story, template in templates(component):
         if component.kind in {"Job", "CronJob", "Pod"}:
             assert template["spec"]["restartPolicy"] == "Never", story
@@ -191,8 +193,10 @@ def test_the_probes_of_what_runs_for_long_tolerate_load(component: Component) ->
 @pytest.mark.parametrize(
     "component", [each for each in COMPONENTS if each.several], ids=lambda each: each.name
 )
-def test_in_mode_ha_no_rollout_drain_or_node_takes_its_last_pod(component: Component) -> None:
-    with_services = set(owners_by_component()["services"])  # which pods of their own tell mode ha
+def test_in_mode_ha_a_rollout_drain_or_node_failure_leaves_a_pod_running(
+    component: Component,
+) -> None:
+    with_services = set(owners_by_component()["services"])  # only mode ha has these pods
     stories = owners_by_component()[component.name].keys() & with_services
     assert stories
     for story in stories:
@@ -213,8 +217,8 @@ def test_in_mode_ha_no_rollout_drain_or_node_takes_its_last_pod(component: Compo
             ], story
 
 
-@each_of_a_chart
-def test_a_network_policy_selects_its_pods_in_both_directions(
+@each_chart_component
+def test_one_network_policy_selects_its_pods_in_both_directions(
     component: Component, chart: Chart
 ) -> None:
     for story, owners in owners_by_component()[component.name].items():
@@ -230,8 +234,8 @@ def test_a_network_policy_selects_its_pods_in_both_directions(
             assert selecting == [["Ingress", "Egress"]], f"{story}: {chart.name}"
 
 
-@each_of_a_chart
-def test_one_registry_serves_its_images(component: Component, chart: Chart) -> None:
+@each_chart_component
+def test_its_images_come_from_the_configured_registry(component: Component, chart: Chart) -> None:
     mirror = {"global.imageRegistry": "mirror.example.org:5000/prefect"}
     for owner in varied_owners(component, mirror):
         for container in containers(pods_of(owner)["spec"]):
@@ -239,15 +243,15 @@ def test_one_registry_serves_its_images(component: Component, chart: Chart) -> N
             assert registry == "mirror.example.org:5000/prefect", chart
 
 
-@each_of_a_chart
-def test_a_digest_names_its_image_in_place_of_the_tag(component: Component, chart: Chart) -> None:
+@each_chart_component
+def test_a_digest_replaces_the_tag_of_its_image(component: Component, chart: Chart) -> None:
     for owner in varied_owners(component, {f"{chart.image}.digest": _DIGEST}):
         for container in containers(pods_of(owner)["spec"]):
             assert container["image"].endswith(f"@{_DIGEST}")
 
 
-@each_of_a_chart
-def test_it_is_pulled_with_the_named_secrets_and_runs_where_people_say(
+@each_chart_component
+def test_pull_secrets_metadata_and_scheduling_follow_the_values(
     component: Component, chart: Chart
 ) -> None:
     wanted: Object = {
@@ -274,7 +278,7 @@ def test_it_is_pulled_with_the_named_secrets_and_runs_where_people_say(
         assert wanted.items() <= template["spec"].items()
 
 
-def test_every_service_and_controller_selects_the_pods_of_its_own() -> None:
+def test_every_service_and_controller_selects_only_its_own_pods() -> None:
     for story, rendered in all_objects().items():
         labels = [
             item["spec"]["template"]["metadata"]["labels"]
@@ -289,7 +293,7 @@ def test_every_service_and_controller_selects_the_pods_of_its_own() -> None:
                 assert len(selected) == 1, f"{story}: {item['kind']} {item['metadata']['name']}"
 
 
-def test_every_object_but_a_job_pod_belongs_to_the_platform() -> None:
+def test_every_rendered_object_has_the_label_of_the_platform() -> None:
     for story, items in all_objects().items():
         for item in items:
             labels = item["metadata"]["labels"]
@@ -306,7 +310,9 @@ def test_every_object_but_a_job_pod_belongs_to_the_platform() -> None:
         ("worker", "worker", "worker"),
     ],
 )
-def test_people_add_volumes_and_containers(story: str, component: str, key: str) -> None:
+def test_values_add_volumes_containers_and_spread_constraints(
+    story: str, component: str, key: str
+) -> None:
     volume = {"name": "certificates", "configMap": {"name": "our-authority"}}
     mount = {"name": "certificates", "mountPath": "/etc/our-authority", "readOnly": True}
     changed = STORIES[story].with_values(
@@ -327,7 +333,7 @@ def test_people_add_volumes_and_containers(story: str, component: str, key: str)
     assert pod["topologySpreadConstraints"][0]["topologyKey"] == "zone"
 
 
-def test_a_worker_serves_the_queues_that_are_named() -> None:
+def test_a_worker_serves_the_configured_work_queues() -> None:
     changed = STORIES["worker"].with_values({"worker.workQueues": ["urgent", "default"]})
     pod = find(objects(changed), "Deployment", "worker")["spec"]["template"]["spec"]
 
@@ -335,27 +341,27 @@ def test_a_worker_serves_the_queues_that_are_named() -> None:
 
 
 @pytest.mark.parametrize("story", ["server", "worker"])
-def test_further_objects_come_with_the_chart_and_know_its_release(story: str) -> None:
-    further = {
+def test_extra_objects_are_rendered_as_templates_of_the_release(story: str) -> None:
+    extra = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "{{ .Release.Name }}-notes"},
     }
     names = [
         item["metadata"]["name"]
-        for item in objects(STORIES[story].with_values({"extraObjects": [further]}))
+        for item in objects(STORIES[story].with_values({"extraObjects": [extra]}))
     ]
 
     assert f"prefect-{story}-notes" in names
 
 
 def _millicores(owner: Object) -> int:
-    """Return what a pod of `owner` asks for."""
+    """Return the CPU that a pod of `owner` requests."""
     spec = pods_of(owner)["spec"]
 
-    def asked(container: Object) -> int:
+    def request(container: Object) -> int:
         written = str(container["resources"]["requests"]["cpu"])
         return int(written[:-1]) if written.endswith("m") else round(float(written) * 1000)
 
-    starting = [asked(container) for container in spec.get("initContainers", [])]
-    return max([*starting, sum(asked(container) for container in spec["containers"])])
+    init = [request(container) for container in spec.get("initContainers", [])]
+    return max([*init, sum(request(container) for container in spec["containers"])])

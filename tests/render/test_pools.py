@@ -1,4 +1,4 @@
-"""Each work pool has a worker, rights, a namespace and limits of its own, whatever serves it."""
+"""Each work pool has its own worker, permissions, namespace and limits."""
 
 from collections.abc import Iterator
 
@@ -18,14 +18,14 @@ _PER_POOL = {
 
 
 def owned(rendered: list[Object], pool: str) -> Iterator[tuple[str, str, str]]:
-    """Yield kind, namespace and name of each object that is labelled as one pool's."""
+    """Yield kind, namespace and name of each object with the label of a pool."""
     for item in rendered:
         metadata = item["metadata"]
         if metadata["labels"].get(_POOL_LABEL) == pool:
             yield item["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
-def test_two_pools_have_the_same_objects_and_share_none() -> None:
+def test_two_pools_have_objects_of_the_same_kinds_and_share_none() -> None:
     rendered = objects(POOLS)
     default, etl = (set(owned(rendered, pool)) for pool in ("default", "etl"))
 
@@ -41,7 +41,7 @@ def test_two_pools_have_the_same_objects_and_share_none() -> None:
 
 
 @pytest.mark.parametrize("pool", ["default", "etl"])
-def test_a_worker_has_rights_where_its_own_jobs_run_and_nowhere_else(pool: str) -> None:
+def test_a_worker_has_permissions_only_where_its_own_jobs_run(pool: str) -> None:
     rendered = objects(POOLS)
     worker = find(rendered, "Deployment", "worker", pool=pool)["spec"]["template"]["spec"]
     bound = [
@@ -64,7 +64,7 @@ def test_a_worker_has_rights_where_its_own_jobs_run_and_nowhere_else(pool: str) 
     assert worker["initContainers"][0]["args"][-1] == pool
 
 
-def test_a_pool_has_what_it_says_itself_and_for_the_rest_what_all_have() -> None:
+def test_values_of_a_pool_override_the_shared_values() -> None:
     rendered = objects(POOLS)
     images = {
         pool: created_job(POOLS, pool)["spec"]["template"]["spec"]["containers"][0]["image"]
@@ -85,7 +85,7 @@ def test_a_pool_has_what_it_says_itself_and_for_the_rest_what_all_have() -> None
     assert limited == {"default": False, "etl": True}
 
 
-def test_maps_merge_lists_replace_and_null_removes() -> None:
+def test_pool_values_merge_maps_replace_lists_and_remove_null_keys() -> None:
     rule = {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 443}]}
     own = {
         "jobs": {
@@ -128,14 +128,14 @@ def test_maps_merge_lists_replace_and_null_removes() -> None:
     assert created_job(story, "etl")["spec"]["activeDeadlineSeconds"] == 31536000
 
 
-def test_a_release_serves_the_pools_that_it_names_alone() -> None:
+def test_a_release_serves_only_the_pools_in_its_values() -> None:
     rendered = objects(WORKER.with_values({"pools": {"default": None, "etl": {}}}))
 
     assert list(owned(rendered, "default")) == []
     assert list(find(rendered, "ConfigMap", "work-pool")["data"]) == ["etl.json"]
 
 
-def test_long_names_fit_and_stay_apart() -> None:
+def test_long_pool_names_give_short_and_unique_object_names() -> None:
     pools = [f"{'a' * 56}{last}" for last in "bc"]
     rendered = objects(WORKER.with_values({f"pools.{pool}": {} for pool in pools}))
     names = [
@@ -150,16 +150,16 @@ def test_long_names_fit_and_stay_apart() -> None:
 
 def test_the_namespace_of_job_pods_is_restricted_and_outlives_the_release() -> None:
     assert not any(item["kind"] == "Namespace" for item in objects(WORKER))
-    made = find(objects(POOLS), "Namespace", "flow-run", pool="etl")["metadata"]
+    namespace = find(objects(POOLS), "Namespace", "flow-run", pool="etl")["metadata"]
 
-    assert made["name"] == "flows-etl"
-    assert made["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert namespace["name"] == "flows-etl"
+    assert namespace["annotations"] == {"helm.sh/resource-policy": "keep"}
     assert {
         f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")
-    }.items() <= made["labels"].items()
+    }.items() <= namespace["labels"].items()
 
 
-def test_job_pods_have_the_priority_class_where_it_is_named() -> None:
+def test_job_pods_use_the_configured_priority_class() -> None:
     made = find(objects(POOLS), "PriorityClass", "flow-run")
     heavy = created_job(STORIES["worker-production"], "heavy")["spec"]["template"]["spec"]
     unnamed = created_job(POOLS)["spec"]["template"]["spec"]
@@ -171,7 +171,7 @@ def test_job_pods_have_the_priority_class_where_it_is_named() -> None:
     assert "priorityClassName" not in unnamed
 
 
-def test_accounts_have_the_annotations_of_their_pool() -> None:
+def test_service_accounts_have_the_annotations_of_their_pool() -> None:
     worker = {"example.org/role": "worker"}
     story = STORIES["worker-production"].with_values({"worker.serviceAccountAnnotations": worker})
     rendered = objects(story)
@@ -190,7 +190,7 @@ def test_accounts_have_the_annotations_of_their_pool() -> None:
 
 
 @pytest.mark.parametrize(("story", "formatter"), [("worker", "standard"), ("worker-pools", "json")])
-def test_logs_are_json_where_asked(
+def test_logs_use_the_configured_format(
     story: str, formatter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = find(objects(STORIES[story]), "Deployment", "worker", pool="default")
@@ -207,7 +207,7 @@ def test_logs_are_json_where_asked(
     ("story", "pool", "queue"),
     [("worker-pools", "etl", None), ("worker-production", "heavy", "--queue=nightly")],
 )
-def test_helm_test_runs_a_flow_where_the_worker_looks(
+def test_helm_test_starts_a_run_in_the_queue_that_the_worker_serves(
     story: str, pool: str, queue: str | None
 ) -> None:
     pod = find(objects(STORIES[story]), "Pod", "release-test", pool=pool)
@@ -225,7 +225,7 @@ def test_helm_test_runs_a_flow_where_the_worker_looks(
 
 
 @pytest.mark.parametrize("environment", ["local", "staging", "production"])
-def test_the_server_of_an_environment_lets_in_every_pool_of_its_worker(environment: str) -> None:
+def test_the_server_of_an_environment_accepts_every_pool_of_its_worker(environment: str) -> None:
     api = find(objects(STORIES[f"server-{environment}"]), "NetworkPolicy", "api")["spec"]
     clients = {
         name
@@ -235,11 +235,11 @@ def test_the_server_of_an_environment_lets_in_every_pool_of_its_worker(environme
         for name in expression["values"]
     }
     worker = objects(STORIES[f"worker-{environment}"])
-    asking = {
+    namespaces = {
         item["metadata"]["namespace"]
         for item in worker
         if item["kind"] in {"Deployment", "LimitRange"}
     }
 
-    assert len(asking) >= 2
-    assert asking <= clients
+    assert len(namespaces) >= 2
+    assert namespaces <= clients

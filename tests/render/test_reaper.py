@@ -1,4 +1,4 @@
-"""The reaper looks after every pool of its release, and may do no more there than it does."""
+"""The reaper serves every pool of its release, and has only the permissions that it needs."""
 
 import pytest
 
@@ -9,13 +9,13 @@ POOLS = STORIES["worker-pools"]
 
 
 def arguments(story: Story) -> list[str]:
-    """Return what the program of the reaper's pod is given."""
+    """Return the arguments of the reaper's container."""
     job = find(objects(story), "CronJob", "reaper")["spec"]["jobTemplate"]["spec"]
     given: list[str] = job["template"]["spec"]["containers"][0]["args"]
     return given
 
 
-def rights(story: Story, pool: str) -> tuple[str, list[Object], list[Object]]:
+def permissions(story: Story, pool: str) -> tuple[str, list[Object], list[Object]]:
     """Return namespace, rules and subjects of the reaper's Role for a pool."""
     role = find(objects(story), "Role", "reaper", pool=pool)
     binding = find(objects(story), "RoleBinding", "reaper", pool=pool)
@@ -24,7 +24,7 @@ def rights(story: Story, pool: str) -> tuple[str, list[Object], list[Object]]:
     return role["metadata"]["namespace"], role["rules"], binding["subjects"]
 
 
-def test_its_program_understands_what_it_is_given() -> None:
+def test_the_program_accepts_the_arguments_of_the_chart() -> None:
     story = POOLS.with_values({"reaper.graceSeconds": 7, "retention.jobs.succeeded": "2h"})
     parsed = arguments_parser().parse_args(arguments(story))
 
@@ -35,12 +35,12 @@ def test_its_program_understands_what_it_is_given() -> None:
 
 
 @pytest.mark.parametrize("pool", ["default", "etl"])
-def test_it_may_list_get_and_delete_jobs_where_each_pool_has_them(pool: str) -> None:
+def test_it_may_get_list_and_delete_jobs_in_the_namespace_of_each_pool(pool: str) -> None:
     job = find(objects(POOLS), "CronJob", "reaper")
     account = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["serviceAccountName"]
     namespace = job["metadata"]["namespace"]
 
-    assert rights(POOLS, pool) == (
+    assert permissions(POOLS, pool) == (
         f"flows-{pool}",
         [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "delete"]}],
         [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
@@ -52,21 +52,21 @@ def test_in_a_dry_run_it_may_delete_nothing() -> None:
     story = POOLS.with_values({"reaper.dryRun": True})
 
     assert "--dry-run" in arguments(story)
-    assert rights(story, "etl")[1][0]["verbs"] == ["get", "list"]
+    assert permissions(story, "etl")[1][0]["verbs"] == ["get", "list"]
 
 
-def test_one_pass_never_keeps_the_next_one_from_starting() -> None:
+def test_a_pass_never_prevents_the_next_one() -> None:
     spec = find(objects(POOLS.with_values({"reaper.graceSeconds": 900})), "CronJob", "reaper")[
         "spec"
     ]
 
     assert spec["concurrencyPolicy"] == "Forbid"
-    assert spec["startingDeadlineSeconds"] > 10  # with less the controller never starts one
+    assert spec["startingDeadlineSeconds"] > 10  # with less, the controller may never start a Job
     assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] > 900
     assert spec["jobTemplate"]["spec"]["backoffLimit"] == 0
 
 
-def test_nothing_of_it_is_there_when_it_is_switched_off() -> None:
+def test_a_disabled_reaper_has_no_objects() -> None:
     rendered = objects(POOLS.with_values({"reaper.enabled": False}))
 
     assert not [

@@ -1,4 +1,4 @@
-"""One file of periods: both charts take it, and refuse what its model refuses."""
+"""Both charts read the retention file, and refuse what its model refuses."""
 
 import json
 from pathlib import Path
@@ -34,8 +34,8 @@ def sweep(values: dict[str, object]) -> Object:
     return spec
 
 
-def given(values: dict[str, object]) -> dict[str, Any]:
-    """Return values by dotted keys as a file would hold them."""
+def nested(values: dict[str, object]) -> dict[str, Any]:
+    """Return values with dotted keys in the nested form of a file."""
     document: dict[str, Any] = {}
     for key, value in values.items():
         *parents, last = key.split(".")
@@ -47,14 +47,14 @@ def given(values: dict[str, object]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
-def test_every_environment_has_a_file_that_model_and_schema_take(path: Path) -> None:
+def test_model_and_schema_accept_the_file_of_every_environment(path: Path) -> None:
     document = yaml.safe_load(path.read_text())
 
     RetentionFile.model_validate(document)
     Draft202012Validator(json.loads(SCHEMA.read_text())).validate(document)
 
 
-def test_each_environment_is_one_of_them_and_names_the_schema_to_editors() -> None:
+def test_every_environment_has_a_file_that_names_its_schema_for_editors() -> None:
     assert {path.parent for path in FILES} == {
         path for path in ENVIRONMENTS.iterdir() if path.is_dir() and path.name != "base"
     }
@@ -66,7 +66,7 @@ def test_each_environment_is_one_of_them_and_names_the_schema_to_editors() -> No
 @pytest.mark.parametrize(
     ("story", "component"), [("server", "api"), ("server-ha", "api"), ("server-ha", "services")]
 )
-def test_prefect_reads_the_periods_of_the_file(
+def test_prefect_reads_the_rendered_periods(
     story: str, component: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in vacuum(story, component).items():
@@ -82,7 +82,7 @@ def test_prefect_reads_the_periods_of_the_file(
     assert server.events.retention_period.days == 90
 
 
-def test_a_file_changes_the_vacuum_the_sweep_and_the_jobs() -> None:
+def test_a_file_configures_the_vacuum_the_sweep_and_the_jobs() -> None:
     assert vacuum("server-staging")["PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD"] == (
         str(14 * 86400)
     )
@@ -100,7 +100,9 @@ def test_a_file_changes_the_vacuum_the_sweep_and_the_jobs() -> None:
 @pytest.mark.parametrize(
     ("period", "expected"), [("90d", 7776000), ("36h", 129600), ("90m", 5400), ("61m", 3660)]
 )
-def test_charts_and_model_take_a_period_for_the_same_time(period: str, expected: int) -> None:
+def test_charts_and_model_convert_a_period_to_the_same_number_of_seconds(
+    period: str, expected: int
+) -> None:
     values: dict[str, object] = {
         "retention.flowRuns": period,
         "retention.logs": "61m",
@@ -112,34 +114,34 @@ def test_charts_and_model_take_a_period_for_the_same_time(period: str, expected:
     assert f"--flow-runs={expected}" in args
 
 
-def test_a_dry_run_is_an_argument_and_a_database_that_goes_back_is_not_swept() -> None:
+def test_the_sweep_supports_a_dry_run_and_is_suspended_during_a_downgrade() -> None:
     dry = sweep({"retentionSweep.dryRun": True})["jobTemplate"]["spec"]["template"]["spec"]
 
     assert "--dry-run" in dry["containers"][0]["args"]
-    assert "suspend" not in sweep({})  # so that an upgrade keeps what somebody suspended by hand
+    assert "suspend" not in sweep({})  # so that an upgrade keeps a manual suspension
     assert sweep({"migrations.revision": "9e9dadc36797"})["suspend"] is True
 
 
 @pytest.mark.parametrize("period", ["0d", "90", "-1d", "1.5d", "90 d", "P90D", "1w", "d", "", 90])
 @pytest.mark.parametrize("key", ["flowRuns", "events.default", "jobs.failed", "objects.results"])
-def test_what_is_no_period_is_refused(key: str, period: object) -> None:
+def test_an_invalid_period_is_refused(key: str, period: object) -> None:
     values = {f"retention.{key}": period}
     refused = template(STORIES["server"].with_values(values))
 
     assert refused.returncode != 0
     assert f"/retention/{key.replace('.', '/')}" in refused.stderr
     with pytest.raises(ValidationError):
-        RetentionFile.model_validate(given(values))
+        RetentionFile.model_validate(nested(values))
 
 
-def test_buckets_count_in_days() -> None:
+def test_periods_of_buckets_must_be_in_days() -> None:
     for key in ("objects.results", "backups"):
         refused = template(STORIES["worker"].with_values({f"retention.{key}": "2400h"}))
         assert f"/retention/{key.replace('.', '/')}" in refused.stderr
 
 
 @pytest.mark.parametrize(
-    ("chart", "values", "sentence"),
+    ("chart", "values", "message"),
     [
         ("server", {"flowRuns": "60m"}, "retention.flowRuns is 60m, but data that is an hour old"),
         ("server", {"unfinishedRuns": "1h"}, "retention.unfinishedRuns is 1h, but data that is"),
@@ -163,19 +165,19 @@ def test_buckets_count_in_days() -> None:
         ("worker", {"jobs.succeeded": "25h"}, "retention.jobs.succeeded is 25h, but every"),
     ],
 )
-def test_charts_and_model_refuse_a_contradiction_with_one_sentence(
-    chart: str, values: dict[str, object], sentence: str
+def test_charts_and_model_refuse_a_contradiction_with_the_same_message(
+    chart: str, values: dict[str, object], message: str
 ) -> None:
     values = {f"retention.{key}": value for key, value in values.items()}
     refused = template(STORIES[chart].with_values(values))
 
     assert refused.returncode != 0
-    assert sentence in refused.stderr
+    assert message in refused.stderr
     with pytest.raises(ValidationError) as error:
-        RetentionFile.model_validate(given(values))
-    (said,) = error.value.errors()
-    assert sentence in said["msg"]
-    assert said["msg"].removeprefix("Value error, ") in refused.stderr
+        RetentionFile.model_validate(nested(values))
+    (detail,) = error.value.errors()
+    assert message in detail["msg"]
+    assert detail["msg"].removeprefix("Value error, ") in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -187,10 +189,10 @@ def test_charts_and_model_refuse_a_contradiction_with_one_sentence(
         {"jobs.succeeded": "24h"},
     ],
 )
-def test_periods_that_fit_together_pass(values: dict[str, object]) -> None:
+def test_consistent_periods_are_accepted(values: dict[str, object]) -> None:
     values = {f"retention.{key}": value for key, value in values.items()}
 
     for chart in ("server", "worker"):
         rendered = template(STORIES[chart].with_values(values))
         assert rendered.returncode == 0, rendered.stderr
-    RetentionFile.model_validate(given(values))
+    RetentionFile.model_validate(nested(values))

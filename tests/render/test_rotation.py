@@ -1,4 +1,4 @@
-"""Another version of a Secret makes new pods of all that read it, and of no others."""
+"""A new version of a Secret restarts all pods that read it, and no others."""
 
 import json
 from importlib.metadata import entry_points
@@ -7,8 +7,8 @@ import pytest
 
 from tests.support.rendering import STORIES, Object, Story, find, objects, pod_of
 
-_READERS = ("Deployment", "StatefulSet")
-# Where each Secret of these stories is named, by its key in secretVersions.
+_WORKLOADS = ("Deployment", "StatefulSet")
+# The Secrets that each story reads, by their keys in secretVersions.
 _SECRETS = {
     "server": {"auth": "prefect-auth", "database": "prefect-database"},
     "server-ha": {
@@ -25,11 +25,11 @@ _SECRETS = {
 
 
 def workloads(story: Story) -> dict[str, Object]:
-    """Return what runs for ever, by kind and name."""
+    """Return the long-running workloads, by kind and name."""
     return {
         f"{item['kind']}/{item['metadata']['name']}": item
         for item in objects(story)
-        if item["kind"] in _READERS
+        if item["kind"] in _WORKLOADS
     }
 
 
@@ -37,7 +37,7 @@ def workloads(story: Story) -> dict[str, Object]:
     ("story", "key", "secret"),
     [(story, key, name) for story, names in _SECRETS.items() for key, name in names.items()],
 )
-def test_who_reads_a_secret_starts_anew_with_it_and_nobody_else(
+def test_a_new_version_of_a_secret_restarts_exactly_its_readers(
     story: str, key: str, secret: str
 ) -> None:
     before = workloads(STORIES[story])
@@ -49,12 +49,12 @@ def test_who_reads_a_secret_starts_anew_with_it_and_nobody_else(
 
 
 @pytest.mark.parametrize("story", ["server", "worker-pools"])
-def test_without_versions_a_pod_has_no_annotation_of_them(story: str) -> None:
+def test_without_secret_versions_a_pod_has_no_annotations(story: str) -> None:
     for item in workloads(STORIES[story]).values():
         assert "annotations" not in (pod_of(item) or {})["metadata"]
 
 
-def test_annotations_of_the_values_stand_beside_the_versions() -> None:
+def test_pod_annotations_and_secret_versions_are_combined() -> None:
     values = {"api.podAnnotations": {"example.org/team": "data"}, "secretVersions.auth": "2"}
     api = find(objects(STORIES["server"].with_values(values)), "Deployment", "api")
 
@@ -74,7 +74,7 @@ def test_annotations_of_the_values_stand_beside_the_versions() -> None:
         ("worker-configuration", "configuration", "auth", False),
     ],
 )
-def test_a_job_runs_again_for_a_secret_whose_content_it_works_on(
+def test_a_job_runs_again_when_a_secret_that_it_processes_changes(
     story: str, component: str, key: str, *, runs: bool
 ) -> None:
     changed = STORIES[story].with_values({f"secretVersions.{key}": "2"})
@@ -83,9 +83,7 @@ def test_a_job_runs_again_for_a_secret_whose_content_it_works_on(
     assert (before["metadata"]["name"] != after["metadata"]["name"]) == runs
 
 
-def test_the_auth_string_before_is_in_the_pods_of_the_api_alone_with_the_plugin_that_takes_it() -> (
-    None
-):
+def test_only_api_pods_get_the_previous_auth_string_and_the_plugin_that_accepts_it() -> None:
     previous = {"auth.previousSecret.name": "old", "auth.previousSecret.key": "auth-1"}
     rendered = objects(STORIES["server-ha"].with_values(previous))
     api = find(rendered, "Deployment", "api")

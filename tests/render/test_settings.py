@@ -13,7 +13,7 @@ from pydantic import AliasChoices
 
 from tests.support.rendering import all_objects, containers, pod_of
 
-# Read without a settings model; each with the place that reads it.
+# Variables that are read without a settings model, with the modules that read them.
 READ_BY_GETENV = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "prefect/logging/configuration.py",
     "PREFECT_SERVER_ENCRYPTION_KEY": "prefect/server/utilities/encryption.py",
@@ -29,7 +29,7 @@ _REDIS_MODELS = [
 
 
 def variables_of(model: type[PrefectBaseSettings]) -> Iterator[str]:
-    """Return the names of all environment variables that a settings model reads."""
+    """Yield the names of all environment variables that a settings model reads."""
     for name, field in model.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, PrefectBaseSettings):
@@ -44,7 +44,7 @@ def variables_of(model: type[PrefectBaseSettings]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def known() -> set[str]:
-    """Return what Prefect and its integrations read."""
+    """Return all variables that Prefect and its integrations read."""
     models = [Settings, KubernetesSettings, *_REDIS_MODELS]
     return {name for model in models for name in variables_of(model)}
 

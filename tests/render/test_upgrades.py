@@ -1,4 +1,4 @@
-"""What a second apply changes: nothing, or what has to change."""
+"""A second apply changes only what has to change."""
 
 import json
 import re
@@ -32,19 +32,19 @@ def migrations(story: Story) -> Object:
     ],
     ids=lambda values: next(iter(values)),
 )
-def test_a_migration_job_that_differs_has_another_name(values: dict[str, object]) -> None:
+def test_a_changed_migration_job_has_a_new_name(values: dict[str, object]) -> None:
     before, after = migrations(SERVER), migrations(SERVER.with_values(values))
     assert before["spec"] != after["spec"]
     assert before["metadata"]["name"] != after["metadata"]["name"]
 
 
-def test_a_finished_migration_job_is_left_alone_by_other_changes() -> None:
+def test_other_changes_do_not_affect_a_finished_migration_job() -> None:
     changed = SERVER.with_values({"logLevel": "DEBUG", "ui.enabled": False})
     assert migrations(SERVER) == migrations(changed)
 
 
-def test_the_migration_job_is_no_hook() -> None:
-    # A hook after the install and an API that waits for it would wait for each other.
+def test_the_migration_job_is_not_a_hook() -> None:
+    # Helm would run a post-install hook only after the API is ready, which waits for the hook.
     for item in objects(SERVER):
         assert "helm.sh/hook" not in item["metadata"].get("annotations", {})
 
@@ -70,19 +70,19 @@ def test_the_api_waits_for_the_database_of_the_migration_job() -> None:
 
 
 @pytest.mark.parametrize("story", ["server", "server-ha", "server-ha-scaled"])
-def test_nothing_runs_on_a_database_that_goes_back(story: str) -> None:
+def test_no_server_runs_during_a_downgrade_of_the_database(story: str) -> None:
     values = {"migrations.revision": "9e9dadc36797", "migrations.mayLose": ["held", "bucket"]}
-    back = objects(STORIES[story].with_values(values))
-    job = find(back, "Job", "migrations")["spec"]["template"]["spec"]["containers"][0]
-    deployments = [item for item in back if item["kind"] == "Deployment"]
+    rendered = objects(STORIES[story].with_values(values))
+    job = find(rendered, "Job", "migrations")["spec"]["template"]["spec"]["containers"][0]
+    deployments = [item for item in rendered if item["kind"] == "Deployment"]
 
     assert job["command"][-2:] == ["downgrade", "9e9dadc36797"]
     assert job["args"][1:] == ["--may-lose=held", "--may-lose=bucket"]
     assert {item["spec"]["replicas"] for item in deployments} == {0}
-    assert not [item for item in back if item["kind"] == "HorizontalPodAutoscaler"]
+    assert not [item for item in rendered if item["kind"] == "HorizontalPodAutoscaler"]
 
 
-def test_the_previous_key_is_in_the_migration_job_alone_and_changes_nothing_else() -> None:
+def test_only_the_migration_job_gets_the_previous_encryption_key() -> None:
     values = {"encryption.previousSecret.name": "old", "encryption.previousSecret.key": "key-1"}
     before, after = objects(SERVER), objects(SERVER.with_values(values))
     job = find(after, "Job", "migrations")
@@ -103,13 +103,13 @@ def test_the_previous_key_is_in_the_migration_job_alone_and_changes_nothing_else
     ]
 
 
-def test_a_migration_job_without_a_previous_key_or_on_the_way_back_has_no_key() -> None:
-    back = {"migrations.revision": "9e9dadc36797", "encryption.previousSecret.name": "old"}
-    for story in (SERVER, SERVER.with_values(back)):
+def test_a_migration_job_without_a_previous_key_or_for_a_downgrade_has_no_key() -> None:
+    downgrade = {"migrations.revision": "9e9dadc36797", "encryption.previousSecret.name": "old"}
+    for story in (SERVER, SERVER.with_values(downgrade)):
         assert "ENCRYPTION" not in json.dumps(migrations(story))
 
 
-def test_two_servers_never_share_the_in_memory_messaging() -> None:
+def test_in_mode_single_two_servers_never_run_at_the_same_time() -> None:
     assert find(objects(SERVER), "Deployment", "api")["spec"]["strategy"] == {"type": "Recreate"}
 
 
@@ -128,18 +128,18 @@ def test_data_manifests_render_the_same_twice(data: Path) -> None:
     assert publish_job(data, IMAGES) == publish_job(data, IMAGES)
 
 
-def test_a_changed_image_makes_a_new_publish_job(data: Path) -> None:
+def test_a_changed_image_creates_a_new_publish_job(data: Path) -> None:
     other = [image.replace("flows:0123456789ab", "flows:ffffffffffff") for image in IMAGES]
     before, after = publish_job(data, IMAGES)[0], publish_job(data, other)[0]
     assert before["metadata"]["name"] != after["metadata"]["name"]
 
 
-def test_an_image_that_was_not_built_is_named(data: Path) -> None:
+def test_the_error_names_an_image_that_was_not_built(data: Path) -> None:
     with pytest.raises(PlatformError, match=r"result-locks of .* was not built"):
         publish_job(data, IMAGES[:2])
 
 
-def test_the_namespaces_refuse_pods_that_are_not_restricted() -> None:
+def test_the_namespaces_enforce_the_restricted_pod_security_standard() -> None:
     namespaces = {
         item["metadata"]["name"]: item["metadata"]["labels"]
         for item in yaml.safe_load_all((LOCAL / "namespaces.yaml").read_text())

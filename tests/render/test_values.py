@@ -1,4 +1,4 @@
-"""The values are a public interface: each key works, an unknown one is refused, so is harm."""
+"""Every key of the values has an effect; unknown keys and unsafe combinations are refused."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -60,7 +60,7 @@ _OTHER_ITEMS = {
 
 
 def leaves(values: dict[str, Any], parents: tuple[str, ...] = ()) -> Iterator[tuple[str, object]]:
-    """Return each key that holds a value, with its default."""
+    """Yield each key that has a value, with its default."""
     for key, value in values.items():
         path = (*parents, key.replace(".", r"\."))
         if isinstance(value, dict) and value:
@@ -86,7 +86,7 @@ def another(key: str, value: object) -> object:
             return {"another": "1"}
 
 
-# Read from the same file by others than the charts: docs/operations/retention.md says by whom.
+# No chart reads these keys of the retention file: docs/operations/retention.md says what does.
 _READ_ELSEWHERE = {"retention.backups"}
 _CHARTS = ("prefect-server", "prefect-worker")
 _LEAVES = [
@@ -98,15 +98,15 @@ _LEAVES = [
 
 
 @pytest.mark.parametrize(("chart", "key", "default"), _LEAVES)
-def test_every_key_of_the_values_is_used(chart: str, key: str, default: object) -> None:
-    # Used: it changes what is rendered, or a guard refuses the change with a sentence.
+def test_every_key_of_the_values_has_an_effect(chart: str, key: str, default: object) -> None:
+    # A key has an effect if it changes the rendered objects, or if a guard refuses its value.
     value = {key: another(key, default)}
-    part = key.partition(".")[0]
-    # Both charts take the file of retention, each for its part.
-    charts = _CHARTS if part == "retention" else (chart,)
+    section = key.partition(".")[0]
+    # Both charts read the retention file.
+    charts = _CHARTS if section == "retention" else (chart,)
     stories = [each for each in STORIES.values() if each.chart in charts and not each.files]
-    # Those that set something of the same part are the likeliest, and a rendering costs 0.1 s.
-    stories.sort(key=lambda story: not any(name.startswith(part) for name in story.values))
+    # To save time, try stories first that set keys of the same section: a rendering takes 0.1 s.
+    stories.sort(key=lambda story: not any(name.startswith(section) for name in story.values))
     for story in stories:
         changed = template(story.with_values(value))
         assert "values don't meet the specifications" not in changed.stderr, changed.stderr
@@ -143,7 +143,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("story", "values", "sentence"),
+    ("story", "values", "message"),
     [
         ("server", {"image.tag": ""}, "image.tag is empty: name the image"),
         ("server", {"image.tag": "latest"}, "image.tag is `latest`"),
@@ -434,12 +434,12 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
     ],
 )
-def test_an_unsafe_combination_is_refused_with_the_way_out(
-    story: str, values: dict[str, object], sentence: str
+def test_an_unsafe_combination_is_refused_with_advice(
+    story: str, values: dict[str, object], message: str
 ) -> None:
     refused = template(STORIES[story].with_values(values))
     assert refused.returncode != 0
-    assert sentence in refused.stderr
+    assert message in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -490,7 +490,7 @@ def test_an_unsafe_combination_is_refused_with_the_way_out(
         ("worker", {"worker.extraEnv": [{"name": "PREFECT_LOGGING_LEVEL", "value": "DEBUG"}]}),
     ],
 )
-def test_a_guard_lets_what_is_safe_pass(story: str, values: dict[str, object]) -> None:
+def test_a_safe_combination_is_accepted(story: str, values: dict[str, object]) -> None:
     rendered = template(STORIES[story].with_values(values))
     assert rendered.returncode == 0, rendered.stderr
 
@@ -506,13 +506,13 @@ def test_a_guard_lets_what_is_safe_pass(story: str, values: dict[str, object]) -
         "example.org/prefect",
     ],
 )
-def test_a_public_url_that_no_path_can_be_added_to_is_refused(url: str) -> None:
+def test_an_invalid_public_url_is_refused(url: str) -> None:
     refused = template(STORIES["server"].with_values({"publicUrl": url}))
     assert refused.returncode != 0
     assert "publicUrl" in refused.stderr
 
 
-def test_charts_and_environments_name_the_same_release_of_prefect() -> None:
+def test_both_charts_name_the_installed_release_of_prefect() -> None:
     versions = {
         yaml.safe_load((HELM_CHARTS / chart / "Chart.yaml").read_text())["appVersion"]
         for chart in ("prefect-server", "prefect-worker")

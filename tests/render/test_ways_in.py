@@ -1,4 +1,4 @@
-"""One public URL decides where everything is: the way in, the prefix, the links, the probes."""
+"""The public URL determines the Ingress or HTTPRoute, the path prefix, links and probes."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +34,7 @@ def probes(story: Story) -> set[str]:
     return {container[f"{kind}Probe"]["httpGet"]["path"] for kind in kinds}
 
 
-def test_an_ingress_leads_the_path_of_the_public_url_to_the_service() -> None:
+def test_an_ingress_routes_the_path_of_the_public_url_to_the_service() -> None:
     rendered = objects(PREFIXED)
     spec = find(rendered, "Ingress", "api")["spec"]
     service = find(rendered, "Service", "api")
@@ -48,7 +48,7 @@ def test_an_ingress_leads_the_path_of_the_public_url_to_the_service() -> None:
     assert path["backend"]["service"]["port"]["name"] == service["spec"]["ports"][0]["name"]
 
 
-def test_a_route_leads_the_host_of_the_public_url_to_the_service() -> None:
+def test_an_http_route_sends_the_host_of_the_public_url_to_the_service() -> None:
     rendered = objects(UNPREFIXED)
     spec = find(rendered, "HTTPRoute", "api")["spec"]
     service = find(rendered, "Service", "api")
@@ -62,14 +62,14 @@ def test_a_route_leads_the_host_of_the_public_url_to_the_service() -> None:
     ]
 
 
-def test_a_port_of_the_public_url_is_no_part_of_the_host() -> None:
+def test_the_port_of_the_public_url_is_not_part_of_the_ingress_host() -> None:
     story = PREFIXED.with_values({"publicUrl": "https://example.org:8443/prefect"})
 
     assert find(objects(story), "Ingress", "api")["spec"]["rules"][0]["host"] == "example.org"
     assert environment(story)["PREFECT_UI_URL"] == "https://example.org:8443/prefect/"
 
 
-def test_below_a_prefix_server_and_probes_are_too() -> None:
+def test_server_and_probes_use_the_path_prefix() -> None:
     found = environment(PREFIXED)
 
     assert found["PREFECT_SERVER_API_BASE_PATH"] == "/prefect/api"
@@ -79,7 +79,7 @@ def test_below_a_prefix_server_and_probes_are_too() -> None:
     assert path_prefix(find(objects(PREFIXED), "Deployment", "api")) == "/prefect"
 
 
-def test_below_a_prefix_the_user_interface_has_a_directory_to_write_its_files_to() -> None:
+def test_with_a_path_prefix_the_user_interface_has_a_writable_directory() -> None:
     pod = api(PREFIXED)
     (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "ui"]
     (volume,) = [each for each in pod["volumes"] if each["name"] == "ui"]
@@ -90,21 +90,21 @@ def test_below_a_prefix_the_user_interface_has_a_directory_to_write_its_files_to
 
 
 @pytest.mark.parametrize("story", [UNPREFIXED, STORIES["server"]], ids=["host", "no public URL"])
-def test_without_a_prefix_nothing_moves(story: Story) -> None:
+def test_without_a_path_prefix_the_default_paths_are_used(story: Story) -> None:
     found = environment(story)
 
     assert found["PREFECT_SERVER_UI_API_URL"] == "/api"
     assert not {
         "PREFECT_SERVER_API_BASE_PATH",
         "PREFECT_SERVER_UI_SERVE_BASE",
-        "PREFECT_SERVER_UI_STATIC_DIRECTORY",  # the image has the files for "/"
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY",  # the image contains the files for "/"
     } & set(found)
     assert probes(story) == {"/api/health", "/api/ready"}
     assert path_prefix(find(objects(story), "Deployment", "api")) == ""
 
 
 @pytest.mark.parametrize("component", ["api", "services"])
-def test_links_of_notifications_lead_below_the_public_url(component: str) -> None:
+def test_links_in_notifications_start_with_the_public_url(component: str) -> None:
     public = {"publicUrl": "https://example.org/prefect"}
     url = environment(STORIES["server-ha"].with_values(public), component)["PREFECT_UI_URL"]
     resource = Resource({"prefect.resource.id": f"prefect.flow-run.{_RUN}"})
@@ -120,7 +120,7 @@ def test_links_of_notifications_lead_below_the_public_url(component: str) -> Non
     ]
 
 
-def test_the_service_is_what_people_make_it() -> None:
+def test_type_and_annotations_of_the_service_follow_the_values() -> None:
     story = STORIES["server"].with_values(
         {
             "service.type": "LoadBalancer",
@@ -135,7 +135,7 @@ def test_the_service_is_what_people_make_it() -> None:
 
 
 @pytest.mark.parametrize(("story", "kind"), [(PREFIXED, "Ingress"), (UNPREFIXED, "HTTPRoute")])
-def test_people_annotate_the_way_in(story: Story, kind: str) -> None:
+def test_ingress_and_http_route_get_the_configured_annotations(story: Story, kind: str) -> None:
     key = {"Ingress": "ingress", "HTTPRoute": "httpRoute"}[kind]
     issuer = {"cert-manager.io/cluster-issuer": "letsencrypt"}
     changed = story.with_values({f"{key}.annotations": issuer})
