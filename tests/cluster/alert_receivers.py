@@ -1,8 +1,8 @@
-"""Slack's, Teams', PagerDuty's and a mail server's place in the cluster, under their own names.
+"""A receiver in the cluster for messages to Slack, Teams, PagerDuty, a webhook and a mail server.
 
-The hosts of Slack, Teams and PagerDuty are fixed in Prefect's blocks. So the cluster's DNS leads
-their names to a pod of ours, which has a certificate of an authority that the server's pods trust,
-and writes down what it is sent.
+The hosts of Slack, Teams and PagerDuty are fixed in Prefect's blocks. Therefore, the cluster's DNS
+resolves their names to a pod that logs all messages. The pod has a certificate of an authority that
+the server's pods trust.
 """
 
 import base64
@@ -24,7 +24,7 @@ from tests.integration.server.certificates import Authority
 NAMESPACE = "alert-receivers"
 SLACK, PAGERDUTY = "hooks.slack.com", "events.pagerduty.com"
 TEAMS = "prod-1.westeurope.logic.azure.com"
-_FOREIGN = (SLACK, TEAMS, PAGERDUTY)
+_EXTERNAL_HOSTS = (SLACK, TEAMS, PAGERDUTY)
 MAIL = WEBHOOK = f"receiver.{NAMESPACE}.svc.cluster.local"
 CA_FILE = "/etc/test-authority/ca.crt"
 _RECEIVER = f"receiver.{NAMESPACE}.svc.cluster.local"
@@ -34,10 +34,10 @@ sys.path.insert(0, "/etc/receiver/aiosmtpd.zip")
 from aiosmtpd.controller import Controller
 from email import message_from_bytes, policy
 
-one = threading.Lock()  # print writes a line and its end separately
+lock = threading.Lock()  # print writes a line and its newline separately
 
 def write(**line):
-    with one:
+    with lock:
         print(json.dumps({"at": time.time(), **line}), flush=True)
 
 class Web(http.server.BaseHTTPRequestHandler):
@@ -72,29 +72,29 @@ web.serve_forever()
 
 
 class Receivers:
-    """The pod that receives; what it was sent is in its log."""
+    """The pod that receives messages, and logs them."""
 
     def __init__(self, kubectl: Kubectl, authority: Authority) -> None:
         self._kubectl = kubectl
         self.authority = authority
 
     def received(self) -> list[dict[str, Any]]:
-        """Return every message so far, oldest first: host, path and body, or the mail's parts."""
+        """Return all messages so far, oldest first: host, path and body, or the parts of a mail."""
         log = self._kubectl(f"--namespace={NAMESPACE}", "logs", "receiver")
         return [line for line in map(json.loads, log.splitlines()) if line["host"]]
 
-    def ready(self) -> None:
-        """Wait until the pod receives, and the cluster's DNS leads to it."""
+    def wait_until_ready(self) -> None:
+        """Wait until the pod is ready and the cluster's DNS resolves the names to it."""
         here = f"--namespace={NAMESPACE}"
         self._kubectl(here, "wait", "pod/receiver", "--for=condition=Ready", "--timeout=120s")
-        _resolved(self._kubectl)
+        _wait_for_dns(self._kubectl)
 
 
 @contextmanager
 def receivers(kubectl: Kubectl, image: str) -> Iterator[Receivers]:
-    """Start the receivers with `image`, which has Python, and lead the names to them."""
+    """Start the receivers with `image`, which contains Python, and resolve the names to them."""
     authority = Authority("alerts of a test")
-    certificate, key = authority.issue(*_FOREIGN, _RECEIVER)
+    certificate, key = authority.issue(*_EXTERNAL_HOSTS, _RECEIVER)
     files = {
         "receiver.py": _SCRIPT.encode(),
         "aiosmtpd.zip": _packed("aiosmtpd", "public"),
@@ -137,22 +137,22 @@ def receivers(kubectl: Kubectl, image: str) -> Iterator[Receivers]:
     kubectl.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
     core = kubernetes_client.CoreV1Api(kubectl.api())
     corefile = core.read_namespaced_config_map("coredns", "kube-system").data["Corefile"]
-    rewrites = "".join(f"    rewrite name {name} {_RECEIVER}\n" for name in _FOREIGN)
+    rewrites = "".join(f"    rewrite name {name} {_RECEIVER}\n" for name in _EXTERNAL_HOSTS)
     try:
-        _resolve(kubectl, core, corefile.replace(".:53 {\n", f".:53 {{\n{rewrites}"))
+        _set_corefile(kubectl, core, corefile.replace(".:53 {\n", f".:53 {{\n{rewrites}"))
         yield Receivers(kubectl, authority)
     finally:
-        _resolve(kubectl, core, corefile)
-        _resolved(kubectl)
+        _set_corefile(kubectl, core, corefile)
+        _wait_for_dns(kubectl)
         kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
-def _resolve(kubectl: Kubectl, core: kubernetes_client.CoreV1Api, corefile: str) -> None:
+def _set_corefile(kubectl: Kubectl, core: kubernetes_client.CoreV1Api, corefile: str) -> None:
     core.patch_namespaced_config_map("coredns", "kube-system", {"data": {"Corefile": corefile}})
     kubectl("--namespace=kube-system", "rollout", "restart", "deployment/coredns")
 
 
-def _resolved(kubectl: Kubectl) -> None:
+def _wait_for_dns(kubectl: Kubectl) -> None:
     kubectl("--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
 
 

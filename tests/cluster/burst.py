@@ -1,4 +1,4 @@
-"""Many runs at once, and something that happens in the middle of them."""
+"""A burst of flow runs that is disturbed while some of them are active."""
 
 import json
 import time
@@ -37,43 +37,43 @@ _API = "app.kubernetes.io/name=prefect-server,app.kubernetes.io/component=api"
 
 @dataclass
 class Outcome:
-    """What became of the runs; each counter counts runs."""
+    """The outcome of a burst. The values of each counter are numbers of runs."""
 
     states: Counter[str]
     starts: Counter[int]
-    """By how often they started."""
+    """By the number of their starts."""
     jobs: Counter[int]
-    """By how many Jobs they had."""
+    """By the number of their Jobs."""
     ends: Counter[int]
     """By how often they logged that they are done."""
-    begun_before: int
-    """Runs that had begun when it happened."""
-    complaints: list[str]
+    started_before: int
+    """The number of runs that had started before the disturbance."""
+    failures: list[str]
     """The state messages of runs that did not complete."""
 
 
 def burst(kubectl: Kubectl, runs: int, disturb: Callable[[], object]) -> Outcome:
-    """Create `runs` runs, call `disturb` once some of them run, and wait for the end of all."""
+    """Create `runs` runs, call `disturb` when some have started, and wait until all have ended."""
     with connected(kubectl) as prefect:
         ids = _create(prefect, runs)
-        eventually("a run begins", lambda: any(_begun(each) for each in _read(prefect, ids)))
-        begun = sum(_begun(each) for each in _read(prefect, ids))
+        eventually("a run starts", lambda: any(_has_started(each) for each in _read(prefect, ids)))
+        started = sum(_has_started(each) for each in _read(prefect, ids))
     disturb()
     with connected(kubectl) as prefect:
         wait_until(
-            lambda: all(_ended(each) for each in _read(prefect, ids)), 300 + 10 * runs, every=1
+            lambda: all(_has_ended(each) for each in _read(prefect, ids)), 300 + 10 * runs, every=1
         )
-        return _outcome(kubectl, prefect, ids, begun)
+        return _outcome(kubectl, prefect, ids, started)
 
 
 def take_api_away(kubectl: Kubectl, seconds: float) -> None:
-    """Scale the API to nothing, and after so many seconds to one pod."""
+    """Scale the API to zero pods, and to one pod after `seconds`."""
     scale = ("--namespace=prefect", "scale", "deployment/prefect-server")
     kubectl(*scale, "--replicas=0")
     try:
         gone = ("wait", "pod", f"--selector={_API}", "--for=delete", "--timeout=120s")
         kubectl("--namespace=prefect", *gone)
-        time.sleep(seconds)  # not a wait for anything: it is what the runs have to survive
+        time.sleep(seconds)  # the outage that the runs have to survive
     finally:
         kubectl(*scale, "--replicas=1")
     back = ("rollout", "status", "deployment/prefect-server", "--timeout=300s")
@@ -90,7 +90,9 @@ def _create(prefect: SyncPrefectClient, runs: int) -> list[UUID]:
     ]
 
 
-def _outcome(kubectl: Kubectl, prefect: SyncPrefectClient, ids: list[UUID], begun: int) -> Outcome:
+def _outcome(
+    kubectl: Kubectl, prefect: SyncPrefectClient, ids: list[UUID], started: int
+) -> Outcome:
     ended = _read(prefect, ids)
     listed = json.loads(kubectl(f"--namespace={JOBS}", "get", "jobs", "--output=json"))["items"]
     of_run = Counter(each["metadata"]["labels"].get("prefect.io/flow-run-id") for each in listed)
@@ -99,8 +101,8 @@ def _outcome(kubectl: Kubectl, prefect: SyncPrefectClient, ids: list[UUID], begu
         starts=Counter(each.run_count for each in ended),
         jobs=Counter(of_run[str(run_id)] for run_id in ids),
         ends=Counter(_times_done(prefect, run_id) for run_id in ids),
-        begun_before=begun,
-        complaints=[
+        started_before=started,
+        failures=[
             f"{each.name}: {each.state and each.state.message}"
             for each in ended
             if each.state_name != "Completed"
@@ -109,7 +111,7 @@ def _outcome(kubectl: Kubectl, prefect: SyncPrefectClient, ids: list[UUID], begu
 
 
 def _times_done(prefect: SyncPrefectClient, run_id: UUID) -> int:
-    # Logs come in batches, after the state.
+    # Logs arrive in batches, after the final state.
     return wait_until(lambda: _count_done(prefect, run_id), 30, every=0.5)
 
 
@@ -122,9 +124,9 @@ def _read(prefect: SyncPrefectClient, ids: list[UUID]) -> list[FlowRun]:
     return prefect.read_flow_runs(flow_run_filter=chosen, limit=len(ids))
 
 
-def _begun(run: FlowRun) -> bool:
+def _has_started(run: FlowRun) -> bool:
     return run.start_time is not None
 
 
-def _ended(run: FlowRun) -> bool:
+def _has_ended(run: FlowRun) -> bool:
     return run.state is not None and run.state.is_final()

@@ -1,4 +1,4 @@
-"""One kind cluster with the platform for all tests of this folder, made by the real command."""
+"""One kind cluster for all tests of this folder, with the platform that `deploy` installs."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -21,20 +21,20 @@ from tests.support import executed_commands
 from tests.support.requirements import makes_clusters
 
 _NAMESPACES = (*names.NAMESPACES, "kube-system")
-# The server stays in mode ha once the first of the last three has brought it there; all others want
-# the server that is declared. Each leaves it as the next one needs it.
+# These run last, in this order. The last three need the server in mode ha, and the first of them
+# switches it permanently. All other tests need the server as it is declared.
 _LAST = (
     *("test_secrets_stay_secret.py", "test_high_availability.py"),
     *("test_isolation.py", "test_upgrade.py"),
 )
-_COLD_DEPLOY = 3600  # seconds: on a machine that has built nothing yet
+_COLD_DEPLOY = 3600  # seconds, on a machine that has not built anything yet
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put these tests in order; skip them, saying why, where no cluster can be made."""
+    """Sort the tests of this folder, and skip them if no cluster can be created here."""
     own = [at for at, item in enumerate(items) if Path(__file__).parent in item.path.parents]
-    ordered = sorted((items[at] for at in own), key=_turn)
+    ordered = sorted((items[at] for at in own), key=_position)
     for at, item in zip(own, ordered, strict=True):
         items[at] = item
     if ordered:
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.skip(reason="needs Docker, or root on Debian or Ubuntu"))
 
 
-def _turn(item: pytest.Item) -> int:
+def _position(item: pytest.Item) -> int:
     return _LAST.index(item.path.name) + 1 if item.path.name in _LAST else 0
 
 
@@ -84,7 +84,7 @@ def kind_cluster(platform: Platform, monkeypatch_session: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="session")
 def monkeypatch_session() -> Iterator[pytest.MonkeyPatch]:
-    """Change the environment for the whole session, and back."""
+    """Patch the environment until the end of the session."""
     with pytest.MonkeyPatch.context() as patch:
         yield patch
 
@@ -98,7 +98,7 @@ def prefect(platform: Platform) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture(scope="session")
 def server(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """Return the platform's server in mode ha, in which it stays."""
+    """Switch the platform's server to mode ha permanently, and return it."""
     return ha_server(platform.kubectl, tmp_path_factory.mktemp("ha") / "values.yaml")
 
 

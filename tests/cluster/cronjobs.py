@@ -1,4 +1,4 @@
-"""The charts' CronJobs, run when a test says so."""
+"""The CronJobs of the charts, which the tests run on demand."""
 
 import json
 from typing import Any
@@ -7,9 +7,9 @@ from uuid import uuid4
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import eventually
 
-# Of the reaper, in seconds, instead of a minute: between its two looks at a run without a Job, and
-# how old a Job is before it may be without a run.
-A_SHORT_GRACE = "--grace=5"
+# An argument of the reaper: 5 seconds instead of a minute. The reaper checks a run without a Job
+# again after this period, and ignores younger Jobs without a run.
+SHORT_GRACE_PERIOD = "--grace=5"
 
 
 def schedules(kubectl: Kubectl) -> dict[str, tuple[str, bool]]:
@@ -21,10 +21,10 @@ def schedules(kubectl: Kubectl) -> dict[str, tuple[str, bool]]:
 
 
 def suspend(kubectl: Kubectl) -> None:
-    """Keep every CronJob from doing by itself what a test waits for.
+    """Suspend every CronJob, so that none does by itself what a test waits for.
 
-    The field is applied under a name of its own, not patched: no chart says it, so that no later
-    upgrade of a release is in conflict with it or takes it back.
+    The field is applied with a separate field manager instead of a patch. No chart sets the field,
+    so that a later upgrade of a release neither conflicts with it nor reverts it.
     """
     suspended = [
         {
@@ -36,17 +36,17 @@ def suspend(kubectl: Kubectl) -> None:
     ]
     kubectl(
         *("apply", "--server-side", "--field-manager=suspended", "--filename=-"),
-        # No List, of which kubectl itself demands every required field.
+        # Not as a List, because kubectl requires all fields of the objects in a List.
         stdin="\n---\n".join(map(json.dumps, suspended)),
     )
     eventually(
-        "no CronJob is at work",
+        "no CronJob is running",
         lambda: not any(each["status"].get("active") for each in _all(kubectl)),
     )
 
 
 def run_now(kubectl: Kubectl, namespace: str, cronjob: str, *arguments: str) -> str:
-    """Run a CronJob's Job to its completion, with further arguments, and return its log."""
+    """Run a CronJob's Job until it completes, with additional arguments, and return its log."""
     name = f"{cronjob}-{uuid4().hex[:6]}"
     here = f"--namespace={namespace}"
     create = (here, "create", "job", name, f"--from=cronjob/{cronjob}", "--dry-run=client")
@@ -72,7 +72,7 @@ def run_now(kubectl: Kubectl, namespace: str, cronjob: str, *arguments: str) -> 
 def summary_of_run(
     kubectl: Kubectl, namespace: str, cronjob: str, *arguments: str
 ) -> dict[str, Any]:
-    """Run a CronJob as `run_now` does and return what the last line of its log says, as JSON."""
+    """Run a CronJob as `run_now` does, and return the JSON object in the last line of its log."""
     log = run_now(kubectl, namespace, cronjob, *arguments)
     summary: dict[str, Any] = json.loads(log.splitlines()[-1])
     return summary

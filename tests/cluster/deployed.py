@@ -1,4 +1,4 @@
-"""The platform that the tests of this folder share, and the command that made it."""
+"""The platform that the tests of this folder share, and functions to work with it."""
 
 import base64
 import json
@@ -36,18 +36,18 @@ from tests.support.executed_commands import ExecutedCommands
 CLUSTER = "platform-test"
 POOL, JOBS = "default", "flows-default"
 DEPLOYMENT = "etl-daily/daily"
-# Of a job pod, so that more of them than the pool's own limit fit on the node.
+# Requests of a job pod that let more runs fit on the node than the pool's own limit allows.
 SMALL = {"cpu_request": "20m", "memory_request": "128Mi"}
-_PAGE = 200  # lines of logs, the most that the API gives at once
+_PAGE = 200  # the maximum of log lines in a response of the API
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Platform:
-    """What `deploy` printed and what was executed meanwhile, and kubectl for the cluster.
+    """The output of `deploy`, the commands that were executed meanwhile, and kubectl.
 
-    `executed` is None where the kernel does not tell. `cronjobs` has the schedule of each CronJob
-    as it was deployed, and whether it was suspended: since then all of them are.
+    `executed` is None if the kernel does not report commands. `cronjobs` contains the schedule of
+    each CronJob, and whether it was suspended, before the tests suspended all of them.
     """
 
     printed: str
@@ -56,14 +56,14 @@ class Platform:
     cronjobs: dict[str, tuple[str, bool]]
 
 
-def at_once(*calls: Callable[[], _T]) -> list[_T]:
-    """Make all of the calls at once and return their results, in the order of the calls."""
+def in_parallel(*calls: Callable[[], _T]) -> list[_T]:
+    """Make all calls in parallel, and return their results in the order of the calls."""
     with ThreadPoolExecutor(len(calls)) as pool:
         return [each.result() for each in [pool.submit(call) for call in calls]]
 
 
 def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does, against the cluster of these tests."""
+    """Run the command line tool as a user does, against the cluster of these tests."""
     inherited = {k: v for k, v in os.environ.items() if k not in {"DOCKER_HOST", "KUBECONFIG"}}
     return subprocess.run(
         [Path(sys.executable).with_name("prefect-platform"), *arguments],
@@ -75,7 +75,7 @@ def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
 
 
 def on_node(*command: str) -> str:
-    """Run a command in the cluster's one node and return what it printed."""
+    """Run a command on the cluster's only node, and return its output."""
     engine = recorded_engine(CLUSTER)
     assert engine is not None
     return run(
@@ -87,7 +87,7 @@ def on_node(*command: str) -> str:
 
 
 def helm(kubectl: Kubectl, namespace: str, *arguments: str, wait: bool = True) -> str:
-    """Run helm in a namespace; it waits for pods and Jobs unless told otherwise."""
+    """Run helm in a namespace. By default, it waits for pods and Jobs."""
     waiting = ("--wait", "--wait-for-jobs", "--timeout", "5m") if wait else ()
     return run(
         [
@@ -100,7 +100,7 @@ def helm(kubectl: Kubectl, namespace: str, *arguments: str, wait: bool = True) -
 
 
 def put_secret(kubectl: Kubectl, namespace: str, name: str, content: dict[str, str]) -> None:
-    """Create a Secret, or give it this content."""
+    """Create a Secret, or update it with this content."""
     data = {key: base64.b64encode(value.encode()).decode() for key, value in content.items()}
     metadata = {"name": name, "namespace": namespace}
     kubectl.apply(
@@ -126,8 +126,8 @@ def start_etl(prefect: SyncPrefectClient, date: str) -> FlowRun:
 
 
 @contextmanager
-def at_a_time(kubectl: Kubectl, runs: int) -> Iterator[None]:
-    """Let so many runs of the pool be under way at once in the block; they have to be `SMALL`."""
+def pool_concurrency(kubectl: Kubectl, runs: int) -> Iterator[None]:
+    """Set the pool's concurrency limit to `runs` during the block. The runs have to be `SMALL`."""
 
     def limit(number: int | None) -> None:
         with connected(kubectl) as prefect:
@@ -145,7 +145,7 @@ def at_a_time(kubectl: Kubectl, runs: int) -> Iterator[None]:
 def deploy_code(prefect: SyncPrefectClient, name: str, code: str) -> UUID:
     """Deploy the flow `name` (snake_case) whose module is `code`, and return the deployment's id.
 
-    The code comes with the deployment, so that the image needs no flow for tests.
+    The deployment contains the code, so that the image needs no flows for tests.
     """
     file = f"/tmp/{name}.py"  # noqa: S108 - in the job pod
     write = f'open("{file}", "w").write(bytes.fromhex("{code.encode().hex()}").decode())'
@@ -161,7 +161,7 @@ def deploy_code(prefect: SyncPrefectClient, name: str, code: str) -> UUID:
 
 
 def final(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
-    """Wait for the end of `run`, and return it as it is then."""
+    """Wait until `run` ends, and return it in its final state."""
     ended: FlowRun = Retrying(
         retry=retry_if_result(lambda run: run.state is None or not run.state.is_final()),
         stop=stop_after_delay(300),
@@ -171,12 +171,12 @@ def final(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
 
 
 def messages(prefect: SyncPrefectClient, run_id: UUID) -> list[str]:
-    """Return what the API has of the log of a run."""
+    """Return the messages that the API has so far of the log of a run."""
     return [line.message for line in log_lines(prefect, run_id)]
 
 
 def log_lines(prefect: SyncPrefectClient, run_id: UUID) -> list[Log]:
-    """Return the lines that the API has of the log of a run, oldest first."""
+    """Return the lines that the API has so far of the log of a run, oldest first."""
     of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
     found: list[Log] = []
     while page := prefect.read_logs(of_run, limit=_PAGE, offset=len(found)):
@@ -185,8 +185,8 @@ def log_lines(prefect: SyncPrefectClient, run_id: UUID) -> list[Log]:
 
 
 def eventually(what: str, probe: Callable[[], bool], within: float = 180) -> None:
-    """Fail, saying `what`, unless `probe` becomes true within so many seconds."""
-    assert wait_until(probe, within, every=0.5), f"not in {within} s: {what}"
+    """Wait until `probe` returns true, and fail with `what` after `within` seconds."""
+    assert wait_until(probe, within, every=0.5), f"not true after {within} s: {what}"
 
 
 def task_states(prefect: SyncPrefectClient, run: FlowRun) -> dict[str, str]:
@@ -198,7 +198,7 @@ def task_states(prefect: SyncPrefectClient, run: FlowRun) -> dict[str, str]:
 
 
 def restricted_pod(name: str, namespace: str, container: dict[str, Any]) -> dict[str, Any]:
-    """Return a pod that runs `container` once, as the platform's namespaces admit it."""
+    """Return a pod that runs `container` once, and that the platform's namespaces admit."""
     context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     return {
         "apiVersion": "v1",

@@ -13,7 +13,7 @@ from tests.cluster.deployed import helm
 
 NAMESPACE = "prefect"
 _SMALL = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
-# Ends one loop of a running process, when a file appears: what a bug in one loop would do.
+# When this file appears in a container, one loop of its process ends, as a bug could make it end.
 END_LOOP = "/tmp/end-event-persister"  # noqa: S108 - in the container
 _FAULT = f"""
 import gc, os, threading, time
@@ -23,10 +23,10 @@ def consumers():
     return [each.consumer_task for each in persisters if each.consumer_task]
 
 def wait():
-    # A container that has only just started has none yet.
+    # A container that has just started has no consumers yet.
     while not (os.path.exists("{END_LOOP}") and (found := consumers())):
         time.sleep(0.2)
-    os.remove("{END_LOOP}")  # the container that comes after this one shall live
+    os.remove("{END_LOOP}")  # or the next container would end, too
     for each in found:
         print("Ends", each.get_name(), flush=True)
         each.get_loop().call_soon_threadsafe(each.cancel)
@@ -53,14 +53,14 @@ _VALUES: dict[str, Any] = {
 
 
 class Server:
-    """The release prefect-server in one mode."""
+    """The release prefect-server in one of its modes."""
 
     def __init__(self, kubectl: Kubectl, mode: str, values: Path) -> None:
         self.kubectl, self.mode, self.values = kubectl, mode, values
         self.core = kubernetes_client.CoreV1Api(kubectl.api())
 
     def upgrade(self, *options: str, wait: bool = True) -> None:
-        """Upgrade with `options` such as --set; everything else stays as it is."""
+        """Upgrade the release with `options` such as --set, and keep all other values."""
         chart = str(REPOSITORY / "helm" / "prefect-server")
         self.helm(
             *(
@@ -80,7 +80,7 @@ class Server:
         return helm(self.kubectl, NAMESPACE, *arguments, wait=wait)
 
     def pods(self, selector: str = "app.kubernetes.io/instance=prefect-server") -> dict[str, int]:
-        """Return restarts by the name of each pod that is not going."""
+        """Return the number of restarts of each pod that is not terminating, by name."""
         return {
             pod.metadata.name: sum(each.restart_count for each in pod.status.container_statuses)
             for pod in self.core.list_namespaced_pod(NAMESPACE, label_selector=selector).items
@@ -92,7 +92,7 @@ class Server:
 
 
 def ha_server(kubectl: Kubectl, values: Path) -> Server:
-    """Bring the platform's server to mode ha for good, by `values`."""
+    """Switch the platform's server to mode ha permanently, and write its values to `values`."""
     values.write_text(yaml.safe_dump(_VALUES))
     fault = {
         "apiVersion": "v1",
@@ -107,7 +107,7 @@ def ha_server(kubectl: Kubectl, values: Path) -> Server:
 
 
 def single_server(server: Server, values: Path) -> Server:
-    """Bring the server back to mode single for good."""
+    """Switch the server back to mode single permanently."""
     one = {"replicas": 1}
     values.write_text(yaml.safe_dump({"mode": "single", "api": one, "backgroundServices": one}))
     single = Server(server.kubectl, "single", values)

@@ -1,4 +1,4 @@
-"""A flow that wants more than it is given: its module goes into a deployment of the tests."""
+"""A hostile flow and its neighbour. The tests deploy the source of this module."""
 
 import ctypes
 import errno
@@ -19,11 +19,11 @@ from prefect.variables import Variable
 _OWN_STATUS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
 _NEW_USER_NAMESPACE = 0x10000000
 _MIB = 2**20
-_TMP = Path("/tmp")  # noqa: S108 - the one folder of a job pod that can be written
+_TMP = Path("/tmp")  # noqa: S108 - the only writable folder of a job pod
 
 
 def _refusal(attempt: Callable[[], object]) -> str:
-    """Return the name of the error that an attempt ends with, or what it got."""
+    """Return the name of the error that an attempt raises, or its result."""
     try:
         return f"got {attempt()}"
     except OSError as error:
@@ -53,7 +53,7 @@ def _gateway() -> str:
 
 
 def look_around() -> dict[str, object]:
-    """Return what the process is, has, sees and is refused."""
+    """Return the privileges of the process, what it sees, and how its attempts end."""
     status = dict(
         line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
     )
@@ -75,7 +75,7 @@ def look_around() -> dict[str, object]:
         "interfaces": sorted(name for _, name in socket.if_nameindex()),
         "block devices": [str(path) for path in Path("/dev").iterdir() if path.is_block_device()],
         "kubelet": _refusal(lambda: _reach(_gateway(), 10250)),
-        # Not the values: this is printed.
+        # Hashes, because this is printed.
         "environment": {
             name: hashlib.sha256(value.encode()).hexdigest()
             for name, _, value in (
@@ -87,10 +87,10 @@ def look_around() -> dict[str, object]:
 
 
 def fork() -> dict[str, object]:
-    """Start processes until that is refused, keep them a while, and end them."""
+    """Start processes until one is refused, keep them for a while, and kill them."""
     children: list[subprocess.Popen[bytes]] = []
     refused = ""
-    while not refused and len(children) < 2000:  # where nothing bounds it, the machine lives on
+    while not refused and len(children) < 2000:  # protects the machine if there is no limit
         try:
             children.append(subprocess.Popen(["sleep", "300"]))
         except OSError as error:
@@ -102,14 +102,14 @@ def fork() -> dict[str, object]:
 
 
 def eat_memory() -> None:
-    """Take memory until there is none."""
+    """Allocate memory until none is left."""
     eaten = []
     while True:
         eaten.append(b"x" * 64 * _MIB)
 
 
 def fill_disk() -> None:
-    """Fill the one folder that can be written, then wait for what becomes of it."""
+    """Fill the only writable folder, then wait for the eviction."""
     with (_TMP / "full").open("wb") as file:
         for _ in range(20):
             file.write(b"x" * 64 * _MIB)
@@ -119,13 +119,13 @@ def fill_disk() -> None:
 
 @flow
 def hostile(attack: str) -> None:
-    """Do one thing that a flow should not get away with."""
+    """Run one of the attacks."""
     sys.stdout.write(f"found {json.dumps(globals()[attack]())}\n")
 
 
 @flow
 def neighbour() -> None:
-    """Count in a variable, until somebody sets it to `stop`."""
+    """Count in a variable until the variable `neighbour` is `stop`."""
     count = 0
     while Variable.get("neighbour") != "stop":
         count += 1

@@ -1,4 +1,4 @@
-"""An image of the platform with an older Prefect in it, to come from and to go back to."""
+"""An image of the platform with an older Prefect, for upgrades and downgrades."""
 
 import subprocess
 import sys
@@ -15,10 +15,10 @@ from tests.cluster.deployed import CLUSTER
 
 VERSION = "3.8.8"
 REVISION = "d4a7e1c93f52"
-"""Of its database: two migrations before the one of the pinned Prefect."""
+"""The revision of its database: two migrations before that of the pinned Prefect."""
 DROPPED = {"automation_held_event"}
-"""The tables that it does not have."""
-# With a newer SQLAlchemy its scheduler makes no runs.
+"""The tables that it does not have, so that a downgrade drops them."""
+# With a newer SQLAlchemy, its scheduler creates no runs.
 _REQUIREMENTS = f"""
 prefect=={VERSION} \\
     --hash=sha256:1ed2f23d07ce5198d2bf9bee0d03262717eac2727e1fa0c9ccb6024722f01a3b
@@ -42,7 +42,7 @@ USER 1000:1000
 
 
 def load_older(platform: str, folder: Path) -> str:
-    """Build the image from the one called `platform`, load it into the nodes, return its tag."""
+    """Build the image from the image `platform`, load it into the nodes, and return its tag."""
     older = f"{REGISTRY}/platform:prefect-{VERSION}"
     requirements = folder / "requirements.txt"
     requirements.write_text(_REQUIREMENTS)

@@ -1,4 +1,4 @@
-"""Something that answers outside of all pods and nodes, as the world and a cloud's metadata do."""
+"""Servers outside of all pods and nodes, in place of the internet and a cloud's metadata."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +7,12 @@ from tests.cluster.deployed import eventually, on_node
 
 WORLD, METADATA = "198.19.255.2", "169.254.169.254"
 _NODE = "198.19.255.1"
-_LINK = "outside"  # not veth*, as the pods' links are called
+_LINK = "outside"  # not veth*, which are the links of pods
 
 
 @contextmanager
 def outside() -> Iterator[str]:
-    """Have WORLD answer at port 443 and METADATA at port 80, and yield WORLD's address and port."""
+    """Serve WORLD at port 443 and METADATA at port 80, and yield the address and port of WORLD."""
     try:
         _shell(
             f"ip netns add {_LINK}",

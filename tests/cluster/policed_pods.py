@@ -1,4 +1,4 @@
-"""Pods in a namespace of their own, and policies for them."""
+"""Pods in a separate namespace, and NetworkPolicies for them."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ print(json.dumps([port for port in json.loads(sys.argv[2]) if answers(port)]), f
 
 
 class Pods:
-    """The namespace's pods: `server` serves, `client` and `other` ask it."""
+    """The pods of the namespace: `client` and `other` connect to `server`."""
 
     def __init__(self, kubectl: Kubectl, image: str) -> None:
         self.kubectl = kubectl
@@ -53,16 +53,16 @@ class Pods:
         return str(self._core.read_namespaced_pod(name, NAMESPACE).status.pod_ip)
 
     def wait(self, name: str, condition: str) -> None:
-        """Wait until a pod is so, such as jsonpath={.status.phase}=Succeeded."""
+        """Wait for a condition of a pod, such as jsonpath={.status.phase}=Succeeded."""
         waiting = ("wait", f"pod/{name}", f"--for={condition}", "--timeout=120s")
         self.kubectl(f"--namespace={NAMESPACE}", *waiting)
 
     def log(self, name: str) -> list[str]:
-        """Return what a pod has printed."""
+        """Return the words that a pod has printed."""
         return self.kubectl(f"--namespace={NAMESPACE}", "logs", name).split()
 
     def reached(self, *names: str) -> dict[str, list[int]]:
-        """Return the ports of `server` that answer each of the pods `names`."""
+        """Return the ports of `server` that each of the pods `names` reaches."""
         ask = ["python3", "-c", _TRY, self.address("server"), json.dumps(PORTS)]
         return {
             name: json.loads(self.kubectl(f"--namespace={NAMESPACE}", "exec", name, "--", *ask))
@@ -71,7 +71,7 @@ class Pods:
 
     @contextmanager
     def policy(self, pod: str, **spec: object) -> Iterator[None]:
-        """Have a policy for the pod, until the end of the block."""
+        """Create a policy for the pod, and delete it at the end of the block."""
         metadata = {"name": f"tried-{pod}", "namespace": NAMESPACE}
         selector = {"matchLabels": {"app": pod}}
         policy = {
@@ -90,7 +90,7 @@ class Pods:
 
 @contextmanager
 def policed_pods(kubectl: Kubectl, image: str) -> Iterator[Pods]:
-    """Run `server`, `client` and `other` with `image`, which has Python."""
+    """Run `server`, `client` and `other` with `image`, which contains Python."""
     made = Pods(kubectl, image)
     kubectl("create", "namespace", NAMESPACE)
     try:
@@ -104,7 +104,7 @@ def policed_pods(kubectl: Kubectl, image: str) -> Iterator[Pods]:
         for name in ("server", "client", "other"):
             made.wait(name, "condition=Ready")
         both = {"client": list(PORTS), "other": list(PORTS)}
-        eventually("the server serves", lambda: made.reached("client", "other") == both)
+        eventually("both clients reach the server", lambda: made.reached("client", "other") == both)
         yield made
     finally:
         kubectl("delete", "namespace", NAMESPACE, "--wait=false")

@@ -1,4 +1,4 @@
-"""The agent of our own node image that enforces NetworkPolicies, and the cluster without it."""
+"""The agent of our own node image that enforces NetworkPolicies, and a way to remove it."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _SYSTEM, _AGENT = "--namespace=kube-system", "daemonset.apps/network-policy"
 
 @contextmanager
 def without_agent(kubectl: Kubectl) -> Iterator[None]:
-    """Take the agent from every node, and bring it back."""
+    """Remove the agent from every node, and restore it at the end of the block."""
 
     def select(value: str | None) -> None:
         patch = {"spec": {"template": {"spec": {"nodeSelector": {"no-such-label": value}}}}}

@@ -1,4 +1,4 @@
-"""Flows whose results are followed from pod to pod: the module goes into tests' deployments."""
+"""Flows whose results other pods read. The tests deploy the source of this module."""
 
 import datetime as dt
 import hashlib
@@ -18,30 +18,30 @@ from prefect_platform.polling import wait_until
 from prefect_platform.result_locks import LeasedLocks
 
 GATE = "gate_of_results"
-BEFORE_THE_GATE = 2  # results that a run of `writing` has written when it comes to the gate
+BEFORE_THE_GATE = 2  # results that a run of `writing` writes before it waits
 _GATE_WITHIN = 180  # seconds
 
 
 def content(number: int) -> bytes:
-    """Return a megabyte that no other number has."""
+    """Return a megabyte that is unique to the number."""
     return hashlib.shake_256(str(number).encode()).digest(2**20)
 
 
 def pass_gate() -> None:
     """Wait until the gate is open."""
     if not wait_until(lambda: Variable.get(GATE) is not None, _GATE_WITHIN, every=0.5):
-        raise TimeoutError(f"the variable {GATE} is not there after {_GATE_WITHIN} s")
+        raise TimeoutError(f"the variable {GATE} is not set after {_GATE_WITHIN} s")
 
 
 @flow
 def returning(number: int) -> bytes:
-    """Return a result of its own."""
+    """Return the content of a number as the result."""
     return content(number)
 
 
 @flow(persist_result=False)
 def reading(of: str) -> State[None]:
-    """Tell the hash of what another run has returned."""
+    """Report the hash of the result of another run."""
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(of).state  # type: ignore[arg-type]
     assert state is not None
@@ -50,7 +50,7 @@ def reading(of: str) -> State[None]:
 
 @task(cache_policy=INPUTS, cache_expiration=dt.timedelta(hours=1), result_serializer="json")
 def square(number: int) -> int:
-    """Compute."""
+    """Compute the square."""
     return number * number
 
 
@@ -66,7 +66,7 @@ def squaring(number: int) -> int:
     )
 )
 def exclusive(number: int) -> int:
-    """Compute until the gate is open."""
+    """Take until the gate is open, and return the number."""
     pass_gate()
     return number
 
@@ -86,7 +86,7 @@ def piece(number: int) -> bytes:
 
 @flow(log_prints=True, persist_result=False)
 def writing(first: int, last: int) -> None:
-    """Write the results from `first` to before `last`, some of them once the gate is open."""
+    """Write the results from `first` to `last` (excluded), most of them when the gate is open."""
     for number in range(first, last):
         if number == first + BEFORE_THE_GATE:
             print("begins")  # noqa: T201 - what the test waits for
@@ -96,7 +96,7 @@ def writing(first: int, last: int) -> None:
 
 @flow(persist_result=False)
 def checking(first: int, last: int) -> State[None]:
-    """Tell which of the results are there whole, without another computation."""
+    """Report which of the results come from the cache and are complete."""
     states = {number: piece(number, return_state=True) for number in range(first, last)}
     whole = [
         number
@@ -108,10 +108,10 @@ def checking(first: int, last: int) -> State[None]:
 
 @flow(persist_result=False)
 def trespassing() -> State[None]:
-    """Tell what the key of the pod gets where it has no business."""
+    """Report how the store answers to requests that the pod's key must not make."""
     s3 = boto3.client("s3")
 
-    def said(attempt: Callable[[], object]) -> str:
+    def error_code(attempt: Callable[[], object]) -> str:
         try:
             attempt()
         except ClientError as error:
@@ -119,15 +119,17 @@ def trespassing() -> State[None]:
         return "got it"
 
     found = {
-        "results of another pool": said(
+        "results of another pool": error_code(
             lambda: s3.get_object(Bucket="results", Key="other/theirs")
         ),
-        "a result put there": said(
+        "a result put there": error_code(
             lambda: s3.put_object(Bucket="results", Key="other/mine", Body=b"mine")
         ),
-        "a list of all results": said(lambda: s3.list_objects_v2(Bucket="results")),
-        "a backup": said(lambda: s3.get_object(Bucket="backups", Key="dump")),
-        "a list of backups": said(lambda: s3.list_objects_v2(Bucket="backups")),
-        "raw data put there": said(lambda: s3.put_object(Bucket="raw", Key="mine", Body=b"mine")),
+        "a list of all results": error_code(lambda: s3.list_objects_v2(Bucket="results")),
+        "a backup": error_code(lambda: s3.get_object(Bucket="backups", Key="dump")),
+        "a list of backups": error_code(lambda: s3.list_objects_v2(Bucket="backups")),
+        "raw data put there": error_code(
+            lambda: s3.put_object(Bucket="raw", Key="mine", Body=b"mine")
+        ),
     }
     return Completed(message=json.dumps(found))

@@ -1,4 +1,4 @@
-"""What a user types in a terminal, and how it is ended there."""
+"""Commands as a user runs and interrupts them in a terminal."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ PLATFORM = str(Path(sys.executable).with_name("prefect-platform"))
 
 
 def make(target: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a target of the Makefile to its end, against the cluster of these tests."""
+    """Run a target of the Makefile against the cluster of these tests, and wait for its end."""
     return subprocess.run(
         make_command(target, **variables),
         cwd=REPOSITORY,
@@ -27,19 +27,19 @@ def make(target: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def make_command(target: str, **variables: str) -> list[str]:
-    """Return the command line of a target, without its echo and with the environment as it is."""
+    """Return the command line of a target, without its echo and without a rebuild of .venv."""
     given = [f"{name}={value}" for name, value in variables.items()]
     return ["make", "--silent", "--old-file=.venv/ready", f"PLATFORM={PLATFORM}", target, *given]
 
 
 @contextmanager
 def started(command: list[str], **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a command in the foreground of a terminal: its process group is its own.
+    """Start a command in its own process group, as a shell does in the foreground of a terminal.
 
-    Standard error goes where standard output goes. What is left at the end is killed.
+    Standard error goes to standard output. Processes that are left at the end are killed.
     """
     with subprocess.Popen(
-        # A shell that runs the tests in the background has all that they start ignore Ctrl-C.
+        # When a shell runs the tests in the background, their children would ignore Ctrl-C.
         ["env", "--default-signal=INT", *command],
         cwd=REPOSITORY,
         env=_environment(variables),

@@ -1,7 +1,8 @@
-"""What goes wrong in a cluster is told to the right people, once, by name, with its cause.
+"""Each failure in the cluster is reported once to the right channels, with its run and cause.
 
-Every cause is a real one: a process killed or frozen in a job pod, memory, an image, a node without
-room, a paused pool. Slack, Teams and PagerDuty are reached under their own names, mail by SMTP.
+All failures are real: a killed or frozen process in a job pod, too little memory, a missing image,
+no node with room for the pod, a paused pool. Alerts are sent to the host names of Slack, Teams and
+PagerDuty, and to a mail server by SMTP.
 """
 
 import json
@@ -34,15 +35,15 @@ from tests.cluster.deployed import (
     JOBS,
     SMALL,
     Platform,
-    at_once,
     command,
     deploy_code,
     eventually,
+    in_parallel,
     put_secret,
 )
 from tests.cluster.ha_server import Server
 
-pytestmark = pytest.mark.timeout(600)  # an alert may take 300 s, and the server rolls before it
+pytestmark = pytest.mark.timeout(600)  # an alert may take 300 s, after a rollout of the server
 
 _AUTHORITY = "/etc/test-authority/ca.crt"
 _FLOW = """
@@ -51,7 +52,7 @@ from prefect import flow
 
 @flow
 def {name}(how: str = "well"):
-    time.sleep(8)  # its first heartbeat is on its way
+    time.sleep(8)  # until the first heartbeat is sent
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "frozen":
@@ -95,11 +96,11 @@ _CHANNELS = {SLACK: "slack", TEAMS: "teams", PAGERDUTY: "pagerduty", "mail": "ma
 
 @dataclass(frozen=True)
 class Case:
-    """A run and what is told of it: by each channel, a phrase of the message."""
+    """A run and its expected alerts: for each channel, a phrase of the message."""
 
     how: str
     variables: dict[str, str]
-    told: dict[str, str]
+    alerts: dict[str, str]
 
 
 _CASES = {
@@ -123,7 +124,7 @@ _CASES = {
 
 
 class Alerted:
-    """The platform with channels, and the receivers behind them."""
+    """The platform with alert channels, and the receivers of their messages."""
 
     def __init__(self, platform: Platform, received: Receivers) -> None:
         self.platform = platform
@@ -138,7 +139,7 @@ class Alerted:
         return found
 
     def first(self, about: str) -> float:
-        """Return when the first message came, in seconds since the epoch."""
+        """Return when the first message that names it arrived, in seconds since the epoch."""
         return min(
             float(str(message["at"]))
             for messages in self.messages(about).values()
@@ -148,7 +149,7 @@ class Alerted:
 
 @pytest.fixture(scope="module")
 def alerted(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerted]:
-    """Give the platform channels that lead to receivers in the cluster, and take them away."""
+    """Configure channels that send to receivers in the cluster, and remove them at the end."""
     folder = tmp_path_factory.mktemp("alerts")
     kubectl = platform.kubectl
     core = kubernetes_client.CoreV1Api(kubectl.api())
@@ -161,7 +162,7 @@ def alerted(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
         put_secret(kubectl, "prefect", "test-authority", authority)
         put_secret(kubectl, "prefect-workers", "alerts", _SECRET)
         try:
-            at_once(server.upgrade, received.ready)
+            in_parallel(server.upgrade, received.wait_until_ready)
             applied = command("apply", "--file", str(_platform_file(folder)))
             assert applied.returncode == 0, applied.stderr
             for value in _SECRET.values():
@@ -178,7 +179,7 @@ def _server_values(folder: Path) -> Path:
     to = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}
     values = {
         "publicUrl": "https://prefect.example.org",
-        # The receivers' own ports: a policy does not see those of their Service.
+        # The ports of the pod, because a policy does not apply to those of its Service.
         "networkPolicies": {"apiEgress": [{"to": [to], "ports": [{"port": 8443}, {"port": 8025}]}]},
         "api": {"extraVolumes": [volume], "extraVolumeMounts": [mount]},
         "extraEnv": [
@@ -201,7 +202,7 @@ def _platform_file(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(alerted: Alerted) -> Iterator[dict[str, FlowRun]]:
-    """Start every case at once, each by a deployment of its own, and end them all."""
+    """Start a run of each case, each with its own deployment, and delete all at the end."""
     started: dict[str, FlowRun] = {}
     deployments: list[UUID] = []
     with connected(alerted.platform.kubectl) as prefect:
@@ -224,41 +225,41 @@ def runs(alerted: Alerted) -> Iterator[dict[str, FlowRun]]:
     )
 
 
-@pytest.mark.parametrize("name", [name for name, case in _CASES.items() if case.told])
-def test_a_cause_is_told_by_its_channels_with_run_cause_and_link(
+@pytest.mark.parametrize("name", [name for name, case in _CASES.items() if case.alerts])
+def test_a_failure_is_reported_to_its_channels_with_run_cause_and_link(
     alerted: Alerted,
     runs: dict[str, FlowRun],
     name: str,
     record_property: Callable[[str, object], None],
 ) -> None:
-    run, told = runs[name], _CASES[name].told
+    run, alerts = runs[name], _CASES[name].alerts
 
     eventually(
-        f"{run.name} ({name}) is told by {', '.join(told)}",
-        lambda: _phrases(alerted, run.name, told) == set(told),
+        f"{run.name} ({name}) is reported by {', '.join(alerts)}",
+        lambda: _phrases(alerted, run.name, alerts) == set(alerts),
         within=300,
     )
     messages = alerted.messages(run.name)
-    assert not messages.keys() - told.keys(), "another channel heard of it"
-    for channel in told:
+    assert not messages.keys() - alerts.keys(), "another channel received an alert"
+    for channel in alerts:
         texts = [json.dumps(message) for message in messages[channel]]
         assert all("https://prefect.example.org" in text for text in texts)
-        assert len(texts) == len(set(texts)), "one message came twice"
+        assert len(texts) == len(set(texts)), "a message was sent twice"
     assert run.created is not None
     seconds = round(alerted.first(run.name) - run.created.timestamp())
     record_property(f"{name}: seconds from the run's creation to its alert", seconds)
 
 
-def _phrases(alerted: Alerted, name: str, told: dict[str, str]) -> set[str]:
+def _phrases(alerted: Alerted, name: str, alerts: dict[str, str]) -> set[str]:
     messages = alerted.messages(name)
     return {
         channel
-        for channel, phrase in told.items()
+        for channel, phrase in alerts.items()
         if any(phrase in json.dumps(message) for message in messages.get(channel, []))
     }
 
 
-def test_a_pool_that_is_paused_is_told(
+def test_a_paused_pool_is_reported(
     alerted: Alerted, prefect: SyncPrefectClient, record_property: Callable[[str, object], None]
 ) -> None:
     pool = "paused-pool"
@@ -267,7 +268,7 @@ def test_a_pool_that_is_paused_is_told(
         prefect.update_work_pool(pool, WorkPoolUpdate(is_paused=True))
         paused = time.time()
         eventually(
-            "the paused pool is told by mail and PagerDuty",
+            "the paused pool is reported by mail and PagerDuty",
             lambda: alerted.messages(pool).keys() == {"mail", "pagerduty"},
         )
         record_property("paused pool: seconds to its alert", round(alerted.first(pool) - paused))
@@ -275,10 +276,10 @@ def test_a_pool_that_is_paused_is_told(
         prefect.delete_work_pool(pool)
 
 
-def test_a_run_that_ends_well_is_told_nowhere(
+def test_a_completed_run_is_not_reported(
     alerted: Alerted, runs: dict[str, FlowRun], prefect: SyncPrefectClient
 ) -> None:
-    # After the other tests of this file: the alerts of all others have come by now.
+    # This runs after the other tests of this file, so that all other alerts have arrived.
     state = prefect.read_flow_run(runs["well"].id).state
 
     assert state is not None
@@ -286,7 +287,7 @@ def test_a_run_that_ends_well_is_told_nowhere(
     assert alerted.messages(runs["well"].name) == {}
 
 
-def test_the_frozen_run_is_crashed_and_the_waiting_ones_still_wait(
+def test_frozen_runs_crash_and_runs_that_cannot_start_stay_pending(
     runs: dict[str, FlowRun], prefect: SyncPrefectClient
 ) -> None:
     states = {name: prefect.read_flow_run(run.id).state for name, run in runs.items()}

@@ -1,6 +1,6 @@
-"""Runs that are due, starting or under way are neither lost nor doubled, whoever is away.
+"""Runs are neither lost nor executed twice during an outage of the API or of the worker.
 
-The whole case, 60 runs and 60 seconds, is in bench/burst.py.
+The full case, with 60 runs and an outage of 60 seconds, is in bench/burst.py.
 """
 
 from collections import Counter
@@ -9,36 +9,36 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster.burst import Outcome, burst, take_api_away
-from tests.cluster.deployed import Platform, at_a_time
+from tests.cluster.deployed import Platform, pool_concurrency
 
-pytestmark = pytest.mark.timeout(600)  # a burst whose runs do not end is given 380 s
+pytestmark = pytest.mark.timeout(600)  # a burst waits up to 380 s for the end of its runs
 
 _RUNS = 8
 
 
 @pytest.fixture(autouse=True, scope="module")
-def half_at_a_time(platform: Platform) -> Iterator[None]:
-    """Have half of the runs under way while the other half is due."""
-    with at_a_time(platform.kubectl, _RUNS // 2):
+def half_of_the_runs_at_once(platform: Platform) -> Iterator[None]:
+    """Let half of the runs execute while the other half waits for a slot."""
+    with pool_concurrency(platform.kubectl, _RUNS // 2):
         yield
 
 
 def assert_each_ran_once(outcome: Outcome) -> None:
-    assert 0 < outcome.begun_before < _RUNS, "nothing happened in the middle of the burst"
+    assert 0 < outcome.started_before < _RUNS, "the disturbance was not in the middle of the burst"
     assert outcome.states == Counter(Completed=_RUNS), outcome
     assert outcome.starts == outcome.jobs == outcome.ends == Counter({1: _RUNS}), outcome
 
 
-def test_a_burst_survives_that_the_api_is_away_in_the_middle(
+def test_a_burst_survives_an_outage_of_the_api(
     platform: Platform, record_property: Callable[[str, object], None]
 ) -> None:
     outcome = burst(platform.kubectl, _RUNS, lambda: take_api_away(platform.kubectl, 20))
 
-    record_property("burst with the API away", str(outcome))
+    record_property("burst with an outage of the API", str(outcome))
     assert_each_ran_once(outcome)
 
 
-def test_a_burst_survives_workers_that_come_and_go(
+def test_a_burst_survives_restarts_of_the_worker(
     platform: Platform, record_property: Callable[[str, object], None]
 ) -> None:
     def replace_worker_thrice() -> None:
@@ -49,5 +49,5 @@ def test_a_burst_survives_workers_that_come_and_go(
 
     outcome = burst(platform.kubectl, _RUNS, replace_worker_thrice)
 
-    record_property("burst with workers that come and go", str(outcome))
+    record_property("burst with restarts of the worker", str(outcome))
     assert_each_ran_once(outcome)

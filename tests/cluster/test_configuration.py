@@ -1,4 +1,4 @@
-"""The deployed platform is as its files say and stays so, by the CronJobs of the worker's chart."""
+"""The CronJobs of the worker's chart keep the platform as its files declare it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Running
 
 from prefect_platform_cli.host.paths import REPOSITORY
-from tests.cluster.cronjobs import A_SHORT_GRACE, run_now, summary_of_run
+from tests.cluster.cronjobs import SHORT_GRACE_PERIOD, run_now, summary_of_run
 from tests.cluster.deployed import (
     JOBS,
     POOL,
@@ -38,7 +38,9 @@ def sleeper():
 """
 
 
-def test_the_cronjobs_are_deployed_at_work_and_with_their_schedules(platform: Platform) -> None:
+def test_the_cronjobs_are_deployed_with_their_schedules_and_not_suspended(
+    platform: Platform,
+) -> None:
     assert platform.cronjobs == {
         _CONFIGURATION: ("*/5 * * * *", False),
         _REAPER: ("*/2 * * * *", False),
@@ -46,7 +48,7 @@ def test_the_cronjobs_are_deployed_at_work_and_with_their_schedules(platform: Pl
     }
 
 
-def test_a_plan_after_the_deploy_is_empty_and_shows_what_somebody_changed(
+def test_a_plan_is_empty_until_a_manual_change_which_the_cronjob_reverts(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     empty = command("plan", "--prune")
@@ -62,7 +64,7 @@ def test_a_plan_after_the_deploy_is_empty_and_shows_what_somebody_changed(
     assert prefect.read_work_pool(POOL).concurrency_limit == 2
 
 
-def test_a_secret_that_is_rotated_in_kubernetes_arrives_without_a_hand(
+def test_a_secret_that_is_rotated_in_kubernetes_reaches_its_block_automatically(
     platform: Platform, prefect: SyncPrefectClient, tmp_path: Path
 ) -> None:
     def value() -> object:
@@ -70,7 +72,7 @@ def test_a_secret_that_is_rotated_in_kubernetes_arrives_without_a_hand(
 
     try:
         put_secret(platform.kubectl, _WORKERS, "vendor", {"token": "the first"})
-        _upgrade_worker(platform, _with_a_secret(tmp_path))
+        _upgrade_worker(platform, _platform_file_with_a_secret(tmp_path))
         assert value() == "the first"
 
         put_secret(platform.kubectl, _WORKERS, "vendor", {"token": "the second"})
@@ -85,8 +87,8 @@ def test_a_secret_that_is_rotated_in_kubernetes_arrives_without_a_hand(
         value()
 
 
-def _with_a_secret(folder: Path) -> Path:
-    """Return the platform.yaml of the platform with a block more, whose value is in a Secret."""
+def _platform_file_with_a_secret(folder: Path) -> Path:
+    """Return the platform.yaml with an additional block, whose value is in a Secret."""
     local = REPOSITORY / "k8s" / "environments" / "local" / "platform.yaml"
     content = yaml.safe_load(local.read_text())
     content["blocks"]["secret/vendor"] = {"value": {"secret": {"name": "vendor", "key": "token"}}}
@@ -106,36 +108,36 @@ def _upgrade_worker(platform: Platform, platform_file: Path) -> None:
     )
 
 
-def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
+def test_the_reaper_crashes_a_run_without_a_job_and_deletes_a_job_without_a_run(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     deployment = deploy_code(prefect, "sleeper", _SLEEPER)
     here = f"--namespace={JOBS}"
     try:
-        forgotten = prefect.create_flow_run_from_deployment(deployment)
+        deleted = prefect.create_flow_run_from_deployment(deployment)
 
         def running() -> bool:
-            state = prefect.read_flow_run(forgotten.id).state
+            state = prefect.read_flow_run(deleted.id).state
             return state is not None and state.is_running()
 
         eventually("the run runs", running)
         with _without_the_observer(platform):
-            prefect.delete_flow_run(forgotten.id)
-            # As a node leaves it behind that is lost with its pod and its Job.
+            prefect.delete_flow_run(deleted.id)
+            # A run whose node was lost together with its pod and its Job.
             lost = prefect.create_flow_run_from_deployment(deployment)
             prefect.update_flow_run(lost.id, infrastructure_pid=f"{JOBS}:lost")
             prefect.set_flow_run_state(lost.id, Running(), force=True)
             counts: Counter[str] = Counter()
 
-            def settled() -> bool:
-                found = summary_of_run(platform.kubectl, _WORKERS, _REAPER, A_SHORT_GRACE)
+            def cleaned_up() -> bool:
+                found = summary_of_run(platform.kubectl, _WORKERS, _REAPER, SHORT_GRACE_PERIOD)
                 counts.update(found["pools"][POOL]["counts"])
                 return {"job_without_run", "run_without_job"} <= counts.keys()
 
-            eventually("run and Job are settled", settled)
+            eventually("the run and the Job are cleaned up", cleaned_up)
         state = prefect.read_flow_run(lost.id).state
         left = platform.kubectl(
-            here, "get", "jobs", f"--selector={_RUN}={forgotten.id}", "--output=name"
+            here, "get", "jobs", f"--selector={_RUN}={deleted.id}", "--output=name"
         )
 
         assert counts == {"job_without_run": 1, "run_without_job": 1}
@@ -149,12 +151,12 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_a_job_whose_run_is_gone(
 
 @contextmanager
 def _without_the_observer(platform: Platform) -> Iterator[None]:
-    """Stop the worker, which would see a vanished Job by itself."""
+    """Stop the worker, whose observer would detect the missing Job."""
     here, worker = f"--namespace={_WORKERS}", "deployment/prefect-worker-default"
     platform.kubectl(here, "scale", worker, "--replicas=0")
     try:
         eventually(
-            "the worker's pod is gone",
+            "the worker's pod is deleted",
             lambda: (
                 not platform.kubectl(
                     here, "get", "pods", "--selector=app.kubernetes.io/component=worker", "-oname"

@@ -1,4 +1,4 @@
-"""The daily ETL in the cluster: right rows, in an isolated job pod, cached across pods."""
+"""The daily ETL in the cluster: correct rows, isolated job pods, and a cache across pods."""
 
 import csv
 import datetime as dt
@@ -18,12 +18,12 @@ from tests.cluster.deployed import DEPLOYMENT, Platform, final, run_etl, start_e
 from tests.unit.flows.delays_by_pandas import by_pandas
 
 _DAYS = ("2013-01-01", "2013-02-08", "2013-07-10")
-_NO_DAY = "2014-01-01"
+_DAY_WITHOUT_DATA = "2014-01-01"
 _COLUMNS = "dimension, member, flights, cancelled, mean_departure_delay, mean_arrival_delay"
 
 
 def warehouse_rows(platform: Platform, day: str) -> list[dict[str, str]]:
-    """Return the day's rows as PostgreSQL prints them, asked inside its own pod."""
+    """Return the rows of a day as psql prints them in the pod of the warehouse."""
     query = f"COPY (SELECT {_COLUMNS} FROM daily_delays WHERE day = '{day}') TO STDOUT CSV HEADER"  # noqa: S608
     psql = ["psql", "--username=warehouse", "--dbname=warehouse", "--command", query]
     printed = platform.kubectl("--namespace=data", "exec", "statefulset/warehouse", "--", *psql)
@@ -41,8 +41,8 @@ def job_pod(platform: Platform, run: FlowRun) -> dict[str, Any]:
 
 
 @contextmanager
-def several_at_once(prefect: SyncPrefectClient) -> Iterator[None]:
-    """Let more than one run of the deployment be under way, whose days differ in this module."""
+def concurrent_runs(prefect: SyncPrefectClient) -> Iterator[None]:
+    """Allow concurrent runs of the deployment, because each run of this module has its own day."""
     limit = prefect.read_deployment_by_name(DEPLOYMENT).global_concurrency_limit
     assert limit is not None
 
@@ -58,9 +58,9 @@ def several_at_once(prefect: SyncPrefectClient) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def runs(platform: Platform) -> dict[str, FlowRun]:
-    """Return the run of each day at its end; they are started at once."""
-    with connected(platform.kubectl) as prefect, several_at_once(prefect):
-        started = {day: start_etl(prefect, day) for day in (*_DAYS, _NO_DAY)}
+    """Start the runs of all days at once, and return them by day when they have ended."""
+    with connected(platform.kubectl) as prefect, concurrent_runs(prefect):
+        started = {day: start_etl(prefect, day) for day in (*_DAYS, _DAY_WITHOUT_DATA)}
         return {day: final(prefect, run) for day, run in started.items()}
 
 
@@ -95,7 +95,7 @@ def test_the_warehouse_has_exactly_the_rows_that_pandas_computes(
         assert loaded[key] == pytest.approx(values, nan_ok=True), key
 
 
-def test_a_second_run_of_a_day_takes_the_extract_from_the_cache_in_another_pod(
+def test_a_second_run_of_a_day_in_another_pod_uses_the_cached_extract(
     platform: Platform, prefect: SyncPrefectClient, runs: dict[str, FlowRun]
 ) -> None:
     first, rows = runs["2013-02-08"], warehouse_rows(platform, "2013-02-08")
@@ -112,7 +112,7 @@ def test_a_second_run_of_a_day_takes_the_extract_from_the_cache_in_another_pod(
     assert warehouse_rows(platform, "2013-02-08") == rows
 
 
-def test_a_run_is_one_job_pod_without_rights_and_without_secrets_in_its_spec(
+def test_a_run_is_one_job_pod_without_privileges_or_secrets_in_its_spec(
     platform: Platform, runs: dict[str, FlowRun]
 ) -> None:
     pod = job_pod(platform, runs["2013-07-10"])
@@ -139,10 +139,10 @@ def test_a_run_is_one_job_pod_without_rights_and_without_secrets_in_its_spec(
     assert not [value for value in values if value in json.dumps(pod)]
 
 
-def test_a_day_that_the_data_does_not_have_fails_with_the_sentence_that_says_so(
+def test_a_day_without_data_fails_with_an_explanation(
     runs: dict[str, FlowRun],
 ) -> None:
-    run = runs[_NO_DAY]
+    run = runs[_DAY_WITHOUT_DATA]
 
     assert run.state is not None
     assert run.state.name == "Failed"

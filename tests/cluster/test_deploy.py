@@ -1,4 +1,4 @@
-"""deploy-cluster: its end, its second call, and what it refuses."""
+"""deploy-cluster: its output, repeated deploys, repairs and refusals."""
 
 import json
 import subprocess
@@ -19,8 +19,8 @@ from tests.cluster.deployed import (
     DEPLOYMENT,
     JOBS,
     Platform,
-    at_once,
     command,
+    in_parallel,
     on_node,
     restricted_pod,
 )
@@ -43,7 +43,7 @@ _BROKEN = restricted_pod(
 )
 
 
-def test_it_ends_with_a_completed_run_and_where_everything_is(platform: Platform) -> None:
+def test_a_deploy_ends_with_a_completed_run_and_a_summary(platform: Platform) -> None:
     assert "The platform runs" in platform.printed
     assert "Completed" in platform.printed
     assert "s3://artifacts/etl-daily/2013-01-01.parquet" in platform.printed
@@ -52,7 +52,7 @@ def test_it_ends_with_a_completed_run_and_where_everything_is(platform: Platform
     assert any(name.removeprefix("pod/") in platform.printed for name in pods.split())
 
 
-def test_a_second_call_changes_nothing_and_starts_no_run(
+def test_a_second_deploy_changes_nothing_and_starts_no_run(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     releases = installed(platform.kubectl)
@@ -66,7 +66,9 @@ def test_a_second_call_changes_nothing_and_starts_no_run(
     assert prefect.count_flow_runs() == runs
 
 
-def test_the_same_cluster_by_its_kubeconfig_context_needs_no_change(platform: Platform) -> None:
+def test_a_deploy_by_kubeconfig_context_to_the_same_cluster_changes_nothing(
+    platform: Platform,
+) -> None:
     found = command(
         "deploy",
         CLUSTER="current",
@@ -80,7 +82,7 @@ def test_the_same_cluster_by_its_kubeconfig_context_needs_no_change(platform: Pl
 
 @dataclass(frozen=True)
 class Repair:
-    """A deploy after a loss: of the worker's Deployment, and of the runs' key, which was `key`."""
+    """A deploy after the loss of the worker's Deployment and of `key`, which runs used."""
 
     key: str
     deploy: subprocess.CompletedProcess[str]
@@ -88,7 +90,7 @@ class Repair:
 
 @pytest.fixture(scope="module")
 def repair(platform: Platform) -> Repair:
-    """Lose both and deploy again, with a day that has not run."""
+    """Delete both, and deploy again with a day that has not run yet."""
     key, patch = key_of_runs(platform), {"data": {"default-secret-access-key": None}}
     core = kubernetes_client.CoreV1Api(platform.kubectl.api())
     core.patch_namespaced_secret("object-store", "data", patch)
@@ -96,13 +98,13 @@ def repair(platform: Platform) -> Repair:
     return Repair(key, command("deploy", DATE="2013-05-05"))
 
 
-def test_an_object_that_somebody_deleted_comes_back(platform: Platform, repair: Repair) -> None:
+def test_a_deploy_restores_a_deleted_object(platform: Platform, repair: Repair) -> None:
     assert repair.deploy.returncode == 0, repair.deploy.stderr
     assert "Nothing changed" not in repair.deploy.stdout
     platform.kubectl("--namespace=prefect-workers", "get", "deployment", _WORKER)
 
 
-def test_runs_whose_key_of_the_object_store_is_lost_get_one_that_it_knows(
+def test_a_deploy_replaces_a_lost_object_store_key_with_a_valid_one(
     platform: Platform, repair: Repair
 ) -> None:
     assert repair.deploy.returncode == 0, repair.deploy.stderr
@@ -115,7 +117,7 @@ def key_of_runs(platform: Platform) -> str:
     return str(core.read_namespaced_secret("object-store", JOBS).data["secret-access-key"])
 
 
-def test_what_people_know_of_kind_works(kind_cluster: KindCluster) -> None:
+def test_the_cluster_works_as_users_of_kind_expect(kind_cluster: KindCluster) -> None:
     nodes = json.loads(kind_cluster.kubectl("get", "nodes", "--output=json"))["items"]
 
     assert [node["metadata"]["name"] for node in nodes] == [f"{CLUSTER}-control-plane"]
@@ -123,7 +125,9 @@ def test_what_people_know_of_kind_works(kind_cluster: KindCluster) -> None:
     assert f"{CLUSTER}-control-plane" in kind_cluster.kubectl("top", "nodes")
 
 
-def test_the_deployment_has_its_schedule_and_its_limit(prefect: SyncPrefectClient) -> None:
+def test_the_deployment_has_its_schedule_and_its_concurrency_limit(
+    prefect: SyncPrefectClient,
+) -> None:
     deployment = prefect.read_deployment_by_name(DEPLOYMENT)
 
     assert [schedule.active for schedule in deployment.schedules] == [True]
@@ -150,14 +154,14 @@ def test_status_names_a_pod_that_is_not_ready_and_its_cause(platform: Platform) 
 
 @pytest.fixture(scope="module")
 def refusals() -> dict[str, subprocess.CompletedProcess[str]]:
-    """Return what became of a deploy with each of the mistakes."""
+    """Run a deploy with each of the mistakes, and return the results."""
     calls = [partial(command, "deploy", **variables) for variables, _, _ in _MISTAKES.values()]
-    return dict(zip(_MISTAKES, at_once(*calls), strict=True))
+    return dict(zip(_MISTAKES, in_parallel(*calls), strict=True))
 
 
 @pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize("mistake", _MISTAKES)
-def test_a_mistake_is_one_sentence_with_the_next_step(
+def test_a_mistake_is_reported_with_its_cause_and_the_next_step(
     refusals: dict[str, subprocess.CompletedProcess[str]], mistake: str
 ) -> None:
     refused, (_, cause, advice) = refusals[mistake], _MISTAKES[mistake]
@@ -168,7 +172,7 @@ def test_a_mistake_is_one_sentence_with_the_next_step(
     assert "Traceback" not in refused.stderr
 
 
-def test_a_network_that_keeps_no_policies_is_refused_and_can_be_accepted(
+def test_a_network_that_does_not_enforce_policies_is_refused_unless_accepted(
     platform: Platform,
 ) -> None:
     with unenforced(platform.kubectl):
@@ -185,8 +189,7 @@ def test_a_network_that_keeps_no_policies_is_refused_and_can_be_accepted(
 
 @contextmanager
 def unenforced(kubectl: Kubectl) -> Iterator[None]:
-    """Take the rules of the node's agent away, and the agent, which would write them again."""
-
+    """Delete the rules of the node's agent, and remove the agent, which would restore them."""
     with without_agent(kubectl):
         for chain in ("leaving", "arriving"):
             on_node("nft", "flush", "chain", "inet", "network-policy", chain)

@@ -1,4 +1,4 @@
-"""deploy on a platform that runs, with something to do: beside flow runs, and interrupted in it."""
+"""Deploys that change a running platform: during flow runs, and after an interruption."""
 
 import datetime as dt
 import os
@@ -46,7 +46,7 @@ def patient():
 """
 
 
-def test_runs_under_way_keep_their_image_and_new_ones_take_the_new_one(
+def test_active_runs_keep_their_image_and_new_runs_use_the_new_one(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     deployment = deploy_code(prefect, "patient", _PATIENT)
@@ -67,14 +67,14 @@ def test_runs_under_way_keep_their_image_and_new_ones_take_the_new_one(
     assert pod_of(platform.kubectl, under_way).metadata.uid == pod.metadata.uid
 
 
-def test_a_deploy_that_was_interrupted_and_then_killed_is_finished_by_the_next_one(
+def test_a_deploy_completes_what_an_interrupted_and_a_killed_one_began(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     day = "2013-10-10"
     platform.kubectl(f"--namespace={_WORKERS}", "delete", "deployment", _WORKER)
 
-    interrupted = end_in_the_upgrade(platform.kubectl, SIGINT, DATE=day)
-    end_in_the_upgrade(platform.kubectl, SIGKILL, DATE=day)
+    interrupted = end_during_the_upgrade(platform.kubectl, SIGINT, DATE=day)
+    end_during_the_upgrade(platform.kubectl, SIGKILL, DATE=day)
     assert statuses(platform.kubectl)["prefect-worker"] == "pending-upgrade"
     finished = command("deploy", DATE=day)
 
@@ -88,7 +88,7 @@ def test_a_deploy_that_was_interrupted_and_then_killed_is_finished_by_the_next_o
 
 @contextmanager
 def another_flows_image() -> Iterator[str]:
-    """Deploy the images with the flows' one by another name, as after a change in flows/."""
+    """Deploy the flows image under another name, as after a change in flows/, and yield it."""
     images, provider, day = build(cli._IMAGES), KindProvider(CLUSTER), dt.date(2013, 1, 1)
     (flows,) = (image.reference for image in images if image.name == "flows")
     another = f"{flows.rpartition(':')[0]}:another"
@@ -105,7 +105,7 @@ def another_flows_image() -> Iterator[str]:
 
 
 def pod_of(kubectl: Kubectl, run: FlowRun) -> kubernetes_client.V1Pod:
-    """Return the one pod of a run, once its container has started."""
+    """Wait until the container of a run's only pod has started, and return the pod."""
     core = kubernetes_client.CoreV1Api(kubectl.api())
     found: list[kubernetes_client.V1Pod] = []
 
@@ -119,8 +119,8 @@ def pod_of(kubectl: Kubectl, run: FlowRun) -> kubernetes_client.V1Pod:
     return pod
 
 
-def end_in_the_upgrade(kubectl: Kubectl, signal: Signals, **variables: str) -> str:
-    """Run deploy, send `signal` as soon as Helm upgrades the worker; return what was printed."""
+def end_during_the_upgrade(kubectl: Kubectl, signal: Signals, **variables: str) -> str:
+    """Run deploy, send `signal` when Helm starts to upgrade the worker, and return the output."""
     core = kubernetes_client.CoreV1Api(kubectl.api())
     selector = "owner=helm,name=prefect-worker,status=pending-upgrade"
     now = core.list_namespaced_secret(_WORKERS).metadata.resource_version
@@ -135,13 +135,13 @@ def end_in_the_upgrade(kubectl: Kubectl, signal: Signals, **variables: str) -> s
         seen = any(event["type"] == "ADDED" for event in begun)
         os.killpg(deploying.pid, signal)
         printed, _ = deploying.communicate()
-    assert seen, f"it did not begin to upgrade the worker: {printed}"
-    assert deploying.returncode != 0, "the deploy was faster than the signal"
+    assert seen, f"deploy did not start to upgrade the worker: {printed}"
+    assert deploying.returncode != 0, "the deploy ended before the signal"
     return printed
 
 
 def statuses(kubectl: Kubectl) -> dict[str, str]:
-    """Return the status of each release by its name, of those that are cut off too."""
+    """Return the status of each release by its name, including unfinished ones."""
     return {release["name"]: release["status"] for release in installed(kubectl)}
 
 

@@ -1,4 +1,4 @@
-"""`helm test` gets a flow through the work pool, as a job pod that the worker starts."""
+"""`helm test` runs a flow through the work pool, in a job pod that the worker starts."""
 
 import subprocess
 
@@ -9,7 +9,7 @@ from prefect_platform_cli.host.toolchain import tool
 from tests.cluster.deployed import Platform
 
 
-def test_helm_test_runs_a_flow_in_a_job_pod_again_and_again(
+def test_helm_test_can_repeatedly_run_a_flow_in_a_job_pod(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     for _ in range(2):

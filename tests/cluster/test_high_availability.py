@@ -1,4 +1,4 @@
-"""Mode ha: pods of API, services and Redis come and go, and the platform works on."""
+"""Mode ha: the platform keeps working while pods of API, services and Redis are replaced."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.cluster.ha_server import END_LOOP, Server
 from tests.support.secret_search import search
 
 SERVICES = "app.kubernetes.io/component=services"
-# Asks the API without a pause, until it is told to stop; then says what became of each request.
+# Sends requests to the API without a pause until SIGTERM, then prints the number of each outcome.
 _CLIENT = """
 import collections, httpx, os, signal, sys
 seen = collections.Counter()
@@ -39,7 +39,7 @@ while True:
 
 
 def persisted_events(prefect: SyncPrefectClient, run_id: object) -> int:
-    """Return how many events of a flow run the database has: they come through Redis."""
+    """Return how many events of a flow run the database has. They pass through Redis."""
     resource = {"id": [f"prefect.flow-run.{run_id}"]}
     answer = prefect.request(
         "POST", "/events/filter", json={"filter": {"any_resource": resource}, "limit": 50}
@@ -47,24 +47,24 @@ def persisted_events(prefect: SyncPrefectClient, run_id: object) -> int:
     return int(answer.json()["total"])
 
 
-def test_the_same_values_again_change_no_pod(server: Server) -> None:
+def test_an_upgrade_with_the_same_values_changes_no_pod(server: Server) -> None:
     before = server.pods()
     server.upgrade()
     assert server.pods() == before
     assert sum(name.startswith("prefect-server-services") for name in before) == 2
 
 
-def test_a_run_completes_and_its_events_are_kept(
+def test_a_run_completes_and_its_events_are_stored(
     server: Server, prefect: SyncPrefectClient
 ) -> None:
     ended = run_etl(prefect, "2013-02-01")
 
     assert ended.state is not None
     assert ended.state.is_completed(), f"{ended.state} with {server.pods()}"
-    eventually("the events of the run are kept", lambda: persisted_events(prefect, ended.id) >= 4)
+    eventually("the events of the run are stored", lambda: persisted_events(prefect, ended.id) >= 4)
 
 
-def test_nothing_of_mode_ha_holds_a_secret(server: Server) -> None:
+def test_mode_ha_writes_no_secret_outside_of_secrets(server: Server) -> None:
     values = written_places.secret_values(server.kubectl)
     assert "prefect/prefect-redis password" in {each.name for each in values}
 
@@ -103,14 +103,16 @@ def test_a_rollout_of_the_api_loses_no_request(
 
     try:
         eventually("the client runs", lambda: phase() == "Running")
-        eventually("the client asks", lambda: "200" in kubectl(*in_workers, "logs", "client"))
+        eventually(
+            "the client gets a response", lambda: "200" in kubectl(*in_workers, "logs", "client")
+        )
         server("rollout", "restart", "deployment/prefect-server")
         server("rollout", "status", "deployment/prefect-server", "--timeout=240s")
         eventually(
-            "the old pods are gone",
+            "the old pods have terminated",
             lambda: len(server.pods("app.kubernetes.io/component=api")) == 2,
         )
-        # The signal without the pod's removal, which would take its log along.
+        # Send the signal without deleting the pod, which would delete its log, too.
         kubectl(*in_workers, "exec", "client", "--", "python", "-c", "import os; os.kill(1, 15)")
         eventually("the client ended", lambda: phase() == "Succeeded")
         last = kubectl(*in_workers, "logs", "client", "--tail=1")
@@ -121,7 +123,7 @@ def test_a_rollout_of_the_api_loses_no_request(
     assert set(json.loads(last.replace("'", '"'))) == {"200"}
 
 
-def test_a_pod_of_the_services_restarts_when_one_of_its_loops_ends(server: Server) -> None:
+def test_a_services_pod_restarts_when_one_of_its_loops_ends(server: Server) -> None:
     name = next(iter(server.pods(SERVICES)))
     restarts = server.pods(SERVICES)[name]
 
@@ -133,18 +135,18 @@ def test_a_pod_of_the_services_restarts_when_one_of_its_loops_ends(server: Serve
     assert "Not healthy: EventPersister has ended" in log
 
 
-def test_services_work_again_after_redis_was_away(server: Server) -> None:
+def test_services_recover_from_an_outage_of_redis(server: Server) -> None:
     restarts = server.pods(SERVICES)
     server("delete", "pod", "prefect-server-redis-0", "--grace-period=0", "--force")
 
-    taken: list[FlowRun] = []
+    accepted: list[FlowRun] = []
 
     # The client keeps its port although kubectl exits when the pod resets a connection.
     with connected(server.kubectl) as client:
 
-        def takes_runs() -> bool:
+        def accepts_runs() -> bool:
             try:
-                taken.append(start_etl(client, "2013-02-02"))
+                accepted.append(start_etl(client, "2013-02-02"))
             except PrefectHTTPStatusError as error:
                 if error.response.status_code != INTERNAL_SERVER_ERROR:
                     raise
@@ -153,10 +155,10 @@ def test_services_work_again_after_redis_was_away(server: Server) -> None:
                 return False
             return True
 
-        eventually("the API takes runs again", takes_runs)
-        ended = final(client, taken[0])
+        eventually("the API accepts runs again", accepts_runs)
+        ended = final(client, accepted[0])
 
         assert ended.state is not None
         assert ended.state.is_completed(), ended.state
-        eventually("events are kept again", lambda: persisted_events(client, ended.id) >= 4)
+        eventually("events are stored again", lambda: persisted_events(client, ended.id) >= 4)
     assert server.pods(SERVICES) == restarts

@@ -1,4 +1,4 @@
-"""A hostile flow gets nothing but its own pod, and its neighbour does not notice."""
+"""A hostile flow cannot leave its own pod, and does not disturb the run next to it."""
 
 import base64
 import hashlib
@@ -20,42 +20,40 @@ from tests.cluster.deployed import (
     JOBS,
     SMALL,
     Platform,
-    at_a_time,
     deploy_code,
     eventually,
     final,
+    pool_concurrency,
 )
 
-# What the runs of the local environment are given, each for its purpose: the API's login, the keys
-# of the object store, the passwords of the warehouse and of the locks of results.
-_GIVEN = {
+# The secrets that the runs of the local environment need: the auth string of the API, the keys of
+# the object store, and the passwords of the warehouse and of the result locks.
+_SECRETS_OF_RUNS = {
     "PREFECT_API_AUTH_STRING",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "WAREHOUSE_PASSWORD",
     "RESULT_LOCKS_URL",
 }
-
-
 _ATTACKS = ("look_around", "fork", "eat_memory", "fill_disk")
-_SECRET = 12  # characters, in base64
+_LONGEST_WORD = 12  # characters in base64
 
 
 class Neighbour:
-    """A flow run beside the hostile ones."""
+    """A flow run next to the hostile ones."""
 
     def __init__(self, prefect: SyncPrefectClient, run: FlowRun) -> None:
         self._prefect, self.run = prefect, run
 
     def count(self) -> int:
-        """Return how far it has come."""
+        """Return how far the run has counted."""
         found = self._prefect.read_variable_by_name("neighbour_count")
         return int(str(found.value)) if found else 0
 
-    def goes_on(self) -> None:
-        """Fail unless it runs and comes further."""
+    def assert_keeps_running(self) -> None:
+        """Fail unless the run is running and keeps counting."""
         before = self.count()
-        eventually("the neighbour goes on", lambda: self.count() > before + 2, within=60)
+        eventually("the neighbour keeps counting", lambda: self.count() > before + 2, within=60)
         state = self._prefect.read_flow_run(self.run.id).state
         assert state is not None
         assert state.is_running(), state
@@ -63,12 +61,12 @@ class Neighbour:
 
 @pytest.fixture(scope="module")
 def deployments(platform: Platform) -> Iterator[dict[str, UUID]]:
-    """Deploy the flows of `hostile`, until the module ends."""
+    """Deploy the flows of `hostile`, and delete them when the module termination_reasons."""
     code = inspect.getsource(hostile)
     with connected(platform.kubectl) as prefect:
         made = {name: deploy_code(prefect, name, code) for name in ("hostile", "neighbour")}
         try:
-            with at_a_time(platform.kubectl, len(_ATTACKS) + 1):
+            with pool_concurrency(platform.kubectl, len(_ATTACKS) + 1):
                 yield made
         finally:
             for each in made.values():
@@ -77,7 +75,7 @@ def deployments(platform: Platform) -> Iterator[dict[str, UUID]]:
 
 @pytest.fixture(scope="module")
 def neighbour(platform: Platform, deployments: dict[str, UUID]) -> Iterator[Neighbour]:
-    """Run the neighbour for the whole module; it must end well."""
+    """Run the neighbour for the whole module, and fail unless it completes."""
     with connected(platform.kubectl) as prefect:
         set_variable(prefect, "neighbour", "go on")
         run = prefect.create_flow_run_from_deployment(deployments["neighbour"], job_variables=SMALL)
@@ -94,7 +92,7 @@ def neighbour(platform: Platform, deployments: dict[str, UUID]) -> Iterator[Neig
 def attacks(
     platform: Platform, deployments: dict[str, UUID], neighbour: Neighbour
 ) -> dict[str, FlowRun]:
-    """Start every attack at once beside the neighbour, and return their runs by their names."""
+    """Start all attacks at once, next to the neighbour, and return their runs by name."""
     assert neighbour.count() > 0
     with connected(platform.kubectl) as prefect:
         return {
@@ -105,7 +103,7 @@ def attacks(
         }
 
 
-def test_a_flow_is_no_more_than_an_ordinary_process_of_its_pod(
+def test_a_flow_has_no_privileges_and_sees_only_its_own_pod(
     platform: Platform,
     prefect: SyncPrefectClient,
     attacks: dict[str, FlowRun],
@@ -132,11 +130,13 @@ def test_a_flow_is_no_more_than_an_ordinary_process_of_its_pod(
         "block devices": [],
         "kubelet": "TimeoutError",
     }
-    assert {name for name, digest in environment.items() if digest in secrets(platform)} == _GIVEN
-    neighbour.goes_on()
+    assert {
+        name for name, digest in environment.items() if digest in secrets(platform)
+    } == _SECRETS_OF_RUNS
+    neighbour.assert_keeps_running()
 
 
-def test_a_fork_bomb_stops_at_the_bound_of_its_pod(
+def test_a_fork_bomb_stops_at_the_process_limit_of_its_pod(
     platform: Platform,
     prefect: SyncPrefectClient,
     attacks: dict[str, FlowRun],
@@ -148,10 +148,10 @@ def test_a_fork_bomb_stops_at_the_bound_of_its_pod(
     assert found["refused"] == "EAGAIN"
     assert 500 < found["processes"] < 1024
     assert node_is_ready(platform)
-    neighbour.goes_on()
+    neighbour.assert_keeps_running()
 
 
-def test_a_flow_that_takes_too_much_memory_is_killed_alone(
+def test_only_the_flow_that_uses_too_much_memory_is_killed(
     platform: Platform,
     prefect: SyncPrefectClient,
     attacks: dict[str, FlowRun],
@@ -163,13 +163,13 @@ def test_a_flow_that_takes_too_much_memory_is_killed_alone(
     assert run.state.is_crashed(), run.state
     eventually(
         "its pod was killed for memory",
-        lambda: "OOMKilled" in ends(platform, run),
+        lambda: "OOMKilled" in termination_reasons(platform, run),
     )
     assert node_is_ready(platform)
-    neighbour.goes_on()
+    neighbour.assert_keeps_running()
 
 
-def test_a_flow_that_fills_the_disk_is_evicted_alone_and_not_started_again(
+def test_only_the_flow_that_fills_the_disk_is_evicted_and_it_is_not_restarted(
     platform: Platform,
     prefect: SyncPrefectClient,
     attacks: dict[str, FlowRun],
@@ -188,11 +188,11 @@ def test_a_flow_that_fills_the_disk_is_evicted_alone_and_not_started_again(
         "chart prefect-worker, then start the run again."
     )
     assert node_is_ready(platform)
-    neighbour.goes_on()
+    neighbour.assert_keeps_running()
 
 
 def pods(platform: Platform, run: FlowRun) -> list[kubernetes_client.V1Pod]:
-    """Return the pods of a run, the ended ones too."""
+    """Return the pods of a run, including terminated ones."""
     core = kubernetes_client.CoreV1Api(platform.kubectl.api())
     found: list[kubernetes_client.V1Pod] = core.list_namespaced_pod(
         JOBS, label_selector=f"prefect.io/flow-run-id={run.id}"
@@ -200,8 +200,8 @@ def pods(platform: Platform, run: FlowRun) -> list[kubernetes_client.V1Pod]:
     return found
 
 
-def ends(platform: Platform, run: FlowRun) -> set[str]:
-    """Return why containers of a run's pods ended."""
+def termination_reasons(platform: Platform, run: FlowRun) -> set[str]:
+    """Return the reasons why containers of a run's pods terminated."""
     return {
         status.state.terminated.reason
         for pod in pods(platform, run)
@@ -223,13 +223,13 @@ def printed(platform: Platform, run: FlowRun) -> dict[str, Any]:
 
 
 def secrets(platform: Platform) -> set[str]:
-    """Return a digest of every value of every Secret of the cluster."""
+    """Return the digest of every value of every Secret in the cluster."""
     core = kubernetes_client.CoreV1Api(platform.kubectl.api())
     return {
         hashlib.sha256(base64.b64decode(value)).hexdigest()
         for secret in core.list_secret_for_all_namespaces().items
         for value in (secret.data or {}).values()
-        if len(value) > _SECRET  # Helm's own records hold words such as "true"
+        if len(value) > _LONGEST_WORD  # Helm's records contain words such as "true"
     }
 
 
@@ -239,7 +239,7 @@ def node_is_ready(platform: Platform) -> bool:
 
 
 def set_variable(prefect: SyncPrefectClient, name: str, value: str) -> None:
-    """Create a variable of Prefect, or give it this value."""
+    """Create a variable of Prefect, or update its value."""
     if prefect.read_variable_by_name(name):
         prefect.update_variable(VariableUpdate(name=name, value=value))
     else:

@@ -1,4 +1,4 @@
-"""Who reaches whom in the running platform: the declared table, and nothing beside it."""
+"""The running platform allows exactly the connections in the isolation table."""
 
 import json
 import os
@@ -37,7 +37,7 @@ _FULL = {
 
 @pytest.fixture(scope="module")
 def two_pools(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Have the server in mode ha serve a second pool, whose worker goes when the module ends."""
+    """Let the server in mode ha serve a second pool, and remove its worker when the module ends."""
     namespaces = ["prefect-workers", JOBS, f"flows-{_SECOND}"]
     clients = [
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
@@ -63,7 +63,7 @@ def two_pools(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
         server.kubectl("delete", *namespace)
 
 
-def test_everybody_reaches_what_is_declared_and_nothing_else(two_pools: Server) -> None:
+def test_every_origin_reaches_exactly_its_declared_targets(two_pools: Server) -> None:
     with outside() as world:
         looked = command("doctor", "isolation", "--world", world)
 
@@ -75,7 +75,7 @@ def test_everybody_reaches_what_is_declared_and_nothing_else(two_pools: Server) 
     assert probes(two_pools.kubectl) == []
 
 
-def test_a_way_that_somebody_opens_is_named(two_pools: Server) -> None:
+def test_a_connection_that_an_additional_policy_allows_is_reported(two_pools: Server) -> None:
     two_pools.kubectl.apply(json.dumps(_OPEN))
     try:
         with outside() as world:
@@ -90,7 +90,7 @@ def test_a_way_that_somebody_opens_is_named(two_pools: Server) -> None:
     assert "Traceback" not in looked.stderr
 
 
-def test_what_answers_nobody_and_what_no_pod_can_stand_in_for_is_told_as_not_probed(
+def test_unreachable_targets_and_refused_probe_pods_are_reported_as_not_probed(
     two_pools: Server,
 ) -> None:
     two_pools.kubectl.apply(json.dumps(_FULL))
@@ -105,11 +105,13 @@ def test_what_answers_nobody_and_what_no_pod_can_stand_in_for_is_told_as_not_pro
     assert "exceeded quota: full" in looked.stdout
 
 
-def test_probe_pods_serve_nobody_and_are_gone_when_it_is_interrupted(two_pools: Server) -> None:
+def test_probe_pods_receive_no_traffic_and_are_deleted_after_an_interruption(
+    two_pools: Server,
+) -> None:
     selector = "kubernetes.io/service-name=prefect-server"
     discovery = kubernetes_client.DiscoveryV1Api(two_pools.kubectl.api())
 
-    def stand_ins() -> dict[str, bool]:
+    def listed_probe_pods() -> dict[str, bool]:
         """Return whether each probe pod that the Service of the API lists is ready."""
         slices = discovery.list_namespaced_endpoint_slice("prefect", label_selector=selector).items
         return {
@@ -128,12 +130,12 @@ def test_probe_pods_serve_nobody_and_are_gone_when_it_is_interrupted(two_pools: 
         stderr=subprocess.DEVNULL,
     ) as looking:
         eventually("all probe pods listen", lambda: listening(two_pools.kubectl) == 9)
-        listed = stand_ins()
+        listed = listed_probe_pods()
         looking.send_signal(signal.SIGINT)
 
     assert looking.returncode == 130
     assert list(listed.values()) == [False]
-    eventually("the probe pods are gone", lambda: probes(two_pools.kubectl) == [])
+    eventually("the probe pods are deleted", lambda: probes(two_pools.kubectl) == [])
 
 
 def probes(kubectl: Kubectl) -> list[str]:
@@ -141,7 +143,7 @@ def probes(kubectl: Kubectl) -> list[str]:
 
 
 def listening(kubectl: Kubectl) -> int:
-    """Return how many probe pods are ready but for their gate, which nobody opens."""
+    """Return how many probe pods are ready except for their readiness gate, which stays closed."""
     core = kubernetes_client.CoreV1Api(kubectl.api())
     pods = core.list_pod_for_all_namespaces(label_selector="prefect-platform/probe").items
     return sum(

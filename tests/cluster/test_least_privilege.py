@@ -1,4 +1,4 @@
-"""What a flow, or who can make pods in its namespace, does not get."""
+"""Privileges that flows, and users who can create pods in their namespace, do not get."""
 
 import base64
 import json
@@ -15,8 +15,8 @@ from prefect_platform_cli.kube.names import NAMESPACES
 from tests.cluster.deployed import DEPLOYMENT, JOBS, Platform, final, on_node, restricted_pod
 from tests.support.image_users import USERS
 
-# What a flow's process finds when it looks for Kubernetes; then the run goes on as always. Another
-# failure than a connection that does not come about ends it: it would not show a refusal.
+# Prints what the process of a flow reaches of Kubernetes, then executes the run as usual. A failure
+# other than a missing connection ends the process, because it would not prove a refusal.
 _CURIOUS = """
 import json, os, ssl, urllib.error, urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +55,7 @@ _PRIVILEGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("privilege", _PRIVILEGES)
-def test_a_pod_that_asks_for_privilege_is_refused_where_flows_run(
+def test_a_privileged_pod_is_refused_in_the_namespace_of_flows(
     platform: Platform, privilege: str
 ) -> None:
     pod = restricted_pod(f"wants-{privilege}", JOBS, {"image": "none"})
@@ -68,7 +68,7 @@ def test_a_pod_that_asks_for_privilege_is_refused_where_flows_run(
         platform.kubectl("create", "--filename=-", stdin=json.dumps(pod))
 
 
-def test_a_flow_has_no_token_and_gets_no_answer_from_the_kubernetes_api(
+def test_a_flow_has_no_token_and_cannot_reach_the_kubernetes_api(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     program = base64.b64encode(_CURIOUS.encode()).decode()
@@ -99,19 +99,19 @@ def test_a_flow_has_no_token_and_gets_no_answer_from_the_kubernetes_api(
 
 @pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "delete"])
 @pytest.mark.parametrize("resource", ["secrets", "pods", "jobs.batch", "configmaps"])
-def test_the_service_account_of_flows_may_do_nothing(
+def test_the_service_account_of_flows_has_no_permissions(
     platform: Platform, verb: str, resource: str
 ) -> None:
     assert not may(platform, f"{JOBS}:flow-run", verb, resource)
 
 
-def test_the_service_account_of_the_worker_may_make_jobs(platform: Platform) -> None:
-    # What the same question is answered when the right is there.
+def test_the_service_account_of_the_worker_may_create_jobs(platform: Platform) -> None:
+    # This shows that `may` detects a permission.
     assert may(platform, "prefect-workers:prefect-worker-default", "create", "jobs.batch")
 
 
 def may(platform: Platform, account: str, verb: str, resource: str) -> bool:
-    """Return whether Kubernetes allows it to a service account where flows run."""
+    """Return whether a service account has a permission in the namespace of flows."""
     name, _, group = resource.partition(".")
     review = kubernetes_client.V1SubjectAccessReview(
         spec=kubernetes_client.V1SubjectAccessReviewSpec(
@@ -126,7 +126,7 @@ def may(platform: Platform, account: str, verb: str, resource: str) -> bool:
     return bool(api.create_subject_access_review(review).status.allowed)
 
 
-def test_every_process_runs_as_the_numbered_user_of_its_image(platform: Platform) -> None:
+def test_every_process_runs_with_the_user_id_of_its_image(platform: Platform) -> None:
     core = kubernetes_client.CoreV1Api(platform.kubectl.api())
     users = users_of_pods()
     found = {
@@ -136,20 +136,20 @@ def test_every_process_runs_as_the_numbered_user_of_its_image(platform: Platform
         for user in users[pod.metadata.uid]
     }
 
-    services = USERS.items() - {("flows", USERS["flows"])}  # no run need be under way
+    services = USERS.items() - {("flows", USERS["flows"])}  # there may be no active run
     assert services <= found <= set(USERS.items())
 
 
 def image_of(pod: kubernetes_client.V1Pod) -> str:
-    """Return the name of our image in the pod's one container."""
+    """Return the name of the image of the pod's only container."""
     (container,) = pod.spec.containers
     return str(container.image).rpartition("/")[2].partition(":")[0]
 
 
 def users_of_pods() -> defaultdict[str, set[int]]:
-    """Return the users that the processes of each pod really have, by the pod's uid."""
+    """Return the actual user IDs of the processes of each pod, by the UID of the pod."""
     files = "/proc/[0-9]*/cgroup /proc/[0-9]*/status"
-    # A process that ends meanwhile is one file less, which grep would call an error.
+    # When a process ends meanwhile, its file is missing, which is an error for grep.
     lines = on_node("sh", "-c", f"grep -Es '/pod|^Uid:' {files} || true")
     pods = dict(re.findall(r"^/proc/(\d+)/cgroup:.*/pod([\da-f-]{36})", lines, re.MULTILINE))
     users = dict(re.findall(r"^/proc/(\d+)/status:Uid:\t\d+\t(\d+)", lines, re.MULTILINE))

@@ -21,10 +21,10 @@ from tests.cluster.deployed import JOBS, POOL, Platform, eventually, on_node, re
 from tests.cluster.terminal import make, make_command, started
 from tests.support.servers import free_ports
 
-_LINES = 450  # the API gives 200 at a time
+_LINES = 450  # a response of the API has at most 200
 
 
-def test_make_ui_keeps_the_interface_open_until_ctrl_c_and_says_where_its_password_is(
+def test_make_ui_forwards_a_port_until_ctrl_c_and_shows_how_to_get_the_password(
     platform: Platform,
 ) -> None:
     (port,) = free_ports(1)
@@ -40,7 +40,7 @@ def test_make_ui_keeps_the_interface_open_until_ctrl_c_and_says_where_its_passwo
         (lost,) = kubectls_of(opened.pid)
         os.kill(lost, signal.SIGKILL)
         eventually("kubectl starts again", lambda: bool(kubectls_of(opened.pid) - {lost}))
-        eventually("the way is open at the same port", lambda: listens(port))
+        eventually("the same port is forwarded again", lambda: listens(port))
         os.killpg(opened.pid, signal.SIGINT)
         printed += opened.communicate()[0]
 
@@ -54,10 +54,10 @@ def test_make_ui_keeps_the_interface_open_until_ctrl_c_and_says_where_its_passwo
     assert f"the port {port} of 127.0.0.1 cannot be used" in second.stderr
     assert f"make ui PORT={port + 1}" in second.stderr
     assert "Traceback" not in printed
-    eventually("the way is closed", lambda: not listens(port), within=30)
+    eventually("the port is closed", lambda: not listens(port), within=30)
 
 
-def test_make_image_brings_an_image_that_a_node_lost_back_to_it(
+def test_make_image_restores_an_image_that_a_node_has_lost(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     template = prefect.read_work_pool(POOL).base_job_template
@@ -81,7 +81,7 @@ def test_make_image_brings_an_image_that_a_node_lost_back_to_it(
         platform.kubectl("delete", "--filename=-", stdin=pod)
 
 
-def test_make_logs_shows_all_of_the_newest_run_or_of_the_one_that_is_named(
+def test_make_logs_shows_the_whole_log_of_the_newest_or_of_a_named_run(
     prefect: SyncPrefectClient,
 ) -> None:
     older, newest = f"older-{uuid4().hex[:8]}", f"newest-{uuid4().hex[:8]}"
@@ -91,28 +91,28 @@ def test_make_logs_shows_all_of_the_newest_run_or_of_the_one_that_is_named(
 
     of_name = make("logs", RUN=older)
     of_newest = make("logs")
-    of_nobody = make("logs", RUN="nobody-of-this-name")
+    of_unknown = make("logs", RUN="nobody-of-this-name")
 
-    assert said(of_name) == [f"{older}: Completed", *lines]
-    assert said(of_newest) == [f"{newest}: Completed", "the newest says this"]
-    assert of_nobody.returncode != 0
-    assert "no flow run called nobody-of-this-name has started" in of_nobody.stderr
-    assert "Traceback" not in of_nobody.stderr
+    assert logged_lines(of_name) == [f"{older}: Completed", *lines]
+    assert logged_lines(of_newest) == [f"{newest}: Completed", "the newest says this"]
+    assert of_unknown.returncode != 0
+    assert "no flow run called nobody-of-this-name has started" in of_unknown.stderr
+    assert "Traceback" not in of_unknown.stderr
 
 
 def until_the_login(opened: subprocess.Popen[str]) -> tuple[str, str]:
-    """Return what was printed up to the command that shows the login, and that command."""
+    """Return the output up to the command that shows the login, and that command."""
     assert opened.stdout is not None
     printed = ""
     for line in opened.stdout:
         printed += line
         if line.lstrip().startswith("KUBECONFIG="):
             return printed, line.strip()
-    raise AssertionError(f"it ended without the command that shows the login: {printed}")
+    raise AssertionError(f"make ui did not print the command that shows the login: {printed}")
 
 
 def login(command: str) -> str:
-    """Return what the printed command prints, in a shell that finds kubectl."""
+    """Run the printed command in a shell that finds kubectl, and return its output."""
     path = f"{tool('kubectl').parent}{os.pathsep}{os.environ['PATH']}"
     shown = subprocess.run(
         ["sh", "-c", command],
@@ -125,10 +125,10 @@ def login(command: str) -> str:
 
 
 def kubectls_of(group: int) -> set[int]:
-    """Return the processes of kubectl in a process group."""
+    """Return the IDs of the kubectl processes in a process group."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # others end at any time
+        with suppress(OSError):  # processes end at any time
             name, pid = (process / "comm").read_text(), int(process.name)
             if name == "kubectl\n" and os.getpgid(pid) == group:
                 found.add(pid)
@@ -136,7 +136,7 @@ def kubectls_of(group: int) -> set[int]:
 
 
 def listens(port: int) -> bool:
-    """Return whether something on this machine takes connections at `port`."""
+    """Return whether this machine accepts connections at `port`."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -146,13 +146,13 @@ def images_of_the_node() -> list[str]:
 
 
 @flow
-def told() -> None:
-    """Only its name is known to the server: the runs' lines are written by the test."""
+def never_executed() -> None:
+    """Give the runs a flow: they are not executed, and the test writes their logs."""
 
 
 def ended_run(prefect: SyncPrefectClient, name: str, lines: list[str]) -> None:
-    """Leave a run that has started after all others, has said `lines`, and has ended."""
-    run = prefect.create_flow_run(told, name=name, state=Running())
+    """Create a completed run that started after all others and has logged `lines`."""
+    run = prefect.create_flow_run(never_executed, name=name, state=Running())
     begun = dt.datetime.now(dt.UTC)
     prefect.create_logs(
         {
@@ -167,7 +167,7 @@ def ended_run(prefect: SyncPrefectClient, name: str, lines: list[str]) -> None:
     prefect.set_flow_run_state(run.id, Completed())
 
 
-def said(logs: subprocess.CompletedProcess[str]) -> list[str]:
-    """Return the printed lines without the times in front of them."""
+def logged_lines(logs: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the printed lines without their timestamps."""
     assert logs.returncode == 0, logs.stderr
     return [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in logs.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""NetworkPolicies hold between real pods, from a pod's first packet on, agent or no agent."""
+"""NetworkPolicies are enforced from a pod's first packet, even while the agent does not run."""
 
 import json
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from tests.cluster.policed_pods import PORTS, SERVE, Pods, policed_pods
 from tests.cluster.policy_agent import without_agent
 from tests.support.requirements import does_not_apply
 
-# From its first moment on, for some seconds: what became of each try.
-_TRY_AT_ONCE = """
+# Tries to connect during the first seconds of a pod, and prints the outcome of each attempt.
+_CONNECT_REPEATEDLY = """
 import socket, sys, time
 end = time.monotonic() + 6
 while time.monotonic() < end:
@@ -30,7 +30,7 @@ while time.monotonic() < end:
 
 @pytest.fixture(scope="module")
 def image(platform: Platform) -> str:
-    """Return the worker's image, which has Python, and which every cluster has."""
+    """Return the worker's image, which contains Python and is on the node of every cluster."""
     core = kubernetes_client.CoreV1Api(platform.kubectl.api())
     worker = core.list_namespaced_pod(
         "prefect-workers", label_selector="app.kubernetes.io/component=worker"
@@ -40,24 +40,24 @@ def image(platform: Platform) -> str:
 
 @pytest.fixture(scope="module")
 def pods(platform: Platform, image: str) -> Iterator[Pods]:
-    """Run the pods."""
+    """Run the server and its clients."""
     with policed_pods(platform.kubectl, image) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def first_moments(pods: Pods) -> dict[str, set[str]]:
-    """Return what became of the tries of two new pods: a policy waits for `newcomer` alone."""
+def first_connections(pods: Pods) -> dict[str, set[str]]:
+    """Return the outcomes of the first attempts of two new pods, with a policy for `newcomer`."""
     names = ("newcomer", "free")
     with pods.policy("newcomer", policyTypes=["Egress"]):
         for name in names:
-            pods.run(name, "-c", _TRY_AT_ONCE, pods.address("server"))
+            pods.run(name, "-c", _CONNECT_REPEATEDLY, pods.address("server"))
         for name in names:
             pods.wait(name, "jsonpath={.status.phase}=Succeeded")
     return {name: set(pods.log(name)) for name in names}
 
 
-def test_the_deploys_look_at_the_network_is_not_misled_by_one_that_was_killed(
+def test_the_enforcement_check_ignores_the_policy_of_a_killed_check(
     platform: Platform, image: str
 ) -> None:
     left_behind = {
@@ -84,39 +84,39 @@ def test_the_deploys_look_at_the_network_is_not_misled_by_one_that_was_killed(
     ],
     ids=["nothing", "a pod by label", "a port by name", "a range of ports"],
 )
-def test_a_pod_is_reached_by_what_a_new_policy_allows(
+def test_a_new_policy_allows_exactly_the_connections_that_it_declares(
     pods: Pods, allowed: list[dict[str, Any]], client: list[int], other: list[int]
 ) -> None:
     with pods.policy("server", ingress=allowed):
         eventually(
-            "the policy is in force",
+            "the policy is enforced",
             lambda: pods.reached("client", "other") == {"client": client, "other": other},
         )
 
 
-def test_a_block_lets_in_all_but_its_exception(pods: Pods) -> None:
+def test_an_ip_block_allows_all_addresses_except_its_exceptions(pods: Pods) -> None:
     block = {"cidr": "0.0.0.0/0", "except": [f"{pods.address('other')}/32"]}
 
     with pods.policy("server", ingress=[{"from": [{"ipBlock": block}]}]):
         eventually(
-            "the policy is in force",
+            "the policy is enforced",
             lambda: pods.reached("client", "other") == {"client": list(PORTS), "other": []},
         )
 
 
-def test_a_new_pod_is_closed_from_its_first_moment_by_a_policy_that_waits_for_it(
-    first_moments: dict[str, set[str]],
+def test_an_existing_policy_applies_to_the_first_connection_of_a_new_pod(
+    first_connections: dict[str, set[str]],
 ) -> None:
-    assert first_moments["newcomer"] == {"closed"}
+    assert first_connections["newcomer"] == {"closed"}
 
 
-def test_a_new_pod_without_policies_is_open_from_its_first_moment(
-    first_moments: dict[str, set[str]],
+def test_the_first_connection_of_a_new_pod_without_policies_succeeds(
+    first_connections: dict[str, set[str]],
 ) -> None:
-    assert first_moments["free"] == {"open"}
+    assert first_connections["free"] == {"open"}
 
 
-def test_without_the_agent_policies_stay_and_new_pods_are_closed_until_it_is_back(
+def test_without_the_agent_policies_remain_and_new_pods_are_isolated_until_it_is_back(
     pods: Pods,
 ) -> None:
     if choose_node_image(None).source != "build":
@@ -124,14 +124,14 @@ def test_without_the_agent_policies_stay_and_new_pods_are_closed_until_it_is_bac
     client_alone = [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}]
     expected = {"client": list(PORTS), "other": []}
     with pods.policy("server", ingress=client_alone):
-        eventually("the policy is in force", lambda: pods.reached("client", "other") == expected)
+        eventually("the policy is enforced", lambda: pods.reached("client", "other") == expected)
         with without_agent(pods.kubectl):
             assert pods.reached("client", "other") == expected
             probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
             pods.run("orphan", "-c", SERVE, readinessProbe=probe)
-            pods.wait("orphan", "condition=Ready")  # its node reaches it
+            pods.wait("orphan", "condition=Ready")  # its node can reach it
             assert pods.reached("orphan") == {"orphan": []}
     eventually(
-        "the agent is back, and has opened the pod",
+        "the agent is back, and allows the connections of the pod",
         lambda: pods.reached("orphan", "other") == {"orphan": list(PORTS), "other": list(PORTS)},
     )

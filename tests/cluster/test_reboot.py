@@ -1,4 +1,4 @@
-"""The machine loses its power under the platform, and deploy-cluster brings all of it back."""
+"""After the machine has lost its power, deploy-cluster restores the whole platform."""
 
 import re
 
@@ -18,7 +18,7 @@ _COUNT = "SELECT count(*) FROM daily_delays WHERE day IN ('2013-01-01', '2013-08
 _FIRST_RUN = re.compile(r"flow run\s+│ (\S+): Completed")
 
 
-def test_after_a_reboot_deploy_brings_the_platform_back_with_its_data_and_its_runs(
+def test_after_a_power_loss_deploy_restores_the_platform_with_its_data_and_runs(
     platform: Platform,
 ) -> None:
     with connected(platform.kubectl) as prefect:
@@ -26,7 +26,7 @@ def test_after_a_reboot_deploy_brings_the_platform_back_with_its_data_and_its_ru
         said = messages(prefect, before.id)
     rows = rows_of_the_warehouse(platform.kubectl)
     assert before.state_name == "Completed"
-    # Its pod ends after it: one that the power takes first has failed, and status says so.
+    # The pod ends after its run. A power loss in between would let the pod fail, as status says.
     ended = ("--for=condition=complete", f"--selector=prefect.io/flow-run-id={before.id}")
     platform.kubectl(f"--namespace={JOBS}", "wait", "jobs", *ended, "--timeout=60s")
 
@@ -48,7 +48,7 @@ def test_after_a_reboot_deploy_brings_the_platform_back_with_its_data_and_its_ru
 
 
 def lose_power() -> None:
-    """End every process of the cluster at once: of the whole engine, where it is ours alone."""
+    """Kill all processes of the cluster at once, and those of the whole engine if it is private."""
     engine = recorded_engine(CLUSTER)
     assert engine is not None
     if not isinstance(engine, PrivateEngine):

@@ -1,4 +1,4 @@
-"""Results outlive their pod: another one reads them, hits them, and gets no others."""
+"""Results outlive their pod: other pods of the pool can read them, and hit them in the cache."""
 
 import datetime as dt
 import hashlib
@@ -22,20 +22,20 @@ from tests.cluster.deployed import (
     JOBS,
     SMALL,
     Platform,
-    at_a_time,
     deploy_code,
     eventually,
     final,
     messages,
+    pool_concurrency,
     read_secret,
     task_states,
 )
 from tests.support import records
 
 Begin = Callable[..., FlowRun]
-Chain = Callable[[SyncPrefectClient, Begin, S3Client], list[FlowRun]]
+Scenario = Callable[[SyncPrefectClient, Begin, S3Client], list[FlowRun]]
 
-_THEIRS = (("results", "other/theirs"), ("backups", "dump"))
+_FOREIGN_OBJECTS = (("results", "other/theirs"), ("backups", "dump"))
 
 
 def returned_and_read(prefect: SyncPrefectClient, begin: Begin, _: S3Client) -> list[FlowRun]:
@@ -43,7 +43,7 @@ def returned_and_read(prefect: SyncPrefectClient, begin: Begin, _: S3Client) -> 
     return [written, completed(prefect, begin("reading", of=str(written.id)))]
 
 
-def first_soon_and_late(
+def cached_and_expired(
     prefect: SyncPrefectClient, begin: Begin, administrator: S3Client
 ) -> list[FlowRun]:
     def square() -> FlowRun:
@@ -64,41 +64,41 @@ def trespassing(prefect: SyncPrefectClient, begin: Begin, _: S3Client) -> list[F
     return [completed(prefect, begin("trespassing"))]
 
 
-_CHAINS: dict[str, Chain] = {
+_SCENARIOS: dict[str, Scenario] = {
     each.__name__: each
-    for each in (returned_and_read, first_soon_and_late, both_at_once, trespassing)
+    for each in (returned_and_read, cached_and_expired, both_at_once, trespassing)
 }
 
 
 @pytest.fixture
 def begin(prefect: SyncPrefectClient) -> Iterator[Begin]:
-    """Return what starts a flow of `stored_results` with its parameters."""
+    """Return a function that starts a flow of `stored_results` with parameters."""
     with beginning(prefect) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
-def chains(platform: Platform) -> dict[str, Future[list[FlowRun]]]:
-    """Return what has become of each of _CHAINS; they are run side by side."""
+def scenarios(platform: Platform) -> dict[str, Future[list[FlowRun]]]:
+    """Run all of _SCENARIOS in parallel, and return their outcomes by name."""
     with (
-        ThreadPoolExecutor(len(_CHAINS)) as pool,
-        at_a_time(platform.kubectl, len(_CHAINS) + 1),
+        ThreadPoolExecutor(len(_SCENARIOS)) as pool,
+        pool_concurrency(platform.kubectl, len(_SCENARIOS) + 1),
         as_administrator(platform) as administrator,
-        results_of_others(administrator),
+        foreign_objects(administrator),
     ):
 
-        def run(chain: Chain) -> list[FlowRun]:
+        def run(scenario: Scenario) -> list[FlowRun]:
             with connected(platform.kubectl) as prefect, beginning(prefect) as begin:
-                return chain(prefect, begin, administrator)
+                return scenario(prefect, begin, administrator)
 
-        ended = {name: pool.submit(run, chain) for name, chain in _CHAINS.items()}
+        ended = {name: pool.submit(run, scenario) for name, scenario in _SCENARIOS.items()}
         wait(ended.values())
     return ended
 
 
 @contextmanager
 def beginning(prefect: SyncPrefectClient) -> Iterator[Begin]:
-    """Yield what starts a flow of `stored_results` with its parameters."""
+    """Yield a function that starts a flow of `stored_results` with parameters."""
     code = inspect.getsource(stored_results)
     deployed: dict[str, UUID] = {}
 
@@ -118,7 +118,7 @@ def beginning(prefect: SyncPrefectClient) -> Iterator[Begin]:
 
 @contextmanager
 def as_administrator(platform: Platform) -> Iterator[S3Client]:
-    """Yield a client of the object store that may do everything."""
+    """Yield a client of the object store that has all permissions."""
     keys = read_secret(platform.kubectl, "data", "object-store")
     with platform.kubectl.port_forward("service/object-store", 8333, namespace="data") as port:
         yield boto3.Session().client(
@@ -131,32 +131,32 @@ def as_administrator(platform: Platform) -> Iterator[S3Client]:
 
 
 @contextmanager
-def results_of_others(administrator: S3Client) -> Iterator[None]:
-    """Have a result of another pool in the store, and a backup."""
+def foreign_objects(administrator: S3Client) -> Iterator[None]:
+    """Store a result of another pool and a backup, and delete them at the end of the block."""
     administrator.create_bucket(Bucket="backups")
-    for bucket, key in _THEIRS:
+    for bucket, key in _FOREIGN_OBJECTS:
         administrator.put_object(Bucket=bucket, Key=key, Body=b"theirs")
     try:
         yield
     finally:
-        for bucket, key in _THEIRS:
+        for bucket, key in _FOREIGN_OBJECTS:
             administrator.delete_object(Bucket=bucket, Key=key)
         administrator.delete_bucket(Bucket="backups")
 
 
-def test_a_result_that_one_pod_returned_is_read_by_another(
-    chains: dict[str, Future[list[FlowRun]]],
+def test_a_pod_reads_the_result_of_another_pod(
+    scenarios: dict[str, Future[list[FlowRun]]],
 ) -> None:
-    _, read = chains["returned_and_read"].result()
+    _, read = scenarios["returned_and_read"].result()
 
     assert read.state is not None
     assert read.state.message == hashlib.sha256(stored_results.content(1)).hexdigest()
 
 
-def test_another_pod_hits_within_the_hour_and_misses_after_it(
-    prefect: SyncPrefectClient, chains: dict[str, Future[list[FlowRun]]]
+def test_another_pod_hits_the_cache_until_the_result_expires(
+    prefect: SyncPrefectClient, scenarios: dict[str, Future[list[FlowRun]]]
 ) -> None:
-    runs = chains["first_soon_and_late"].result()
+    runs = scenarios["cached_and_expired"].result()
 
     assert [task_states(prefect, run) for run in runs] == [
         {"square": "Completed"},
@@ -165,26 +165,26 @@ def test_another_pod_hits_within_the_hour_and_misses_after_it(
     ]
 
 
-def test_two_pods_that_need_one_result_compute_it_once(
-    prefect: SyncPrefectClient, chains: dict[str, Future[list[FlowRun]]]
+def test_two_pods_that_need_the_same_result_compute_it_once(
+    prefect: SyncPrefectClient, scenarios: dict[str, Future[list[FlowRun]]]
 ) -> None:
-    runs = chains["both_at_once"].result()
+    runs = scenarios["both_at_once"].result()
 
     states = [task_states(prefect, run)["exclusive"] for run in runs]
     assert sorted(states) == ["Cached", "Completed"]
 
 
-def test_the_key_of_a_pod_opens_no_results_of_others_and_no_backups(
-    chains: dict[str, Future[list[FlowRun]]],
+def test_the_key_of_a_pod_gives_no_access_to_foreign_results_or_backups(
+    scenarios: dict[str, Future[list[FlowRun]]],
 ) -> None:
-    (run,) = chains["trespassing"].result()
+    (run,) = scenarios["trespassing"].result()
 
     assert run.state is not None
     found = json.loads(str(run.state.message))
     assert found == dict.fromkeys(found, "AccessDenied")
 
 
-def test_a_store_that_is_killed_in_the_middle_costs_no_result(
+def test_no_result_is_lost_when_the_object_store_is_killed(
     platform: Platform, prefect: SyncPrefectClient, begin: Begin
 ) -> None:
     parts = ((0, 15), (15, 30))
@@ -201,9 +201,9 @@ def test_a_store_that_is_killed_in_the_middle_costs_no_result(
         again = "A result was not written, and is tried again"
         return any(again in line for line in messages(prefect, run.id))
 
-    with gate_open(prefect, runs, after=kill):
+    with gate_open(prefect, runs, before_opening=kill):
         try:
-            eventually("both try again", lambda: all(map(tried_again, runs)))
+            eventually("both runs try again", lambda: all(map(tried_again, runs)))
         finally:
             in_data("scale", "statefulset/object-store", "--replicas=1")
         for run in runs:
@@ -214,7 +214,7 @@ def test_a_store_that_is_killed_in_the_middle_costs_no_result(
     assert json.loads(str(checked.state.message)) == list(range(30))
 
 
-def test_who_reads_every_block_through_the_api_finds_no_key_of_the_object_store(
+def test_no_block_in_the_api_contains_a_key_of_the_object_store(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     documents = prefect.read_block_documents(limit=200, include_secrets=True)
@@ -232,11 +232,16 @@ def test_who_reads_every_block_through_the_api_finds_no_key_of_the_object_store(
 
 @contextmanager
 def gate_open(
-    prefect: SyncPrefectClient, runs: list[FlowRun], after: Callable[[], None] = lambda: None
+    prefect: SyncPrefectClient,
+    runs: list[FlowRun],
+    before_opening: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Open the gate when all runs have come to it and `after` has been called; close it again."""
-    eventually("all have begun", lambda: all("begins" in messages(prefect, run.id) for run in runs))
-    after()
+    """When all runs have begun, call `before_opening`, and open the gate during the block."""
+    eventually(
+        "all runs have begun",
+        lambda: all("begins" in messages(prefect, run.id) for run in runs),
+    )
+    before_opening()
     prefect.create_variable(VariableCreate(name=stored_results.GATE, value="open"))
     try:
         yield
@@ -245,7 +250,7 @@ def gate_open(
 
 
 def completed(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
-    """Return the run at its end, which must be a good one."""
+    """Return the run when it has ended, and fail unless it completed."""
     ended = final(prefect, run)
     assert ended.state is not None
     assert ended.state.is_completed(), ended.state

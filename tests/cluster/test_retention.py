@@ -1,4 +1,4 @@
-"""Of every kind the platform forgets what is old and keeps what is young, to the row."""
+"""The platform deletes all old rows and Jobs, and keeps all young ones, of every kind."""
 
 import asyncio
 from collections import Counter
@@ -15,11 +15,11 @@ from prefect.client.schemas.objects import WorkPool
 from prefect_platform.server.database import DatabaseTarget
 from prefect_platform.server.retention import KINDS
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.cluster.cronjobs import A_SHORT_GRACE, summary_of_run
+from tests.cluster.cronjobs import SHORT_GRACE_PERIOD, summary_of_run
 from tests.cluster.deployed import JOBS, POOL, Platform, eventually, read_secret
 from tests.support.rows import Rows, rows
 
-# What k8s/environments/local/retention.yaml says, in days.
+# The periods in k8s/environments/local/retention.yaml, in days.
 _DAYS, _HEARTBEAT_DAYS = 90, 7
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _NAMESPACE, _SERVER, _SWEEP = "prefect", "deployment/prefect-server", "prefect-server-retention"
@@ -36,7 +36,7 @@ def _database(kubectl: Kubectl) -> Iterator[DatabaseTarget]:
 
 
 async def _write(new: Rows, days: int) -> set[tuple[str, UUID]]:
-    """Write a row of everything that has a period, so many days older than that; return them."""
+    """Write a row of each kind, `days` older than its retention period, and return the rows."""
     age = _DAYS + days
     found = {(kind.table, await new.of_kind(kind.table, kind.name, age)) for kind in KINDS}
     run = await new.flow_run("COMPLETED", age)
@@ -50,8 +50,8 @@ async def _write(new: Rows, days: int) -> set[tuple[str, UUID]]:
     }
 
 
-class Kept:
-    """Old and young rows in a database, and which of them are still there."""
+class AgedRows:
+    """Old and young rows in a database, and which of them remain."""
 
     def __init__(self, target: DatabaseTarget) -> None:
         self._target = target
@@ -64,13 +64,13 @@ class Kept:
 
     async def _write(self) -> None:
         async with rows(self._target) as new:
-            self._written = new.written  # also what was written before a failure
+            self._written = new.written  # includes rows that were written before a failure
             self.old, self.young = await _write(new, 1), await _write(new, -1)
 
-    def left(self) -> set[tuple[str, UUID]]:
-        return asyncio.run(self._left())
+    def remaining(self) -> set[tuple[str, UUID]]:
+        return asyncio.run(self._remaining())
 
-    async def _left(self) -> set[tuple[str, UUID]]:
+    async def _remaining(self) -> set[tuple[str, UUID]]:
         async with rows(self._target) as there:
             tables = {table for table, _ in self.old}
             return {(table, row) for table in tables for row in await there.ids(table)} & (
@@ -85,32 +85,32 @@ class Kept:
             await there.delete(reversed(self._written))
 
 
-def test_what_is_old_goes_and_what_is_young_stays(
+def test_old_rows_are_deleted_and_young_rows_are_kept(
     platform: Platform, record_property: Callable[[str, object], None]
 ) -> None:
     kubectl = platform.kubectl
     with _database(kubectl) as target:
-        kept = Kept(target)
+        kept = AgedRows(target)
         try:
             kept.write()
-            assert kept.left() == kept.old | kept.young
+            assert kept.remaining() == kept.old | kept.young
             swept = summary_of_run(kubectl, _NAMESPACE, _SWEEP)["deleted"]
             assert swept == _one_of_each()
-            after_sweep = kept.left()
+            after_sweep = kept.remaining()
 
-            # The rest is for Prefect's vacuum, which also runs when its process starts.
+            # Prefect's vacuum, which also runs when its process starts, deletes the rest.
             kubectl(f"--namespace={_NAMESPACE}", "rollout", "restart", _SERVER)
             kubectl(f"--namespace={_NAMESPACE}", "rollout", "status", _SERVER, "--timeout=300s")
-            eventually("only young rows are left", lambda: kept.left() <= kept.young)
+            eventually("only young rows remain", lambda: kept.remaining() <= kept.young)
 
-            assert kept.left() == kept.young
+            assert kept.remaining() == kept.young
             again = summary_of_run(kubectl, _NAMESPACE, _SWEEP)["deleted"]
             assert {number for kinds in again.values() for number in kinds.values()} == {0}
         finally:
             kept.remove()
-    record_property("rows: written old", len(kept.old))
-    record_property("rows: deleted by the sweep", len(kept.old) - len(after_sweep & kept.old))
-    record_property("rows: young, all kept", len(kept.young))
+    record_property("old rows that were written", len(kept.old))
+    record_property("old rows that the sweep deleted", len(kept.old) - len(after_sweep & kept.old))
+    record_property("young rows, all kept", len(kept.young))
 
 
 def _one_of_each() -> dict[str, dict[str, int]]:
@@ -120,7 +120,7 @@ def _one_of_each() -> dict[str, dict[str, int]]:
     return expected
 
 
-def test_finished_jobs_go_an_hour_after_success_and_a_day_after_failure(
+def test_jobs_are_deleted_an_hour_after_success_and_a_day_after_failure(
     platform: Platform, prefect: SyncPrefectClient
 ) -> None:
     ended = {
@@ -148,11 +148,11 @@ def test_finished_jobs_go_an_hour_after_success_and_a_day_after_failure(
             run_id = prefect.request("POST", "/flow_runs/", json=run).json()["id"]
             batch.create_namespaced_job(JOBS, _job(pool, name, run_id))
             batch.patch_namespaced_job_status(name, JOBS, _ended(condition, hours))
-        eventually("the Job that failed a day ago is gone", lambda: "failed-old" not in jobs())
+        eventually("the Job that failed a day ago is deleted", lambda: "failed-old" not in jobs())
         counts: Counter[str] = Counter()
 
         def reaped() -> bool:
-            found = summary_of_run(platform.kubectl, *_REAPER, A_SHORT_GRACE)
+            found = summary_of_run(platform.kubectl, *_REAPER, SHORT_GRACE_PERIOD)
             counts.update(found["pools"][POOL]["counts"])
             return bool(counts)
 
@@ -165,7 +165,7 @@ def test_finished_jobs_go_an_hour_after_success_and_a_day_after_failure(
 
 
 def _job(pool: WorkPool, name: str, flow_run_id: str) -> dict[str, Any]:
-    """Return a Job of a run as the pool makes it, which Kubernetes leaves to us to end."""
+    """Return a Job as the pool creates it, whose status the test sets instead of Kubernetes."""
     ttl = pool.base_job_template["variables"]["properties"]["finished_job_ttl"]["default"]
     container = {"name": "none", "image": "none"}
     return {
@@ -186,7 +186,7 @@ def _job(pool: WorkPool, name: str, flow_run_id: str) -> dict[str, Any]:
 
 
 def _ended(condition: str, hours: float) -> dict[str, Any]:
-    """Return the status of a Job that ended so long ago."""
+    """Return the status of a Job that ended `hours` ago."""
     at = (datetime.now(UTC) - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
     before = {"Complete": "SuccessCriteriaMet", "Failed": "FailureTarget"}[condition]
     completed = {"completionTime": at} if condition == "Complete" else {}

@@ -1,4 +1,4 @@
-"""New values in the Secrets and one command: everything follows, and no run is disturbed."""
+"""A deploy rotates the Secrets of the whole platform without disturbing a run."""
 
 import json
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from tests.cluster.deployed import (
 from tests.support import documented
 
 _VARIABLE = "rotation_test"
-# Asks the API until the rotation is over, each time with a new client.
+# Calls the API with a new client every second until the rotation is over.
 _LONG = f"""
 import time
 from prefect import flow
@@ -46,7 +46,7 @@ def through_a_rotation():
             raise TimeoutError("the rotation is not over after 900 s")
         time.sleep(1)
 """
-# Deleted, so that new values are made: all but the object store's, which test_deploy.py rotates.
+# Deleted, so that deploy creates new ones. test_deploy.py rotates those of the object store.
 _ROTATED = {
     "prefect": ("prefect-auth", "prefect-database", "prefect-encryption"),
     "data": ("warehouse", "result-locks"),
@@ -60,7 +60,7 @@ _DATABASES = {
 
 @dataclass(frozen=True)
 class Rotation:
-    """The values before it, by namespace where there are two, and a run that began before."""
+    """The previous values, with passwords by namespace, and a run that began with them."""
 
     auth: str
     passwords: dict[str, str]
@@ -69,7 +69,7 @@ class Rotation:
 
 @pytest.fixture(scope="module")
 def rotation(platform: Platform) -> Rotation:
-    """Rotate what _ROTATED names, with the values before beside the new ones."""
+    """Rotate the Secrets in _ROTATED, and keep the previous values of those in _PREVIOUS."""
     kubectl = platform.kubectl
     before = Rotation(
         auth=only_value(kubectl, "prefect", "prefect-auth"),
@@ -77,7 +77,7 @@ def rotation(platform: Platform) -> Rotation:
             namespace: only_value(kubectl, namespace, secret)
             for namespace, (secret, _, _) in _DATABASES.items()
         },
-        run_id=begin(kubectl),
+        run_id=begin_long_run(kubectl),
     )
     for name in _PREVIOUS:
         put_secret(kubectl, "prefect", f"{name}-previous", read_secret(kubectl, "prefect", name))
@@ -88,7 +88,7 @@ def rotation(platform: Platform) -> Rotation:
     return before
 
 
-def test_the_new_values_count_and_what_was_there_goes_on(
+def test_new_values_are_valid_and_existing_runs_and_blocks_keep_working(
     platform: Platform, rotation: Rotation
 ) -> None:
     kubectl = platform.kubectl
@@ -101,16 +101,16 @@ def test_the_new_values_count_and_what_was_there_goes_on(
         Secret(value="written after").save("rotation-test", overwrite=True)
 
     for namespace, (secret, _, _) in _DATABASES.items():
-        ask_database(kubectl, namespace, only_value(kubectl, namespace, secret))
+        connect_to_database(kubectl, namespace, only_value(kubectl, namespace, secret))
         with pytest.raises(PlatformError, match="password authentication failed"):
-            ask_database(kubectl, namespace, rotation.passwords[namespace])
+            connect_to_database(kubectl, namespace, rotation.passwords[namespace])
 
 
-def test_the_values_before_count_until_they_are_dropped_and_a_lost_key_comes_back_from_the_api(
+def test_previous_values_work_until_deleted_and_a_lost_key_is_restored_from_the_api(
     platform: Platform, rotation: Rotation, tmp_path: Path
 ) -> None:
     kubectl = platform.kubectl
-    assert ask_api(kubectl, rotation.auth) == httpx.codes.OK
+    assert status_of_api(kubectl, rotation.auth) == httpx.codes.OK
     key = read_secret(kubectl, "prefect", "prefect-encryption")
     dropped = (f"{name}-previous" for name in _PREVIOUS)
     kubectl("--namespace=prefect", "delete", "secret", "prefect-encryption", *dropped)
@@ -138,13 +138,13 @@ def test_the_values_before_count_until_they_are_dropped_and_a_lost_key_comes_bac
     labels = "--output=jsonpath={.metadata.labels}"
     adopted = kubectl("--namespace=prefect", "get", "secret", "prefect-encryption", labels)
     assert json.loads(adopted)["app.kubernetes.io/part-of"] == "prefect-platform"
-    assert ask_api(kubectl, rotation.auth) == httpx.codes.UNAUTHORIZED
+    assert status_of_api(kubectl, rotation.auth) == httpx.codes.UNAUTHORIZED
     with connected(kubectl) as prefect:
         assert block(prefect) == "written after"
 
 
 @pytest.mark.usefixtures("rotation")
-def test_a_second_call_restarts_nothing(platform: Platform) -> None:
+def test_a_second_deploy_restarts_no_pod(platform: Platform) -> None:
     before = pods(platform.kubectl)
 
     again = command("deploy")
@@ -154,8 +154,8 @@ def test_a_second_call_restarts_nothing(platform: Platform) -> None:
     assert pods(platform.kubectl) == before
 
 
-def begin(kubectl: Kubectl) -> UUID:
-    """Write a block, and return a run that goes on until it is told that the rotation is over."""
+def begin_long_run(kubectl: Kubectl) -> UUID:
+    """Write a block, and start a run that keeps running until the end of the rotation."""
     with connected(kubectl) as prefect:
         Secret(value="written before").save("rotation-test", overwrite=True)
         Variable.set(_VARIABLE, "begun", overwrite=True)
@@ -175,23 +175,23 @@ def only_value(kubectl: Kubectl, namespace: str, name: str) -> str:
     return value
 
 
-def ask_database(kubectl: Kubectl, namespace: str, password: str) -> None:
-    """Connect as its clients do; raises PlatformError with psql's words when it is refused."""
+def connect_to_database(kubectl: Kubectl, namespace: str, password: str) -> None:
+    """Connect as clients do; raise PlatformError with psql's message if the password is refused."""
     _, pod, user = _DATABASES[namespace]
     psql = f'PGPASSWORD="$(cat)" psql --host=127.0.0.1 --username={user} --command="SELECT 1"'
     within = (f"--namespace={namespace}", "exec", "--stdin", f"statefulset/{pod}", "--")
     kubectl(*within, "sh", "-c", psql, stdin=password)
 
 
-def ask_api(kubectl: Kubectl, auth: str) -> int:
-    """Return the status with which the API answers somebody with this auth string."""
+def status_of_api(kubectl: Kubectl, auth: str) -> int:
+    """Return the status code of a response of the API to a request with this auth string."""
     user, _, password = auth.partition(":")
     with forwarded(kubectl) as url:
         return httpx.get(f"{url}/api/admin/version", auth=(user, password)).status_code
 
 
 def pods(kubectl: Kubectl) -> dict[str, int]:
-    """Return the restarts of each pod of a workload, by its UID."""
+    """Return the number of restarts of each pod of a workload, by its UID."""
     return {
         pod.metadata.uid: sum(each.restart_count for each in pod.status.container_statuses)
         for namespace in ("prefect", "prefect-workers", "data")

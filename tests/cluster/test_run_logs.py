@@ -1,4 +1,4 @@
-"""What a run printed: readable by machines in its pod, and for people when the pod is gone."""
+"""Logs of a run are structured in its pod, and remain in the API when the pod is deleted."""
 
 import json
 
@@ -31,6 +31,6 @@ def test_structured_logs_of_a_run_outlive_its_pod(
     platform.kubectl(in_jobs, "delete", "job", selector, "--cascade=foreground")
     assert not platform.kubectl(in_jobs, "get", "pods", selector, "--output=name")
 
-    said = [record for record in records if record.get("message") == "the answer is 42"]
-    assert [record["flow_run_id"] for record in said] == [str(run.id)]
+    printed = [record for record in records if record.get("message") == "the answer is 42"]
+    assert [record["flow_run_id"] for record in printed] == [str(run.id)]
     assert "the answer is 42" in messages(prefect, run.id)

@@ -1,9 +1,8 @@
-"""No value of a Secret is anywhere but in Secrets: not printed, installed, logged or executed.
+"""Values of Secrets are only in Secrets: they are never printed, installed, logged or executed.
 
-Searched for is every value of every Secret with the platform's label, which all have that deploy
-makes, so a new one is covered by itself; keys that are public by their name, such as tls.crt, are
-left out.
-A failure names Secret, form and place, never the value.
+The tests search for every value of every Secret with the platform's label. Deploy sets the label on
+all Secrets that it creates, so that new ones are covered automatically. Keys whose values are
+public, such as tls.crt, are left out. A failure names Secret, encoding and place, never the value.
 """
 
 import datetime as dt
@@ -33,8 +32,8 @@ from tests.cluster.deployed import (
 from tests.support import executed_commands
 from tests.support.secret_search import Secret, files, search
 
-# Others' programs, made before there was a secret, and the containers' own file systems.
-_NOT_OURS = {".git", ".venv", ".mypy_cache", ".ruff_cache", "programs", "docker"}
+# Third-party programs, which are older than any secret, and the file systems of containers.
+_NOT_SEARCHED = {".git", ".venv", ".mypy_cache", ".ruff_cache", "programs", "docker"}
 _WORKERS = (
     *("--namespace=prefect-workers", "get", "pods", "--output=json"),
     "--selector=app.kubernetes.io/component=worker",
@@ -47,15 +46,15 @@ data:
   url: https://{{ .Values.value }}:of@example.org
   encoded: {{ .Values.value | b64enc }}
 """
-pytestmark = pytest.mark.alone  # all command lines of the machine are looked at
+pytestmark = pytest.mark.alone  # inspects all command lines of the machine
 _needs_the_kernel = pytest.mark.skipif(
-    not executed_commands.available(), reason="the kernel tells root alone what is executed"
+    not executed_commands.available(), reason="the kernel reports executed commands only to root"
 )
 
 
 @pytest.fixture
 def values(platform: Platform) -> list[Secret]:
-    """Return what must be nowhere else."""
+    """Return all values that must be only in Secrets."""
     found = written_places.secret_values(platform.kubectl)
     assert {"prefect/prefect-encryption key", "data/object-store s3.json"} <= {
         each.name for each in found
@@ -65,7 +64,7 @@ def values(platform: Platform) -> list[Secret]:
 
 @dataclass(frozen=True)
 class Later:
-    """What later commands printed, by their names, and what was executed meanwhile."""
+    """The output of later commands, by their names, and the commands executed meanwhile."""
 
     printed: dict[str, str]
     executed: executed_commands.ExecutedCommands | None
@@ -73,7 +72,7 @@ class Later:
 
 @pytest.fixture(scope="module")
 def later(platform: Platform) -> Later:
-    """Run every command that tells something of the platform, a second deploy first."""
+    """Run a second deploy, then every command that prints something about the platform."""
     printed = {"the first deploy": platform.printed}
     with executed_commands.recorded() if executed_commands.available() else nullcontext() as seen:
         for name in ("deploy", "status", "plan", "apply", "export", "logs"):
@@ -93,32 +92,34 @@ def test_no_command_prints_a_secret(later: Later, values: list[Secret]) -> None:
     assert not found
 
 
-def test_no_release_of_helm_holds_a_secret(platform: Platform, values: list[Secret]) -> None:
+def test_no_helm_release_contains_a_secret(platform: Platform, values: list[Secret]) -> None:
     found = search(values, written_places.releases(platform.kubectl))
 
     assert not found
 
 
-def test_no_object_but_its_own_holds_a_secret(platform: Platform, values: list[Secret]) -> None:
+def test_no_object_other_than_a_secret_contains_its_value(
+    platform: Platform, values: list[Secret]
+) -> None:
     found = search(values, written_places.objects(platform.kubectl))
 
     assert not found
 
 
-def test_no_log_of_a_node_holds_a_secret(values: list[Secret]) -> None:
+def test_no_log_of_a_node_contains_a_secret(values: list[Secret]) -> None:
     found = search(values, written_places.logs_of_the_node())
 
     assert not found
 
 
-def test_the_api_tells_no_secret(prefect: SyncPrefectClient, values: list[Secret]) -> None:
+def test_the_api_returns_no_secret(prefect: SyncPrefectClient, values: list[Secret]) -> None:
     found = search(values, written_places.answers(prefect))
 
     assert not found
 
 
 @_needs_the_kernel
-def test_no_command_line_holds_a_secret(
+def test_no_command_line_contains_a_secret(
     platform: Platform,
     later: Later,
     values: list[Secret],
@@ -132,7 +133,9 @@ def test_no_command_line_holds_a_secret(
     executed, missed = (
         sum(getattr(each, count) for each in both) for count in ("executed", "missed")
     )
-    record_property("commands that were executed", f"{executed}, {missed} ended before a look")
+    record_property(
+        "commands that were executed", f"{executed}, {missed} ended before they were read"
+    )
     assert missed < executed / 20
 
     seen = platform.executed.seen | later.executed.seen
@@ -143,21 +146,19 @@ def test_no_command_line_holds_a_secret(
     assert not found
 
 
-def test_no_file_holds_a_secret(values: list[Secret]) -> None:
+def test_no_file_contains_a_secret(values: list[Secret]) -> None:
     engine = Path("/var/lib/prefect-platform", CLUSTER)
     made = [state_directory(CLUSTER), cache_directory() / "images" / "logs", engine]
     assert (state_directory(CLUSTER) / "kind.log").exists()
 
-    found = search(values, files(REPOSITORY, *made, without=_NOT_OURS))
+    found = search(values, files(REPOSITORY, *made, without=_NOT_SEARCHED))
 
     assert not found
 
 
-def test_a_value_that_is_written_somewhere_is_found_there(
-    platform: Platform, tmp_path: Path
-) -> None:
+def test_a_planted_value_is_found_in_every_place(platform: Platform, tmp_path: Path) -> None:
     planted = Secret("planted", secrets.token_urlsafe(24))
-    with _everywhere(planted.value, platform, tmp_path):
+    with _planted_everywhere(planted.value, platform, tmp_path):
         with connected(platform.kubectl) as prefect:
             found = search([planted], written_places.answers(prefect))
         found += search(
@@ -174,16 +175,16 @@ def test_a_value_that_is_written_somewhere_is_found_there(
         *("helm get values planted", "helm get manifest planted"),
         *("the record sh.helm.release.v1.planted.v1 in data", "the ConfigMap planted in data"),
         *("the Pod planted in data", "the log /var/log/pods/data_planted_"),
-        *("what /variables/filter tells of planted", "what /logs/filter tells of test"),
+        *("the response of /variables/filter on planted", "the response of /logs/filter on test"),
     ):
         assert any(f"in {place}" in line for line in found), f"{place} is not in {found}"
 
 
 @contextmanager
-def _everywhere(value: str, platform: Platform, directory: Path) -> Iterator[None]:
+def _planted_everywhere(value: str, platform: Platform, directory: Path) -> Iterator[None]:
     """Write `value` into a release, a ConfigMap, a pod, its log, a variable, the log of a run.
 
-    The API is connected to anew each time: a way to it does not outlast a pause of this length.
+    Each step opens a new connection to the API, because a port-forward does not outlast the pauses.
     """
     chart = directory / "planted"
     (chart / "templates").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Services of a cluster of our own node image outlive the process that leads to them."""
+"""Services on our own node image keep working when kube-proxy restarts."""
 
 import json
 
@@ -15,11 +15,11 @@ _NEW = {
 }
 
 
-def test_services_answer_when_kube_proxy_has_started_again(platform: Platform) -> None:
+def test_services_answer_after_restarts_of_kube_proxy(platform: Platform) -> None:
     if choose_node_image(None).source != "build":
         does_not_apply("kind's own node image has a kube-proxy of its own")
-    # What one process has written, the next one must know for its own. Twice, because what the
-    # second one loses the third one finds missing, and writes again.
+    # A new process must adopt the rules that the previous one has written. Two restarts are needed,
+    # because rules that one new process loses are written again by the next one.
     for _ in range(2):
         platform.kubectl("delete", "pods", _SYSTEM, "--selector=k8s-app=kube-proxy")
         platform.kubectl("rollout", "status", _SYSTEM, "daemonset/kube-proxy", "--timeout=60s")
@@ -32,7 +32,7 @@ def test_services_answer_when_kube_proxy_has_started_again(platform: Platform) -
 
 
 def _wait_for_its_rules(platform: Platform) -> None:
-    """Wait until the new process has written rules: those of a Service that it alone has seen."""
+    """Wait until the new process has written rules: those of a Service that is newer than it."""
     platform.kubectl("create", "--filename=-", stdin=json.dumps(_NEW))
     try:
         new = _address(platform, _SYSTEM, "after-restart")

@@ -1,4 +1,4 @@
-"""A whole platform on three nodes, beside another one, in an engine that is not its own."""
+"""A platform on three nodes, next to another platform in the same engine."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def patient():
 
 @dataclass(frozen=True)
 class ThreeNodes:
-    """The second platform, the first one, and what the engine held before the second."""
+    """The second platform, the first one, and the contents of the engine before the second one."""
 
     kubectl: Kubectl
     other: Kubectl
@@ -61,7 +61,7 @@ def three_nodes(
     """Deploy a second platform on three nodes into the engine of the first one."""
     engine = recorded_engine(CLUSTER)
     assert engine is not None
-    # By its own address a private engine is never taken for one of the user's.
+    # The symlink makes the private engine look like one of the user's own engines.
     socket = tmp_path_factory.mktemp("engine") / "docker.sock"
     socket.symlink_to(engine.docker_host.removeprefix("unix://"))
     variables = {
@@ -87,7 +87,7 @@ def prefect(three_nodes: ThreeNodes) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def test_the_control_plane_runs_no_pod_of_the_platform_when_it_is_not_alone(
+def test_with_other_nodes_the_control_plane_runs_no_pod_of_the_platform(
     three_nodes: ThreeNodes,
 ) -> None:
     pods = json.loads(three_nodes.kubectl("get", "pods", "--all-namespaces", "--output=json"))
@@ -100,7 +100,7 @@ def test_the_control_plane_runs_no_pod_of_the_platform_when_it_is_not_alone(
     assert nodes
 
 
-def test_a_run_on_a_drained_node_starts_again_on_another_one(
+def test_a_run_on_a_drained_node_is_restarted_on_another_node(
     three_nodes: ThreeNodes, prefect: SyncPrefectClient
 ) -> None:
     kubectl = three_nodes.kubectl
@@ -110,7 +110,7 @@ def test_a_run_on_a_drained_node_starts_again_on_another_one(
     drained = first["spec"]["nodeName"]
     (other,) = set(_WORKERS) - {drained}
     try:
-        # What else runs there stays: this is about the run.
+        # Drain only the pod of the run.
         kubectl("drain", drained, f"--pod-selector={selector}", "--timeout=120s")
         (second,) = running(kubectl, selector)
         status = command("status", **three_nodes.variables)
@@ -126,7 +126,7 @@ def test_a_run_on_a_drained_node_starts_again_on_another_one(
     assert (ended.state_name, ended.run_count) == ("Completed", 2)
 
 
-def test_a_database_waits_until_the_node_of_its_volume_is_back(three_nodes: ThreeNodes) -> None:
+def test_a_database_pod_waits_for_the_node_of_its_volume(three_nodes: ThreeNodes) -> None:
     kubectl = three_nodes.kubectl
     node = kubectl("get", *_DATABASE, _NODE)
     kubectl("cordon", node)
@@ -142,7 +142,7 @@ def test_a_database_waits_until_the_node_of_its_volume_is_back(three_nodes: Thre
     assert kubectl("get", *_DATABASE, _NODE) == node
 
 
-def test_two_platforms_side_by_side_run_flows_and_one_goes_without_touching_the_other(
+def test_two_platforms_run_flows_and_destroying_one_leaves_the_other_intact(
     three_nodes: ThreeNodes, prefect: SyncPrefectClient
 ) -> None:
     with connected(three_nodes.other) as other:
@@ -160,7 +160,7 @@ def test_two_platforms_side_by_side_run_flows_and_one_goes_without_touching_the_
 
 
 def running(kubectl: Kubectl, selector: str) -> list[dict[str, Any]]:
-    """Return the pods of a run that run, as soon as there is one."""
+    """Wait until a pod of a run is running, and return all running pods of the run."""
     ours = (f"--namespace={JOBS}", "get", "pods", f"--selector={selector}")
     only = ("--field-selector=status.phase=Running", "--output=json")
     found: list[dict[str, Any]] = []
@@ -174,7 +174,7 @@ def running(kubectl: Kubectl, selector: str) -> list[dict[str, Any]]:
 
 
 def contents_of_the_engine() -> frozenset[str]:
-    """Return one line for each thing in the engine of the other tests' cluster."""
+    """Return one line for each object in the engine of the other tests' cluster."""
     engine = recorded_engine(CLUSTER)
     assert engine is not None
     listed = [

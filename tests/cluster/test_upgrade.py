@@ -1,4 +1,4 @@
-"""An older Prefect and back again: data stays, and runs that are under way end as they would."""
+"""A downgrade to an older Prefect and an upgrade lose no data and disturb no active run."""
 
 import datetime as dt
 import json
@@ -34,8 +34,8 @@ from tests.cluster.ha_server import NAMESPACE, Server, single_server
 from tests.cluster.older_prefect import DROPPED, REVISION, VERSION, load_older
 
 _VARIABLE = "upgrade_test"
-_PAGE = 200  # task runs, the most that the API gives at once
-# Does a step about each second until the change of versions is over.
+_PAGE = 200  # the maximum of task runs in a response of the API
+# Runs a step about every second until the change of versions is over.
 _LONG = f"""
 import itertools, time
 from prefect import flow, task
@@ -57,7 +57,7 @@ def through_a_change():
         if time.monotonic() > end:
             raise TimeoutError("the change is not over after 900 s")
 """
-# What a server keeps for its users. Runs to come are left out: they are made anew.
+# The data that a server keeps for its users, without scheduled runs, which are created again.
 _KEPT = {
     "flow_run": "state_type <> 'SCHEDULED'",
     "flow_run_state": "type <> 'SCHEDULED'",
@@ -72,38 +72,38 @@ _KEPT = {
 }
 
 
-def ask(server: Server, query: str) -> list[list[str]]:
-    """Return the fields of each row that the database answers with."""
+def run_sql(server: Server, query: str) -> list[list[str]]:
+    """Run a query in the database, and return the fields of each row."""
     psql = ("psql", "--username=prefect", "--dbname=prefect", "-At", "--field-separator= ")
     answer = server("exec", "prefect-server-database-0", "--", *psql, f"--command={query}")
     return [line.split(" ") for line in answer.splitlines()]
 
 
 def kept(server: Server) -> dict[str, set[str]]:
-    """Return the ids of all rows that nothing may lose, by table."""
+    """Return the IDs of all rows that must not be lost, by table."""
     query = " UNION ALL ".join(
         f"SELECT '{table}', id::text FROM {table} WHERE {condition}"  # noqa: S608
         for table, condition in _KEPT.items()
     )
     found: dict[str, set[str]] = {table: set() for table in _KEPT}
-    for table, row_id in ask(server, query):
+    for table, row_id in run_sql(server, query):
         found[table].add(row_id)
     return found
 
 
 def rows(server: Server) -> dict[str, int]:
     """Return how many rows each table has."""
-    tables = ask(server, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    tables = run_sql(server, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     query = " UNION ALL ".join(
         f"SELECT '{table}', count(*) FROM {table}"  # noqa: S608
         for (table,) in sorted(tables)
     )
-    return {table: int(count) for table, count in ask(server, query)}
+    return {table: int(count) for table, count in run_sql(server, query)}
 
 
 def hold_event(server: Server) -> None:
-    """Store what an automation holds for a while; by itself it comes and goes."""
-    ask(
+    """Store an event as one that an automation holds. Prefect holds events only for a while."""
+    run_sql(
         server,
         "INSERT INTO automation_held_event (automation_id, trigger_id, event_id, occurred) "
         "SELECT id, gen_random_uuid(), gen_random_uuid(), now() FROM automation LIMIT 1",
@@ -115,8 +115,8 @@ def image(server: Server) -> str:
     return server("get", *of_deployment)
 
 
-def names_losses(server: Server) -> bool:
-    """Return whether the Job refuses the way back for the table with the event."""
+def names_lost_rows(server: Server) -> bool:
+    """Return whether the Job refuses the downgrade because of the table with the event."""
     unready = unready_pods(server.kubectl.api(), NAMESPACE, last_words=True)
     wanted = (
         r"migrate \| The older Prefect has no place for automation_held_event \([1-9]\d* rows\)"
@@ -128,8 +128,8 @@ def lost(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, i
     return {table: len(ids - after[table]) for table, ids in before.items() if ids - after[table]}
 
 
-def says_how(server: Server) -> bool:
-    """Return whether a pod of the older image names the revision to go back to."""
+def explains_downgrade(server: Server) -> bool:
+    """Return whether a pod of the older image names the revision to downgrade to."""
     waiting = ("--selector=app.kubernetes.io/component=api", "--container=await-migrations")
     try:
         logs = server("logs", *waiting, "--tail=-1")
@@ -139,7 +139,7 @@ def says_how(server: Server) -> bool:
 
 
 def shows_log(server: Server) -> bool:
-    """Return whether what `make status` shows of the failed migration has its log's last lines."""
+    """Return whether `make status` shows the last log lines of the failed migration."""
     unready = unready_pods(server.kubectl.api(), NAMESPACE, last_words=True)
     shown = [str(each) for each in unready]
     return any("migrate | The database" in each and "does not know" in each for each in shown)
@@ -152,7 +152,7 @@ def version(server: Server) -> str:
 
 
 def begin_long_run(server: Server) -> UUID:
-    """Return a run that has done its first step and goes on until it is told that all is over."""
+    """Start a run that continues until the change is over, and return it after its first step."""
     with connected(server.kubectl) as client:
         Variable.set(_VARIABLE, "begun", overwrite=True)
         deployment = deploy_code(client, "through_a_change", _LONG)
@@ -162,13 +162,13 @@ def begin_long_run(server: Server) -> UUID:
 
 
 def steps_done(client: SyncPrefectClient, run_id: UUID) -> list[tuple[str, dt.datetime]]:
-    """Return what each step of the run has logged, and when."""
+    """Return the message that each step of the run has logged, and when."""
     lines = log_lines(client, run_id)
     return [(each.message, each.timestamp) for each in lines if each.message.startswith("step ")]
 
 
 def attempts(client: SyncPrefectClient, run_id: UUID) -> list[tuple[str, int]]:
-    """Return state and number of attempts of each task run."""
+    """Return the state and the number of attempts of each task run."""
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
     found: list[tuple[str, int]] = []
     while page := client.read_task_runs(flow_run_filter=of_run, limit=_PAGE, offset=len(found)):
@@ -187,7 +187,10 @@ def completions(client: SyncPrefectClient, run_id: UUID) -> int:
 
 
 def end_long_run(server: Server, run_id: UUID, began: dt.datetime, over: dt.datetime) -> int:
-    """End the long run, and return its steps: each ran once, before, in and after the change."""
+    """End the long run, and return the number of its steps.
+
+    Fails unless each step ran once, and steps ran before, during and after the change.
+    """
     with connected(server.kubectl) as client:
         eventually(
             "a step is done after the change",
@@ -198,7 +201,7 @@ def end_long_run(server: Server, run_id: UUID, began: dt.datetime, over: dt.date
         assert ended.state is not None
         assert ended.state.is_completed(), ended.state
         assert ended.run_count == 1
-        # Task runs, their events and logs come by messages, after the run's own state.
+        # Task runs, their events and logs arrive later than the final state of the run.
         eventually(
             "the run counts its steps", lambda: "steps:" in " ".join(messages(client, run_id))
         )
@@ -224,35 +227,37 @@ def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-def refused_ways_back(server: Server, older: str, back: str) -> str:
-    """Try what would lose something, and return the release's revision with the older image."""
+def refused_downgrades(server: Server, older: str, downgrade: str) -> str:
+    """Try downgrades that would lose data, and return the Helm revision with the older image."""
     server.upgrade(f"--set-string=image.tag={older}", wait=False)
     revision = str(json.loads(server.helm("list", "--output=json", wait=False))[0]["revision"])
-    eventually("the older image says how to go back", lambda: says_how(server))
-    eventually("the status shows what the Job's log ends with", lambda: shows_log(server))
-    assert version(server) == pinned.__version__, "the newer pods go on"
+    eventually(
+        "the older image explains how to downgrade the database", lambda: explains_downgrade(server)
+    )
+    eventually("the status shows the last lines of the Job's log", lambda: shows_log(server))
+    assert version(server) == pinned.__version__, "the newer pods must keep running"
 
     hold_event(server)
-    server.upgrade(back, wait=False)
-    eventually("the Job names the rows that would be lost", lambda: names_losses(server))
-    assert rows(server).keys() >= DROPPED, "nothing has been migrated"
+    server.upgrade(downgrade, wait=False)
+    eventually("the Job names the rows that would be lost", lambda: names_lost_rows(server))
+    assert rows(server).keys() >= DROPPED, "the database must not be migrated"
     return revision
 
 
 @pytest.fixture(scope="module")
 def older(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the tag of an image with the older Prefect; the nodes have it."""
+    """Load an image with the older Prefect into the nodes, and return its tag."""
     return load_older(image(server), tmp_path_factory.mktemp("older"))
 
 
 @pytest.fixture(params=["ha", pytest.param("single", marks=pytest.mark.whole)])
 def upgraded(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Server:
-    """Return the server in one of its modes."""
+    """Return the server in mode ha or in mode single."""
     return server if request.param == "ha" else single_server(server, tmp_path / "single.yaml")
 
 
-@pytest.mark.timeout(1200)  # it builds an image, and rolls the server four times
-def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
+@pytest.mark.timeout(1200)  # builds an image, and rolls out the server four times
+def test_a_downgrade_and_an_upgrade_lose_no_data_and_end_no_run(
     upgraded: Server, older: str, record_property: Callable[[str, object], None]
 ) -> None:
     server, newest = upgraded, image(upgraded).rpartition(":")[2]
@@ -262,14 +267,14 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
     assert version(server) == pinned.__version__
 
     run_id, before, began, counts = begin_long_run(server), kept(server), now(), rows(server)
-    back = f"--set-string=image.tag={newest},migrations.revision={REVISION}"
+    downgrade = f"--set-string=image.tag={newest},migrations.revision={REVISION}"
     may_lose = f"--set=migrations.mayLose={{{','.join(DROPPED)}}}"
     if server.mode == "ha":
-        revision = refused_ways_back(server, older, back)
-        server.upgrade(back, may_lose)
+        revision = refused_downgrades(server, older, downgrade)
+        server.upgrade(downgrade, may_lose)
         server.helm("rollback", "prefect-server", revision)
     else:
-        server.upgrade(back, may_lose)
+        server.upgrade(downgrade, may_lose)
         server.upgrade(
             f"--set-string=image.tag={older},migrations.revision=", "--set=migrations.mayLose=null"
         )
@@ -280,7 +285,7 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
         etl = start_etl(client, "2013-05-02")
     steps = [end_long_run(server, run_id, began, over)]
     after = kept(server)
-    record_property("rows of every table before the roll back, and after", (counts, rows(server)))
+    record_property("rows of every table before and after the downgrade", (counts, rows(server)))
     assert lost(before, after) == {}
     assert counts.keys() - rows(server).keys() == DROPPED
 
@@ -292,8 +297,8 @@ def test_a_roll_back_and_an_upgrade_lose_nothing_and_end_no_run(
     over = now()
     assert version(server) == pinned.__version__
     steps.append(end_long_run(server, run_id, began, over))
-    record_property("rows of every table before the upgrade, and after", (counts, rows(server)))
-    record_property("steps of the run under way in each, of which each ran once", steps)
+    record_property("rows of every table before and after the upgrade", (counts, rows(server)))
+    record_property("steps of the active run during each change, each of which ran once", steps)
     assert lost(before, kept(server)) == {}
     with connected(server.kubectl) as client:
         block = client.read_block_document_by_name("upgrade-test", "secret", include_secrets=True)

@@ -1,4 +1,4 @@
-"""What the worker's own program adds: why there is no pod, and an observer that is dead."""
+"""What our worker program adds: reasons for missing pods, and a health check of the observer."""
 
 import json
 import re
@@ -16,7 +16,7 @@ _WORKER = "deployment/prefect-worker-default"
 
 @pytest.fixture
 def no_pods(platform: Platform) -> Iterator[dict[str, object]]:
-    """Let a second quota of the jobs' namespace refuse every pod."""
+    """Create a second quota that refuses every pod in the namespace of Jobs."""
     quota: dict[str, object] = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
@@ -31,7 +31,7 @@ def no_pods(platform: Platform) -> Iterator[dict[str, object]]:
         platform.kubectl(f"--namespace={JOBS}", *remove)
 
 
-def test_a_run_whose_pod_a_quota_refuses_says_so_and_goes_on_when_there_is_room(
+def test_a_run_reports_that_a_quota_refuses_its_pod_and_continues_when_there_is_room(
     platform: Platform, prefect: SyncPrefectClient, no_pods: dict[str, object]
 ) -> None:
     deployment = prefect.read_deployment_by_name(DEPLOYMENT)
@@ -53,7 +53,7 @@ def test_a_run_whose_pod_a_quota_refuses_says_so_and_goes_on_when_there_is_room(
     assert ended.state.is_completed(), ended.state
 
 
-def test_a_worker_whose_observer_may_not_watch_any_more_is_not_healthy(
+def test_a_worker_whose_observer_has_lost_its_permissions_is_not_healthy(
     platform: Platform,
 ) -> None:
     in_jobs = f"--namespace={JOBS}"
@@ -66,9 +66,9 @@ def test_a_worker_whose_observer_may_not_watch_any_more_is_not_healthy(
         return any(watch.match(line) for line in said)
 
     try:
-        # What is open stays open; when it comes back the worker is refused.
+        # Open watches stay open. After a restart of the API server, the worker is refused.
         on_node("pkill", "--exact", "kube-apiserver")
-        eventually("the cluster's API is back", lambda: answers(platform))
+        eventually("the cluster's API is back", lambda: api_is_ready(platform))
         eventually("the worker names a watch that has ended", names_a_watch)
     finally:
         platform.kubectl("create", "--filename=-", stdin=bindings)
@@ -76,7 +76,7 @@ def test_a_worker_whose_observer_may_not_watch_any_more_is_not_healthy(
         platform.kubectl(_WORKERS, "rollout", "status", _WORKER, "--timeout=300s")
 
 
-def answers(platform: Platform) -> bool:
+def api_is_ready(platform: Platform) -> bool:
     try:
         platform.kubectl("get", "--raw=/readyz")
     except PlatformError:

@@ -1,4 +1,4 @@
-"""Everything that a deployed platform writes and that is no Secret: where, and what is there."""
+"""All places other than Secrets that a deployed platform writes to, and their contents."""
 
 import base64
 import gzip
@@ -20,7 +20,7 @@ from tests.support.secret_search import Place, Secret
 
 _PART_OF = "app.kubernetes.io/part-of"
 _RELEASE = "helm.sh/release.v1"
-# Keys that Kubernetes, its controllers and our charts use for what anybody may know.
+# Keys that Kubernetes, its controllers and our charts use for public values.
 _PUBLIC = {"ca.crt", "tls.crt", "namespace", "username", "user", "host", "port", "dbname"}
 _LISTED: tuple[ServerRoutes, ...] = (
     *("/flow_runs/filter", "/task_runs/filter", "/deployments/filter", "/work_pools/filter"),
@@ -30,7 +30,7 @@ _LISTED: tuple[ServerRoutes, ...] = (
 
 
 def namespaces(kubectl: Kubectl) -> list[str]:
-    """Return the platform's namespaces: those that carry its label, whoever made them."""
+    """Return the namespaces that have the platform's label."""
     found = kubernetes_client.CoreV1Api(kubectl.api()).list_namespace(
         label_selector=f"{_PART_OF}=prefect-platform"
     )
@@ -38,10 +38,10 @@ def namespaces(kubectl: Kubectl) -> list[str]:
 
 
 def secret_values(kubectl: Kubectl) -> list[Secret]:
-    """Return every value of every Secret that the platform has made, but for public keys.
+    """Return every value of every Secret that the platform has created, except for public keys.
 
-    Those that tests or people put beside them lack the platform's label. Helm's records of releases
-    are Secrets by their type alone: they are searched, not searched for.
+    Secrets that tests or users create lack the platform's label. Helm's records of releases are
+    also Secrets, but they are only searched, and their content is not a value to search for.
     """
     return [
         Secret(f"{namespace}/{secret.metadata.name} {key}", base64.b64decode(value).decode())
@@ -53,12 +53,12 @@ def secret_values(kubectl: Kubectl) -> list[Secret]:
 
 
 def releases(kubectl: Kubectl) -> Iterator[Place]:
-    """Yield what Helm tells of each release, and the record that it keeps of each revision."""
+    """Yield what Helm prints about each release, and its record of each revision."""
     for release in installed(kubectl):
         name, namespace = release["name"], release["namespace"]
         for what in (("values", "--all"), ("manifest",), ("hooks",), ("notes",)):
-            told = helm(kubectl, namespace, "get", what[0], name, *what[1:], wait=False)
-            yield f"helm get {what[0]} {name}", told.encode()
+            printed = helm(kubectl, namespace, "get", what[0], name, *what[1:], wait=False)
+            yield f"helm get {what[0]} {name}", printed.encode()
     for namespace, secret in _secrets(kubectl):
         if secret.type == _RELEASE:
             record = base64.b64decode(base64.b64decode(secret.data["release"]))
@@ -67,7 +67,7 @@ def releases(kubectl: Kubectl) -> Iterator[Place]:
 
 
 def objects(kubectl: Kubectl) -> Iterator[Place]:
-    """Yield every object of the cluster that is no Secret, and of Secrets all but their data."""
+    """Yield every object of the cluster except for Secrets, and the metadata of Secrets."""
     listable = kubectl("api-resources", "--verbs=list", "--output=name").split()
     kinds = ",".join(sorted({*listable} - {"secrets"}))
     listed = kubectl("get", kinds, "--all-namespaces", "--output=json", "--show-managed-fields")
@@ -85,8 +85,8 @@ def objects(kubectl: Kubectl) -> Iterator[Place]:
 
 
 def logs_of_the_node() -> Iterator[Place]:
-    """Yield the logs of all containers that the node has, and those of its own services."""
-    # A log goes with its pod, also while it is read.
+    """Yield the logs of all containers on the node, and the journal of the node."""
+    # A log can disappear with its pod while it is read.
     read = "grep --recursive --text --no-messages '' /var/log/pods || true"
     lines = on_node("sh", "-c", read).splitlines()
     for path, written in groupby(lines, lambda line: line.partition(":")[0]):
@@ -95,12 +95,12 @@ def logs_of_the_node() -> Iterator[Place]:
 
 
 def answers(prefect: SyncPrefectClient) -> Iterator[Place]:
-    """Yield what the API tells to who has its auth string, the content of blocks included."""
+    """Yield what the API returns for its auth string, including the content of blocks."""
     for route in _LISTED:
         body = {"include_secrets": True} if route == "/block_documents/filter" else {}
         for each in pages(prefect, route, body):
             yield (
-                f"what {route} tells of {each.get('name')} {each['id']}",
+                f"the response of {route} on {each.get('name')} {each['id']}",
                 json.dumps(each).encode(),
             )
     answer = prefect.request("POST", "/events/filter", json={"limit": 50})
@@ -110,7 +110,7 @@ def answers(prefect: SyncPrefectClient) -> Iterator[Place]:
             break
         page = httpx.URL(following).params
         answer = prefect.request("GET", "/events/filter/next", params=dict(page))
-    yield "the settings that the API tells", prefect.request("GET", "/admin/settings").content
+    yield "the settings that the API returns", prefect.request("GET", "/admin/settings").content
 
 
 def _secrets(kubectl: Kubectl) -> Iterator[tuple[str, Any]]:
@@ -121,7 +121,7 @@ def _secrets(kubectl: Kubectl) -> Iterator[tuple[str, Any]]:
 
 
 def _with_decoded(record: dict[str, Any]) -> bytes:
-    """Return a release's record with the files of its chart, which stand in it in base64."""
+    """Return a release's record, and the decoded files of its chart, which it holds in base64."""
     files = chain(record["chart"].get("templates") or [], record["chart"].get("files") or [])
     decoded = [base64.b64decode(each["data"]) for each in files]
     return b"\n".join([json.dumps(record).encode(), *decoded])
