@@ -108,8 +108,8 @@ def etl_daily(date: dt.date | str | None = None) -> dict[str, Any] | State[Any]:
 
 def main() -> int:
     """Run the flow once from the command line; the exit code is 0 when it completed."""
-    parser = argparse.ArgumentParser(description="Run the daily ETL once, here and now.")
-    parser.add_argument("--date", help="YYYY-MM-DD in 2013; default: today's month and day")
+    parser = argparse.ArgumentParser(description="Run the daily ETL once on this machine.")
+    parser.add_argument("--date", help="day as YYYY-MM-DD in 2013 (default: today's month and day)")
     date = parser.parse_args().date
     try:
         if date is not None:

@@ -41,7 +41,7 @@ def summarise(day: dt.date, files: Mapping[str, str]) -> list[Delays]:
         for membership in _memberships(flight, sky):
             groups[membership].append(flight)
     if not groups:
-        raise ValueError(f"the file of flights of {day} has no rows")
+        raise ValueError(f"the file with the flights of {day} has no rows")
     names = {row["carrier"]: row["name"] for row in _records(files["airlines"])}
     return [
         Delays(

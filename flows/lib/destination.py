@@ -76,7 +76,7 @@ class LocalFolder:
     def __str__(self) -> str:
         return (
             f"{self.source} to SQLite and Parquet in {self.path}/"
-            f" (RAW_BUCKET is not set; {OUTPUT_VARIABLE} names another folder)"
+            f" (RAW_BUCKET is not set; {OUTPUT_VARIABLE} selects another folder)"
         )
 
     def store(self, day: dt.date, rows: Sequence[Delays]) -> str:
@@ -91,7 +91,7 @@ class LocalFolder:
             unfinished.replace(parquet)
         except OSError as error:
             raise Refusal(
-                f"The folder {self.path} cannot be written: {error.strerror}.",
+                f"Cannot write to the folder {self.path}: {error.strerror}.",
                 next_step=f"{OUTPUT_VARIABLE}=FOLDER python flows/etl_daily.py",
             ) from error
         warehouse.store_in_sqlite(database, day, rows)
@@ -114,9 +114,10 @@ def from_environment() -> Destination:
     except ValidationError as error:
         wrong = ", ".join(_variable(detail) for detail in error.errors())
         raise Refusal(
-            f"The environment is half set for object store and warehouse: {wrong}.",
-            next_step="set these variables (job pods of the platform have them), or unset all of"
-            f" {', '.join(names)} to run on this machine alone",
+            "The environment variables for the object store and the warehouse are incomplete or"
+            f" invalid: {wrong}.",
+            next_step="set these variables, which job pods of the platform have, or unset all of"
+            f" {', '.join(names)} to use a local folder",
         ) from None
 
 

@@ -41,7 +41,7 @@ def parse_day(value: dt.date | str) -> dt.date:
         )
     if not FIRST_DAY <= day <= LAST_DAY:
         raise Refusal(
-            f"The date {day} lies outside the data, which goes from {FIRST_DAY} to {LAST_DAY}.",
+            f"The date {day} is outside the data, which covers {FIRST_DAY} to {LAST_DAY}.",
             next_step=next_step,
         )
     return day

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-_LOOK = "kubectl --namespace data get pods,services (is AWS_ENDPOINT_URL_S3 right?)"
-_PUBLISH = "make deploy-cluster, which publishes what is missing; then run this again"
+_LOOK = "kubectl --namespace data get pods,services (and check AWS_ENDPOINT_URL_S3)"
+_PUBLISH = "make deploy-cluster, which publishes what is missing; then run the flow again"
 
 
 def client(connections: int = 10) -> S3Client:
@@ -77,23 +77,24 @@ def explained(what: str) -> Iterator[None]:
         if code == "NoSuchKey":
             raise NotYet(f"{what} does not exist.", next_step=_PUBLISH) from error
         if code == "NoSuchBucket":
-            raise Refusal(f"{what} has no bucket to be in.", next_step=_PUBLISH) from error
+            raise Refusal(f"{what}: the bucket does not exist.", next_step=_PUBLISH) from error
         if status == HTTPStatus.FORBIDDEN:
             raise Refusal(
-                f"{what} is not for this access key ({code}).",
+                f"{what} is not accessible with this access key ({code}).",
                 next_step="compare AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY with the Secret"
                 " object-store in the namespace of the store",
             ) from error
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise NotYet(
-                f"{what} is out of reach: the object store is not ready ({code}).", next_step=_LOOK
+                f"{what} cannot be reached: the object store is not ready ({code}).",
+                next_step=_LOOK,
             ) from error
         raise
     except (NoCredentialsError, PartialCredentialsError, NoRegionError, ValueError) as error:
         raise Refusal(
-            f"{what} is out of reach: boto3 is not configured ({error}).",
-            next_step="set AWS_REGION, AWS_ENDPOINT_URL_S3 (unless it is Amazon's),"
+            f"{what} cannot be reached: boto3 is not configured ({error}).",
+            next_step="set AWS_REGION, AWS_ENDPOINT_URL_S3 (unless the store is Amazon S3),"
             " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (unless the pod has a role)",
         ) from error
     except BotoCoreError as error:
-        raise NotYet(f"{what} is out of reach: {error}.", next_step=_LOOK) from error
+        raise NotYet(f"{what} cannot be reached: {error}.", next_step=_LOOK) from error

@@ -81,9 +81,9 @@ def store_in_postgres(server: Server, day: dt.date, rows: Sequence[Delays]) -> N
         )
     except psycopg.OperationalError as error:
         raise NotYet(
-            f"The warehouse {server} refuses our login: {' '.join(str(error).split())}.",
+            f"Cannot connect to the warehouse {server}: {' '.join(str(error).split())}.",
             next_step="kubectl --namespace data get pods,services"
-            " (for a refused password compare WAREHOUSE_PASSWORD with the Secret warehouse)",
+            " (if the password was refused, compare WAREHOUSE_PASSWORD with the Secret warehouse)",
         ) from error
     with connection, connection.cursor() as cursor:
         cursor.execute(_CREATE)

@@ -238,7 +238,7 @@ def test_an_invalid_date_fails_the_run_with_a_message_and_no_traceback(
 ) -> None:
     flow_run = platform.run("wrong-date", date="2014-01-01")
     assert flow_run["state_name"] == "Failed"
-    assert flow_run["state"]["message"].startswith("The date 2014-01-01 lies outside the data")
+    assert flow_run["state"]["message"].startswith("The date 2014-01-01 is outside the data")
     assert "--param date=2013-02-08" in flow_run["state"]["message"]
     assert platform.task_states(flow_run) == {}
     assert "Traceback" not in platform.log(flow_run)
@@ -250,7 +250,7 @@ def test_a_permanent_error_fails_the_run_with_a_message_and_without_retries(
     flow_run = platform.run("no-bucket", date=str(DAY), RAW_BUCKET="nowhere")
     assert flow_run["state_name"] == "Failed"
     assert flow_run["state"]["message"].startswith("Object s3://nowhere/flights/2013-02-08.csv")
-    assert "is not for this access key" in flow_run["state"]["message"]
+    assert "is not accessible with this access key" in flow_run["state"]["message"]
     # If the task were retried, its state would be AwaitingRetry, and the log would say so.
     assert platform.task_states(flow_run) == {"extract": "Failed"}
     assert "Retry 1/3" not in platform.log(flow_run)

@@ -93,5 +93,5 @@ def test_an_unreachable_warehouse_is_reported_with_its_address(
 ) -> None:
     (port,) = servers.free_ports(1)
     monkeypatch.setenv("WAREHOUSE_PORT", str(port))
-    with pytest.raises(NotYet, match=f"127.0.0.1:{port}/postgres refuses our login"):
+    with pytest.raises(NotYet, match=f"Cannot connect to the warehouse 127.0.0.1:{port}/postgres"):
         store_in_postgres(Platform().warehouse, DAY, [STORM])

@@ -45,7 +45,7 @@ def test_the_password_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_empty_environment_means_a_folder_here_and_says_so() -> None:
     target = from_environment()
     assert target == LocalFolder(Path("etl-output"), PACKAGE_SOURCE)
-    assert "RAW_BUCKET is not set; ETL_OUTPUT names another folder" in str(target)
+    assert "RAW_BUCKET is not set; ETL_OUTPUT selects another folder" in str(target)
 
 
 def test_the_folder_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_half_set_environment_is_refused_with_the_names_that_are_missing(
         monkeypatch.setenv(missing, "")
     with pytest.raises(Refusal) as refused:
         from_environment()
-    assert refused.value.message.endswith(f"warehouse: {missing} is missing.")
+    assert refused.value.message.endswith(f": {missing} is missing.")
 
 
 def test_a_port_that_is_no_number_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,5 +78,5 @@ def test_a_port_that_is_no_number_is_refused_by_name(monkeypatch: pytest.MonkeyP
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Refusal, match=r"file/here cannot be written: Not a directory"):
+    with pytest.raises(Refusal, match=r"Cannot write to the folder .*file/here: Not a directory"):
         LocalFolder(tmp_path / "file" / "here").store(dt.date(2013, 2, 8), [])

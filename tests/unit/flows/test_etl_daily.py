@@ -29,7 +29,7 @@ def test_a_wrong_date_is_refused_before_anything_starts(tmp_path: Path) -> None:
     assert refused.stdout == ""
     cause, next_step = refused.stderr.splitlines()
     assert cause == (
-        "The date 2014-01-01 lies outside the data, which goes from 2013-01-01 to 2013-12-31."
+        "The date 2014-01-01 is outside the data, which covers 2013-01-01 to 2013-12-31."
     )
     assert next_step.startswith("Next: prefect deployment run etl-daily/daily --param date=")
     # A started run would have made Prefect's database.

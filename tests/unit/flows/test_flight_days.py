@@ -20,9 +20,9 @@ def test_the_first_and_the_last_day_of_the_data_are_accepted(day: str) -> None:
 @pytest.mark.parametrize(
     ("value", "cause"),
     [
-        ("2012-12-31", "lies outside the data, which goes from 2013-01-01 to 2013-12-31"),
-        ("2014-01-01", "lies outside the data, which goes from 2013-01-01 to 2013-12-31"),
-        (dt.date(2014, 1, 1), "lies outside the data"),
+        ("2012-12-31", "is outside the data, which covers 2013-01-01 to 2013-12-31"),
+        ("2014-01-01", "is outside the data, which covers 2013-01-01 to 2013-12-31"),
+        (dt.date(2014, 1, 1), "is outside the data"),
         ("2013-02-29", "is not a day of the form YYYY-MM-DD"),
         ("yesterday", "is not a day of the form YYYY-MM-DD"),
         ("20130208", "is not a day of the form YYYY-MM-DD"),
