@@ -100,8 +100,10 @@ def test_a_killed_process_is_a_crashed_run_and_its_neighbours_stay_as_they_are(
         process.send_signal(signal.SIGKILL)
         assert server.receiver.wait_for(f"{killed.name} crashed") == Told(
             f"[critical] {killed.name} crashed",
-            f"The run {killed.name} of endless/daily crashed: No heartbeat for {BOUND} s: its "
-            "process died without a word, or nothing of it reached the API.\n" + killed.objects,
+            f"The run {killed.name} of endless/daily crashed: No heartbeat for {BOUND} s: the "
+            "process "
+            "of the run has died without reporting an error, or cannot reach the API.\n"
+            + killed.objects,
         )
 
     assert server.state(killed) == "Crashed"
@@ -136,7 +138,7 @@ def test_a_run_that_does_not_start_gives_its_place_to_the_next(server: PackedSer
     assert server.receiver.wait_for(f"{stuck.name} does") == Told(
         f"[critical] {stuck.name} does not start",
         f"The run {stuck.name} of limited/daily has been InfrastructurePending for {BOUND} s and "
-        "is cancelled, so that its place is free.\n" + stuck.objects,
+        "is being cancelled, which releases its slot.\n" + stuck.objects,
     )
 
     server.await_state(stuck, "Cancelled")  # by Prefect, when no worker did it
@@ -166,8 +168,8 @@ def test_a_run_that_no_worker_takes_is_told_and_one_that_is_taken_late_is_not(
     expected = DateTime.fromisoformat(found["expected_start_time"])
     assert server.receiver.wait_for(f"{late.name} is late") == Told(
         f"[warning] {late.name} is late",
-        f"The run {late.name} of scheduled/daily was due at {expected} and no worker has taken it: "
-        f"its work pool {pool} is paused, full or without a worker.\n{_WORKERS}\n"
+        f"The run {late.name} of scheduled/daily was due at {expected}, but no worker has picked "
+        f"it up: its work pool {pool} is paused, has no free slot, or has no worker.\n{_WORKERS}\n"
         f"{UI}/runs/flow-run/{late.id}",
     )
     assert_silent(server, " is late", taken)
@@ -243,20 +245,20 @@ def observe(server: PackedServer, run: Run, *statuses: Status) -> str:
         (
             {"phase": "Pending", "waiting": "ErrImagePull"},
             "critical",
-            "no image",
+            "cannot pull the image",
             "cannot pull its image (ImagePullError)",
         ),
         (
             {"phase": "Failed", "terminated": "OOMKilled"},
             "critical",
             "out of memory",
-            "was killed, because it took more memory than its limit (OOMKilled)",
+            "was killed because it exceeded its memory limit (OOMKilled)",
         ),
         (
             {"phase": "Pending", "unscheduled": "0/1 nodes are available: 1 Insufficient cpu."},
             "warning",
             "no node has room",
-            "waits, because no node has room for it (Unschedulable.InsufficientResources)",
+            "cannot be scheduled: no node has room for it (Unschedulable.InsufficientResources)",
         ),
     ],
     ids=["image-pull", "out-of-memory", "unschedulable"],
@@ -274,7 +276,8 @@ def test_a_pod_with_a_diagnosis_is_told_once_for_its_deployment(
     name = observe(server, first, pod("Pending"), status)
     assert server.receiver.wait_for(f"{first.name}: {subject}") == Told(
         f"[{severity}] {first.name}: {subject}",
-        f"A pod of the run {first.name} of {first.whose} {sentence}; its log says more.\n"
+        f"A pod of the run {first.name} of {first.whose} {sentence}. See the run's log for "
+        "details.\n"
         f"kubectl --namespace flows-default describe pod {name}\n"
         f"{UI}/runs/flow-run/{first.id}",
     )
@@ -306,7 +309,7 @@ def test_only_the_deployment_that_keeps_failing_is_told(server: PackedServer) ->
     assert server.receiver.wait_for("keeps failing") in [
         Told(
             "[critical] often/daily keeps failing",
-            "3 runs of often/daily failed within 3600 s, the last is "
+            "3 runs of often/daily failed within 3600 s. The last one is "
             f"{run.name}: {end.message}\n{run.objects}",
         )
         for run, end in zip(runs, ends, strict=True)
@@ -337,7 +340,7 @@ def test_a_pool_without_a_worker_or_paused_is_told_and_one_that_comes_back_is_no
     for name, what in ((empty, "has had no worker"), (paused, "has been paused")):
         assert server.receiver.wait_for(f"pool {name} is") == Told(
             f"[critical] work pool {name} is not ready",
-            f"The work pool {name} {what} for {BOUND} s: its runs wait.\n{_WORKERS}\n"
+            f"The work pool {name} {what} for {BOUND} s, so its runs are waiting.\n{_WORKERS}\n"
             f"{UI}/work-pools/work-pool/{name}",
         )
     for name in (served, resumed):
@@ -351,7 +354,7 @@ def test_a_dead_channel_is_told_by_another_once(server: PackedServer) -> None:
     server.receiver.wait_for(first.name)
     told = server.receiver.wait_for(subject)
     assert told.body.splitlines()[0].startswith("The automation platform: ")
-    assert " could not notify by the block alerts-dead: " in told.body
+    assert " could not send a notification through the block alerts-dead: " in told.body
 
     late = server.run_of(server.deployment("over"), Completed())
     server.heartbeat(late)

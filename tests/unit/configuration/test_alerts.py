@@ -165,21 +165,21 @@ automations:
     assert problems(tmp_path, text) == [
         (
             5,
-            "no severity names the channel deaf: it would hear of nothing; "
-            "name it in severities, or remove it",
+            "no severity lists the channel deaf, so it would never get a message; "
+            "list it under severities, or remove it",
         ),
-        (7, "there is no channel opps; the channels are: ops, deaf"),
-        (8, "warning names the channel ops twice: it would hear all twice; remove one"),
-        (10, f"the pack has no automation zombi; it has: {', '.join(PACK)}"),
-        (11, "crashed has no bound within; remove it"),
-        (13, "late has no bound threshold; remove it"),
+        (7, "there is no channel opps; use one of: ops, deaf"),
+        (8, "warning lists ops twice: it would get each message twice; remove one"),
+        (10, f"the pack has no automation zombi; use one of: {', '.join(PACK)}"),
+        (11, "the automation crashed has no setting within; remove it"),
+        (13, "the automation late has no setting threshold; remove it"),
         (
             15,
-            "zombie tells nobody: the run that it crashes has an alert of its own; "
-            "give the severity to crashed",
+            "zombie sends no message: the automation crashed reports the run; "
+            "set the severity of crashed instead",
         ),
-        (17, "slack-webhook/alerts-ops is made for the section alerts; choose another name"),
-        (19, "platform: late is made for the section alerts; choose another name"),
+        (17, "slack-webhook/alerts-ops is generated from the section alerts; choose another name"),
+        (19, "platform: late is generated from the section alerts; choose another name"),
     ]
 
 
@@ -225,5 +225,5 @@ def test_a_zombie_waits_for_three_heartbeats_of_each_pool(
     except ConfigurationError as error:
         found = error.problems
     assert [each.at.line for each in found] == refused
-    assert all("the pool seldom send one every 180 s" in each.cause for each in found)
+    assert all("the pool seldom send one only every 180 s" in each.cause for each in found)
     assert all("set zombie.within to 540 or more" in each.fix for each in found)

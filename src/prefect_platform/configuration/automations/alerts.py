@@ -163,17 +163,18 @@ def _wrong_channels(source: Source, section: str, alerts: Alerts) -> Iterator[Pr
         for index, channel in enumerate(channels):
             at = source.at(section, "severities", severity, index)
             if channel not in alerts.channels:
-                known = ", ".join(alerts.channels) or "none yet"
-                yield Problem(at, f"there is no channel {channel}", f"the channels are: {known}")
+                known = ", ".join(alerts.channels)
+                fix = f"use one of: {known}" if known else "declare it under channels"
+                yield Problem(at, f"there is no channel {channel}", fix)
             elif channel in channels[:index]:
-                cause = f"{severity} names the channel {channel} twice: it would hear all twice"
+                cause = f"{severity} lists {channel} twice: it would get each message twice"
                 yield Problem(at, cause, "remove one")
     for channel in alerts.channels:
         if channel not in heard:
             yield Problem(
                 source.at(section, "channels", channel),
-                f"no severity names the channel {channel}: it would hear of nothing",
-                "name it in severities, or remove it",
+                f"no severity lists the channel {channel}, so it would never get a message",
+                "list it under severities, or remove it",
             )
 
 
@@ -183,17 +184,17 @@ def _wrong_choices(source: Source, section: str, alerts: Alerts) -> Iterator[Pro
         member = PACK.get(chosen_name)
         if member is None:
             cause = f"the pack has no automation {chosen_name}"
-            yield Problem(source.at(*steps), cause, f"it has: {', '.join(PACK)}")
+            yield Problem(source.at(*steps), cause, f"use one of: {', '.join(PACK)}")
             continue
         for bound in ("within", "threshold"):
             if getattr(chosen, bound) is not None and getattr(member, bound) is None:
-                cause = f"{chosen_name} has no bound {bound}"
+                cause = f"the automation {chosen_name} has no setting {bound}"
                 yield Problem(source.at(*steps, bound), cause, "remove it")
         if chosen.severity and not member.message:
             yield Problem(
                 source.at(*steps, "severity"),
-                f"{chosen_name} tells nobody: the run that it crashes has an alert of its own",
-                "give the severity to crashed",
+                f"{chosen_name} sends no message: the automation crashed reports the run",
+                "set the severity of crashed instead",
             )
 
 
@@ -203,7 +204,7 @@ def _taken_names(source: Source, made: Mapping[str, Mapping[str, Any]]) -> Itera
         own = (source.data or {}).get(kind)
         for taken in own if isinstance(own, dict) else ():
             if taken in ours:
-                cause = f"{taken} is made for the section alerts"
+                cause = f"{taken} is generated from the section alerts"
                 yield Problem(source.at(kind, taken), cause, "choose another name")
 
 
@@ -219,10 +220,10 @@ def _deaf_zombie(
         if every is not None and within < BEATS * every:
             yield Problem(
                 source.at(section, "automations", "zombie", "within"),
-                f"zombie crashes a run after {within} s without a heartbeat, and those of the pool "
-                f"{pool} send one every {every} s",
-                f"set zombie.within to {BEATS * every} or more, or jobs.heartbeatSeconds of the "
-                "chart prefect-worker to less",
+                f"zombie crashes a run after {within} s without a heartbeat, but the runs of the "
+                f"pool {pool} send one only every {every} s",
+                f"set zombie.within to {BEATS * every} or more, or lower jobs.heartbeatSeconds of "
+                "the chart prefect-worker",
             )
 
 

@@ -93,7 +93,8 @@ def _zombie(bounds: Bounds) -> Mapping[str, Automation]:
     one. So a zombie is paused first, and the second automation crashes what was paused.
     """
     silent = _automation(
-        f"A run of a deployment is Running and has sent no sign for {bounds.within} s.",
+        f"A run of a deployment is Running, but has sent no heartbeat or other event for "
+        f"{bounds.within} s.",
         {
             "posture": "Proactive",
             "match": _RUNS,
@@ -112,7 +113,7 @@ def _zombie(bounds: Bounds) -> Mapping[str, Automation]:
         },
     )
     crash = _automation(
-        f"A run that was found without a heartbeat by the automation {name('zombie')} crashes.",
+        f"Crashes a run that the automation {name('zombie')} has paused for lack of a heartbeat.",
         {
             "posture": "Reactive",
             "match": _RUNS,
@@ -122,8 +123,8 @@ def _zombie(bounds: Bounds) -> Mapping[str, Automation]:
         {
             "type": "change-flow-run-state",
             "state": "CRASHED",
-            "message": f"No heartbeat for {bounds.within} s: its process died without a word, or "
-            "nothing of it reached the API.",
+            "message": f"No heartbeat for {bounds.within} s: the process of the run has died "
+            "without reporting an error, or cannot reach the API.",
         },
     )
     return {name("zombie"): silent, name("zombie crashes"): crash}
@@ -134,7 +135,7 @@ def _stuck_pending(bounds: Bounds) -> Mapping[str, Automation]:
     # the run that has taken its slot. It leaves a cancelled run alone, whose Job a worker deletes.
     return {
         name("stuck-pending"): _automation(
-            f"A run has been on its way to Running for {bounds.within} s and got no further.",
+            f"A run has been pending for {bounds.within} s without any progress.",
             {
                 "posture": "Proactive",
                 "match": _RUNS,
@@ -156,7 +157,7 @@ def _stuck_pending(bounds: Bounds) -> Mapping[str, Automation]:
 def _late(bounds: Bounds) -> Mapping[str, Automation]:
     return {
         name("late"): _automation(
-            f"A run has been late for {bounds.within} s, and no worker has taken it.",
+            f"A run has been late for {bounds.within} s, and no worker has picked it up.",
             {
                 "posture": "Proactive",
                 "match": _RUNS,
@@ -188,8 +189,8 @@ def _diagnosed(member: str, diagnosis: str) -> Callable[[Bounds], Mapping[str, A
     def automations(_bounds: Bounds) -> Mapping[str, Automation]:
         return {
             name(member): _automation(
-                f"A pod of a run has the diagnosis {diagnosis}; told once for a deployment in "
-                f"{_QUIET_SECONDS} s.",
+                f"A pod of a run has the diagnosis {diagnosis}; reported at most once per "
+                f"deployment in {_QUIET_SECONDS} s.",
                 {
                     "posture": "Reactive",
                     "match": {**_PODS, "kubernetes.diagnosis": diagnosis},
@@ -223,7 +224,7 @@ def _repeated_failure(bounds: Bounds) -> Mapping[str, Automation]:
 def _work_pool_not_ready(bounds: Bounds) -> Mapping[str, Automation]:
     return {
         name("work-pool-not-ready"): _automation(
-            f"A work pool has had no worker for {bounds.within} s, or has been paused for so long.",
+            f"A work pool has had no worker, or has been paused, for {bounds.within} s.",
             {
                 "posture": "Proactive",
                 "match": {"prefect.resource.id": "prefect.work-pool.*"},
@@ -239,7 +240,8 @@ def _work_pool_not_ready(bounds: Bounds) -> Mapping[str, Automation]:
 def _delivery_failed(_bounds: Bounds) -> Mapping[str, Automation]:
     return {
         name("delivery-failed"): _automation(
-            f"A notification was given up; told once for a channel in {_QUIET_CHANNEL_SECONDS} s.",
+            "A notification could not be delivered; reported at most once per channel in "
+            f"{_QUIET_CHANNEL_SECONDS} s.",
             {
                 "posture": "Reactive",
                 # Exclude its own failures: a dead channel would be notified of itself forever.
@@ -258,7 +260,7 @@ def _delivery_failed(_bounds: Bounds) -> Mapping[str, Automation]:
 
 _RUN = "{{ flow_run.name or event.resource.name }}"
 _WHOSE = "{{ flow.name }}{% if deployment %}/{{ deployment.name }}{% endif %}"
-_CAUSE = "{{ event.resource['prefect.state-message'] or 'its state says no reason' }}"
+_CAUSE = "{{ event.resource['prefect.state-message'] or 'its state gives no reason' }}"
 # The server knows its public address only if the value publicUrl is set.
 _LINK = "{% if flow_run|ui_url %}\n{{ flow_run|ui_url }}{% endif %}"
 _OBJECTS = (
@@ -275,7 +277,7 @@ _WORKERS = (
 def _pod_message(what: str, subject: str) -> Callable[[Bounds], Message]:
     body = (
         f"A pod of the run {_RUN} of {_WHOSE} {what} "
-        "({{ event.resource['kubernetes.diagnosis'] }}); its log says more.\n"
+        "({{ event.resource['kubernetes.diagnosis'] }}). See the run's log for details.\n"
         "kubectl --namespace {{ event.resource['kubernetes.namespace'] }} describe pod "
         f"{{{{ event.resource.name }}}}{_LINK}"
     )
@@ -292,10 +294,9 @@ def _crashed_message(_bounds: Bounds) -> Message:
 def _late_message(_bounds: Bounds) -> Message:
     return Message(
         f"{_RUN} is late",
-        f"The run {_RUN} of {_WHOSE} was due at {{{{ flow_run.expected_start_time }}}} and no "
-        "worker has taken it: its work pool{% if work_pool %} {{ work_pool.name }}{% endif %} is "
-        "paused, full or without a "
-        f"worker.\n{_WORKERS}{_LINK}",
+        f"The run {_RUN} of {_WHOSE} was due at {{{{ flow_run.expected_start_time }}}}, but no "
+        "worker has picked it up: its work pool{% if work_pool %} {{ work_pool.name }}{% endif %} "
+        f"is paused, has no free slot, or has no worker.\n{_WORKERS}{_LINK}",
     )
 
 
@@ -303,14 +304,14 @@ def _stuck_message(bounds: Bounds) -> Message:
     return Message(
         f"{_RUN} does not start",
         f"The run {_RUN} of {_WHOSE} has been {{{{ event.resource['prefect.state-name'] }}}} for "
-        f"{bounds.within} s and is cancelled, so that its place is free.\n{_OBJECTS}{_LINK}",
+        f"{bounds.within} s and is being cancelled, which releases its slot.\n{_OBJECTS}{_LINK}",
     )
 
 
 def _repeated_message(bounds: Bounds) -> Message:
     return Message(
         f"{_WHOSE} keeps failing",
-        f"{bounds.threshold} runs of {_WHOSE} failed within {bounds.within} s, the last is "
+        f"{bounds.threshold} runs of {_WHOSE} failed within {bounds.within} s. The last one is "
         f"{_RUN}: {_CAUSE}\n{_OBJECTS}{_LINK}",
     )
 
@@ -320,7 +321,7 @@ def _pool_message(bounds: Bounds) -> Message:
     return Message(
         f"work pool {_POOL_NAME} is not ready",
         f"The work pool {_POOL_NAME} {{% if {paused} %}}has been paused{{% else %}}has had no "
-        f"worker{{% endif %}} for {bounds.within} s: its runs wait.\n{_WORKERS}"
+        f"worker{{% endif %}} for {bounds.within} s, so its runs are waiting.\n{_WORKERS}"
         "{% if work_pool|ui_url %}\n{{ work_pool|ui_url }}{% endif %}",
     )
 
@@ -328,7 +329,7 @@ def _pool_message(bounds: Bounds) -> Message:
 def _delivery_message(_bounds: Bounds) -> Message:
     return Message(
         "a notification was not delivered",
-        "The automation {{ event.resource.name }} could not notify by the block "
+        "The automation {{ event.resource.name }} could not send a notification through the block "
         "{{ event.resource_in_role['block'].name }}: {{ event.payload['reason'] }}\n"
         "kubectl --namespace prefect logs --tail=-1 --prefix --selector "
         "'app.kubernetes.io/component in (api, services)'",
@@ -345,17 +346,17 @@ PACK: Mapping[str, Member] = {
     "image-pull": Member(
         "critical",
         _diagnosed("image-pull", "ImagePullError"),
-        _pod_message("cannot pull its image", "no image"),
+        _pod_message("cannot pull its image", "cannot pull the image"),
     ),
     "out-of-memory": Member(
         "critical",
         _diagnosed("out-of-memory", "OOMKilled"),
-        _pod_message("was killed, because it took more memory than its limit", "out of memory"),
+        _pod_message("was killed because it exceeded its memory limit", "out of memory"),
     ),
     "unschedulable": Member(
         "warning",
         _diagnosed("unschedulable", "Unschedulable*"),
-        _pod_message("waits, because no node has room for it", "no node has room"),
+        _pod_message("cannot be scheduled: no node has room for it", "no node has room"),
     ),
     "repeated-failure": Member(
         "critical", _repeated_failure, _repeated_message, within=3600, threshold=3

@@ -45,17 +45,18 @@ def automation_pitfalls(automation: AutomationCore) -> Iterator[Pitfall]:
     if automation.actions_on_resolve:
         yield Pitfall(
             ("actions_on_resolve",),
-            "actions_on_resolve never run: only metric triggers resolve, which Prefect Cloud has",
-            "remove them, or add an automation that expects the event of the recovery",
+            "actions_on_resolve never run: only the metric triggers of Prefect Cloud can resolve",
+            "remove them, or add an automation whose trigger expects the event of the recovery",
         )
     for index, action in enumerate(automation.actions_on_trigger):
         kind = next((kind for kind in _NOT_IN_OWN_EVENT if action.type.endswith(kind)), None)
         if kind and getattr(action, "source", None) == "inferred":
+            thing = kind.replace("-", " ")
             yield Pitfall(
                 ("actions_on_trigger", index),
-                f"{action.type} finds no {kind.replace('-', ' ')} to infer: "
-                "actions_on_trigger get the event of the automation, which names none",
-                "move it to actions, or name one",
+                f"{action.type} cannot infer a {thing}: actions_on_trigger receive the "
+                f"automation's own event, which names no {thing}",
+                f"move it to actions, or name the {thing}",
             )
 
 
@@ -65,15 +66,15 @@ def _event_pitfalls(trigger: EventTrigger) -> Iterator[Pitfall]:
             if re.search(r"^!|[\[?]", event):
                 yield Pitfall(
                     (key,),
-                    f"no event ever matches {event}: the only wildcard of an event is *",
-                    "write the events out, or use *",
+                    f"no event ever matches {event}: the only wildcard in an event name is *",
+                    "list the events by name, or use *",
                 )
     if trigger.threshold < 1:
         yield Pitfall(
             ("threshold",),
-            f"threshold {trigger.threshold} counts no events: "
-            "a Proactive trigger never fires, and a Reactive one acts as with 1",
-            "write 1 or more",
+            f"with threshold {trigger.threshold} "
+            "a Proactive trigger never fires, and a Reactive one acts as with threshold 1",
+            "set it to 1 or more",
         )
     for steps, specification in _specifications(trigger):
         for label, values in specification.items():
@@ -81,7 +82,7 @@ def _event_pitfalls(trigger: EventTrigger) -> Iterator[Pitfall]:
                 yield Pitfall(
                     (*steps, label),
                     f"{label}: no resource ever matches an empty list",
-                    "name what to match, or remove the label",
+                    "list the values to match, or remove the label",
                 )
 
 
@@ -102,11 +103,11 @@ def _composite_pitfalls(trigger: CompositeTrigger) -> Iterator[Pitfall]:
         yield Pitfall(
             ("triggers",),
             f"a {trigger.type} trigger without triggers never fires",
-            "add its triggers",
+            "add the triggers that it combines",
         )
     if trigger.within is not None and trigger.within <= timedelta(0):
         yield Pitfall(
             ("within",),
-            "within no time its triggers never fire together",
-            "write the time that may lie between them, or remove it for any time",
+            "within is not positive, so its triggers never fire together",
+            "set the time that may pass between them, or remove within to allow any time",
         )

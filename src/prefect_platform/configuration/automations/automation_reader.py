@@ -110,7 +110,9 @@ class AutomationReader(Reader):
         stand_in = {"type": "do-nothing"}
         before = len(self._problems)
         if not isinstance(data, dict) or "type" not in data:
-            self._refuse(steps, "an action has no type", "write type: and one of Prefect's")
+            self._refuse(
+                steps, "the action has no type", f"set type to one of: {', '.join(sorted(ACTIONS))}"
+            )
             return stand_in
         model = self._model(ACTIONS, "action", str(data["type"]), *steps)
         if model is None:
@@ -142,13 +144,13 @@ class AutomationReader(Reader):
         if not name and not inferred:
             fix = f"add {shape}"
             if "source" in model.model_fields:
-                fix += ", or source: inferred to take that of the event"
+                fix += f", or `source: inferred` to use the {thing} of the event"
             self._refuse(steps, f"{form['type']} names no {thing}", fix)
         elif name and inferred:
             self._refuse(
                 steps,
-                f"{form['type']} names one {thing} and takes that of the event",
-                f"remove {word}, or source: inferred",
+                f"{form['type']} both names the {thing} and infers it from the event",
+                f"remove {word}, or `source: inferred`",
             )
         return not inferred
 
@@ -173,13 +175,13 @@ class AutomationReader(Reader):
         if not isinstance(value, str):
             self._refuse(
                 steps,
-                "the value of a label is no text",
-                f"write it in quotes, or name a resource by one of: {', '.join(REFERABLE)}",
+                "the value of a label is not text",
+                f"put it in quotes, or name a resource by one of: {', '.join(REFERABLE)}",
             )
         elif word := word_of_resource_id(value):
             self._refuse(
                 steps,
-                f"{value} is there on one server only",
+                f"{value} exists on one server only",
                 f"write {{{word}: {REFERABLE[word].shape}}}",
             )
         return str(value)
@@ -228,8 +230,8 @@ class AutomationReader(Reader):
         except ValidationError:
             self._refuse(
                 (*steps, key),
-                f"{key}: {value} is no duration",
-                "write seconds, or ISO 8601 such as PT90S",
+                f"{key}: {value} is not a duration",
+                "write it in seconds, or in ISO 8601, such as PT90S",
             )
             return {}
 

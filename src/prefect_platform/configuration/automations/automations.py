@@ -135,7 +135,8 @@ def _refuse_doubles(found: Sequence[Found]) -> None:
         )
         first = sorted(next(iter(doubles.values())))[-1]
         raise PlatformError(
-            f"the server has several automations of the same name, which must be unique: {listed}",
-            next_step="keep one of each, rename or delete the others, "
+            "the server has several automations with the same name, which has to be unique: "
+            f"{listed}",
+            next_step="keep one of each name, and rename or delete the others, "
             f"for example: prefect automation delete --id {first}",
         )
