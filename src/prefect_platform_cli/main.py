@@ -216,7 +216,7 @@ PlatformFile = Annotated[
     Path | None, typer.Option("--file", help="another platform.yaml than the environment's")
 ]
 Deployments = Annotated[Path, typer.Option(help="the deployments of the flows")]
-Prune = Annotated[bool, typer.Option("--prune", help="delete what is declared no more")]
+Prune = Annotated[bool, typer.Option("--prune", help="delete what is no longer declared")]
 
 
 @app.command()

@@ -30,7 +30,7 @@ async def _await_api(url: str, timeout: float) -> None:
             url,
             check,
             timeout=timeout,
-            next_step="kubectl --namespace prefect get pods; the Job retries by itself",
+            next_step="kubectl --namespace prefect get pods; the Job retries automatically",
         )
 
 
@@ -40,8 +40,12 @@ def main() -> None:
     parser.add_argument("--file", type=Path, required=True, help="platform.yaml")
     parser.add_argument("--deployments", type=Path, required=True, help="prefect.yaml")
     parser.add_argument("--secrets", type=Path, required=True, help="folder of mounted Secrets")
-    parser.add_argument("--templates", type=Path, required=True, help="base job templates")
-    parser.add_argument("--release", required=True, metavar="NAMESPACE/NAME", help="the owner")
+    parser.add_argument(
+        "--templates", type=Path, required=True, help="folder of base job templates"
+    )
+    parser.add_argument(
+        "--release", required=True, metavar="NAMESPACE/NAME", help="release that owns them"
+    )
     parser.add_argument("--prune", action="store_true", help="delete what is no longer declared")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     arguments = parser.parse_args()

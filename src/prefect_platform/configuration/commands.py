@@ -32,7 +32,7 @@ def schedule(files: Files, start: dt.datetime, end: dt.datetime) -> None:
     """Print the runs that the schedules start between `start` and `end`, in their time zones."""
     found = coming(load(files, Offline()), start, end)
     lines: Counter[tuple[str, str]] = Counter()
-    table = Table("local time", "run of", "by", "what to know", box=SIMPLE_HEAD)
+    table = Table("local time", "deployment", "schedule", "notes", box=SIMPLE_HEAD)
     for run in found:
         by = (run.deployment, run.schedule)
         lines[by] += 1
@@ -43,7 +43,7 @@ def schedule(files: Files, start: dt.datetime, end: dt.datetime) -> None:
     out.print(table)
     for (deployment, name), count in lines.items():
         if count > _LINES:
-            shown = f"the first {_LINES} of {count} runs, and those with something to know"
+            shown = f"the first {_LINES} of {count} runs, and those with notes"
             out.print(f"{deployment} {name}: {shown}")
     out.print(f"{len(found)} runs until {end:%Y-%m-%d %H:%M} UTC; paused schedules are left out")
 
@@ -66,7 +66,7 @@ def apply(client: SyncPrefectClient, files: Files, context: Context, *, prune: b
     declared = load(files, context)
     require_same_version(client)
     steps = apply_all(client, TYPES, declared, release=context.release, prune=prune, report=_print)
-    out.print(f"{steps} steps done" if steps else "Nothing to change: the server is as declared")
+    out.print(f"{steps} steps done" if steps else "Nothing to change: the server matches the files")
     return steps > 0
 
 

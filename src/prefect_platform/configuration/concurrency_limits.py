@@ -78,7 +78,7 @@ class ConcurrencyLimits(_Limits):
             GlobalConcurrencyLimitCreate(name=name, limit=limit.limit)
             at = source.at(self.section, name)
             if name.startswith((_TAG, _DEPLOYMENT)):
-                cause = f"{name}: the server uses names with {_TAG} and {_DEPLOYMENT} itself"
+                cause = f"{name}: the server reserves names that start with {_TAG} or {_DEPLOYMENT}"
                 fix = "choose another name, or declare it in tag_concurrency_limits or in "
                 raise ConfigurationError([Problem(at, cause, f"{fix}prefect.yaml")])
             body = limit.model_dump(mode="json", exclude_none=True)

@@ -77,7 +77,7 @@ def _doubles(declared: Sequence[Declared]) -> list[Problem]:
     problems = []
     for each in declared:
         if first := seen.get(each.key):
-            cause = f"the {each.key} is declared already: {first.at}"
+            cause = f"the {each.key} is already declared at {first.at}"
             problems.append(Problem(each.at, cause, "rename one of the two"))
         seen[each.key] = each
     return problems

@@ -55,7 +55,7 @@ class Variables(RestKind):
             VariableCreate(name=name, value=variable.value, tags=variable.tags)
             at = source.at(self.section, name)
             if name == LOCK:
-                cause = f"{name} is the lock of `apply` itself"
+                cause = f"the name {name} is reserved for the lock of `apply`"
                 raise ConfigurationError([Problem(at, cause, "rename it")])
             return [Declared(Key(self.kind, name), variable.model_dump(mode="json"), at)]
 

@@ -74,16 +74,16 @@ class WorkPool(Section):
 def _refuse_names(source: Source, section: str, name: str, pool: WorkPool) -> None:
     """Raise ConfigurationError for values that the server accepts but does not honour."""
     if name.lower().startswith("prefect"):
-        cause = f"{name}: Prefect keeps names with `prefect` in front to itself"
+        cause = f"{name}: Prefect reserves names that start with `prefect`"
         raise ConfigurationError([Problem(source.at(section, name), cause, "rename the pool")])
     seen: dict[int, str] = {}
     for queue_name, queue in pool.queues.items():
         if queue.priority is None:
             continue
         if first := seen.get(queue.priority):
-            cause = f"the queues {first} and {queue_name} have one priority, {queue.priority}"
+            cause = f"the queues {first} and {queue_name} have the same priority, {queue.priority}"
             at = source.at(section, name, "queues", queue_name, "priority")
-            raise ConfigurationError([Problem(at, cause, "give each queue its own")])
+            raise ConfigurationError([Problem(at, cause, "give each queue its own priority")])
         seen[queue.priority] = queue_name
 
 
@@ -108,7 +108,7 @@ def _template(
                 raise ConfigurationError([problem]) from error
             return read
     if pool.type != _KUBERNETES:
-        fix = f"write one: prefect work-pool get-default-base-job-template --type {pool.type}"
+        fix = f"create one: prefect work-pool get-default-base-job-template --type {pool.type}"
         cause = f"the pool {name} of type {pool.type} has no base_job_template"
         raise ConfigurationError([Problem(at, cause, fix)])
     charted = context.base_job_template(name)
@@ -203,7 +203,7 @@ class WorkPools(RestKind):
                         declared.at,
                         f"the pool {found.key.name} on the server is of type {found.body['type']}, "
                         "which Prefect cannot change",
-                        f"name it differently, or: prefect work-pool delete {found.key.name}",
+                        f"rename it, or delete the pool: prefect work-pool delete {found.key.name}",
                     )
                 ]
             )

@@ -240,7 +240,7 @@ def test_an_unknown_secret_of_an_export_is_refused(
     written = capsys.readouterr().out
     assert "highly-secret" not in written
     exported = write(written)
-    with pytest.raises(ConfigurationError, match="the Secret unknown-secret is not there"):
+    with pytest.raises(ConfigurationError, match="the Secret unknown-secret does not exist"):
         commands.apply(client, exported, around(exported), prune=False)
 
 
@@ -418,7 +418,7 @@ def test_the_lock_of_a_dead_holder_is_taken_over_and_of_a_live_one_is_not(
     client.request("POST", "/variables/", json={"name": LOCK, "value": '{"holder": "dead"}'})
     with exclusive(client, LockTimings(renew=0.2, stale=1, poll=0.1)) as held:
         with (
-            pytest.raises(PlatformError, match="another apply has held the server"),
+            pytest.raises(PlatformError, match="another apply has held the lock of this server"),
             # Many beats, as the default has: one takes seconds on a machine that is busy.
             exclusive(client, LockTimings(stale=10, wait=12, poll=0.1)),
         ):
@@ -446,7 +446,9 @@ def test_a_server_of_another_version_is_refused(
     """The two versions are named, and nothing is changed."""
     files = write(_FILE)
     monkeypatch.setattr("prefect.__version__", "3.0.0")
-    with pytest.raises(PlatformError, match=r"Prefect 3\.\d+\.\d+, this is for 3\.0\.0"):
+    with pytest.raises(
+        PlatformError, match=r"Prefect 3\.\d+\.\d+, but this program is for Prefect 3\.0\.0"
+    ):
         commands.apply(client, files, around(files), prune=True)
 
 

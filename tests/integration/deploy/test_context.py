@@ -46,7 +46,7 @@ def test_a_missing_key_is_reported_with_the_command_that_creates_it(
     tmp_path: Path, cluster: FromCluster
 ) -> None:
     assert str(resolved(tmp_path, cluster, "nothing")) == (
-        f"{tmp_path}/platform.yaml:2: the Secret held is not there, or has no key nothing; "
+        f"{tmp_path}/platform.yaml:2: the Secret held does not exist, or has no key nothing; "
         f"kubectl --namespace {NAMESPACE} create secret generic held --from-file=KEY"
     )
 

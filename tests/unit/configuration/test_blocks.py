@@ -194,12 +194,12 @@ def test_fields_of_an_inner_block_tell_its_type(
 @pytest.mark.parametrize(
     ("blocks", "expected"),
     [
-        ("  secret: {}\n", ["2: secret is no name of a block; write TYPE/NAME, as "]),
+        ("  secret: {}\n", ["2: secret is not the name of a block; write TYPE/NAME, "]),
         ("  secret/Up: {}\n", ["2: secret/Up: Block document name must only contain lowercase"]),
-        ("  s3-buckt/a: {}\n", ["2: there is no block type s3-buckt installed; did you mean s3-b"]),
+        ("  s3-buckt/a: {}\n", ["2: the block type s3-buckt is not installed; did you mean s3-b"]),
         (
             "  dbt-cli-profile/a: {}\n",
-            ["2: there is no block type dbt-cli-profile installed; prefect-dbt "],
+            ["2: the block type dbt-cli-profile is not installed; add the package prefect-dbt, "],
         ),
         ("  s3-bucket/a:\n", ["2: the key bucket_name is missing; add it"]),
         (
@@ -215,7 +215,7 @@ def test_fields_of_an_inner_block_tell_its_type(
         ),
         (
             "  k8s-job/a:\n    v1_job: {a: .nan}\n",
-            ["2: k8s-job/a has a value that JSON does not have; correct it"],
+            ["2: k8s-job/a has a value that JSON cannot represent; correct it"],
         ),
         (
             "  s3-bucket/a:\n    bucket_name: b\n    credentials: {regionname: x}\n",
@@ -223,20 +223,26 @@ def test_fields_of_an_inner_block_tell_its_type(
         ),
         (
             "  s3-bucket/a:\n    bucket_name: b\n    credentials: {block_type_slug: secret}\n",
-            ["4: a block of type secret does not fit here; use one of type aws-credentials or "],
+            [
+                "4: a block of type secret is not allowed here; use a block of type "
+                "aws-credentials or "
+            ],
         ),
         (
             "  s3-bucket/a:\n    bucket_name: b\n    credentials: {block: secret/x}\n",
-            ["4: a block of type secret does not fit here; use one of type aws-credentials or "],
+            [
+                "4: a block of type secret is not allowed here; use a block of type "
+                "aws-credentials or "
+            ],
         ),
         (
             "  s3-bucket/a:\n    bucket_name: b\n    credentials: {block: keys}\n",
-            ["4: keys is no name of a block; write TYPE/NAME"],
+            ["4: keys is not the name of a block; write TYPE/NAME"],
         ),
         (
             "  k8s-job/a:\n    v1_job: {}\n"
             "    credentials:\n      cluster_config: {block: kubernetes-cluster-config/c}\n",
-            ["5: kubernetes-cluster-config/c is named inside of another block's fields, where Pre"],
+            ["5: kubernetes-cluster-config/c is referenced inside an inline block, where Prefect "],
         ),
     ],
 )
@@ -250,16 +256,20 @@ def test_what_cannot_be_used_is_refused_with_its_line(
 @pytest.mark.parametrize(
     ("value", "line", "expected"),
     [
-        (SESAME, 3, "value is secret and its value stands in the file; name where"),
-        ("{secret: {name: held}}", 3, "secret: this is no reference to a Secret; write {secret"),
-        ("{secret: {name: held, key: no}}", 3, "the Secret held is not there, or has no key no; c"),
-        ("{secret: {name: none, key: k}}", 3, "the Secret none is not there, or has no key k; c"),
-        ("{secret: {name: held, key: obfuscated}}", 3, "the value is what Prefect shows in the p"),
+        (SESAME, 3, "value is secret, but its value is written in this file; refer to"),
+        ("{secret: {name: held}}", 3, "secret: this is not a reference to a Secret; write {secret"),
+        (
+            "{secret: {name: held, key: no}}",
+            3,
+            "the Secret held does not exist, or has no key no; c",
+        ),
+        ("{secret: {name: none, key: k}}", 3, "the Secret none does not exist, or has no key k; c"),
+        ("{secret: {name: held, key: obfuscated}}", 3, "the value is the mask that Prefect shows"),
         (
             "{secret: {name: held, key: binary}}",
             3,
-            "the key binary of the Secret held is not UTF-8 text, and a block holds nothing else; "
-            "put text there, of binary data its base64, which the flow decodes",
+            "the key binary of the Secret held is not UTF-8 text, which a block requires; "
+            "store text there: encode binary data as base64, and decode it in the flow",
         ),
         (
             "{file: secrets/held/binary}",
@@ -267,8 +277,8 @@ def test_what_cannot_be_used_is_refused_with_its_line(
             "the file secrets/held/binary cannot be read: it is not",
         ),
         ("{file: nothing}", 3, "the file nothing cannot be read: No such file or directory; pat"),
-        ("{file: 5}", 3, "file: the path of a file is a text; write {file: PATH}"),
-        (f"[{PASSWORD}, {SESAME}]", 3, "1 is secret and its value stands in the file; name wh"),
+        ("{file: 5}", 3, "file: the path is not text; write {file: PATH}"),
+        (f"[{PASSWORD}, {SESAME}]", 3, "1 is secret, but its value is written in this file; refe"),
     ],
 )
 def test_a_secret_that_is_not_there_or_stands_in_the_file_is_refused(
@@ -334,7 +344,8 @@ def test_blocks_that_need_each_other_are_refused_with_the_chain(
 """,
     )
     assert found == [
-        "5: blocks need each other: node/b needs node/c needs node/b; take one of them out"
+        "5: these blocks need each other: node/b needs node/c needs node/b; remove one of these "
+        "references"
     ]
 
 

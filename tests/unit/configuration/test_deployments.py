@@ -104,9 +104,9 @@ def test_an_unknown_key_is_refused_at_any_depth_with_its_line(directory: Path) -
         ({"entrypoint": "flows.py:sale"}, "Flow function with name 'sale' not found"),
         ({"entrypoint": "flows.py:date"}, "'date' is not a flow"),
         ({"entrypoint": "/flows.py:sales"}, "write it relative to this file"),
-        ({"entrypoint": "sales"}, "sales is no entrypoint"),
+        ({"entrypoint": "sales"}, "sales is not an entrypoint"),
         ({"entrypoint": "nowhere.sales"}, "No module named 'nowhere'"),
-        ({"parameters": {"dai": 1}}, "no parameter dai; choose of day, regions, options"),
+        ({"parameters": {"dai": 1}}, "no parameter dai; use one of: day, regions, options"),
         ({"parameters": {"regions": 1}}, "regions: 1 is not of type 'array'"),
         ({"schedules": [cron(parameters={"dai": 1})]}, "no parameter dai"),
         ({"schedules": [cron(slug=None)]}, "the schedule has no slug"),
@@ -114,7 +114,7 @@ def test_an_unknown_key_is_refused_at_any_depth_with_its_line(directory: Path) -
         ({"schedules": [cron(cron="0 0 30 2 *")]}, "cron: no run can be scheduled"),
         (
             {"schedules": [{"slug": "a", "interval": 20}]},
-            "interval: two runs are 20 s apart, and less than 30 s is refused",
+            "interval: two runs are 20 s apart, but at least 30 s are required",
         ),
         (
             {"schedules": [{"slug": "a", "rrule": "DTSTART:20260101T000000\nRRULE:FREQ=SECONDLY"}]},
@@ -122,16 +122,16 @@ def test_an_unknown_key_is_refused_at_any_depth_with_its_line(directory: Path) -
         ),
         (
             {"schedules": [{"slug": "a", "interval": 90000, "timezone": "Europe/Berlin"}]},
-            "after a clock change in Europe/Berlin its runs depend on when the server looks",
+            "after a clock change in Europe/Berlin, the times of its runs depend on when the",
         ),
         (
             {"schedules": [{"slug": "a", "interval": 86400, "timezone": "America/Santiago"}]},
-            "a clock change in America/Santiago leaves out 00:00, and all runs after it are at",
+            "a clock change in America/Santiago skips 00:00, and all later runs start at",
         ),
         ({"schedules": [cron(cron="never")]}, 'cron: Invalid cron string: "never"'),
         ({"schedules": [cron(timezone="Mars/North")]}, 'timezone: Invalid timezone: "Mars/North"'),
-        ({"schedules": [cron(replaces="old")]}, "all schedules are replaced"),
-        ({"schedules": [cron(anchor_date="2026-01-01")]}, "only an interval has an anchor_date"),
+        ({"schedules": [cron(replaces="old")]}, "the file replaces all schedules"),
+        ({"schedules": [cron(anchor_date="2026-01-01")]}, "anchor_date requires interval"),
         ({"schedules": [{"slug": "a", "interval": 0}]}, "interval: Input should be greater than 0"),
         (
             {"schedules": [{"slug": "a", "interval": 60, "timezone": "Mars/North"}]},
@@ -139,27 +139,30 @@ def test_an_unknown_key_is_refused_at_any_depth_with_its_line(directory: Path) -
         ),
         (
             {"schedules": [{"slug": "a", "rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"}]},
-            "rrule: it never starts a run",
+            "rrule: the schedule never starts a run",
         ),
         (
             {"schedules": [{"slug": "a", "rrule": "FREQ=DAILY;UNTIL=20990101T000000Z"}]},
             "rrule: no run can be scheduled",
         ),
-        ({"schedules": [{"slug": "a", "rrule": "FREQ=MINUTELY"}]}, "write interval, or the start"),
-        ({"build": [{"x": {}}]}, "nothing is built or pushed"),
-        ({"push": [{"x": {}}]}, "nothing is built or pushed"),
+        (
+            {"schedules": [{"slug": "a", "rrule": "FREQ=MINUTELY"}]},
+            "use interval, or put the start",
+        ),
+        ({"build": [{"x": {}}]}, "a deploy builds and pushes nothing"),
+        ({"push": [{"x": {}}]}, "a deploy builds and pushes nothing"),
         ({"triggers": [{"x": 1}]}, "declare them under automations in platform.yaml"),
         ({"sla": [{"x": 1}]}, "only Prefect Cloud has it"),
         ({"schedule": {"cron": "0 6 * * *"}}, "write `schedules:` with one item"),
         ({"flow_name": "x"}, "Prefect takes the name from the flow itself"),
         ({"version_type": "vcs:git"}, "differs between a laptop and a pod"),
-        ({"description": "{{ prefect.blocks.secret.x }}"}, "a secret perhaps"),
-        ({"tags": ["{{ prefect.variables.x }}"]}, "read it in the flow: Variable.get"),
+        ({"description": "{{ prefect.blocks.secret.x }}"}, "which may be secret"),
+        ({"tags": ["{{ prefect.variables.x }}"]}, "read it in the flow with Variable.get"),
         ({"version": "{{ $GITHUB_SHA }}"}, "differs between a laptop and a pod"),
         ({"version": "{{ build-image.tag }}"}, "the output of a build step"),
         ({"description": "{{ ctx.flow_run.name }}"}, "the output of a build step"),
         ({"parameters": {"options": {"$ref": {"block_document_id": "x"}}}}, "load the block"),
-        ({"parameters": {"options": {"x": float("inf")}}}, "inf is no JSON"),
+        ({"parameters": {"options": {"x": float("inf")}}}, "inf is not valid JSON"),
         ({"pull": [{f"{STEP}s": {}}]}, f"Prefect has no step {STEP}s"),
         ({"concurrency_limit": 0}, "greater than 0"),
     ],
@@ -174,14 +177,16 @@ def test_a_mistake_is_refused_with_what_to_do(
 def test_two_of_one_name_are_refused_with_both_lines(directory: Path) -> None:
     entry = "{name: daily, entrypoint: 'flows.py:sales', work_pool: {name: jobs}}"
 
-    with pytest.raises(ConfigurationError, match=r":4: the deployment sales/daily is also at .*:3"):
+    with pytest.raises(
+        ConfigurationError, match=r":4: the deployment sales/daily is also declared at .*:3"
+    ):
         declare(directory, f"pull: []\ndeployments:\n  - {entry}\n  - {entry}\n")
 
 
 def test_no_pull_step_at_all_is_refused(directory: Path) -> None:
     entry = "{name: daily, entrypoint: 'flows.py:sales', work_pool: {name: jobs}}"
 
-    with pytest.raises(ConfigurationError, match="directory of whoever deploys"):
+    with pytest.raises(ConfigurationError, match="directory of the machine that deploys"):
         declare(directory, f"deployments: [{entry}]")
 
 
@@ -242,7 +247,7 @@ def test_a_flow_that_cannot_be_described_without_its_imports_is_refused(director
         "@flow\ndef sales(day: x.Day, hour: int = x.NOON, place=None): ...\n"
     )
 
-    assert "nothing tells the type or default of day, hour" in refusal(directory)
+    assert "the type or default of these parameters is unknown: day, hour" in refusal(directory)
 
 
 @pytest.mark.parametrize("mistake", ["1 / 0", "raise SystemExit(3)", "def"])

@@ -76,7 +76,7 @@ def test_without_pruning_the_plan_names_what_would_go() -> None:
     key = Key(Kind.VARIABLE, "old")
     made = plan([], {key: {}}, owned=[key], prune=False)
     assert made == Plan([], [key])
-    assert "removed by --prune: variable old" in differences.summary(made)
+    assert "deleted with --prune: variable old" in differences.summary(made)
 
 
 def test_a_need_that_nobody_has_is_refused_with_its_line() -> None:
@@ -92,7 +92,7 @@ def test_a_need_that_nobody_has_is_refused_with_its_line() -> None:
 def test_a_need_that_this_plan_would_prune_is_refused() -> None:
     block = Key(Kind.BLOCK, "slack-webhook/ops")
     automation = declare(Kind.AUTOMATION, "tell", block)
-    with pytest.raises(ConfigurationError, match="declared no more and pruned now"):
+    with pytest.raises(ConfigurationError, match="no longer declared and would be pruned"):
         plan([automation], {block: {}}, owned=[block])
     assert steps(plan([automation], {block: {}})) == ["create automation tell"]
 

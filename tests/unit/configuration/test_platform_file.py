@@ -44,16 +44,20 @@ def test_an_empty_file_declares_the_pack_alone(tmp_path: Path, text: str) -> Non
     [
         ("[]\n", 1, "the file is not a mapping"),
         ("work_pool: {}\n", 1, "there is no section work_pool"),
-        ("variables: {prefect_platform_lock: {value: 1}}\n", 1, "is the lock of `apply` itself"),
-        ("work_pools: {prefect-etl: {}}\n", 1, "Prefect keeps names"),
+        (
+            "variables: {prefect_platform_lock: {value: 1}}\n",
+            1,
+            "is reserved for the lock of `apply`",
+        ),
+        ("work_pools: {prefect-etl: {}}\n", 1, "Prefect reserves names"),
         ("work_pools: {a: {queues: {x/y: {}}}}\n", 1, "should match pattern"),
         (
             "work_pools:\n  a:\n    queues:\n      x: {priority: 1}\n      y: {priority: 1}\n",
             5,
-            "the queues x and y have one priority, 1",
+            "the queues x and y have the same priority, 1",
         ),
         ("work_pools: {a: {type: docker}}\n", 1, "has no base_job_template"),
-        ("concurrency_limits: {'tag:a': {limit: 1}}\n", 1, "the server uses names"),
+        ("concurrency_limits: {'tag:a': {limit: 1}}\n", 1, "the server reserves names"),
         ("tag_concurrency_limits: {a: many}\n", 1, "should be a valid integer"),
         ("tag_concurrency_limits: {a/b: 1}\n", 1, "should match pattern"),
         ("variables: {a: {value: {b: [.inf]}}}\n", 1, "should be a finite number"),
@@ -68,7 +72,7 @@ def test_an_empty_file_declares_the_pack_alone(tmp_path: Path, text: str) -> Non
             5,
             "not a valid JSON value",
         ),
-        ("alerts:\n  channels:\n    5: {type: slack}\n", 3, "`5` is no name"),
+        ("alerts:\n  channels:\n    5: {type: slack}\n", 3, "`5` is not a name"),
         ("automations: {'platform: crashed': {trigger: {}, actions: []}}\n", 1, "alerts"),
     ],
 )
@@ -89,8 +93,8 @@ def test_the_same_mistake_has_the_same_words_in_every_section(tmp_path: Path, se
         f"1: {section} is not a mapping; write `KEY: VALUE` lines"
     ]
     assert problems(tmp_path, f"{section}:\n  5: {{}}\n  '': {{}}\n") == [
-        "2: `5` is no name; write a text, in quotes",
-        "3: `` is no name; write a text, in quotes",
+        "2: `5` is not a name; write text in quotes",
+        "3: `` is not a name; write text in quotes",
     ]
     if section == "tag_concurrency_limits":
         return

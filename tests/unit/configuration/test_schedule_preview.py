@@ -48,7 +48,7 @@ def test_a_time_that_the_clock_change_leaves_out_is_marked() -> None:
 
     assert found == [
         ("27 02:30 +0100", "s", ()),
-        ("28 03:30 +0200", "s", ("the clock change leaves its time out: it runs after the gap",)),
+        ("28 03:30 +0200", "s", ("the clock change skips its time: it runs after the gap",)),
     ]
 
 
@@ -66,7 +66,7 @@ def test_a_run_that_prefect_drops_in_an_hour_that_comes_twice_is_marked() -> Non
         (
             "31 03:00 +0100",
             "s",
-            ("the run before it is lost: its hour comes twice that day",),
+            ("the run before it is lost: its hour occurs twice that day",),
         ),
     ]
 
@@ -76,7 +76,7 @@ def test_a_cron_in_an_hour_that_comes_twice_is_marked_as_run_once() -> None:
 
     assert found == [
         ("31 01:00 +0200", "s", ()),
-        ("31 02:00 +0200", "s", ("its hour comes twice that day: it runs the first time only",)),
+        ("31 02:00 +0200", "s", ("its hour occurs twice that day: it runs the first time only",)),
         ("31 03:00 +0100", "s", ()),
     ]
 
@@ -84,20 +84,20 @@ def test_a_cron_in_an_hour_that_comes_twice_is_marked_as_run_once() -> None:
 @pytest.mark.parametrize(
     ("more", "others", "mark"),
     [
-        ({"concurrency_limit": 1}, [], "waits: the deployment flow/a takes 1 at once"),
+        ({"concurrency_limit": 1}, [], "waits: the deployment flow/a allows 1 at a time"),
         (
             {
                 "concurrency_limit": 1,
                 "concurrency_options": {"collision_strategy": "CANCEL_NEW"},
             },
             [],
-            "is cancelled: the deployment flow/a takes 1 at once",
+            "is cancelled: the deployment flow/a allows 1 at a time",
         ),
-        ({}, [(Kind.WORK_POOL, "default")], "waits: the work pool default takes 1 at once"),
+        ({}, [(Kind.WORK_POOL, "default")], "waits: the work pool default allows 1 at a time"),
         (
             {"work_queue": "slow"},
             [(Kind.WORK_QUEUE, "default/slow")],
-            "waits: the work queue default/slow takes 1 at once",
+            "waits: the work queue default/slow allows 1 at a time",
         ),
         ({"concurrency_limit": 2}, [], None),
     ],

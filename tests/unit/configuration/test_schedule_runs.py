@@ -51,7 +51,7 @@ def test_less_than_a_day_is_counted_in_elapsed_time(zone: str) -> None:
 
 @pytest.mark.parametrize("hours", [25, 36])
 def test_days_and_hours_are_refused_where_the_clock_changes(hours: int) -> None:
-    with pytest.raises(ScheduleError, match="depend on when the server looks"):
+    with pytest.raises(ScheduleError, match="depend on when the server computes them"):
         refuse_drift(interval("Europe/Berlin", hours))
 
     refuse_drift(interval("UTC", hours))
@@ -59,7 +59,7 @@ def test_days_and_hours_are_refused_where_the_clock_changes(hours: int) -> None:
 
 @pytest.mark.parametrize("zone", ["America/Santiago", "Africa/Cairo"])
 def test_an_hour_that_a_clock_change_leaves_out_is_refused_as_the_start_of_days(zone: str) -> None:
-    with pytest.raises(ScheduleError, match="leaves out 00:00, and all runs after it are at 01:00"):
+    with pytest.raises(ScheduleError, match="skips 00:00, and all later runs start at 01:00"):
         refuse_drift(interval(zone, 24, hour=0))
 
     refuse_drift(interval(zone, 24))

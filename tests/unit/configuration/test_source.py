@@ -37,9 +37,9 @@ def test_every_part_has_its_line(tmp_path: Path) -> None:
         ("a:\n  - 1\n b: 2\n", 3, "block end"),
         ("a: &a\n  - *a\n", 1, "an alias contains itself"),
         ("a: *nobody\n", 1, "undefined alias"),
-        ("a: \x07\n", 1, "it cannot be read"),
-        ("? [a, b]\n: 1\n", 1, "it cannot be read"),
-        ("a: ._\n", 1, "it cannot be read"),
+        ("a: \x07\n", 1, "the file cannot be parsed"),
+        ("? [a, b]\n: 1\n", 1, "the file cannot be parsed"),
+        ("a: ._\n", 1, "the file cannot be parsed"),
     ],
 )
 def test_what_is_no_yaml_is_refused_with_its_line(

@@ -124,7 +124,7 @@ class BlockReader(Reader):
             plain = to_jsonable_python(resolved)
             json.dumps(plain, allow_nan=False)
         except (TypeError, ValueError):
-            self._refuse(steps, f"{name} has a value that JSON does not have", "correct it")
+            self._refuse(steps, f"{name} has a value that JSON cannot represent", "correct it")
             return None
         body = plain if block is None else block_types.saved(block, draft.references)
         body |= {key: {"block": target} for key, target in draft.references.items()}
@@ -216,8 +216,8 @@ class BlockReader(Reader):
                 return content
         return Problem(
             self._source.at(*steps),
-            f"{steps[-1]}: the value is no JSON object",
-            "put JSON there, or name a reference for each key",
+            f"{steps[-1]}: the value is not a JSON object",
+            "store a JSON object there, or write a reference for each key",
         )
 
     def _build(
@@ -316,7 +316,7 @@ class BlockReader(Reader):
         built.sort(key=lambda each: len(each[1]))
         if not built or (len(built) > 1 and len(built[0][1]) == len(built[1][1])):
             names = " or ".join(self._names(choices))
-            cause = f"{steps[-1]} can be {names}, and these fields do not tell which"
+            cause = f"{steps[-1]} can be {names}, but its fields do not identify one of them"
             return None, [Problem(self._source.at(*steps), cause, f"add {TYPE}")]
         return built[0]
 
@@ -328,8 +328,8 @@ class BlockReader(Reader):
         if block_type is None:
             return None, [self._unknown_type(steps, type_slug)]
         if not issubclass(block_type, tuple(choices)):
-            cause = f"a block of type {type_slug} does not fit here"
-            fix = f"use one of type {' or '.join(self._names(choices))}"
+            cause = f"a block of type {type_slug} is not allowed here"
+            fix = f"use a block of type {' or '.join(self._names(choices))}"
             return None, [Problem(self._source.at(*steps), cause, fix)]
         return block_type, []
 
@@ -348,13 +348,16 @@ class BlockReader(Reader):
         if block_type is None:
             return None, problems
         if not top:
-            cause = f"{target} is named inside of another block's fields, where Prefect keeps none"
-            fix = "make those fields a block of its own and name that"
+            cause = (
+                f"{target} is referenced inside an inline block, where Prefect keeps no references"
+            )
+            fix = "declare the inline block as a block of its own, and refer to that"
             return None, [Problem(at, cause, fix)]
         draft.references[str(steps[-1])] = target
         if target in self._chain:
             chain = " needs ".join([*self._chain[self._chain.index(target) :], target])
-            return None, [Problem(at, f"blocks need each other: {chain}", "take one of them out")]
+            cause = f"these blocks need each other: {chain}"
+            return None, [Problem(at, cause, "remove one of these references")]
         block = self._block(target) if target in self._named else None
         if block is None:
             draft.complete = False
@@ -373,7 +376,7 @@ class BlockReader(Reader):
             kind: Any = each["type"]
             if (draft.secrets or draft.placeholders) and kind in ("value_error", "assertion_error"):
                 # The message is the block type's own and may contain the refused value.
-                kind = PydanticCustomError("refused", "the type of the block refuses the value")
+                kind = PydanticCustomError("refused", "the block type refuses the value")
             errors.append(
                 {
                     "type": kind,
@@ -391,19 +394,21 @@ class BlockReader(Reader):
     def _unknown_type(self, steps: Steps, type_slug: str) -> Problem:
         package = block_types.package_of(type_slug)
         if package is not None:
-            fix = f"{package} provides it: add that package to the images"
+            fix = f"add the package {package}, which provides it, to the images"
         else:
             similar = difflib.get_close_matches(type_slug, self._types, 1)
             fix = (
-                f"did you mean {similar[0]}?" if similar else f"use one of {', '.join(self._types)}"
+                f"did you mean {similar[0]}?"
+                if similar
+                else f"use one of: {', '.join(self._types)}"
             )
-        return Problem(
-            self._source.at(*steps), f"there is no block type {type_slug} installed", fix
-        )
+        return Problem(self._source.at(*steps), f"the block type {type_slug} is not installed", fix)
 
     def _no_name(self, name: object, steps: Steps) -> Problem:
-        cause = f"{name} is no name of a block"
-        return Problem(self._source.at(*steps), cause, "write TYPE/NAME, as slack-webhook/night")
+        cause = f"{name} is not the name of a block"
+        return Problem(
+            self._source.at(*steps), cause, "write TYPE/NAME, such as slack-webhook/night"
+        )
 
 
 def _try(block: Block) -> None:

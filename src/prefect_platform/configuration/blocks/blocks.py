@@ -175,7 +175,7 @@ def _register(block_type: type[Block]) -> tuple[UUID, UUID]:
     block_type.register_type_and_schema()
     type_id, schema_id = block_type._block_type_id, block_type._block_schema_id
     if type_id is None or schema_id is None:
-        raise TypeError(f"{block_type.__name__} has no ids after its registration")
+        raise TypeError(f"the server returned no ids for the block type {block_type.__name__}")
     return type_id, schema_id
 
 

@@ -49,7 +49,7 @@ class Mounted:
     def how_to_provide(self, secret: str) -> str:
         """Return the next step for a Secret that is not mounted."""
         return (
-            f"create {secret} in the namespace of prefect-worker, and name it in the value "
+            f"create {secret} in the namespace of prefect-worker, and list it in the value "
             "configuration.secrets of that chart"
         )
 

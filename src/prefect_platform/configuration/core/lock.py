@@ -139,9 +139,9 @@ def _acquire(client: SyncPrefectClient, holder: str, timings: LockTimings) -> tu
             continue
         if now - started > timings.wait:
             raise PlatformError(
-                f"another apply has held the server for {timings.wait:.0f} s: "
+                f"another apply has held the lock of this server for {timings.wait:.0f} s: "
                 f"{json.loads(found['value'])['holder']}",
-                next_step="wait until it has ended, then run the same command again",
+                next_step="wait until it has finished, then run the same command again",
             )
         time.sleep(timings.poll)
 

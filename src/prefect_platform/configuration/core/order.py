@@ -25,9 +25,9 @@ def in_order(declared: Iterable[Declared]) -> list[Declared]:
         first = chain.index(min(chain))
         chain = [*chain[first:-1], *chain[:first], chain[first]]
         names = " → ".join(str(key) for key in chain)
-        cause = f"they name each other in a circle: {names}"
+        cause = f"these resources refer to each other in a circle: {names}"
         raise ConfigurationError(
-            [Problem(by_key[chain[0]].at, cause, "take one of these references out")]
+            [Problem(by_key[chain[0]].at, cause, "remove one of these references")]
         ) from None
 
 

@@ -24,7 +24,7 @@ _NEXT_STEPS = NextSteps(
     away="make status; when the API is back, run the same command again: it continues where this "
     "one stopped",
     refused="set PREFECT_API_AUTH_STRING to the value in the Secret prefect-auth",
-    failed="look at the logs of the API, then run the same command again",
+    failed="read the logs of the API, then run the same command again",
 )
 
 
@@ -50,10 +50,10 @@ def require_same_version(client: SyncPrefectClient) -> None:
     version = client.request("GET", "/admin/version").json()
     if version != prefect.__version__:
         raise PlatformError(
-            f"the server is Prefect {version}, this is for {prefect.__version__}: their resources "
-            "may mean different things",
-            next_step="use the platform's release for that server, or upgrade the server first "
-            "(docs/operations/upgrade.md)",
+            f"the server runs Prefect {version}, but this program is for Prefect "
+            f"{prefect.__version__}, whose resources may differ",
+            next_step="use the release of the platform for that server, or upgrade the server "
+            "first (docs/operations/upgrade.md)",
         )
 
 

@@ -60,11 +60,11 @@ def key_named(word: str, name: object) -> Key:
     referable = REFERABLE[word]
     written = f"{word}: {referable.shape}"
     if not isinstance(name, str) or not name:
-        raise ValueError(f"{word} is no name; write {written}")
+        raise ValueError(f"{word} is not a name; write {written}")
     if name.startswith(_DELETED):
-        raise ValueError(f"{word} {name} stands for one that was deleted; name one that is there")
+        raise ValueError(f"{word} {name} no longer exists; name one that exists")
     if "/" in referable.shape and not re.fullmatch(r"[^/]+/[^/]+", name):
-        raise ValueError(f"{word} {name} has not the form {referable.shape}; write {written}")
+        raise ValueError(f"{word} {name} does not have the form {referable.shape}; write {written}")
     return Key(referable.kind, name)
 
 

@@ -109,8 +109,8 @@ def resolve(
     if text == obfuscate(text):
         return Problem(
             source.at(*steps),
-            "the value is what Prefect shows in the place of a secret, not the secret",
-            "put the real value there",
+            "the value is the mask that Prefect shows for a secret, not the secret itself",
+            "store the real value there",
         )
     return text
 
@@ -119,9 +119,9 @@ def literal(source: Source, steps: Steps) -> Problem:
     """Return the problem of a secret value that is written in the file."""
     return Problem(
         source.at(*steps),
-        f"{steps[-1]} is secret and its value stands in the file",
-        f"name where the value is: {_SHAPE} or {{file: PATH}}; "
-        "a value that was committed is no secret any more, so replace it",
+        f"{steps[-1]} is secret, but its value is written in this file",
+        f"refer to the value with {_SHAPE} or {{file: PATH}}; "
+        "if the value was committed, replace it, because it is no longer secret",
     )
 
 
@@ -133,7 +133,7 @@ def _file(
 ) -> str | Problem:
     at, path = source.at(*steps), reference["file"]
     if not isinstance(path, str):
-        return Problem(at, "file: the path of a file is a text", "write {file: PATH}")
+        return Problem(at, "file: the path is not text", "write {file: PATH}")
     try:
         return (source.path.parent / path).read_bytes().decode()
     except (OSError, ValueError) as error:
@@ -152,12 +152,12 @@ def _secret(
     if not is_secret_reference(reference) or not all(
         isinstance(each, str) for each in named.values()
     ):
-        return Problem(at, "secret: this is no reference to a Secret", f"write {_SHAPE}")
+        return Problem(at, "secret: this is not a reference to a Secret", f"write {_SHAPE}")
     value = context.secret(named["name"], named["key"])
     if value is None:
         return Problem(
             at,
-            f"the Secret {named['name']} is not there, or has no key {named['key']}",
+            f"the Secret {named['name']} does not exist, or has no key {named['key']}",
             context.how_to_provide(named["name"]),
         )
     try:
@@ -165,9 +165,9 @@ def _secret(
     except UnicodeDecodeError:
         return Problem(
             at,
-            f"the key {named['key']} of the Secret {named['name']} is not UTF-8 text, and a block "
-            "holds nothing else",
-            "put text there, of binary data its base64, which the flow decodes",
+            f"the key {named['key']} of the Secret {named['name']} is not UTF-8 text, which a "
+            "block requires",
+            "store text there: encode binary data as base64, and decode it in the flow",
         )
 
 

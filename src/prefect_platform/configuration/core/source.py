@@ -46,7 +46,7 @@ class ConfigurationError(PlatformError):
         self.problems = sorted(problems, key=lambda each: (str(each.at.file), each.at.line))
         lines = "\n".join(f"  {problem}" for problem in self.problems)
         super().__init__(
-            f"the configuration cannot be used:\n{lines}",
+            f"the configuration is not valid:\n{lines}",
             next_step="correct the lines above; `prefect-platform validate` checks them again",
         )
 
@@ -83,7 +83,7 @@ class Source:
     def no_name(self, *steps: Step) -> Problem:
         """Return the problem of a name or key that is empty or not text."""
         at = self.at(*steps[:-1], str(steps[-1]))
-        return Problem(at, f"`{steps[-1]}` is no name", "write a text, in quotes")
+        return Problem(at, f"`{steps[-1]}` is not a name", "write text in quotes")
 
     def unknown_key(self, *steps: Step, known: Iterable[str] = ()) -> Problem:
         """Return the problem of a key that is not one of the `known` ones."""
@@ -146,11 +146,17 @@ def read(path: Path) -> Source:
     except (YAMLError, TypeError, ValueError) as error:
         # Such as a control character, a key that is a list, or a scalar like `._` that looks like a
         # number but is not one.
-        problem = Problem(Location(path, 1), f"it cannot be read: {error}", "quote the value")
+        problem = Problem(
+            Location(path, 1), f"the file cannot be parsed: {error}", "quote the value"
+        )
         raise ConfigurationError([problem]) from None
     except _Recursive as error:
         raise ConfigurationError(
-            [Problem(Location(path, error.line), "an alias contains itself", "write it out")]
+            [
+                Problem(
+                    Location(path, error.line), "an alias contains itself", "write out its content"
+                )
+            ]
         ) from None
     return Source(path, data, lines)
 

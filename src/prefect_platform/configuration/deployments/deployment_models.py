@@ -20,19 +20,19 @@ from prefect_platform.configuration.core.section import Section
 LABELS = {"prefect-platform/managed": "true"}
 """Labels that mark deployments as declared by the files; Prefect also adds them to the runs."""
 
-_BAKED = "the flows are in the image of their job pods, so nothing is built or pushed by a deploy"
+_BAKED = "the image of the job pods contains the flows, so a deploy builds and pushes nothing"
 REFUSED = {
     "build": (_BAKED, "remove it; the Dockerfile builds that image"),
     "push": (_BAKED, "remove it; the Dockerfile builds that image"),
     "triggers": (
-        "each deploy would make its automations anew",
+        "every deploy would create its automations again",
         "declare them under automations in platform.yaml, with {deployment: FLOW/NAME}",
     ),
     "sla": ("only Prefect Cloud has it", "remove it; alerts in platform.yaml find late runs"),
     "schedule": ("Prefect has deprecated it", "write `schedules:` with one item"),
     "flow_name": ("Prefect takes the name from the flow itself", "remove it"),
     "version_type": (
-        "a version out of git differs between a laptop and a pod",
+        "a version taken from Git differs between a laptop and a pod",
         "remove it; `version` can hold any text",
     ),
 }

@@ -101,8 +101,8 @@ class DeploymentReader(Reader):
                 if "$ref" in value:
                     self._refuse(
                         (*steps, "$ref"),
-                        "a reference to a block would put its values, secrets too, into the "
-                        "deployment, where everybody reads them",
+                        "a reference to a block would copy its values, including secrets, into "
+                        "the deployment, where everybody can read them",
                         "load the block in the flow",
                     )
                 for key, item in value.items():
@@ -115,22 +115,24 @@ class DeploymentReader(Reader):
                 for placeholder in sorted(find_placeholders(value)):
                     self._refuse_template(placeholder.name, steps)
             case float() if not math.isfinite(value):
-                self._refuse(steps, f"{value} is no JSON", "write a number")
+                self._refuse(steps, f"{value} is not valid JSON", "write a number")
 
     def _refuse_template(self, name: str, steps: tuple[Step, ...]) -> None:
         if name.startswith("ctx.") and steps[:2] == ("work_pool", "job_variables"):
             return  # resolved by the worker for each run
         if name.startswith("prefect.blocks."):
-            cause = "would put a value of a block, a secret perhaps, into the deployment"
+            cause = "would copy a value of a block, which may be secret, into the deployment"
             fix = "load the block in the flow"
         elif name.startswith("prefect.variables."):
-            cause = "would be resolved once, and not follow the variable"
-            fix = "read it in the flow: Variable.get"
+            cause = "would be resolved once, and would not follow changes of the variable"
+            fix = "read it in the flow with Variable.get"
         elif name.startswith("$"):
-            cause = "differs between a laptop and a pod"
+            cause = "is an environment variable, which differs between a laptop and a pod"
             fix = "write the value"
         else:
-            cause = "is the output of a build step, and there are none here: it would be dropped"
+            cause = (
+                "is the output of a build step, but there are no build steps: it would be dropped"
+            )
             fix = "write the value"
         self._refuse(steps, f"{{{{ {name} }}}} {cause}", fix)
 
@@ -140,9 +142,10 @@ class DeploymentReader(Reader):
         if pull is None:
             self._refuse(
                 (),
-                "there is no pull step: Prefect would take the directory of whoever deploys",
+                "there is no pull step: Prefect would use the directory of the machine that "
+                "deploys",
                 "write `pull: [{prefect.deployments.steps.set_working_directory: {directory: "
-                "/opt/prefect}}]`, or `pull: []` where the image starts in the right one",
+                "/opt/prefect}}]`, or `pull: []` if the image starts in the right directory",
             )
             return []
         self._problems += unknown_steps(self._source, entry.pull, *self._within, "pull")
@@ -161,7 +164,7 @@ class DeploymentReader(Reader):
                 self._refuse(
                     ("schedules", index, "slug"),
                     f"two schedules have the slug {schedule['slug']}",
-                    "choose another for one of them",
+                    "choose another slug for one of them",
                 )
             declared.append(schedule)
             if is_active is not None:
@@ -186,9 +189,9 @@ class DeploymentReader(Reader):
                 if name not in given:
                     self._refuse(
                         steps,
-                        f"the schedule gives no value for {name}, without which the flow "
-                        f"{flow.name} does not run",
-                        f"write {name} under parameters",
+                        f"the schedule sets no value for {name}, which the flow {flow.name} "
+                        "requires",
+                        f"set {name} under parameters",
                     )
 
     def _check_values(
@@ -203,7 +206,7 @@ class DeploymentReader(Reader):
             self._refuse(
                 (*steps, name),
                 f"the flow {flow.name} has no parameter {name}",
-                f"choose of {', '.join(known)}" if known else "remove it",
+                f"use one of: {', '.join(known)}" if known else "remove it",
             )
         if entry.enforce_parameter_schema is not False:
             mine = {name: value for name, value in values.items() if name in known}
@@ -221,7 +224,7 @@ class DeploymentReader(Reader):
             self._refuse(
                 (*steps, name),
                 f"the base job template of the work pool {pool.name} has no variable {name}",
-                f"choose of {', '.join(known)}",
+                f"use one of: {', '.join(known)}",
             )
         mine = {name: value for name, value in variables.items() if name in known}
         self._check_schema(mine, schema, steps)
@@ -261,7 +264,7 @@ def refused(source: Source, raw: Any, *within: Step) -> list[Problem]:  # noqa: 
     if not isinstance(raw, dict):
         return []
     return [
-        Problem(source.at(*within, key), f"there is no {key} here: {cause}", fix)
+        Problem(source.at(*within, key), f"{key} is not supported: {cause}", fix)
         for key, (cause, fix) in REFUSED.items()
         if raw.get(key)
     ]

@@ -16,7 +16,7 @@ from prefect.flows import load_flow_from_entrypoint, safe_load_flow_from_entrypo
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.hashing import file_hash
 
-_INSTALL = "correct it, or install what it imports here; the flows' image has it"
+_INSTALL = "correct it, or install what it imports, as in the image of the flows"
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,13 @@ def _file(directory: Path, entrypoint: str) -> Path | None:
     if not colon or not path.endswith(".py"):
         if "." not in entrypoint:
             raise EntrypointError(
-                f"{entrypoint} is no entrypoint", "write FILE.py:FUNCTION, as in flows/etl.py:etl"
+                f"{entrypoint} is not an entrypoint",
+                "write FILE.py:FUNCTION, such as flows/etl.py:etl",
             )
         return None
     if Path(path).is_absolute():
         raise EntrypointError(
-            f"the entrypoint {entrypoint} is an absolute path, which job pods need not have",
+            f"the entrypoint {entrypoint} is an absolute path, which job pods may not have",
             "write it relative to this file",
         )
     if not (directory / path).is_file():
@@ -102,8 +103,8 @@ def _flow(file: Path | None, entrypoint: str) -> tuple[Flow[..., Any], str | Non
         raise EntrypointError(_failed(file, entrypoint, missing), _INSTALL) from missing
     if lost := _lost(file, placeholder):
         raise EntrypointError(
-            f"{_failed(file, entrypoint, missing)}; without it nothing tells the type or default "
-            f"of {', '.join(lost)}",
+            f"{_failed(file, entrypoint, missing)}; without it, the type or default of these "
+            f"parameters is unknown: {', '.join(lost)}",
             _INSTALL,
         ) from missing
     return placeholder, placeholder.version or file_hash(str(file))

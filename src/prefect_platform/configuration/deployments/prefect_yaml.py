@@ -63,7 +63,11 @@ def _loader(directory: Path) -> Callable[[str], FlowFacts]:
 def _twice(declared: list[Declared]) -> list[Problem]:
     first: dict[Key, Declared] = {}
     return [
-        Problem(each.at, f"the {each.key} is also at {other.at}", "give one of them another name")
+        Problem(
+            each.at,
+            f"the {each.key} is also declared at {other.at}",
+            "give one of them another name",
+        )
         for each in declared
         if (other := first.setdefault(each.key, each)) is not each
     ]

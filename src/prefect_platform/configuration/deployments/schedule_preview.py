@@ -60,13 +60,13 @@ def _of_schedule(
         if isinstance(made, CronSchedule) and not croniter.match(  # type: ignore[no-untyped-call]
             made.cron, local.replace(tzinfo=None), day_or=made.day_or
         ):
-            marks.append("the clock change leaves its time out: it runs after the gap")
+            marks.append("the clock change skips its time: it runs after the gap")
         if isinstance(made, CronSchedule) and _comes_twice(local):
-            marks.append("its hour comes twice that day: it runs the first time only")
+            marks.append("its hour occurs twice that day: it runs the first time only")
         if isinstance(made, IntervalSchedule) and made.interval < _DAY:
             # Prefect compares local clock times, so it drops the second of two equal ones.
             if before and run - before > made.interval:
-                marks.append("the run before it is lost: its hour comes twice that day")
+                marks.append("the run before it is lost: its hour occurs twice that day")
             before = run
         yield Coming(local, deployment, body["slug"], tuple(marks))
 
@@ -99,7 +99,7 @@ def _with_clashes(
             due[each.time, place] += 1
             if isinstance(limit, int) and due[each.time, place] > limit:
                 what = "is cancelled" if place in own and _cancels(body) else "waits"
-                marks.append(f"{what}: the {place} takes {limit} at once")
+                marks.append(f"{what}: the {place} allows {limit} at a time")
         yield replace(each, marks=tuple(marks))
 
 

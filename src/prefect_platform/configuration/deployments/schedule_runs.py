@@ -46,7 +46,7 @@ def refuse_none(key: str, schedule: Written) -> None:
     except ValueError as error:
         raise ScheduleError(key, f"{key}: no run can be scheduled: {error}") from error
     if not found:
-        raise ScheduleError(key, f"{key}: it never starts a run")
+        raise ScheduleError(key, f"{key}: the schedule never starts a run")
 
 
 def refuse_too_often(key: str, schedule: Written) -> None:
@@ -55,9 +55,9 @@ def refuse_too_often(key: str, schedule: Written) -> None:
         if following - run < _LEAST:
             raise ScheduleError(
                 key,
-                f"{key}: two runs are {(following - run).total_seconds():g} s apart, and less than "
-                f"{_LEAST.seconds} s is refused",
-                "let one run do the work of several",
+                f"{key}: two runs are {(following - run).total_seconds():g} s apart, but at least "
+                f"{_LEAST.seconds} s are required",
+                "schedule fewer runs that do more work each",
             )
 
 
@@ -72,9 +72,9 @@ def refuse_drift(schedule: IntervalSchedule) -> None:
             if _within(some, others) != _within(others, some):
                 raise ScheduleError(
                     "interval",
-                    f"interval: after a clock change in {zone} its runs depend on when the server "
-                    "looks, so that one may be lost or come twice",
-                    "write whole days, less than a day, a cron, or `timezone: UTC`",
+                    f"interval: after a clock change in {zone}, the times of its runs depend on "
+                    "when the server computes them, so a run may be lost or start twice",
+                    "use whole days, less than a day, a cron schedule, or `timezone: UTC`",
                 )
         return
     wanted = schedule.anchor_date.astimezone(zone).time()
@@ -82,9 +82,9 @@ def refuse_drift(schedule: IntervalSchedule) -> None:
         if (got := run.astimezone(zone).time()) != wanted:
             raise ScheduleError(
                 "interval",
-                f"interval: a clock change in {zone} leaves out {wanted:%H:%M}, and all runs after "
-                f"it are at {got:%H:%M}",
-                "write an anchor_date at an hour that every day has, or a cron",
+                f"interval: a clock change in {zone} skips {wanted:%H:%M}, and all later runs "
+                f"start at {got:%H:%M}",
+                "use an anchor_date at a time that every day has, or a cron schedule",
             )
 
 

@@ -33,20 +33,20 @@ def declared(config: RawScheduleConfig) -> tuple[Schedule, bool | None]:
     if config.replaces is not None:
         raise ScheduleError(
             "replaces",
-            "all schedules are replaced by those of the file, also one of another slug",
+            "the file replaces all schedules, including those with another slug",
             "remove it",
         )
     if not config.slug:
         raise ScheduleError(
             key,
-            "the schedule has no slug: nothing would tell it from one that was added by hand, nor "
-            "keep it paused when somebody paused it",
+            "the schedule has no slug, without which it could not be told apart from one that was "
+            "added by hand, and would not stay paused",
             "add `slug: NAME`",
         )
     if config.anchor_date is not None and config.interval is None:
-        raise ScheduleError("anchor_date", "only an interval has an anchor_date", "remove it")
+        raise ScheduleError("anchor_date", "anchor_date requires interval", "remove it")
     if config.day_or is not None and config.cron is None:
-        raise ScheduleError("day_or", "only a cron has day_or", "remove it")
+        raise ScheduleError("day_or", "day_or requires cron", "remove it")
     try:
         parsed = DeploymentScheduleCreate(**_parse(config.model_dump(mode="json")))
     except ValidationError as error:
@@ -130,7 +130,7 @@ def _refuse_moving_start(config: RawScheduleConfig) -> None:
     if len(starts) > 1:
         raise ScheduleError(
             "rrule",
-            "a rule by the minute or second without DTSTART begins when it is deployed, so it "
-            "would change with each deploy",
-            "write interval, or the start in front: DTSTART:20260101T000000",
+            "a rule by the minute or second without DTSTART starts when it is deployed, so every "
+            "deploy would change it",
+            "use interval, or put the start in front: DTSTART:20260101T000000",
         )

@@ -59,9 +59,9 @@ def apply(
             _forget(client, ledger, plan, held)
     rest = ", ".join(str(change.key) for change in plan.changes)
     raise PlatformError(
-        f"the server does not keep what it is told about {rest}",
-        next_step="prefect-platform plan, which shows the difference; is another program "
-        "changing the same resource?",
+        f"the server does not keep the declared settings of: {rest}",
+        next_step="run prefect-platform plan to see the difference, and check whether another "
+        "program changes the same resource",
     )
 
 
@@ -110,12 +110,12 @@ def _do(
         if isinstance(error, httpx.HTTPStatusError):
             said = f"the server answered {detail(error.response)}"
         else:
-            said = f"Prefect says {type(error).__name__}"
+            said = f"Prefect raised {type(error).__name__}"
         at = f" ({change.declared.at})" if change.declared else ""
         raise PlatformError(
             f"the {change.key}{at} could not be {_PAST[change.action]}: "
-            f"{said}; {done} steps were done before",
-            next_step="correct it, then apply again: it continues from here",
+            f"{said}; {done} steps were done before it",
+            next_step="correct the cause, then apply again: it continues from here",
         ) from error
 
 

@@ -61,7 +61,7 @@ def lines(change: Change) -> Iterator[str]:
             for difference in differences(compared(declared, found), declared.body):
                 yield f"    {escape(str(difference))}"
         case Change(Action.ADOPT):
-            yield f"{headline}: it is as declared; from now on the files own it"
+            yield f"{headline}: it matches the files, which own it from now on"
         case Change(Action.FORGET):
             yield f"{headline}: the files no longer own it"
         case _:
@@ -71,7 +71,7 @@ def lines(change: Change) -> Iterator[str]:
 def summary(plan: Plan) -> str:
     """Return a summary of the plan in one sentence, as rich markup."""
     if not plan.changes:
-        said = "Nothing to change: the server is as declared"
+        said = "Nothing to change: the server matches the files"
     else:
         counts = [
             f"{count} to {action}"
@@ -81,7 +81,7 @@ def summary(plan: Plan) -> str:
         said = ", ".join(counts)
     if plan.unpruned:
         names = ", ".join(str(key) for key in plan.unpruned)
-        said += f"; no longer declared, removed by --prune: {names}"
+        said += f"; no longer declared, and deleted with --prune: {names}"
     return escape(said)
 
 

@@ -25,11 +25,11 @@ class ConfigurationLedger(Block):
 
     release: str = Field(
         default="",
-        description="The release of prefect-worker whose files they are, NAMESPACE/NAME.",
+        description="The release of prefect-worker that applies the files, as NAMESPACE/NAME.",
     )
     entries: dict[str, dict[str, Secrets]] = Field(
         default_factory=dict,
-        description="By kind and name, where each secret value of the resource comes from.",
+        description="The sources of the secret values of each resource, by kind and name.",
     )
 
 
@@ -52,10 +52,10 @@ class Ledger:
         """Make `release` the owner; raises PlatformError when another release is the owner."""
         if self.release not in ("", release):
             raise PlatformError(
-                f"the release {self.release} configures this server, and {release} would delete "
-                "what that declares",
-                next_step="take the value configuration.platform from one of them; to hand over, "
-                f"delete the {KEY} of the server: all else stays, and the next apply adopts it",
+                f"the release {self.release} already configures this server, and {release} would "
+                "delete what that release declares",
+                next_step="remove the value configuration.platform from one of them; to hand over, "
+                f"delete the {KEY} on the server: all else is kept, and the next apply adopts it",
             )
         self.release = release
 

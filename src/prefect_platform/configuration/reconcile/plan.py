@@ -139,7 +139,9 @@ def _refuse_missing(
             if inventory.get(need) is None:
                 cause = f"{each.key} needs the {need}, which is neither declared nor on the server"
             elif need in doomed:
-                cause = f"{each.key} needs the {need}, which is declared no more and pruned now"
+                cause = (
+                    f"{each.key} needs the {need}, which is no longer declared and would be pruned"
+                )
             if cause:
                 problems.append(Problem(each.at, cause, "declare it, or correct the name"))
     if problems:
