@@ -24,7 +24,7 @@ from redis import Redis, RedisError
 from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock
 
-from prefect_platform.polling import wait_until, wait_while
+from prefect_platform.polling import wait_until
 
 URL_VARIABLE = "RESULT_LOCKS_URL"
 _LEASE_SECONDS = 30.0
@@ -104,7 +104,7 @@ class LeasedLocks:
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Wait until nobody holds the lock; return False if that takes over `timeout` seconds."""
         seconds = inf if timeout is None else timeout
-        return not wait_while(lambda: self.is_locked(key), seconds, every=_EVERY)
+        return wait_until(lambda: not self.is_locked(key), seconds, every=_EVERY)
 
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Do the same as `wait_for_lock`, in a thread."""
@@ -150,9 +150,8 @@ class LeasedLocks:
         url = os.environ.get(URL_VARIABLE)
         if not url:
             raise ValueError(
-                f"{URL_VARIABLE} is not set, so there is no Redis to keep the locks of results in\n"
-                "Next: set it in jobs.env of the chart prefect-worker, see "
-                "docs/operations/results.md"
+                f"{URL_VARIABLE} is not set: it names the Redis that keeps the locks of results\n"
+                "Next: set it in jobs.env of the chart prefect-worker (docs/operations/results.md)"
             )
         return Redis.from_url(url, socket_timeout=_ANSWER, socket_connect_timeout=_ANSWER)
 

@@ -198,7 +198,7 @@ def test_no_result_is_lost_when_the_object_store_is_killed(
         in_data("delete", "pod", "object-store-0", "--grace-period=0", "--force")
 
     def tried_again(run: FlowRun) -> bool:
-        again = "A result was not written, and is tried again"
+        again = "A result could not be written; the next attempt is in"
         return any(again in line for line in messages(prefect, run.id))
 
     with gate_open(prefect, runs, before_opening=kill):

@@ -35,9 +35,9 @@ def _address(value: str) -> str:
     try:
         address = Address(addr_spec=value)
     except Exception as error:
-        raise ValueError("is no address of the form name@domain") from error
+        raise ValueError("is not an address of the form name@domain") from error
     if not address.username or not address.domain:
-        raise ValueError("is no address of the form name@domain")
+        raise ValueError("is not an address of the form name@domain")
     return value
 
 
@@ -86,7 +86,7 @@ class Email(NotificationBlock):
     @model_validator(mode="after")
     def _password_is_whole_and_encrypted(self) -> Self:
         if (self.username is None) != (self.password is None):
-            raise ValueError("username and password go together")
+            raise ValueError("username and password have to be set together")
         if self.password is not None and self.security == "none":
             raise ValueError("a password needs encryption: set security to starttls or tls")
         return self

@@ -140,7 +140,7 @@ async def _accept(docket: Docket, triggered: TriggeredAction, action: SendNotifi
     """Render the message once and queue it, unless this action has been queued before."""
     key = _key(triggered, 1)
     if await docket.get_execution(key):
-        _logger.info("Notification %s is known already", triggered.id)
+        _logger.info("Notification %s has already been queued", triggered.id)
         return
     try:
         subject, body = await action.render(triggered)
@@ -174,7 +174,7 @@ async def deliver(
     triggered = TriggeredAction.model_validate_json(triggered_action)
     action = triggered.action
     if not isinstance(action, SendNotification):
-        raise TypeError(f"{action.type} is no notification")
+        raise TypeError(f"{action.type} is not a notification action")
     try:
         await attempt(action, triggered, subject, body)
     except DeliveryFailed as failed:
@@ -182,17 +182,17 @@ async def deliver(
     else:
         await action.succeed(triggered)
         return
-    what = f"Notification of automation {triggered.automation.name!r} by {_channel(action)}"
+    what = f"Notification of automation {triggered.automation.name!r} through {_channel(action)}"
     tries = len(WAITS) + 1
     if failure.lasting or number >= tries:
-        after = f"after {number} of {tries} tries"
-        _logger.error("%s is given up %s: %s", what, after, failure.reason)
-        reason = f"Notification by {_channel(action)} failed {after}: {failure.reason}"
+        after = f"after {number} of {tries} attempts"
+        _logger.error("%s failed for good %s: %s", what, after, failure.reason)
+        reason = f"Notification through {_channel(action)} failed {after}: {failure.reason}"
         await action.fail(triggered, reason)
         return
     wait = WAITS[number - 1] * random.uniform(1, 1 + _JITTER)  # noqa: S311 - no secret
     _logger.warning(
-        "%s: try %d of %d failed, the next is in %.0f s: %s",
+        "%s: attempt %d of %d failed, the next one is in %.0f s: %s",
         *(what, number, tries, wait, failure.reason),
     )
     when = datetime.now(UTC) + timedelta(seconds=wait)
@@ -223,7 +223,7 @@ async def attempt(
     except DeliveryFailed:
         raise
     except TimeoutError:
-        raise DeliveryFailed("no answer in time") from None
+        raise DeliveryFailed(f"no answer within {TRY_SECONDS:g} s") from None
     except httpx.HTTPStatusError as error:
         raise _refused_with(error.response.status_code) from None
     except httpx.TransportError as error:
@@ -238,7 +238,7 @@ async def _load(action: SendNotification, triggered: TriggeredAction) -> Notific
     async with await action.orchestration_client(triggered) as api:
         response = await api.read_block_document_raw(action.block_document_id)
     if response.status_code == httpx.codes.NOT_FOUND:
-        raise DeliveryFailed("the block does not exist any more", lasting=True)
+        raise DeliveryFailed("the block no longer exists", lasting=True)
     if response.is_error:
         raise DeliveryFailed(f"the API answered {response.status_code} when asked for the block")
     document = BlockDocument.model_validate(response.json())
@@ -273,7 +273,7 @@ async def _load(action: SendNotification, triggered: TriggeredAction) -> Notific
         )
     )
     if not isinstance(block, NotificationBlock):
-        raise DeliveryFailed("the block is no notification block", lasting=True)
+        raise DeliveryFailed("the block is not a notification block", lasting=True)
     return block
 
 
@@ -309,7 +309,9 @@ def _notify(block: NotificationBlock, subject: str, body: str) -> None:
 
 
 def _refused_with(status: int) -> DeliveryFailed:
-    return DeliveryFailed(f"answered with HTTP status {status}", lasting=_is_lasting(status))
+    return DeliveryFailed(
+        f"the receiver answered with HTTP status {status}", lasting=_is_lasting(status)
+    )
 
 
 def _is_lasting(status: int) -> bool:
@@ -323,5 +325,5 @@ async def _report_lost(docket: Docket) -> None:
         return
     snapshot = await docket.snapshot()
     if snapshot.total_tasks:
-        what = "Notifications that were not delivered before the end"
+        what = "Notifications that are lost because the process ends before their delivery"
         _logger.error("%s: %d", what, snapshot.total_tasks)

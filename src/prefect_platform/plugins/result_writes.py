@@ -137,11 +137,11 @@ def _explained(store: ResultStore, record: "ResultRecord[Any]") -> Iterator[None
         raise
     except Exception as error:
         storage = store.result_storage
-        name = getattr(storage, "_block_document_name", None) or "without a name"
+        name = getattr(storage, "_block_document_name", None) or "(unnamed)"
         failure = ResultNotWritten(
             f"The result {record.metadata.storage_key} was not written to the"
             f" {type(storage).__name__} {name}: {type(error).__name__}: {error}\n"
-            "Next: see docs/operations/results.md, then run it again"
+            "Next: see docs/operations/results.md, then start the run again"
         )
         if (failures := _swallowed.get()) is not None:
             failures.append(failure)
@@ -169,7 +169,7 @@ def _warn(state: RetryCallState) -> None:
     except MissingContextError:
         logger = get_logger("results")
     logger.warning(
-        "A result was not written, and is tried again in %.0f s: %s",
+        "A result could not be written; the next attempt is in %.0f s: %s",
         state.upcoming_sleep,
         state.outcome.exception() if state.outcome else None,
     )

@@ -71,7 +71,7 @@ def test_no_result_is_lost_when_writes_fail_temporarily(
     run = pods.create("returning", number=12, size=SIZE)
 
     with pods.started(run, **variables, RESULT_WRITE_SECONDS="120") as process:
-        message = "A result was not written, and is tried again"
+        message = "A result could not be written; the next attempt is in"
         assert wait_until(lambda: message in pods.log(run), 90), pods.log(run)
         google.create(bucket)
         process.wait(120)

@@ -81,7 +81,7 @@ def test_no_result_is_lost_when_the_store_hangs_temporarily(
         store.process.send_signal(signal.SIGSTOP)
         try:
             (tmp_path / "gate").touch()
-            message = "A result was not written, and is tried again"
+            message = "A result could not be written; the next attempt is in"
             assert wait_until(lambda: message in pods.log(run), 90), pods.log(run)
         finally:
             store.process.send_signal(signal.SIGCONT)

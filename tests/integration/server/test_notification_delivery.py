@@ -219,14 +219,16 @@ def test_the_last_failure_emits_an_event_and_is_logged(
     platform.fire(automation)
 
     (failed,) = platform.wait_for(automation, "action.failed")
-    reason = "after 6 of 6 tries: answered with HTTP status 503"
-    assert failed["payload"]["reason"] == f"Notification by block 'always-busy' failed {reason}"
+    reason = "after 6 of 6 attempts: the receiver answered with HTTP status 503"
+    assert (
+        failed["payload"]["reason"] == f"Notification through block 'always-busy' failed {reason}"
+    )
     assert {
         "prefect.resource.id": f"prefect.block-document.{block}",
         "prefect.resource.role": "block",
         "prefect.resource.name": "always-busy",
     } in failed["related"]
-    what = "Notification of automation 'gives-up' by block 'always-busy' is given up"
+    what = "Notification of automation 'gives-up' through block 'always-busy' failed for good"
     assert f"{what} {reason}" in " ".join(platform.log.read_text().split())
     assert len(hooks.requests(path)) == _TRIES
     assert not platform.events(automation, "action.executed")
@@ -261,12 +263,15 @@ def test_a_permanent_failure_is_not_tried_again(
 
     failed = platform.wait_for(automation, "action.failed", 5)
     reasons = {event["payload"]["action_index"]: event["payload"]["reason"] for event in failed}
-    assert "'once-webhook' failed after 1 of 6 tries: answered with HTTP status 404" in reasons[0]
-    assert "'once-teams' failed after 1 of 6 tries" in reasons[1]
+    assert (
+        "'once-webhook' failed after 1 of 6 attempts: the receiver answered with HTTP status 404"
+        in reasons[0]
+    )
+    assert "'once-teams' failed after 1 of 6 attempts" in reasons[1]
     assert "error=401" in reasons[1]
-    assert "'once-email' failed after 1 of 6 tries: the SMTP server answered 535" in reasons[2]
-    assert "after 1 of 6 tries: the block does not exist any more" in reasons[3]
-    assert "after 1 of 6 tries: the block is not valid" in reasons[4]
+    assert "'once-email' failed after 1 of 6 attempts: the SMTP server answered 535" in reasons[2]
+    assert "after 1 of 6 attempts: the block no longer exists" in reasons[3]
+    assert "after 1 of 6 attempts: the block is not valid" in reasons[4]
     assert (len(hooks.requests(path)), len(hooks.requests(gone))) == (1, 1)
     assert_secret_is_not_disclosed(platform, automation)
 
@@ -312,6 +317,7 @@ def test_the_server_of_mode_single_logs_how_many_alerts_it_lost_when_it_stopped(
     with alerting.single(tmp_path, _NEVER, **trusting(certificates)) as server:
         automation = server.automation("ends", server.save(webhook(hooks.url(path)), "ends"))
         server.fire(automation)
-        server.wait_for_log("the next is in")
+        server.wait_for_log("the next one is in")
 
-    assert "Notifications that were not delivered before the end: 1" in server.log.read_text()
+    lost = "Notifications that are lost because the process ends before their delivery: 1"
+    assert lost in server.log.read_text()

@@ -101,7 +101,7 @@ def test_a_channel_that_never_answers_ends_the_try(
     monkeypatch.setattr(notification_delivery, "TRY_SECONDS", 0.5)
 
     failed = failure(webhook(dead))
-    assert (failed.reason, failed.lasting) == ("no answer in time", False)
+    assert (failed.reason, failed.lasting) == ("no answer within 0.5 s", False)
 
 
 def test_a_refused_connection_is_tried_again() -> None:
