@@ -21,17 +21,17 @@ class NextSteps:
 
 
 IN_A_POD = NextSteps(
-    away="look at the API's pods, and at api.url and networkPolicies.api of the chart",
-    refused="give the worker's Secret the auth string of the server's Secret",
-    failed="look at the logs of the API",
+    away="check the API's pods, and the values api.url and networkPolicies.api of prefect-worker",
+    refused="copy the auth string of the server's Secret into the worker's Secret",
+    failed="read the logs of the API",
 )
 """The next steps for programs that run in pods of the chart prefect-worker."""
 
 MISSING_POOL = (
-    "where the release is given configuration.platform, the configuration's Job makes the pools "
-    "that work_pools of that file names: read its log, or run prefect-platform apply "
-    "(docs/operations/configuration.md); where it is not, create the pool as `helm get notes` of "
-    "the release says"
+    "if the release sets configuration.platform, its configuration Job creates the pools that are "
+    "declared there under work_pools: read the Job's log, or run prefect-platform apply "
+    "(docs/operations/configuration.md); otherwise, create the pool with the command that `helm "
+    "get notes` prints for the release"
 )
 """What to do when the API does not know a work pool."""
 

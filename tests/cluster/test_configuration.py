@@ -143,7 +143,7 @@ def test_the_reaper_crashes_a_run_without_a_job_and_deletes_a_job_without_a_run(
         assert counts == {"job_without_run": 1, "run_without_job": 1}
         assert state is not None
         assert state.is_crashed()
-        assert "does not exist any more" in (state.message or "")
+        assert "no longer exists" in (state.message or "")
         assert left == ""
     finally:
         prefect.delete_deployment(deployment)

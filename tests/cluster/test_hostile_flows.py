@@ -182,10 +182,10 @@ def test_only_the_flow_that_fills_the_disk_is_evicted_and_it_is_not_restarted(
     assert run.state is not None
     assert run.state.is_crashed(), run.state
     assert run.state.message == (
-        f"Kubernetes evicted the pod {JOBS}/{pod.metadata.name} for its own excess: "
-        'Usage of EmptyDir volume "tmp" exceeds the limit "1Gi". The run is not started again, as '
-        "it would do the same. Next step: let it write less, or raise jobs.tmpSizeLimit of the "
-        "chart prefect-worker, then start the run again."
+        f"Kubernetes evicted the pod {JOBS}/{pod.metadata.name} because it exceeded "
+        'its own limit: Usage of EmptyDir volume "tmp" exceeds the limit "1Gi". The run is not '
+        "started again, because it would exceed the limit again. Next step: let the flow write "
+        "less, or raise jobs.tmpSizeLimit of the chart prefect-worker, then start the run again."
     )
     assert node_is_ready(platform)
     neighbour.assert_keeps_running()

@@ -62,7 +62,7 @@ def test_a_worker_whose_observer_has_lost_its_permissions_is_not_healthy(
 
     def names_a_watch() -> bool:
         said = platform.kubectl(_WORKERS, "logs", _WORKER, "--tail=-1").splitlines()
-        watch = re.compile(rf"Not healthy: .*the observer does not watch \S+ in {JOBS}")
+        watch = re.compile(rf"Not healthy: .*the observer's watch of \S+ in {JOBS} does not run")
         return any(watch.match(line) for line in said)
 
     try:

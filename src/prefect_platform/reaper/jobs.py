@@ -71,7 +71,7 @@ class FlowRunJobs:
         found: list[Job] = []
         token = ""
         while True:
-            with self._told_in_a_sentence("list"):
+            with self._explained("list"):
                 # The token makes all pages show the state at the time of the first one.
                 page = await self._api.list_namespaced_job(
                     self.namespace, label_selector=_FLOW_RUN_ID, limit=_PAGE, _continue=token
@@ -86,13 +86,13 @@ class FlowRunJobs:
         `name` is looked up because a Job may have lost its label, and the run would then seem to
         have no Job.
         """
-        with self._told_in_a_sentence("list"):
+        with self._explained("list"):
             labelled = await self._api.list_namespaced_job(
                 self.namespace, label_selector=f"{_FLOW_RUN_ID}={flow_run_id}"
             )
         jobs = _jobs(labelled.items)
         if name is not None and name not in {job.name for job in jobs}:
-            with self._told_in_a_sentence("get"):
+            with self._explained("get"):
                 try:
                     named = await self._api.read_namespaced_job(name, self.namespace)
                 except ApiException as error:
@@ -108,7 +108,7 @@ class FlowRunJobs:
             propagation_policy="Background",
             preconditions=V1Preconditions(uid=job.uid, resource_version=job.version),
         )
-        with self._told_in_a_sentence("delete"):
+        with self._explained("delete"):
             try:
                 await self._api.delete_namespaced_job(job.name, self.namespace, body=options)
             except ApiException as error:
@@ -118,22 +118,22 @@ class FlowRunJobs:
         return True
 
     @contextmanager
-    def _told_in_a_sentence(self, verb: str) -> Iterator[None]:
+    def _explained(self, verb: str) -> Iterator[None]:
         try:
             yield
         except ApiException as error:
             raise PlatformError(
                 f"Kubernetes refused to {verb} Jobs in {self.namespace}: "
                 f"{error.status} {error.reason}",
-                next_step=f"kubectl --namespace {self.namespace} get rolebindings; the chart makes "
-                "one for the reaper"
+                next_step=f"kubectl --namespace {self.namespace} get rolebindings; the chart "
+                "creates one for the reaper"
                 if error.status in _REFUSED
                 else f"kubectl --namespace {self.namespace} get jobs",
             ) from error
         except (TimeoutError, aiohttp.ClientError) as error:
             raise PlatformError(
                 f"The Kubernetes API does not answer ({error})",
-                next_step="look at networkPolicies.kubernetesApi of the chart",
+                next_step="check the value networkPolicies.kubernetesApi of prefect-worker",
             ) from error
 
 

@@ -65,8 +65,7 @@ def orphan(
         return Orphan(
             run,
             "run_without_job",
-            f"The Job {namespace}/{noted} does not exist any more, and the run was still "
-            f"{state.name}.",
+            f"The Job {namespace}/{noted} no longer exists, but the run was still {state.name}.",
         )
     # Kubernetes' timestamps are whole seconds.
     since = state.timestamp - timedelta(microseconds=state.timestamp.microsecond)
@@ -77,14 +76,14 @@ def orphan(
         return Orphan(
             run,
             "run_with_ended_job",
-            f"The Job {last} has ended ({cause}), and the run was still {state.name}.",
+            f"The Job {last} has ended ({cause}), but the run was still {state.name}.",
         )
     if submitting:
         return Orphan(
             run,
             "run_never_submitted",
             f"The run was {state.name} for {_minutes(now - state.timestamp)} without a Job in "
-            f"{namespace}: the worker that had taken it does not submit it any more.",
+            f"{namespace}: the worker that picked it up is no longer submitting it.",
         )
     return None  # the run is executed by something other than a Job
 
@@ -104,8 +103,8 @@ def orphan_inside(run: FlowRun, outer: FlowRun, jobs_of_outer: Collection[Job]) 
     return Orphan(
         run,
         "run_in_dead_run",
-        f"The run was still {run.state.name} when the run {outer.name}, in whose process it lived, "
-        f"had ended {state.name}.",
+        f"The run was still {run.state.name} after the run {outer.name}, in whose process it ran, "
+        f"had ended in the state {state.name}.",
     )
 
 

@@ -67,7 +67,7 @@ class Reaper:
             work_pool = await self._client.read_work_pool(self._report.pool)
         except ObjectNotFound as error:
             raise PlatformError(
-                f"The API does not know the work pool {self._report.pool}, so that its Jobs in "
+                f"The API does not know the work pool {self._report.pool}, so its Jobs in "
                 f"{self._jobs.namespace} are left alone",
                 next_step=MISSING_POOL,
             ) from error
@@ -112,7 +112,7 @@ class Reaper:
                     "run_silent",
                     "flow_run",
                     str(run_id),
-                    f"the run {run.name} ({run_id}) runs, but has sent no heartbeat for "
+                    f"the run {run.name} ({run_id}) is Running, but has sent no heartbeat for "
                     f"{minutes:.0f} min; it is left alone",
                 )
 
@@ -145,7 +145,7 @@ class Reaper:
                 and self._is_dead(run, now)
                 and await is_unchanged(self._client, run)
             ):
-                why = f"its run {run.name} is {run.state_name}, and its pod goes on or still waits"
+                why = f"its run {run.name} is {run.state_name}, but its pod still runs or waits"
                 await self._delete(job, "job_of_dead_run", why)
 
     def _is_dead(self, run: FlowRun, now: datetime) -> bool:
@@ -239,7 +239,7 @@ async def _kubernetes() -> ApiClient:
         return await config.new_client_from_config()
 
 
-async def _look_after(
+async def _reap(
     kubernetes: ApiClient, namespace: str, periods: ReaperPeriods, report: PassReport
 ) -> str | None:
     """Make a pass over one work pool; on failure, log the error and return the pool's name."""
@@ -264,14 +264,13 @@ async def make_pass(pools: Mapping[str, str], periods: ReaperPeriods, *, dry_run
     reports = [PassReport(pool, dry_run) for pool in pools]
     async with await _kubernetes() as kubernetes:
         outcomes = await asyncio.gather(
-            *(_look_after(kubernetes, pools[report.pool], periods, report) for report in reports)
+            *(_reap(kubernetes, pools[report.pool], periods, report) for report in reports)
         )
     failed = [pool for pool in outcomes if pool is not None]
     say_summary(reports, failed, time.monotonic() - started)
     if failed:
         raise PlatformError(
-            f"{len(failed)} of {len(pools)} work pools could not be looked after: "
-            f"{', '.join(failed)}",
+            f"The pass failed for {len(failed)} of {len(pools)} work pools: {', '.join(failed)}",
             next_step="read the errors above; the next pass tries again",
         )
 

@@ -82,17 +82,19 @@ async def refusal(client: PrefectClient, run: FlowRun, max_starts: int) -> str |
     told = [f"pod {pod.metadata.name}: {pod.status.message or pod.status.phase}" for pod in pods]
     return (
         f"The run was started {max_starts} times, and each time its pod was stopped from outside. "
-        f"The last one was of the Job {namespace}/{job} ({'; '.join(told) or 'its pod is gone'}). "
-        "Next step: look for nodes in need or drained with `kubectl describe nodes`, then start "
-        "the run again; worker.maxStarts of the chart prefect-worker is this bound."
+        f"The last Job was {namespace}/{job} ({'; '.join(told) or 'its pod is gone'}). "
+        "Next step: look for nodes that are under pressure or drained with `kubectl describe "
+        "nodes`, then start the run again. The value worker.maxStarts of the chart prefect-worker "
+        "sets this limit."
     )
 
 
 def _excess(pod: str, message: str) -> str:
     return (
-        f"Kubernetes evicted the pod {pod} for its own excess: {message.strip()} The run is not "
-        "started again, as it would do the same. Next step: let it write less, or raise "
-        "jobs.tmpSizeLimit of the chart prefect-worker, then start the run again."
+        f"Kubernetes evicted the pod {pod} because it exceeded its own limit: {message.strip()} "
+        "The run is not started again, because it would exceed the limit again. Next step: let "
+        "the flow write less, or raise jobs.tmpSizeLimit of the chart prefect-worker, then start "
+        "the run again."
     )
 
 
@@ -115,7 +117,7 @@ async def _ended_pods(namespace: str, job: str) -> list[V1Pod]:
                 await anyio.sleep(_POLL_SECONDS)
     except (ApiException, aiohttp.ClientError, TimeoutError) as error:
         # Starting once too often is better than not at all, and worker.maxStarts still applies.
-        container.say(f"Kubernetes does not list the pods of the Job {namespace}/{job}: {error}")
+        container.say(f"Cannot list the pods of the Job {namespace}/{job}: {error}")
     finally:
         await kubernetes.close()
     return pods

@@ -45,7 +45,7 @@ async def run_through(
         work_pool_name=pool,
         work_queue_name=queue,
         tags=_TAGS,
-        description="What `helm test` runs; it can be deleted.",
+        description="The flow that `helm test` runs. It can be deleted.",
     )
     run = await client.create_flow_run_from_deployment(deployment)
 
@@ -68,8 +68,8 @@ async def run_through(
         for line in await _logs(client, run):
             container.say(f"  {line.timestamp:%H:%M:%S} {line.message}")
         raise PlatformError(
-            f"The flow run {run.name} in the work pool {pool} ended {found.state_name}: "
-            f"{state and state.message}",
+            f"The flow run {run.name} in the work pool {pool} ended in the state "
+            f"{found.state_name}: {state and state.message}",
             next_step=next_step,
         )
     return found
@@ -86,7 +86,7 @@ async def _expect_to_work(client: PrefectClient, name: str) -> None:
         ) from error
     if pool.is_paused:
         raise PlatformError(
-            f"The work pool {name} is paused, so that none of its runs starts",
+            f"The work pool {name} is paused, so none of its runs start",
             next_step=f"prefect work-pool resume {name}",
         )
 
@@ -103,7 +103,7 @@ async def _logs(client: PrefectClient, run: FlowRun) -> list[Log]:
         of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
         found = await client.read_logs(of_run, sort=LogSort.TIMESTAMP_ASC, limit=200)
         if not any(line.level >= logging.ERROR for line in found):
-            raise NotYet("no error is in them yet")
+            raise NotYet("they contain no error yet")
 
     try:
         await wait_for("its logs", complete, timeout=_LOGS_WITHIN, next_step="")

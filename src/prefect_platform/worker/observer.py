@@ -52,7 +52,7 @@ class Watches:
         running = {task.get_name() for task in tasks}
         namespaces = sorted(observer.settings.observer.namespaces) or [None]
         return [
-            f"the observer does not watch {resource} in {namespace or 'any namespace'}"
+            f"the observer's watch of {resource} in {namespace or 'all namespaces'} does not run"
             for namespace in namespaces
             for resource in _RESOURCES
             if f"watcher for {resource}@{namespace}" not in running

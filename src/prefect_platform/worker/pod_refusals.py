@@ -67,7 +67,7 @@ class PodRefusals:
             if flow_run_id is not None:
                 place = f"{job['namespace']}/{job['name']}"
                 told = await _tell(
-                    flow_run_id, f"Kubernetes makes no pod for Job {place}: {reason}"
+                    flow_run_id, f"Kubernetes refuses to create a pod for the Job {place}: {reason}"
                 )
         finally:
             if not told and key in self._told:

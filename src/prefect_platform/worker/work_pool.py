@@ -45,7 +45,8 @@ async def await_work_pool(
             if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
                 raise PlatformError(
                     f"The API {api_url} refused the auth string of the worker",
-                    next_step="give the worker's Secret the auth string of the server's Secret",
+                    next_step="copy the auth string of the server's Secret into the worker's "
+                    "Secret",
                 )
             if not response.is_success and response.status_code != httpx.codes.NOT_FOUND:
                 raise NotYet(f"the API answered {response.status_code}")
@@ -54,9 +55,11 @@ async def await_work_pool(
         async def is_new_enough() -> None:
             server = _RELEASE.fullmatch((await get("admin/version")).text)
             if server is None:
-                raise NotYet("the server at this address is no API of Prefect's")
+                raise NotYet("the server at this address is not a Prefect API")
             if _minor(server[1]) < _minor(_OWN):
-                raise NotYet(f"it is Prefect {server[1]}, older than this worker's {_OWN}")
+                raise NotYet(
+                    f"it runs Prefect {server[1]}, which is older than this worker's {_OWN}"
+                )
 
         async def knows_the_pool() -> None:
             if not (await get(f"work_pools/{name}")).is_success:
@@ -66,7 +69,7 @@ async def await_work_pool(
             f"the API {api_url}",
             is_new_enough,
             timeout=timeout,
-            next_step="make status; an older server is upgraded before its workers "
+            next_step="make status; upgrade an older server before its workers "
             "(docs/operations/upgrade.md)",
         )
         await wait_for(

@@ -33,7 +33,7 @@ def test_a_run_whose_job_was_deleted_is_ended_and_its_state_names_the_job(
     assert reaped.reap() == {"run_without_job": 1}
     assert reaped.state(run) == (
         "Cancelled" if name == "Cancelling" else "Crashed",
-        f"The Job {NAMESPACE}/gone does not exist any more, and the run was still {name}.",
+        f"The Job {NAMESPACE}/gone no longer exists, but the run was still {name}.",
     )
     assert reaped.reap() == {}
     assert len(reaped.states(run)) == 2
@@ -62,7 +62,7 @@ def test_a_run_whose_job_has_ended_is_ended_with_the_reason_from_kubernetes(
     cause = ": ".join(filter(None, [end["type"], end["reason"], end["message"]]))
     assert reaped.state(run) == (
         "Crashed",
-        f"The Job {NAMESPACE}/ended has ended ({cause}), and the run was still Running.",
+        f"The Job {NAMESPACE}/ended has ended ({cause}), but the run was still Running.",
     )
     assert reaped.jobs() == {"ended"}
     assert reaped.reap() == {}
@@ -175,8 +175,8 @@ def test_called_runs_are_ended_once_their_caller_and_its_job_have_ended(reaped: 
     name = reaped.client.read_flow_run(outer).name
     assert reaped.state(inner) == (
         "Crashed",
-        f"The run was still Running when the run {name}, in whose process it lived, had ended "
-        "Failed.",
+        f"The run was still Running after the run {name}, in whose process it ran, had ended in "
+        "the state Failed.",
     )
     assert reaped.state(innermost)[0] == "Crashed"
     assert reaped.reap() == {}

@@ -63,10 +63,10 @@ def test_a_failing_pool_does_not_keep_the_others_from_being_reconciled(reaped: R
     )
 
     assert ended.returncode == 1
-    assert "missing: The API does not know the work pool missing, so that its Jobs" in ended.stderr
+    assert "missing: The API does not know the work pool missing, so its Jobs" in ended.stderr
     assert "configuration.platform" in ended.stderr
     assert "`helm get notes`" in ended.stderr
-    assert "1 of 2 work pools could not be looked after: missing\nNext: " in ended.stderr
+    assert "The pass failed for 1 of 2 work pools: missing\nNext: " in ended.stderr
     assert '"failed": ["missing"]' in ended.stderr
     assert "Traceback" not in ended.stderr
     assert reaped.state(run)[0] == "Crashed"
@@ -79,7 +79,7 @@ def test_an_unreachable_api_is_reported_in_one_sentence(kubernetes: KubernetesAp
 
     assert ended.returncode == 1
     assert f"default: {api_url} does not answer" in ended.stderr
-    assert "Next: look at the API's pods" in ended.stderr
+    assert "Next: check the API's pods" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -103,5 +103,5 @@ def test_an_unreachable_kubernetes_api_is_reported_in_one_sentence(reaped: Reape
 
     assert ended.returncode == 1
     assert "The Kubernetes API does not answer" in ended.stderr
-    assert "Next: look at networkPolicies.kubernetesApi of the chart" in ended.stderr
+    assert "Next: check the value networkPolicies.kubernetesApi of prefect-worker" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -117,9 +117,10 @@ def platform(server: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def excess_message(pod: str, message: str) -> str:
     """Return the message of the final state of a run whose pod exceeded a limit of its own."""
     return (
-        f"Kubernetes evicted the pod {pod} for its own excess: {message.strip()} The run is not "
-        "started again, as it would do the same. Next step: let it write less, or raise "
-        "jobs.tmpSizeLimit of the chart prefect-worker, then start the run again."
+        f"Kubernetes evicted the pod {pod} because it exceeded its own limit: {message.strip()} "
+        "The run is not started again, because it would exceed the limit again. Next step: let "
+        "the flow write less, or raise jobs.tmpSizeLimit of the chart prefect-worker, then start "
+        "the run again."
     )
 
 
@@ -142,7 +143,7 @@ def test_an_evicted_run_is_started_at_most_max_starts_times_by_all_workers_toget
     job = run.jobs()[-1]
     assert message.startswith(
         f"The run was started {MAX_STARTS} times, and each time its pod was stopped from outside. "
-        f"The last one was of the Job {NAMESPACE}/{job} (pod {pod.rpartition('/')[2]}: The node was"
+        f"The last Job was {NAMESPACE}/{job} (pod {pod.rpartition('/')[2]}: The node was"
     )
     assert len(run.jobs()) == MAX_STARTS
 

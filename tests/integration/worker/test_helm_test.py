@@ -101,11 +101,11 @@ def test_the_test_flow_runs_in_the_given_queue_and_can_be_repeated(
 @pytest.mark.parametrize(
     ("pool", "module", "verdict", "reason"),
     [
-        ("failing", _FAILING, "ended Failed: ", "the disk is full"),
+        ("failing", _FAILING, "ended in the state Failed: ", "the disk is full"),
         (
             "other-image",
             None,
-            "ended Crashed: ",
+            "ended in the state Crashed: ",
             "No module named 'prefect_platform",
         ),
     ],
@@ -156,7 +156,7 @@ def test_a_paused_or_missing_pool_is_reported_before_a_run_is_created(
 
     assert paused.returncode == missing.returncode == 1
     assert paused.stderr == (
-        "The work pool paused is paused, so that none of its runs starts\n"
+        "The work pool paused is paused, so none of its runs start\n"
         "Next: prefect work-pool resume paused\n"
     )
     assert missing.stderr == (

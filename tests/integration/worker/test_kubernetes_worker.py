@@ -67,8 +67,8 @@ def test_a_forbidden_watch_is_reported_with_its_resource(
 
         kubernetes.refuse(plural, status=HTTPStatus.FORBIDDEN)
 
-        await_stopped(worker, f"the observer does not watch {plural}.")
-        await_stopped(worker, "the observer does not watch")
+        await_stopped(worker, f"the observer's watch of {plural}.")
+        await_stopped(worker, "the observer's watch of")
         logged = [line for line in worker.log.read_text().splitlines() if "Not healthy" in line]
         assert len(logged) == len(set(logged)) > 0
 
@@ -88,7 +88,7 @@ def escape(**_):
 
         kubernetes.put("pods", {"metadata": {"name": "any"}, "status": {"phase": "Pending"}})
 
-        await_stopped(worker, "the observer does not watch pods.")
+        await_stopped(worker, "the observer's watch of pods.")
 
 
 def test_a_connection_that_breaks_and_recovers_is_not_reported(

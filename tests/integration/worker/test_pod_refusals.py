@@ -99,7 +99,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def test_each_reason_is_logged_once_and_the_first_one_is_in_the_state(platform: Platform) -> None:
     run = platform.run()
     job = platform.job(run)
-    sentence = f"Kubernetes makes no pod for Job {NAMESPACE}/{job['metadata']['name']}: "
+    sentence = (
+        f"Kubernetes refuses to create a pod for the Job {NAMESPACE}/{job['metadata']['name']}: "
+    )
 
     for used in range(20, 24):
         platform.refuse("one", job, QUOTA.format(used=used))

@@ -63,8 +63,8 @@ def test_the_worker_starts_when_the_pool_appears() -> None:
 def test_a_worker_does_not_start_on_an_older_server(version: str) -> None:
     with api(200, version=version) as (url, asked), pytest.raises(PlatformError) as refused:
         wait(url, timeout=0)
-    assert f"it is Prefect {version}, older than this worker's" in str(refused.value)
-    assert "an older server is upgraded before its workers" in refused.value.next_step
+    assert f"it runs Prefect {version}, which is older than this worker's" in str(refused.value)
+    assert "upgrade an older server before its workers" in refused.value.next_step
     assert asked == []
 
 
@@ -90,7 +90,7 @@ def test_an_address_that_is_no_api_is_named(version: object) -> None:
     with api(200, version=version) as (url, asked), pytest.raises(PlatformError) as refused:
         wait(url, timeout=0)
     assert f"the API {url}" in str(refused.value)
-    assert "no API of Prefect's" in str(refused.value)
+    assert "not a Prefect API" in str(refused.value)
     assert asked == []
 
 
