@@ -119,7 +119,8 @@ def names_lost_rows(server: Server) -> bool:
     """Return whether the Job refuses the downgrade because of the table with the event."""
     unready = unready_pods(server.kubectl.api(), NAMESPACE, last_words=True)
     wanted = (
-        r"migrate \| The older Prefect has no place for automation_held_event \([1-9]\d* rows\)"
+        r"migrate \| The downgrade would delete tables that the older Prefect does not have: "
+        r"automation_held_event \([1-9]\d* rows\)"
     )
     return any(re.search(wanted, str(each)) for each in unready)
 

@@ -66,7 +66,7 @@ class DatabaseTarget:
         ]
         if missing:
             raise PlatformError(
-                f"The database is not configured: {', '.join(missing)} not set",
+                f"The database is not configured: {', '.join(missing)} missing in the environment",
                 next_step="set database.external or database.mode in the values of prefect-server",
             )
         return cls(
@@ -205,7 +205,7 @@ async def await_migrations(target: DatabaseTarget, revisions: Revisions, *, time
             current = await _current_revision(connection, target, revisions)
         if current != revisions.head:
             at = f"at revision {current}" if current else "empty"
-            raise NotYet(f"the database is {at}, this image needs {revisions.head}")
+            raise NotYet(f"the database is {at}, but this image needs {revisions.head}")
 
     await wait_for(
         f"the migrations of {target}",
@@ -226,7 +226,7 @@ async def migrate(target: DatabaseTarget, revisions: Revisions, *, timeout: floa
     async with locked(target, timeout) as connection:
         current = await _current_revision(connection, target, revisions)
         if current == revisions.head:
-            container.say(f"{target} is at revision {current} already; nothing to do")
+            container.say(f"{target} is already at revision {current}; nothing to do")
             return
         container.say(f"Migrating {target} from {current or 'empty'} to {revisions.head}")
         await _prefect_database("upgrade")
@@ -250,24 +250,25 @@ async def downgrade(
     """
     if revision not in revisions.migrations:
         raise PlatformError(
-            f"This image knows no database revision {revision}",
-            next_step="set migrations.revision to the one that the older image names in its log",
+            f"This image does not know the database revision {revision}",
+            next_step="set migrations.revision to the revision that the older image prints in its "
+            "log",
         )
     async with locked(target, timeout) as connection:
         current = await _current_revision(connection, target, revisions)
         if current == revision:
-            container.say(f"{target} is at revision {current} already; nothing to do")
+            container.say(f"{target} is already at revision {current}; nothing to do")
             return
 
         async def unused() -> None:
             if others := await connection.fetchval(_OTHER_CONNECTIONS):
-                raise NotYet(f"{others} connections of {target.user} are open")
+                raise NotYet(f"{others} connections of the user {target.user} are still open")
 
         await wait_for(
             f"the API and the background services to disconnect from {target}",
             unused,
             timeout=timeout,
-            next_step="stop whatever else uses the database; a connection pooler counts as well",
+            next_step="stop everything else that uses the database, including a connection pooler",
         )
         if current is not None:
             await _refuse_losses(connection, revisions.dropped_between(current, revision), may_lose)
@@ -288,9 +289,9 @@ async def _refuse_losses(
         told = ", ".join(f"{table} ({rows} rows)" for table, rows in lost.items())
         accepted = ", ".join(sorted({*lost, *may_lose}))
         raise PlatformError(
-            f"The older Prefect has no place for {told}, which going back deletes",
-            next_step=f"to lose them, set migrations.mayLose to [{accepted}]; to stay, set "
-            "migrations.revision to nothing (docs/operations/upgrade.md says what they are)",
+            f"The downgrade would delete tables that the older Prefect does not have: {told}",
+            next_step=f"to delete them, set migrations.mayLose to [{accepted}]; to keep them, "
+            "clear migrations.revision (docs/operations/upgrade.md describes the tables)",
         )
 
 
@@ -355,10 +356,11 @@ async def _connect(target: DatabaseTarget) -> asyncpg.Connection:
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise PlatformError(
             f"The database {target} refused the user {target.user}: {error}",
-            next_step="compare the password Secret with the one the database was created with",
+            next_step="compare the password in the Secret with the password of this user in the "
+            "database",
         ) from error
     except (ssl.SSLEOFError, ConnectionResetError) as error:
-        raise NotYet(f"it broke off the connection ({error})") from error
+        raise NotYet(f"it closed the connection ({error})") from error
     except (ssl.SSLError, asyncpg.ClientConfigurationError) as error:
         raise _no_tls(target, error) from error
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
@@ -371,7 +373,7 @@ def _no_tls(target: DatabaseTarget, error: Exception) -> PlatformError:
     """Return the error for a failed TLS handshake, which waiting would not cure."""
     reason = getattr(error, "verify_message", None) or error
     return PlatformError(
-        f"No TLS connection to the database {target} as it is configured: {reason}",
+        f"Cannot connect to the database {target} with the configured TLS: {reason}",
         next_step="correct database.external.tls, or `ssl` in the connection URL",
     )
 
@@ -401,8 +403,8 @@ async def _current_revision(
         raise PlatformError(
             f"The database {target} is at revision {current}, which this image does not know: "
             "a newer Prefect has migrated it",
-            next_step="deploy the newer image again; to stay with this one, deploy the newer once "
-            f"more with migrations.revision={revisions.head}, which takes the database back",
+            next_step="deploy the newer image again; to go back to this one, first deploy the "
+            f"newer image with migrations.revision={revisions.head}, which downgrades the database",
         )
     return current
 

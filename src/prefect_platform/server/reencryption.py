@@ -68,7 +68,8 @@ async def reencrypt(
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise PlatformError(
                 f"Re-encrypting the blocks of {target} failed, and nothing was changed: {error}",
-                next_step="this Job tries again; if that fails too, read the database's log",
+                next_step="this Job retries automatically; if that fails too, read the database's "
+                "log",
             ) from error
     return len(renewed)
 
@@ -90,8 +91,9 @@ def _renewed(
                 foreign.append(block["name"])
     if foreign:
         raise PlatformError(
-            f"Neither encryption key opens these blocks of {target}: {', '.join(sorted(foreign))}; "
-            "nothing is changed",
+            f"Neither encryption key decrypts these blocks of {target}: "
+            f"{', '.join(sorted(foreign))}; "
+            "nothing was changed",
             next_step="set encryption.previousSecret to the Secret with their key, or delete the "
             "blocks; then delete this Job and deploy again",
         )

@@ -159,8 +159,8 @@ async def sweep(
                 counts.setdefault(kind.table, {})[kind.name] = found
     except (NotYet, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise PlatformError(
-            f"The sweep of {target} broke off: {error}; done until then: {json.dumps(counts)}",
-            next_step="the next sweep continues; if it breaks off too, read the database's log",
+            f"The sweep of {target} was interrupted: {error}; counts so far: {json.dumps(counts)}",
+            next_step="the next sweep continues; if it fails too, read the database's log",
         ) from error
     return counts
 

@@ -152,7 +152,7 @@ def test_a_server_of_another_authority_is_refused_at_once(
     monkeypatch.setenv("PGSSLMODE", mode)
     monkeypatch.setenv("PGSSLROOTCERT", str(files.other_ca))
     sentence = refusal(encrypted)
-    assert f"No TLS connection to the database {encrypted}" in sentence
+    assert f"Cannot connect to the database {encrypted} with the configured TLS: " in sentence
     assert "certificate" in sentence
     assert "Next: correct database.external.tls" in sentence
 
@@ -169,7 +169,7 @@ def test_a_server_without_tls_is_refused_at_once(
     plain: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "require")
-    assert re.search(r"No TLS connection .* rejected SSL upgrade", refusal(plain))
+    assert re.search(r"with the configured TLS: .* rejected SSL upgrade", refusal(plain))
 
 
 def test_the_client_certificate_is_sent_to_a_server_that_requires_one(

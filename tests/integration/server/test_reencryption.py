@@ -138,7 +138,7 @@ def test_a_block_that_neither_key_decrypts_is_named_and_no_block_is_changed(
     asyncio.run(store(target, "first", OLD))
     asyncio.run(store(target, "second", OTHER))
     before = asyncio.run(tokens(target))
-    with pytest.raises(PlatformError, match=r"opens these blocks .*: secret/second; nothing"):
+    with pytest.raises(PlatformError, match=r"decrypts these blocks .*: secret/second; nothing"):
         asyncio.run(reencrypt(target, *KEYS, timeout=20))
     assert asyncio.run(tokens(target)) == before
 
@@ -181,7 +181,7 @@ def test_a_block_that_stays_locked_fails_the_reencryption_and_nothing_is_changed
     async def run() -> None:
         async with rows(target) as holder, holder.connection.transaction():
             await holder.connection.execute("SELECT FROM block_document FOR UPDATE")
-            with pytest.raises(PlatformError, match=r"nothing is changed: .* lock timeout"):
+            with pytest.raises(PlatformError, match=r"nothing was changed: .* lock timeout"):
                 await reencrypt(target, *KEYS, timeout=20)
 
     monkeypatch.setattr(reencryption, "_LOCK_TIMEOUT", "100ms")

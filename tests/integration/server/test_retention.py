@@ -340,7 +340,7 @@ def test_a_database_at_another_revision_is_not_swept(
     ran = program(target, tmp_path, "--timeout=0")
 
     assert ran.returncode == 1
-    assert "the database is empty, this image needs" in ran.stderr
+    assert "the database is empty, but this image needs" in ran.stderr
 
 
 def test_the_terminal_states_are_those_of_prefect() -> None:
