@@ -145,7 +145,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("story", "values", "message"),
     [
-        ("server", {"image.tag": ""}, "image.tag is empty: name the image"),
+        ("server", {"image.tag": ""}, "image.tag is empty: set the tag"),
         ("server", {"image.tag": "latest"}, "image.tag is `latest`"),
         (
             "server",
@@ -165,12 +165,12 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ("server-ha", {"redis.mode": "external"}, "no Redis is named"),
         ("server-ha", {"redis.external.urlSecret.name": "ours"}, "set redis.mode=external"),
         ("server-ha-scaled", {"api.autoscaling.minReplicas": 9}, "minReplicas is 9, which is more"),
-        ("server-ha", {"api.replicas": 16}, "leaves each process of API and background services 4"),
+        ("server-ha", {"api.replicas": 16}, "leaves 4 for each process of the API"),
         ("server-ha-scaled", {"api.autoscaling.maxReplicas": 40}, "or lower api.replicas"),
         (
             "server",
             {"database.embedded.parameters": {"max_connections": "14"}},
-            "leaves each process of API and background services 4",
+            "leaves 4 for each process of the API",
         ),
         (
             "server-cloudnative-pg",
@@ -205,7 +205,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         (
             "server",
             {"extraEnv": [{"name": "PREFECT_SERVER_API_AUTH_STRING", "value": "a:b"}]},
-            "which comes from a Secret: set auth",
+            "which comes from a Secret: set the values under auth",
         ),
         (
             "server",
@@ -306,7 +306,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         (
             "server",
             {"extraEnv": [{"name": "PREFECT_SERVER_EVENTS_RETENTION_PERIOD", "value": "7d"}]},
-            "would not follow: set retention",
+            "would not follow: set the values under retention",
         ),
         (
             "server",
@@ -315,7 +315,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
                     {"name": "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "value": "events"}
                 ]
             },
-            "would not follow: set retention",
+            "would not follow: set the values under retention",
         ),
         (
             "worker",
@@ -330,11 +330,11 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         (
             "worker",
             {"retention.objects.results": "90d"},
-            "retention.objects.results is 90d, counted from the writing of a result, but",
+            "retention.objects.results is 90d, counted from the time that a result is written, but",
         ),
         ("worker", {"jobs.image.tag": ""}, "jobs.image.tag is empty"),
         ("worker", {"jobs.image.tag": "latest"}, "jobs.image.tag is `latest`"),
-        ("worker", {"auth.secret.name": ""}, "does not run without authentication"),
+        ("worker", {"auth.secret.name": ""}, "requires authentication"),
         ("worker", {"jobs.namespace": "prefect-workers"}, "a namespace of their own"),
         (
             "worker",

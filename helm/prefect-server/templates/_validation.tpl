@@ -6,7 +6,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- include "prefect-library.validateImage" (dict "key" "image" "image" .Values.image) -}}
 
 {{- if and .Values.migrations.mayLose (not .Values.migrations.revision) -}}
-{{- fail "migrations.mayLose is set, but migrations.revision is not: the next downgrade would drop rows without asking; remove it, for example with --set migrations.mayLose=null" -}}
+{{- fail "migrations.mayLose is set, but migrations.revision is not: the next downgrade would drop rows without confirmation; remove it, for example with --set migrations.mayLose=null" -}}
 {{- end -}}
 
 {{- if eq .Values.mode "single" -}}
@@ -38,7 +38,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 
 {{- $pool := int (include "prefect-server.database.poolPerProcess" .) -}}
 {{- if lt $pool 5 -}}
-{{- fail (printf "the database has %s connections, which leaves each process of API and background services %d, and Prefect needs 5: raise database.%s, or lower api.replicas, api.autoscaling.maxReplicas or backgroundServices.replicas" (include "prefect-server.database.maxConnections" .) $pool (get (dict "embedded" "embedded.parameters.max_connections" "cloudnative-pg" "cloudnativePg.parameters.max_connections" "external" "external.maxConnections") .Values.database.mode)) -}}
+{{- fail (printf "the database has %s connections, which leaves %d for each process of the API and the background services, but Prefect needs 5: raise database.%s, or lower api.replicas, api.autoscaling.maxReplicas or backgroundServices.replicas" (include "prefect-server.database.maxConnections" .) $pool (get (dict "embedded" "embedded.parameters.max_connections" "cloudnative-pg" "cloudnativePg.parameters.max_connections" "external" "external.maxConnections") .Values.database.mode)) -}}
 {{- end -}}
 
 {{- if not .Values.auth.secret.name -}}
@@ -121,10 +121,10 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- fail (printf "extraEnv sets %s, which the migration Job would not see: set the values under database" .name) -}}
 {{- end -}}
 {{- if has .name (list "PREFECT_SERVER_API_AUTH_STRING" "PREFECT_SERVER_ENCRYPTION_KEY") -}}
-{{- fail (printf "extraEnv sets %s, which comes from a Secret: set auth and encryption" .name) -}}
+{{- fail (printf "extraEnv sets %s, which comes from a Secret: set the values under auth and encryption" .name) -}}
 {{- end -}}
 {{- if regexMatch "^PREFECT_(SERVER_SERVICES_DB_VACUUM_|(SERVER_)?EVENTS_RETENTION_PERIOD$)" .name -}}
-{{- fail (printf "extraEnv sets %s, which the retention sweep and the buckets would not follow: set retention" .name) -}}
+{{- fail (printf "extraEnv sets %s, which the retention sweep and the buckets would not follow: set the values under retention" .name) -}}
 {{- end -}}
 {{- if hasPrefix "PREFECT_SERVER_UI_" .name -}}
 {{- fail (printf "extraEnv sets %s, which the chart derives from other values: set publicUrl and ui" .name) -}}
@@ -161,7 +161,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- fail "httpRoute.enabled is true, but no host is named, so the HTTPRoute would match every host of its Gateway: set publicUrl, or httpRoute.hostnames" -}}
 {{- end -}}
 {{- if and $hostnames $publicHost (not (or (has (first $publicHosts) $hostnames) (has (last $publicHosts) $hostnames))) -}}
-{{- fail (printf "httpRoute.hostnames lacks %s, the host of publicUrl: links would not reach the HTTPRoute; add it, or correct publicUrl" $publicHost) -}}
+{{- fail (printf "httpRoute.hostnames does not contain %s, the host of publicUrl: links would not reach the HTTPRoute; add it, or correct publicUrl" $publicHost) -}}
 {{- end -}}
 {{- end -}}
 

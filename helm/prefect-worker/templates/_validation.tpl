@@ -28,7 +28,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- include "prefect-library.validateImage" (dict "key" "image" "image" .Values.image) -}}
 
 {{- if not .Values.auth.secret.name -}}
-{{- fail "auth.secret.name is empty: prefect-server does not run without authentication; name the Secret that holds \"user:password\"" -}}
+{{- fail "auth.secret.name is empty: prefect-server requires authentication; name the Secret that holds \"user:password\"" -}}
 {{- end -}}
 
 {{- if not .Values.pools -}}
@@ -59,7 +59,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- fail (printf "retention.unfinishedRuns is %s, but a run of the pool %s may take %d s without an event or a log line: raise it, or lower jobs.activeDeadlineSeconds" $retention.unfinishedRuns $pool.name $deadline) -}}
 {{- end -}}
 {{- if lt (include "prefect-library.seconds" $retention.objects.results | int64) (add (include "prefect-library.seconds" $retention.flowRuns | int64) $deadline) -}}
-{{- fail (printf "retention.objects.results is %s, counted from the writing of a result, but a run of the pool %s may take %d s (jobs.activeDeadlineSeconds) and is then kept for %s (retention.flowRuns): its states would refer to deleted results; set at least the sum of the two" $retention.objects.results $pool.name $deadline $retention.flowRuns) -}}
+{{- fail (printf "retention.objects.results is %s, counted from the time that a result is written, but a run of the pool %s may take %d s (jobs.activeDeadlineSeconds) and is then kept for %s (retention.flowRuns): its states would refer to deleted results; set at least the sum of the two" $retention.objects.results $pool.name $deadline $retention.flowRuns) -}}
 {{- end -}}
 
 {{- range $pool.worker.extraEnv -}}

@@ -90,11 +90,11 @@ variables:
   properties:
     name:
       title: Name
-      description: Name of the Job, before Kubernetes makes it unique; the flow run's name when empty.
+      description: Name of the Job, to which Kubernetes adds a suffix. If empty, the flow run's name is used.
       type: string
     image:
       title: Image
-      description: Image of the flow; it holds the flow's code and Prefect.
+      description: Image of the job pod. It has to contain the flow and Prefect.
       type: string
       default: {{ include "prefect-library.image" (dict "root" .root "image" $jobs.image) | quote }}
     image_pull_policy:
@@ -105,45 +105,45 @@ variables:
       default: {{ $jobs.image.pullPolicy }}
     command:
       title: Command
-      description: Replaces `prefect flow-run execute`.
+      description: Command that replaces `prefect flow-run execute`.
       type: string
     env:
       title: Environment Variables
-      description: Plain variables; they win over the pool's. No secrets here, the Job shows them.
+      description: Variables in plain text, which override the pool's. Secrets would be visible in the Job.
       type: object
       additionalProperties:
         anyOf: [{type: string}, {type: "null"}]
       default: {{ toJson $plain }}
     labels:
       title: Labels
-      description: Further labels of the Job and its pod.
+      description: Additional labels of the Job and its pod.
       type: object
       additionalProperties: {type: string}
     annotations:
       title: Annotations
-      description: Annotations of the Job and its pod.
+      description: Additional annotations of the Job and its pod.
       type: object
       additionalProperties: {type: string}
     cpu_request:
       title: CPU Request
-      description: CPU that the scheduler sets aside, such as 500m.
+      description: CPU that the scheduler reserves, such as 500m.
       type: string
       default: {{ $jobs.resources.requests.cpu | quote }}
     memory_request:
       title: Memory Request
-      description: Memory that the scheduler sets aside, such as 512Mi.
+      description: Memory that the scheduler reserves, such as 512Mi.
       type: string
       default: {{ $jobs.resources.requests.memory | quote }}
     cpu_limit:
       title: CPU Limit
-      description: CPU beyond which the pod is throttled.
+      description: CPU above which the pod is throttled.
       type: string
       {{- with $jobs.resources.limits.cpu }}
       default: {{ . | quote }}
       {{- end }}
     memory_limit:
       title: Memory Limit
-      description: Memory beyond which the pod is killed.
+      description: Memory above which the pod is killed.
       type: string
       {{- with $jobs.resources.limits.memory }}
       default: {{ . | quote }}
@@ -156,7 +156,7 @@ variables:
       default: {{ int64 $jobs.activeDeadlineSeconds }}
     finished_job_ttl:
       title: Finished Job TTL
-      description: Seconds that the finished Job stays in the cluster.
+      description: Seconds that the Job is kept after it has finished.
       type: integer
       minimum: 0
       default: {{ include "prefect-library.seconds" .root.Values.retention.jobs.failed }}
