@@ -1,4 +1,4 @@
-"""The section alerts: what becomes of it, and what is wrong with it, by line."""
+"""The section `alerts` expands to blocks and automations; mistakes are reported by line."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def acting(automations: dict[str, Any]) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("text", ["", "alerts:", "alerts: {}", "variables: {}"])
-def test_without_a_channel_the_whole_pack_is_there_and_those_that_act_do(
+def test_without_channels_the_pack_is_complete_and_still_changes_run_states(
     tmp_path: Path, text: str
 ) -> None:
     made = expanded(tmp_path, text).data
@@ -66,7 +66,7 @@ def test_without_a_channel_the_whole_pack_is_there_and_those_that_act_do(
     }
 
 
-def test_a_channel_is_a_block_of_its_type_with_its_own_fields(tmp_path: Path) -> None:
+def test_a_channel_becomes_a_block_of_its_type_with_its_fields(tmp_path: Path) -> None:
     made = expanded(tmp_path, _CHANNELS)
     assert made.data["blocks"] == {
         "slack-webhook/alerts-ops": {"url": {"secret": {"name": "alerts", "key": "slack-url"}}},
@@ -88,16 +88,18 @@ def test_a_channel_is_a_block_of_its_type_with_its_own_fields(tmp_path: Path) ->
     }
     assert made.at("blocks", "slack-webhook/alerts-ops", "url").line == 4
     assert made.at("blocks", "custom-webhook/alerts-hook").line == 5
-    # So that a problem is found from the outside in, see Source.problems.
+    # Source.problems looks up a line from the outside in, so every parent needs a line.
     assert all(steps[:-1] in made.lines for steps in made.lines)
     assert made.at("automations", "platform: zombie").line == 2
 
 
-def test_each_severity_has_its_channels_and_a_choice_moves_an_automation(tmp_path: Path) -> None:
+def test_an_automation_notifies_the_channels_of_its_default_or_chosen_severity(
+    tmp_path: Path,
+) -> None:
     text = _CHANNELS + "  automations: {late: {severity: critical}, zombie: {enabled: false}}\n"
     made = expanded(tmp_path, text).data["automations"]
 
-    def heard_by(member: str) -> list[tuple[str, str]]:
+    def notified_by(member: str) -> list[tuple[str, str]]:
         return [
             (each["block"], each["subject"].partition(" ")[0])
             for each in made[f"platform: {member}"]["actions"]
@@ -108,8 +110,8 @@ def test_each_severity_has_its_channels_and_a_choice_moves_an_automation(tmp_pat
         ("slack-webhook/alerts-ops", "[critical]"),
         ("custom-webhook/alerts-hook", "[critical]"),
     ]
-    assert heard_by("crashed") == heard_by("late") == heard_by("stuck-pending") == critical
-    assert heard_by("unschedulable") == [
+    assert notified_by("crashed") == notified_by("late") == notified_by("stuck-pending") == critical
+    assert notified_by("unschedulable") == [
         ("custom-webhook/alerts-form", "[warning]"),
         ("pager-duty-webhook/alerts-oncall", "[warning]"),
     ]
@@ -119,7 +121,7 @@ def test_each_severity_has_its_channels_and_a_choice_moves_an_automation(tmp_pat
     ]
 
 
-def test_the_pack_is_valid_for_prefect_and_bounds_reach_the_triggers(tmp_path: Path) -> None:
+def test_prefect_accepts_the_pack_and_the_triggers_use_the_chosen_bounds(tmp_path: Path) -> None:
     text = _CHANNELS + "  automations: {repeated-failure: {within: 60, threshold: 7}}\n"
     for name, automation in expanded(tmp_path, text).data["automations"].items():
         actions = [
@@ -131,7 +133,7 @@ def test_the_pack_is_valid_for_prefect_and_bounds_reach_the_triggers(tmp_path: P
         assert isinstance(valid.trigger, EventTrigger)
         assert any(isinstance(each, SendNotification) for each in valid.actions) or "zombie" in name
         if valid.trigger.posture is Posture.Proactive:
-            # Only so Prefect starts the time anew, see automation_pack.
+            # Otherwise Prefect would not restart the timer, see automation_pack.
             assert all(valid.trigger.expects(event) for event in valid.trigger.after)
         member = PACK.get(name.removeprefix("platform: "))
         if member and member.within and name != "platform: repeated-failure":
@@ -141,7 +143,7 @@ def test_the_pack_is_valid_for_prefect_and_bounds_reach_the_triggers(tmp_path: P
             assert automation["actions"][0]["body"].startswith("7 runs of ")
 
 
-def test_what_is_wrong_is_named_with_its_line(tmp_path: Path) -> None:
+def test_every_mistake_is_reported_with_its_line_number(tmp_path: Path) -> None:
     text = """
 alerts:
   channels:
@@ -196,7 +198,9 @@ automations:
         ("false", "alerts is not a mapping"),
     ],
 )
-def test_what_is_not_of_the_shape_is_refused(tmp_path: Path, alerts: str, cause: str) -> None:
+def test_an_alerts_section_of_the_wrong_shape_is_refused(
+    tmp_path: Path, alerts: str, cause: str
+) -> None:
     ((line, problem),) = problems(tmp_path, f"alerts: {alerts}\n")
     assert line == 1
     assert cause in problem
@@ -206,7 +210,7 @@ def test_what_is_not_of_the_shape_is_refused(tmp_path: Path, alerts: str, cause:
     ("zombie", "refused"),
     [("", [4]), ("{within: 539}", [6]), ("{within: 540}", []), ("{enabled: false}", [])],
 )
-def test_a_zombie_waits_for_three_heartbeats_of_each_pool(
+def test_a_zombie_bound_below_three_heartbeats_of_any_pool_is_refused(
     tmp_path: Path, zombie: str, refused: list[int]
 ) -> None:
     templates = tmp_path / "templates"

@@ -1,4 +1,4 @@
-"""Automations of a file: what is valid is what Prefect's server takes and then also does."""
+"""An automation in a file is valid only if Prefect's server accepts it and it can work."""
 
 import ast
 import inspect
@@ -93,19 +93,19 @@ def problems(tmp_path: Path, text: str) -> list[Problem]:
 
 
 def refused(tmp_path: Path, automation: str) -> list[tuple[int, str, str]]:
-    """Return line, cause and fix of what is wrong with one automation, its first line being 3."""
+    """Return the line, cause and fix of each problem of an automation that begins on line 3."""
     text = "automations:\n  mine:\n" + "\n".join(
         f"    {line}" for line in automation.strip().splitlines()
     )
     return [(each.at.line, each.cause, each.fix) for each in problems(tmp_path, text)]
 
 
-def test_a_section_that_is_absent_or_empty_declares_nothing(tmp_path: Path) -> None:
+def test_an_absent_or_empty_section_declares_nothing(tmp_path: Path) -> None:
     assert declared(tmp_path, "variables: {}") == []
     assert declared(tmp_path, "automations:") == []
 
 
-def test_a_body_has_every_default_names_and_seconds(tmp_path: Path) -> None:
+def test_a_body_is_complete_with_names_and_durations_in_seconds(tmp_path: Path) -> None:
     crashed, stuck = declared(tmp_path, EXAMPLE)
 
     assert crashed.key == Key(Kind.AUTOMATION, "crashed")
@@ -165,7 +165,7 @@ def test_a_body_has_every_default_names_and_seconds(tmp_path: Path) -> None:
     assert compound["triggers"][0]["expect"] == ["a", "b", "c"]
 
 
-def test_needs_are_all_that_the_body_names(tmp_path: Path) -> None:
+def test_an_automation_needs_every_resource_that_it_names(tmp_path: Path) -> None:
     crashed, stuck = declared(tmp_path, EXAMPLE)
 
     assert crashed.needs == {
@@ -181,9 +181,9 @@ def test_needs_are_all_that_the_body_names(tmp_path: Path) -> None:
     assert stuck.needs == frozenset()
 
 
-@settings(deadline=None)  # a busy machine is no fault of the models
+@settings(deadline=None)  # a busy machine may be slow
 @given(strategies.automations())
-def test_a_body_declares_itself_again(automation: strategies.Automation) -> None:
+def test_declaring_a_body_again_returns_the_same_body(automation: strategies.Automation) -> None:
     (first,) = Automations().declare(strategies.source({"mine": automation}), Offline())
 
     (again,) = Automations().declare(strategies.source({"mine": dict(first.body)}), Offline())
@@ -322,7 +322,7 @@ TRIGGER = "actions: []\ntrigger:\n  "
         ),
     ],
 )
-def test_what_is_wrong_is_refused_with_its_line_cause_and_fix(
+def test_a_mistake_is_refused_with_the_line_cause_and_fix(
     tmp_path: Path, automation: str, line: int, cause: str, fix: str
 ) -> None:
     ((found_line, found_cause, found_fix),) = refused(tmp_path, automation)
@@ -332,7 +332,7 @@ def test_what_is_wrong_is_refused_with_its_line_cause_and_fix(
     assert found_line == line
 
 
-def test_everything_that_is_wrong_is_found_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     found = problems(
         tmp_path,
         """
@@ -357,16 +357,17 @@ automations:
     assert [each.at.line for each in found] == [8, 9, 9, 11, 12, 13, 14, 15, 16]
 
 
-def naming(tmp_path: Path, **named: str) -> list[Declared]:
+def pausing(tmp_path: Path, **paused: str) -> list[Declared]:
+    """Return automations that each pause another one, which makes them need it."""
     actions = "".join(
         f"  {name}: {{trigger: {{}}, actions: [{{type: pause-automation, automation: {other}}}]}}\n"
-        for name, other in named.items()
+        for name, other in paused.items()
     )
     return declared(tmp_path, "automations:\n" + actions)
 
 
 @pytest.mark.parametrize(
-    ("named", "line", "chain"),
+    ("paused", "line", "chain"),
     [
         ({"a": "a"}, 2, "automation a → automation a"),
         (
@@ -376,31 +377,31 @@ def naming(tmp_path: Path, **named: str) -> list[Declared]:
         ),
     ],
 )
-def test_a_cycle_is_refused_with_its_chain(
-    tmp_path: Path, named: dict[str, str], line: int, chain: str
+def test_a_dependency_cycle_is_refused_and_shown(
+    tmp_path: Path, paused: dict[str, str], line: int, chain: str
 ) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        in_order(naming(tmp_path, **named))
+        in_order(pausing(tmp_path, **paused))
 
     (problem,) = refused.value.problems
     assert problem.at.line == line
     assert problem.cause.endswith(f": {chain}")
 
 
-def test_a_chain_without_a_cycle_has_its_end_first(tmp_path: Path) -> None:
-    chain = in_order(naming(tmp_path, a="b", b="of-the-server", c="b"))
+def test_an_automation_comes_after_those_that_it_needs(tmp_path: Path) -> None:
+    chain = in_order(pausing(tmp_path, a="b", b="of-the-server", c="b"))
 
     assert [each.key.name for each in chain] == ["b", "a", "c"]
 
 
-# What Prefect has, so that its next version tells us.
+# These tests fail when a new version of Prefect has something that the code does not know.
 
 
 def names_of(union: object) -> set[str]:
     return {model.model_fields["type"].default for model in get_args(union)}
 
 
-def test_everything_that_prefect_has_is_known() -> None:
+def test_every_trigger_and_action_of_prefect_is_known() -> None:
     client_triggers = {model.model_fields["type"].default for model in _models(client.TriggerTypes)}
 
     assert TRIGGERS.keys() | CLOUD_ONLY >= client_triggers
@@ -418,7 +419,7 @@ def _models(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 @pytest.mark.parametrize("model", [*TRIGGERS.values(), *ACTIONS.values()])
-def test_every_id_has_a_name_and_nothing_else_hides_keys(model: type[BaseModel]) -> None:
+def test_every_id_field_has_a_name_and_only_triggers_are_nested(model: type[BaseModel]) -> None:
     for name, field in fields_of(model).items():
         assert UUID not in (field.annotation, *get_args(field.annotation)) or (
             name in ID_FIELDS.values()
@@ -427,7 +428,7 @@ def test_every_id_has_a_name_and_nothing_else_hides_keys(model: type[BaseModel])
         assert not inside or name == "triggers"
 
 
-def test_what_is_free_form_is_known() -> None:
+def test_all_free_form_fields_are_known() -> None:
     assert {
         name
         for model in ACTIONS.values()
@@ -436,7 +437,7 @@ def test_what_is_free_form_is_known() -> None:
     } == FREE_FORM
 
 
-def test_what_holds_actions_is_known() -> None:
+def test_all_lists_of_actions_are_known() -> None:
     assert set(ACTION_LISTS) == {
         name
         for name, field in server.AutomationCore.model_fields.items()
@@ -445,7 +446,7 @@ def test_what_holds_actions_is_known() -> None:
 
 
 @pytest.mark.parametrize("kind", TRIGGERS)
-def test_what_the_server_lacks_is_what_the_client_adds(kind: str) -> None:
+def test_defaults_that_only_the_client_has_are_known(kind: str) -> None:
     at_client = {m.model_fields["type"].default: m for m in _models(client.TriggerTypes)}[kind]
     added = {
         name: at_client.model_fields[name].get_default(call_default_factory=True)
@@ -456,7 +457,7 @@ def test_what_the_server_lacks_is_what_the_client_adds(kind: str) -> None:
     assert added.items() <= CLIENT_DEFAULTS.items()
 
 
-# Prefect's own code does nothing with what is refused as a trap.
+# These tests show with Prefect's own code why automation_pitfalls refuses an automation.
 
 
 def event(name: str, **labels: str) -> ReceivedEvent:
@@ -469,7 +470,7 @@ def event(name: str, **labels: str) -> ReceivedEvent:
 
 
 @pytest.mark.parametrize("expect", ["!orders.lost", "orders.[r]*", "orders.receive?"])
-def test_prefect_matches_no_other_wildcard_of_events(expect: str) -> None:
+def test_the_asterisk_is_the_only_wildcard_for_events_in_prefect(expect: str) -> None:
     def covers(pattern: str) -> bool:
         return server.EventTrigger(posture="Reactive", expect={pattern}).covers(
             event("orders.received")
@@ -479,7 +480,7 @@ def test_prefect_matches_no_other_wildcard_of_events(expect: str) -> None:
     assert not covers(expect)
 
 
-def test_prefect_matches_nothing_to_an_empty_list() -> None:
+def test_an_empty_list_matches_nothing_in_prefect() -> None:
     def covers(value: list[str]) -> bool:
         return server.EventTrigger(posture="Reactive", match={"owner": value}).covers(
             event("orders.received", owner="me")
@@ -489,7 +490,7 @@ def test_prefect_matches_nothing_to_an_empty_list() -> None:
     assert not covers([])
 
 
-def test_prefect_never_fires_for_less_than_one_event() -> None:
+def test_a_threshold_below_one_never_fires_in_prefect() -> None:
     def fires(threshold: int) -> bool:
         trigger = server.EventTrigger(posture="Proactive", threshold=threshold)
         return trigger.meets_threshold(0)
@@ -498,7 +499,7 @@ def test_prefect_never_fires_for_less_than_one_event() -> None:
     assert not fires(0)
 
 
-def test_prefect_forgets_an_automation_without_an_event_to_expect() -> None:
+def test_prefect_does_not_load_an_automation_without_event_triggers() -> None:
     def loaded(children: list[server.EventTrigger]) -> bool:
         trigger = server.SequenceTrigger(triggers=children, within=None)
         automation = server.Automation(name="a", trigger=trigger, actions=[])
@@ -511,7 +512,7 @@ def test_prefect_forgets_an_automation_without_an_event_to_expect() -> None:
     assert not loaded([])
 
 
-def test_prefect_fires_no_trigger_as_resolved() -> None:
+def test_prefect_never_resolves_a_trigger() -> None:
     calls = [
         call
         for call in ast.walk(ast.parse(inspect.getsource(triggers)))
@@ -527,7 +528,7 @@ def test_prefect_fires_no_trigger_as_resolved() -> None:
     } == {"{TriggerState.Triggered}"}
 
 
-def test_the_event_of_an_automation_names_nothing_to_infer() -> None:
+def test_an_automations_own_event_names_no_resource_to_infer() -> None:
     trigger = server.EventTrigger(posture="Reactive", within=timedelta(0))
     automation = server.Automation(name="a", trigger=trigger, actions=[])
     firing = server.Firing(
@@ -536,7 +537,7 @@ def test_the_event_of_an_automation_names_nothing_to_infer() -> None:
         triggered=TypeAdapter(DateTime).validate_python(now("UTC")),
         triggering_event=event("orders.received"),
     )
-    firing.trigger = automation.trigger  # validation copied it without its automation
+    firing.trigger = automation.trigger  # validation made a copy without the automation
 
     own = automation.trigger.create_automation_state_change_event(
         firing, server.TriggerState.Triggered
@@ -558,13 +559,13 @@ def accepts(automation: dict[str, Any]) -> bool:
     return bool(VALIDATOR.is_valid({"mine": automation}))
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_a_valid_json_schema() -> None:
     VALIDATOR.check_schema(VALIDATOR.schema)
 
 
-@settings(deadline=None)  # a busy machine is no fault of the models
+@settings(deadline=None)  # a busy machine may be slow
 @given(strategies.automations())
-def test_the_schema_accepts_what_is_valid_and_what_is_exported(
+def test_the_schema_accepts_valid_and_exported_automations(
     automation: strategies.Automation,
 ) -> None:
     (exported,) = Automations().declare(strategies.source({"mine": automation}), Offline())
@@ -607,7 +608,7 @@ def test_the_schema_accepts_what_is_valid_and_what_is_exported(
         {"trigger": {}, "actions": [], "actions_on_resolve": [{"type": "do-nothing"}]},
     ],
 )
-def test_the_schema_refuses_what_a_file_may_not_say(automation: dict[str, Any]) -> None:
+def test_the_schema_refuses_invalid_automations(automation: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         Automations().declare(strategies.source({"mine": automation}), Offline())
 

@@ -1,4 +1,4 @@
-"""Blocks of a file: complete bodies, every problem with its line, and no secret anywhere."""
+"""Blocks in a file: complete bodies, problems with their lines, and secrets that stay hidden."""
 
 import json
 import traceback
@@ -51,7 +51,7 @@ def declared(directory: Path, blocks: str, context: Context | None = None) -> di
 
 
 def refusals(directory: Path, blocks: str, context: Context | None = None) -> list[str]:
-    """Return the problems without the path: the blocks begin in line 2."""
+    """Return the problems without the path; the blocks begin on line 2."""
     with pytest.raises(ConfigurationError) as caught:
         declared(directory, blocks, context)
     text = "".join(traceback.format_exception(caught.value))
@@ -59,7 +59,7 @@ def refusals(directory: Path, blocks: str, context: Context | None = None) -> li
     return [str(each).removeprefix(f"{directory}/platform.yaml:") for each in caught.value.problems]
 
 
-def test_a_body_has_every_default_and_a_reference_in_place_of_a_named_block(
+def test_a_body_has_all_defaults_and_keeps_references_to_named_blocks(
     directory: Path,
 ) -> None:
     found = declared(
@@ -90,14 +90,14 @@ def test_a_body_has_every_default_and_a_reference_in_place_of_a_named_block(
 
 
 @pytest.mark.parametrize("blocks", ["  {}", "  # nothing"])
-def test_a_section_without_blocks_declares_none(directory: Path, blocks: str) -> None:
+def test_an_empty_section_declares_no_blocks(directory: Path, blocks: str) -> None:
     assert declared(directory, blocks) == {}
 
 
 def test_a_block_may_need_credentials_that_this_machine_lacks(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Google's block looks for those of the pod that uses it as soon as it is made."""
+    """Google's block looks for the credentials of its pod as soon as it is created."""
     monkeypatch.setenv("HOME", str(directory))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
@@ -111,7 +111,7 @@ def test_a_block_may_need_credentials_that_this_machine_lacks(
     assert found.body["gcp_credentials"]["service_account_info"] is None
 
 
-def test_a_secret_is_shown_nowhere_and_sent_as_it_is(directory: Path) -> None:
+def test_a_secret_is_sent_unchanged_and_never_printed(directory: Path) -> None:
     webhook = declared(
         directory,
         f"  webhook/a: {{url: {PASSWORD}, headers: {{Authorization: {PASSWORD}}}}}\n",
@@ -123,9 +123,9 @@ def test_a_secret_is_shown_nowhere_and_sent_as_it_is(directory: Path) -> None:
         json.dumps(webhook.body)
 
 
-def test_a_secret_value_equals_what_it_holds() -> None:
+def test_a_secret_value_equals_the_text_that_it_hides() -> None:
     assert {"a": SecretValue("x")} == {"a": "x"}
-    assert "x" == SecretValue("x")  # noqa: SIM300 - both ways round
+    assert "x" == SecretValue("x")  # noqa: SIM300 - equality works both ways
     assert SecretValue("x") == SecretValue("x")
     assert SecretValue("x") != SecretValue("y")
     assert SecretValue("x") != "y"
@@ -135,7 +135,7 @@ def test_a_secret_value_equals_what_it_holds() -> None:
     ("key", "value"),
     [("password", SESAME), ("windows", SESAME), ("two-lines", f"{SESAME}\n")],
 )
-def test_one_line_break_at_the_end_is_no_part_of_a_secret(
+def test_one_trailing_line_break_is_removed_from_a_secret(
     directory: Path, key: str, value: str
 ) -> None:
     by_key = f"  secret/a: {{value: {{secret: {{name: held, key: {key}}}}}}}\n"
@@ -145,7 +145,7 @@ def test_one_line_break_at_the_end_is_no_part_of_a_secret(
     assert found["secret/b"].secrets == {("value",): {"file": f"secrets/held/{key}"}}
 
 
-def test_a_field_that_is_not_secret_takes_a_reference_too(directory: Path) -> None:
+def test_a_field_that_is_not_secret_may_refer_to_a_secret(directory: Path) -> None:
     found = declared(
         directory,
         f"""
@@ -158,7 +158,7 @@ def test_a_field_that_is_not_secret_takes_a_reference_too(directory: Path) -> No
     assert found["redis-database/a"].body["port"] == 5433
 
 
-def test_a_mapping_of_secrets_can_be_one_secret(directory: Path) -> None:
+def test_a_mapping_of_secrets_may_come_from_one_secret(directory: Path) -> None:
     found = declared(
         directory,
         f"  webhook/a: {{url: {PASSWORD}, headers: {{secret: {{name: held, key: json}}}}}}\n",
@@ -167,7 +167,7 @@ def test_a_mapping_of_secrets_can_be_one_secret(directory: Path) -> None:
     assert secret_steps(found.body) == {("url",), ("headers", "Authorization")}
 
 
-def test_free_content_may_look_like_a_file(directory: Path) -> None:
+def test_free_form_content_may_look_like_a_file_reference(directory: Path) -> None:
     found = declared(
         directory, "  custom-webhook/a: {name: n, url: 'http://h', json_data: {file: a.txt}}\n"
     )["custom-webhook/a"]
@@ -184,7 +184,7 @@ def test_free_content_may_look_like_a_file(directory: Path) -> None:
         ("{}", "aws-credentials"),
     ],
 )
-def test_fields_of_an_inner_block_tell_its_type(
+def test_the_type_of_an_inner_block_is_inferred_from_its_fields(
     directory: Path, fields: str, block_type: str
 ) -> None:
     found = declared(directory, f"  s3-bucket/a: {{bucket_name: b, credentials: {fields}}}\n")
@@ -246,7 +246,7 @@ def test_fields_of_an_inner_block_tell_its_type(
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_its_line(
+def test_an_unusable_block_is_refused_with_the_line_number(
     directory: Path, blocks: str, expected: list[str]
 ) -> None:
     found = refusals(directory, blocks)
@@ -281,14 +281,14 @@ def test_what_cannot_be_used_is_refused_with_its_line(
         (f"[{PASSWORD}, {SESAME}]", 3, "1 is secret, but its value is written in this file; refe"),
     ],
 )
-def test_a_secret_that_is_not_there_or_stands_in_the_file_is_refused(
+def test_a_missing_invalid_or_literal_secret_is_refused(
     directory: Path, value: str, line: int, expected: str
 ) -> None:
     (found,) = refusals(directory, f"  secret/a:\n    value: {value}\n")
     assert found.startswith(f"{line}: {expected}")
 
 
-def test_every_value_below_a_secret_field_is_refused(directory: Path) -> None:
+def test_every_literal_value_in_a_secret_field_is_refused(directory: Path) -> None:
     found = refusals(
         directory,
         f"""  webhook/a:
@@ -308,7 +308,7 @@ def test_every_value_below_a_secret_field_is_refused(directory: Path) -> None:
     ]
 
 
-def test_a_value_that_the_type_refuses_when_it_is_loaded_is_refused_without_the_value(
+def test_values_that_a_block_type_rejects_are_refused_without_being_printed(
     directory: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     found = refusals(
@@ -325,10 +325,10 @@ def test_a_value_that_the_type_refuses_when_it_is_loaded_is_refused_without_the_
     assert SESAME not in caplog.text + "".join(capfd.readouterr())
 
 
-def test_blocks_that_need_each_other_are_refused_with_the_chain(
+def test_a_dependency_cycle_of_blocks_is_refused_and_shown(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # No type that is installed can contain itself; this one leaves the registry with the test.
+    # No installed type can contain itself, so the test registers one until it ends.
     monkeypatch.setitem(dispatch._TYPE_REGISTRIES, Block, {})
 
     class Node(Block):
@@ -349,7 +349,7 @@ def test_blocks_that_need_each_other_are_refused_with_the_chain(
     ]
 
 
-def test_a_file_is_checked_where_no_secret_can_be_read(directory: Path) -> None:
+def test_a_file_is_checked_even_where_secrets_cannot_be_read(directory: Path) -> None:
     blocks = f"""
   ms-teams-webhook/a: {{url: {PASSWORD}}}
   pager-duty-webhook/a: {{integration_key: {PASSWORD}, api_key: {PASSWORD}}}
@@ -367,7 +367,7 @@ def test_a_file_is_checked_where_no_secret_can_be_read(directory: Path) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(section=sections())
-def test_every_valid_section_is_declared_and_fits_the_schema_of_editors(
+def test_every_valid_section_is_declared_and_fits_the_editor_schema(
     tmp_path: Path, section: Section
 ) -> None:
     source, secrets = section.written(tmp_path)
@@ -393,7 +393,7 @@ def test_every_valid_section_is_declared_and_fits_the_schema_of_editors(
         {"secret/Up": {"value": {"file": "x"}}},
     ],
 )
-def test_editors_refuse_what_is_refused_here(blocks: dict[str, Any]) -> None:
+def test_the_editor_schema_refuses_invalid_blocks(blocks: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(blocks, SCHEMA)
 

@@ -1,4 +1,4 @@
-"""A prefect.yaml is refused, with the line and what to write, where `prefect deploy` is silent."""
+"""Mistakes in prefect.yaml that `prefect deploy` ignores are refused with the line and the fix."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def declare_entry(directory: Path, **more: Any) -> Declared:  # noqa: ANN401
 
 
 def refusal(directory: Path, **more: Any) -> str:  # noqa: ANN401
-    """Return the one problem that an entry has, without its place."""
+    """Return the cause and the fix of the only problem of an entry."""
     with pytest.raises(ConfigurationError) as caught:
         declare_entry(directory, **more)
     (problem,) = caught.value.problems
@@ -47,15 +47,17 @@ def cron(**more: Any) -> dict[str, Any]:  # noqa: ANN401
     return {"slug": "early", "cron": "0 6 * * *", **more}
 
 
-def test_every_key_of_prefect_is_read_or_refused_with_its_reason() -> None:
+def test_every_key_that_prefect_knows_is_read_or_refused_with_a_reason() -> None:
     of_entry = deployment_models.Deployment.model_fields.keys() | deployment_models.REFUSED.keys()
     of_file = {
         field.alias or name for name, field in deployment_models.File.model_fields.items()
     } | deployment_models.REFUSED.keys()
-    prefects = {field.alias or name for name, field in PrefectYamlModel.model_fields.items()}
+    known_to_prefect = {
+        field.alias or name for name, field in PrefectYamlModel.model_fields.items()
+    }
 
     assert of_entry >= DeploymentConfig.model_fields.keys()
-    assert of_file >= prefects
+    assert of_file >= known_to_prefect
     assert (
         deployment_models.DeploymentWorkPool.model_fields.keys()
         == WorkPoolConfig.model_fields.keys()
@@ -81,7 +83,7 @@ deployments:
 """
 
 
-def test_an_unknown_key_is_refused_at_any_depth_with_its_line(directory: Path) -> None:
+def test_an_unknown_key_is_refused_at_any_depth_with_the_line_number(directory: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         declare(directory, UNKNOWN)
     assert [each.at.line for each in caught.value.problems] == [3]
@@ -95,7 +97,7 @@ def test_an_unknown_key_is_refused_at_any_depth_with_its_line(directory: Path) -
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "expected"),
     [
         ({"name": None}, "the key name is missing"),
         ({"entrypoint": None}, "the key entrypoint is missing"),
@@ -168,13 +170,13 @@ def test_an_unknown_key_is_refused_at_any_depth_with_its_line(directory: Path) -
     ],
     ids=str,
 )
-def test_a_mistake_is_refused_with_what_to_do(
-    directory: Path, more: dict[str, Any], says: str
+def test_a_mistake_is_refused_with_an_explanation(
+    directory: Path, more: dict[str, Any], expected: str
 ) -> None:
-    assert says in refusal(directory, **more)
+    assert expected in refusal(directory, **more)
 
 
-def test_two_of_one_name_are_refused_with_both_lines(directory: Path) -> None:
+def test_a_duplicate_deployment_is_refused_with_both_line_numbers(directory: Path) -> None:
     entry = "{name: daily, entrypoint: 'flows.py:sales', work_pool: {name: jobs}}"
 
     with pytest.raises(
@@ -183,21 +185,23 @@ def test_two_of_one_name_are_refused_with_both_lines(directory: Path) -> None:
         declare(directory, f"pull: []\ndeployments:\n  - {entry}\n  - {entry}\n")
 
 
-def test_no_pull_step_at_all_is_refused(directory: Path) -> None:
+def test_a_file_without_a_pull_section_is_refused(directory: Path) -> None:
     entry = "{name: daily, entrypoint: 'flows.py:sales', work_pool: {name: jobs}}"
 
     with pytest.raises(ConfigurationError, match="directory of the machine that deploys"):
         declare(directory, f"deployments: [{entry}]")
 
 
-def test_a_schedule_that_leaves_out_a_required_parameter_is_refused(directory: Path) -> None:
+def test_a_schedule_without_a_required_parameter_is_refused(directory: Path) -> None:
     (directory / "flows.py").write_text("from prefect import flow\n@flow\ndef sales(day): ...\n")
 
     assert "no value for day" in refusal(directory, schedules=[cron()])
     assert declare_entry(directory, schedules=[cron(parameters={"day": 1})])
 
 
-def test_job_variables_are_those_of_the_pools_template(directory: Path, tmp_path: Path) -> None:
+def test_job_variables_are_checked_against_the_base_job_template(
+    directory: Path, tmp_path: Path
+) -> None:
     properties = {"image": {"type": "string"}}
     (tmp_path / "jobs.json").write_text(json.dumps({"variables": {"properties": properties}}))
     entry = {"name": "daily", "entrypoint": "flows.py:sales"}
@@ -214,7 +218,7 @@ def test_job_variables_are_those_of_the_pools_template(directory: Path, tmp_path
     }
 
 
-def test_a_pool_and_a_queue_of_a_name_are_needed(directory: Path) -> None:
+def test_a_deployment_needs_its_work_pool_and_work_queue(directory: Path) -> None:
     pool = {"name": "jobs", "work_queue_name": "urgent"}
 
     assert declare_entry(directory, work_pool=pool).needs == {
@@ -223,7 +227,7 @@ def test_a_pool_and_a_queue_of_a_name_are_needed(directory: Path) -> None:
     }
 
 
-def test_an_interval_counts_from_the_same_moment_wherever_it_is_deployed(directory: Path) -> None:
+def test_an_interval_has_the_same_anchor_wherever_it_is_deployed(directory: Path) -> None:
     schedule = {"slug": "a", "interval": 86400, "timezone": "America/New_York"}
 
     (declared,) = declare_entry(directory, schedules=[schedule]).body["schedules"]
@@ -231,14 +235,16 @@ def test_an_interval_counts_from_the_same_moment_wherever_it_is_deployed(directo
     assert declared["anchor_date"] == "2020-01-01T05:00:00+00:00"
 
 
-def test_a_flow_is_the_same_where_its_imports_are_missing(directory: Path) -> None:
+def test_a_flow_is_described_the_same_without_its_imports(directory: Path) -> None:
     with_imports = declare_entry(directory)
     text = "import not_installed_here\n" + (directory / "flows.py").read_text()
     (directory / "flows.py").write_text(text)
     without = declare_entry(directory)
 
     different = {key for key in without.body if without.body[key] != with_imports.body[key]}
-    assert different == {"version"}, "the checksum of the file, which has one line more"
+    assert different == {"version"}, (
+        "only the version may differ, because it is the checksum of the file"
+    )
 
 
 def test_a_flow_that_cannot_be_described_without_its_imports_is_refused(directory: Path) -> None:
@@ -251,13 +257,13 @@ def test_a_flow_that_cannot_be_described_without_its_imports_is_refused(director
 
 
 @pytest.mark.parametrize("mistake", ["1 / 0", "raise SystemExit(3)", "def"])
-def test_a_flow_whose_file_fails_is_refused(directory: Path, mistake: str) -> None:
+def test_a_flow_whose_file_cannot_be_loaded_is_refused(directory: Path, mistake: str) -> None:
     (directory / "flows.py").write_text(f"{FLOWS}\n{mistake}\n")
 
     assert "flows.py cannot be loaded" in refusal(directory)
 
 
-def test_flows_of_two_folders_have_modules_of_one_name(directory: Path) -> None:
+def test_flows_in_two_folders_may_import_modules_of_the_same_name(directory: Path) -> None:
     for folder in ("a", "b"):
         (directory / folder).mkdir()
         (directory / folder / "names.py").write_text(f"NAME = 'flow-{folder}'\n")
@@ -272,7 +278,7 @@ def test_flows_of_two_folders_have_modules_of_one_name(directory: Path) -> None:
     assert names == ["flow-a/daily", "flow-b/daily"]
 
 
-def test_the_deployments_of_this_repository_are_right(request: pytest.FixtureRequest) -> None:
+def test_the_deployments_of_this_repository_are_valid(request: pytest.FixtureRequest) -> None:
     file = request.config.rootpath / "prefect.yaml"
 
     declared = prefect_yaml.declare(read(file), Offline())

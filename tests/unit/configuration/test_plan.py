@@ -1,4 +1,4 @@
-"""A plan holds what differs, in an order that works, and nothing else."""
+"""A plan contains only the differences, in an order in which they can be applied."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def plan(
     owned: list[Key] | None = None,
     prune: bool = True,
 ) -> Plan:
-    """Return the plan for a server that has `found`."""
+    """Return the plan for a server that has the resources `found`."""
     inventory = Inventory()
     inventory.add(
         Found(key, UUID(int=number), body)
@@ -38,12 +38,12 @@ def plan(
     return make_plan(declared, inventory, ledger, prune=prune)
 
 
-def steps(made: Plan) -> list[str]:
-    """Return the steps as text."""
-    return [f"{change.action} {change.key}" for change in made.changes]
+def steps(result: Plan) -> list[str]:
+    """Return the steps of a plan as text."""
+    return [f"{change.action} {change.key}" for change in result.changes]
 
 
-def test_what_is_needed_comes_first_and_goes_last() -> None:
+def test_a_dependency_is_created_first_and_deleted_last() -> None:
     block = declare(Kind.BLOCK, "webhook/hook")
     pool = declare(Kind.WORK_POOL, "etl")
     automation = declare(Kind.AUTOMATION, "tell", block.key, pool.key)
@@ -60,26 +60,26 @@ def test_what_is_needed_comes_first_and_goes_last() -> None:
     ]
 
 
-def test_what_the_file_leaves_out_of_a_body_is_not_compared() -> None:
+def test_fields_missing_from_the_file_are_not_compared() -> None:
     queue = declare(Kind.WORK_QUEUE, "etl/a", concurrency_limit=None)
     found = {queue.key: {"concurrency_limit": None, "paused": True}}
     assert steps(plan([queue], found, owned=[queue.key])) == []
 
 
-def test_what_is_gone_from_files_and_server_leaves_the_ledger() -> None:
+def test_a_resource_missing_from_files_and_server_is_removed_from_the_ledger() -> None:
     key = Key(Kind.VARIABLE, "old")
     assert steps(plan([], owned=[key])) == ["forget variable old"]
     assert plan([], owned=[key], prune=False) == Plan([], [])
 
 
-def test_without_pruning_the_plan_names_what_would_go() -> None:
+def test_without_pruning_the_plan_lists_what_prune_would_delete() -> None:
     key = Key(Kind.VARIABLE, "old")
-    made = plan([], {key: {}}, owned=[key], prune=False)
-    assert made == Plan([], [key])
-    assert "deleted with --prune: variable old" in differences.summary(made)
+    result = plan([], {key: {}}, owned=[key], prune=False)
+    assert result == Plan([], [key])
+    assert "deleted with --prune: variable old" in differences.summary(result)
 
 
-def test_a_need_that_nobody_has_is_refused_with_its_line() -> None:
+def test_a_missing_dependency_is_refused_with_the_line_number() -> None:
     automation = declare(Kind.AUTOMATION, "tell", Key(Kind.BLOCK, "slack-webhook/ops"))
     with pytest.raises(ConfigurationError) as error:
         plan([automation])
@@ -89,7 +89,7 @@ def test_a_need_that_nobody_has_is_refused_with_its_line() -> None:
     ) in error.value.message
 
 
-def test_a_need_that_this_plan_would_prune_is_refused() -> None:
+def test_a_dependency_that_this_plan_would_prune_is_refused() -> None:
     block = Key(Kind.BLOCK, "slack-webhook/ops")
     automation = declare(Kind.AUTOMATION, "tell", block)
     with pytest.raises(ConfigurationError, match="no longer declared and would be pruned"):
@@ -97,14 +97,14 @@ def test_a_need_that_this_plan_would_prune_is_refused() -> None:
     assert steps(plan([automation], {block: {}})) == ["create automation tell"]
 
 
-def test_a_cycle_is_refused_with_its_chain() -> None:
+def test_a_dependency_cycle_is_refused_and_shown() -> None:
     first, second = Key(Kind.AUTOMATION, "a"), Key(Kind.AUTOMATION, "b")
-    circle = [declare(Kind.AUTOMATION, "a", second), declare(Kind.AUTOMATION, "b", first)]
+    cycle = [declare(Kind.AUTOMATION, "a", second), declare(Kind.AUTOMATION, "b", first)]
     with pytest.raises(ConfigurationError, match="automation a → automation b → automation a"):
-        plan(circle)
+        plan(cycle)
 
 
-def test_a_difference_names_the_field_and_no_secret() -> None:
+def test_a_difference_names_the_field_but_hides_secrets() -> None:
     body = {"url": SecretValue("new"), "to": ["a", "c"], "auth": {"user": "u", "key": "n"}}
     declared = declare(Kind.BLOCK, "x/y", **body)
     before = {"url": SecretValue("old"), "to": ["a", "b"], "auth": {"user": "u"}}

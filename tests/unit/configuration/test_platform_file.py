@@ -1,4 +1,4 @@
-"""A platform file is read as a whole: all of it may be left out, and all mistakes come at once."""
+"""Every section of a platform file is optional, and all mistakes are reported together."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ NAMES = {
     "blocks": "secret/a",
     "automations": "a",
 }
-"""A name of each section that is a good one."""
+"""A valid name for each section."""
 
 
 def declared(folder: Path, text: str) -> list[str]:
-    """Return what a platform file declares, without the pack."""
+    """Return the resources that a platform file declares, without the automation pack."""
     (folder / "platform.yaml").write_text(text)
     (folder / "prefect.yaml").write_text("deployments: []\n")
     files = Files(folder / "platform.yaml", folder / "prefect.yaml")
@@ -28,14 +28,14 @@ def declared(folder: Path, text: str) -> list[str]:
 
 
 def problems(folder: Path, text: str) -> list[str]:
-    """Return what is wrong with a platform file, without the path."""
+    """Return the problems of an invalid platform file, without its path."""
     with pytest.raises(ConfigurationError) as refused:
         declared(folder, text)
     return [str(each).removeprefix(f"{folder}/platform.yaml:") for each in refused.value.problems]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "blocks:\nautomations:\nalerts:\n"])
-def test_an_empty_file_declares_the_pack_alone(tmp_path: Path, text: str) -> None:
+def test_an_empty_file_declares_only_the_automation_pack(tmp_path: Path, text: str) -> None:
     assert declared(tmp_path, text) == []
 
 
@@ -76,7 +76,7 @@ def test_an_empty_file_declares_the_pack_alone(tmp_path: Path, text: str) -> Non
         ("automations: {'platform: crashed': {trigger: {}, actions: []}}\n", 1, "alerts"),
     ],
 )
-def test_a_mistake_is_refused_with_its_line(
+def test_a_mistake_is_refused_with_the_line_number(
     tmp_path: Path, text: str, line: int, cause: str
 ) -> None:
     with pytest.raises(ConfigurationError) as refused:
@@ -87,7 +87,9 @@ def test_a_mistake_is_refused_with_its_line(
 
 
 @pytest.mark.parametrize("section", NAMES)
-def test_the_same_mistake_has_the_same_words_in_every_section(tmp_path: Path, section: str) -> None:
+def test_the_same_mistake_has_the_same_message_in_every_section(
+    tmp_path: Path, section: str
+) -> None:
     name = NAMES[section]
     assert problems(tmp_path, f"{section}: [a]\n") == [
         f"1: {section} is not a mapping; write `KEY: VALUE` lines"
@@ -115,14 +117,14 @@ def test_the_same_mistake_has_the_same_words_in_every_section(tmp_path: Path, se
         ("automations", "trigger"),
     ],
 )
-def test_a_name_with_nothing_below_it_lacks_what_the_resource_needs(
+def test_a_resource_without_fields_is_refused_for_the_missing_key(
     tmp_path: Path, section: str, key: str
 ) -> None:
     found = problems(tmp_path, f"{section}:\n  {NAMES[section]}:\n")
     assert f"2: the key {key} is missing; add it" in found
 
 
-def test_mistakes_of_all_sections_come_at_once(tmp_path: Path) -> None:
+def test_mistakes_in_all_sections_are_reported_together(tmp_path: Path) -> None:
     text = "variables: {a: {}}\nconcurrency_limits: {b: {}}\nwork_pools: {c: {x: 1}}\n"
     with pytest.raises(ConfigurationError) as refused:
         declared(tmp_path, text)

@@ -1,4 +1,4 @@
-"""Editors know the files as the command does."""
+"""The JSON schema for editors agrees with the command on valid files and on mistakes."""
 
 from pathlib import Path
 
@@ -14,13 +14,15 @@ from prefect_platform_cli.host.paths import REPOSITORY
 _ENVIRONMENTS = sorted((REPOSITORY / "k8s" / "environments").glob("*/platform.yaml"))
 
 
-def test_the_published_schema_is_the_one_of_this_code() -> None:
+def test_the_published_schema_is_up_to_date() -> None:
     command = "python -m prefect_platform_cli.charts.platform_schema"
-    assert platform_schema.FILE.read_text() == platform_schema.written(), f"stale: {command}"
+    assert platform_schema.FILE.read_text() == platform_schema.written(), (
+        f"the schema is out of date; run: {command}"
+    )
 
 
 @pytest.mark.parametrize("file", _ENVIRONMENTS, ids=lambda file: file.parent.name)
-def test_every_environment_is_valid_by_the_command_and_by_the_schema(file: Path) -> None:
+def test_every_environment_is_valid_for_the_command_and_the_schema(file: Path) -> None:
     load(Files(file, REPOSITORY / "prefect.yaml"), Offline())
     jsonschema.validate(read(file).data, platform_schema.json_schema())
 
@@ -39,6 +41,6 @@ def test_every_environment_is_valid_by_the_command_and_by_the_schema(file: Path)
     ],
     ids=str,
 )
-def test_the_schema_underlines_a_mistake(mistake: dict[str, object]) -> None:
+def test_the_schema_refuses_a_mistake(mistake: dict[str, object]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(mistake, platform_schema.json_schema())

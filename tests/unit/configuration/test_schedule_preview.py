@@ -1,4 +1,4 @@
-"""The coming runs of deployments, with what a clock change or a limit does to them."""
+"""The preview of coming runs marks the effects of clock changes and concurrency limits."""
 
 import datetime as dt
 from pathlib import Path
@@ -43,7 +43,7 @@ AUTUMN = (
 )
 
 
-def test_a_time_that_the_clock_change_leaves_out_is_marked() -> None:
+def test_a_time_that_the_clock_change_skips_is_marked() -> None:
     found = shown(coming([deployment("a", cron("30 2 * * *"))], *SPRING))
 
     assert found == [
@@ -52,7 +52,7 @@ def test_a_time_that_the_clock_change_leaves_out_is_marked() -> None:
     ]
 
 
-def test_a_run_that_prefect_drops_in_an_hour_that_comes_twice_is_marked() -> None:
+def test_a_run_that_prefect_drops_in_a_repeated_hour_is_marked() -> None:
     hourly = {
         "slug": "s",
         "interval": 3600.0,
@@ -71,7 +71,7 @@ def test_a_run_that_prefect_drops_in_an_hour_that_comes_twice_is_marked() -> Non
     ]
 
 
-def test_a_cron_in_an_hour_that_comes_twice_is_marked_as_run_once() -> None:
+def test_a_cron_in_a_repeated_hour_is_marked_as_running_once() -> None:
     found = shown(coming([deployment("a", cron("0 1-3 * * *"))], AUTUMN[0] - DAY / 24, AUTUMN[1]))
 
     assert found == [
@@ -82,7 +82,7 @@ def test_a_cron_in_an_hour_that_comes_twice_is_marked_as_run_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "others", "mark"),
+    ("more", "limited", "mark"),
     [
         ({"concurrency_limit": 1}, [], "waits: the deployment flow/a allows 1 at a time"),
         (
@@ -102,10 +102,10 @@ def test_a_cron_in_an_hour_that_comes_twice_is_marked_as_run_once() -> None:
         ({"concurrency_limit": 2}, [], None),
     ],
 )
-def test_what_a_limit_holds_back_at_one_moment_is_marked(
-    more: Body, others: list[tuple[Kind, str]], mark: str | None
+def test_a_run_that_exceeds_a_concurrency_limit_is_marked(
+    more: Body, limited: list[tuple[Kind, str]], mark: str | None
 ) -> None:
-    limits = [Declared(Key(*each), {"concurrency_limit": 1}, AT) for each in others]
+    limits = [Declared(Key(*each), {"concurrency_limit": 1}, AT) for each in limited]
     two = deployment("a", cron("0 6 * * *", slug="x"), cron("0 6 * * *", slug="y"), **more)
 
     first, second = coming([two, *limits], SPRING[0], SPRING[0] + DAY)
@@ -121,7 +121,7 @@ def test_paused_deployments_and_schedules_have_no_runs() -> None:
     assert coming([off, paused], *SPRING) == []
 
 
-def test_a_flow_whose_name_has_several_words_stays_in_its_column(
+def test_a_flow_name_with_spaces_stays_in_its_column(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = "from prefect import flow\n@flow(name='two words')\ndef count(): ...\n"

@@ -1,4 +1,4 @@
-"""Runs of schedules over the clock changes of a year, as the server's own scheduler has them."""
+"""Runs of schedules across a year's clock changes, as the server's own scheduler computes them."""
 
 import datetime as dt
 from itertools import pairwise
@@ -24,7 +24,9 @@ def interval(zone: str, hours: float, *, hour: int = 12) -> IntervalSchedule:
 
 @pytest.mark.parametrize("zone", _ZONES)
 @pytest.mark.parametrize("days", [1, 7])
-def test_whole_days_keep_their_hour_over_both_clock_changes(zone: str, days: int) -> None:
+def test_an_interval_of_whole_days_keeps_its_hour_across_clock_changes(
+    zone: str, days: int
+) -> None:
     found = [run.astimezone(ZoneInfo(zone)) for run in runs(interval(zone, 24 * days), *_YEAR)]
 
     assert {run.time() for run in found} == {dt.time(12)}
@@ -32,8 +34,8 @@ def test_whole_days_keep_their_hour_over_both_clock_changes(zone: str, days: int
 
 
 @pytest.mark.parametrize("zone", _ZONES)
-def test_a_cron_runs_once_a_day_also_on_the_days_of_the_clock_changes(zone: str) -> None:
-    """A time that is left out is made up for after it, and one that comes twice runs once."""
+def test_a_daily_cron_runs_once_even_on_days_with_a_clock_change(zone: str) -> None:
+    """A run at a skipped time starts after the gap, and one at a repeated time starts once."""
     found = [
         run.astimezone(ZoneInfo(zone)).date()
         for run in runs(CronSchedule(cron="30 2 * * *", timezone=zone), *_YEAR)
@@ -43,14 +45,14 @@ def test_a_cron_runs_once_a_day_also_on_the_days_of_the_clock_changes(zone: str)
 
 
 @pytest.mark.parametrize("zone", _ZONES)
-def test_less_than_a_day_is_counted_in_elapsed_time(zone: str) -> None:
+def test_an_interval_under_a_day_is_measured_in_elapsed_time(zone: str) -> None:
     found = list(runs(interval(zone, 6), *_YEAR))
 
     assert {later - run for run, later in pairwise(found)} == {dt.timedelta(hours=6)}
 
 
 @pytest.mark.parametrize("hours", [25, 36])
-def test_days_and_hours_are_refused_where_the_clock_changes(hours: int) -> None:
+def test_an_interval_of_days_and_hours_is_refused_where_clocks_change(hours: int) -> None:
     with pytest.raises(ScheduleError, match="depend on when the server computes them"):
         refuse_drift(interval("Europe/Berlin", hours))
 
@@ -58,7 +60,7 @@ def test_days_and_hours_are_refused_where_the_clock_changes(hours: int) -> None:
 
 
 @pytest.mark.parametrize("zone", ["America/Santiago", "Africa/Cairo"])
-def test_an_hour_that_a_clock_change_leaves_out_is_refused_as_the_start_of_days(zone: str) -> None:
+def test_a_daily_interval_at_an_hour_that_a_clock_change_skips_is_refused(zone: str) -> None:
     with pytest.raises(ScheduleError, match="skips 00:00, and all later runs start at 01:00"):
         refuse_drift(interval(zone, 24, hour=0))
 

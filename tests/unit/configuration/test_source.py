@@ -1,4 +1,4 @@
-"""A file that is wrong is refused with the line, the cause and what to write."""
+"""An invalid file is refused with the line, the cause and the fix."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ class _Limit(BaseModel):
 
 
 def refused(path: Path) -> str:
-    """Return what reading the file says."""
+    """Return the error message of reading the file."""
     with pytest.raises(ConfigurationError) as error:
         read(path)
     return error.value.message
 
 
-def test_every_part_has_its_line(tmp_path: Path) -> None:
+def test_every_part_of_a_file_has_its_line_number(tmp_path: Path) -> None:
     path = tmp_path / "platform.yaml"
     path.write_text("a:\n  b:\n    - x\n    - y: 1\n\nc: 2\n")
     source = read(path)
@@ -42,23 +42,23 @@ def test_every_part_has_its_line(tmp_path: Path) -> None:
         ("a: ._\n", 1, "the file cannot be parsed"),
     ],
 )
-def test_what_is_no_yaml_is_refused_with_its_line(
+def test_invalid_yaml_is_refused_with_the_line_number(
     tmp_path: Path, text: str, line: int, cause: str
 ) -> None:
     path = tmp_path / "platform.yaml"
     path.write_text(text)
-    said = refused(path)
-    assert f"{path}:{line}: " in said
-    assert cause in said
+    message = refused(path)
+    assert f"{path}:{line}: " in message
+    assert cause in message
 
 
-def test_a_secret_beside_a_duplicate_key_is_not_printed(tmp_path: Path) -> None:
+def test_the_values_of_a_duplicate_key_are_not_printed(tmp_path: Path) -> None:
     path = tmp_path / "platform.yaml"
     path.write_text("token: hunter2\ntoken: hunter3\n")
     assert "hunter" not in refused(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match=r"nobody\.yaml cannot be read: No such file"):
         read(tmp_path / "nobody.yaml")
 
@@ -69,7 +69,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     assert "not UTF-8" in refused(path)
 
 
-def test_what_pydantic_refuses_has_the_line_of_the_file(tmp_path: Path) -> None:
+def test_a_pydantic_error_is_reported_with_the_line_number(tmp_path: Path) -> None:
     path = tmp_path / "platform.yaml"
     path.write_text("limits:\n  a:\n    limit: many\n    slots: 3\n  b: {}\n")
     source = read(path)
