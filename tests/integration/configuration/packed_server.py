@@ -1,4 +1,4 @@
-"""A real server with the automation pack, a receiver of what it tells, and runs to tell of."""
+"""A real Prefect server with the automation pack, a receiver of its alerts, and flow runs."""
 
 import json
 import signal
@@ -29,11 +29,11 @@ from prefect_platform.polling import wait_until
 from tests.support.postgres import postgres
 from tests.support.servers import clean_environment, free_ports, prefect_server
 
-# The least that Prefect takes, and far more than a state or an event needs to be seen.
+# The minimum that Prefect accepts, in seconds; states and events arrive much faster.
 BOUND = 10
 UI = "http://prefect.example"
-# The machine may be busy.
-WITHIN = 90.0
+# Seconds to wait for a state, event or alert, because the machine may be busy.
+TIMEOUT = 90.0
 
 _FILE = f"""
 alerts:
@@ -83,8 +83,8 @@ def endless():
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a channel was sent."""
+class Alert:
+    """An alert as a channel received it."""
 
     subject: str
     body: str
@@ -92,35 +92,35 @@ class Told:
 
 @dataclass
 class Receiver:
-    """An HTTP server that writes down what it is sent."""
+    """An HTTP server that records the alerts that it is sent."""
 
-    told: list[Told] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
-    def about(self, words: str) -> list[Told]:
-        """Return all messages so far that have `words` in them."""
+    def about(self, words: str) -> list[Alert]:
+        """Return all alerts so far that contain `words`."""
         with self.arrived:
-            return [each for each in self.told if words in each.subject or words in each.body]
+            return [each for each in self.alerts if words in each.subject or words in each.body]
 
-    def wait_for(self, words: str) -> Told:
-        """Return the first message with `words`, once it has come."""
+    def wait_for(self, words: str) -> Alert:
+        """Return the first alert that contains `words`, once it has arrived."""
         with self.arrived:
-            come = self.arrived.wait_for(lambda: self.about(words), timeout=WITHIN)
-            assert come, f"nothing of {words!r} in {self.told}"
+            found = self.arrived.wait_for(lambda: self.about(words), timeout=TIMEOUT)
+            assert found, f"no alert contains {words!r}: {self.alerts}"
         return self.about(words)[0]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A flow run of a deployment, or of none."""
+    """A flow run; `origin` names its deployment, or its flow if it has no deployment."""
 
     id: str
     name: str
-    whose: str
+    origin: str
 
     @property
-    def objects(self) -> str:
-        """Return the command that a message about it ends with, and its link."""
+    def last_lines(self) -> str:
+        """Return the command and the link at the end of an alert about the run."""
         selector = f"prefect.io/flow-run-id={self.id}"
         return (
             f"kubectl describe jobs,pods --all-namespaces --selector {selector}\n"
@@ -130,7 +130,7 @@ class Run:
 
 @dataclass
 class PackedServer:
-    """A server with the pack, and what tests do with it."""
+    """A server with the automation pack, and the operations that tests need."""
 
     url: str
     client: SyncPrefectClient
@@ -138,7 +138,7 @@ class PackedServer:
     home: Path
 
     def deployment(self, flow: str, **more: str | int) -> str:
-        """Make a deployment of a flow, which may be one of _FLOWS; return its id."""
+        """Create a deployment of a flow, such as one of _FLOWS; return its id."""
         flow_id = self._post("/flows/", {"name": flow})["id"]
         entrypoint = {"path": str(self.home), "entrypoint": f"flows.py:{flow}"}
         body: dict[str, Any] = {"name": "daily", "flow_id": flow_id, **entrypoint, **more}
@@ -157,13 +157,13 @@ class PackedServer:
         return Run(made["id"], made["name"], f"{flow.json()['name']}/daily")
 
     def new_run(self, *states: State) -> Run:
-        """Create a run of a deployment of its own, and take it through `states`."""
+        """Create a run of a new deployment, and take it through `states`."""
         run = self.run_of(self.deployment(f"flow-{uuid.uuid4().hex[:8]}"))
         self.take(run, *states)
         return run
 
     def run_without_deployment(self, *states: State) -> Run:
-        """Create a run as a flow does that is called from Python."""
+        """Create a run like that of a flow called from Python, and take it through `states`."""
         flow_id = self._post("/flows/", {"name": "called"})["id"]
         made = self._post("/flow_runs/", {"flow_id": flow_id})
         run = Run(made["id"], made["name"], "called")
@@ -188,20 +188,20 @@ class PackedServer:
         return str(answer.json()["state_name"])
 
     def await_state(self, run: Run, name: str) -> None:
-        """Return once the run is in the state `name`."""
-        assert wait_until(lambda: self.state(run) == name, WITHIN), self.state(run)
+        """Wait until the run is in the state `name`."""
+        assert wait_until(lambda: self.state(run) == name, TIMEOUT), self.state(run)
 
     def emit(self, *events: Event) -> None:
-        """Send events as a client does, at once."""
+        """Send events as a client does, in one request."""
         self.client.request(
             "POST", "/events", json=[each.model_dump(mode="json") for each in events]
         )
 
     def heartbeat(self, run: Run, *after: timedelta) -> None:
-        """Send a heartbeat as the engine of the run does, and those that come `after` it.
+        """Send a heartbeat as the engine of the run does, and more at the times `after` it.
 
-        They have the labels that the engine gives, and arrive together: a busy machine makes no
-        pause between them.
+        They have the same labels as the engine's, and arrive together, so that a busy machine
+        cannot cause gaps between them.
         """
         found = self.client.request("GET", "/flow_runs/{id}", path_params={"id": run.id}).json()
         roles = {"flow": found["flow_id"], "deployment": found["deployment_id"]}
@@ -230,7 +230,7 @@ class PackedServer:
         )
 
     def events(self, run: Run) -> list[str]:
-        """Return the names of the run's events that the server has, as they came."""
+        """Return the names of the run's events on the server, in the order of arrival."""
         query = {"filter": {"resource": {"id": [f"prefect.flow-run.{run.id}"]}}, "limit": 50}
         found = self.client.request("POST", "/events/filter", json=query).json()["events"]
         return [each["event"] for each in sorted(found, key=lambda each: str(each["received"]))]
@@ -313,7 +313,7 @@ def _receiver() -> Iterator[tuple[Receiver, int]]:
         def do_POST(self) -> None:
             content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with receiver.arrived:
-                receiver.told.append(Told(**content))
+                receiver.alerts.append(Alert(**content))
                 receiver.arrived.notify_all()
             self.send_response(204)
             self.end_headers()

@@ -1,4 +1,4 @@
-"""Any valid pair of files applies to a server that has any other one, and then plans empty."""
+"""Any valid file can be applied over any other one, and the next plan is then empty."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _DEPLOYMENTS = """
 pull: [{prefect.deployments.steps.set_working_directory: {directory: /opt/prefect}}]
 deployments: [{name: daily, entrypoint: "hello.py:hello", work_pool: {name: default}}]
 """
-# What automations may name; each file declares all of it.
+# The resources that automations may name; each file declares all of them.
 _NAMED = Names(
     deployments=["hello/daily"],
     notification_blocks=["slack-webhook/ops"],
@@ -80,7 +80,7 @@ _FILES = st.builds(
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
-    # Generated automations may react to everything: here they are kept, and none acts.
+    # A generated automation may react to any event, so triggers are disabled.
     with (
         prefect_server(
             tmp_path_factory.mktemp("server"), PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED="false"
@@ -106,18 +106,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(
     max_examples=8,
-    deadline=None,  # a busy machine is no fault of the server
+    deadline=None,  # a busy machine may be slow
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(file=_FILES)
-def test_it_applies_over_the_one_before_and_then_plans_empty(
+def test_any_file_applies_over_the_previous_one_and_the_next_plan_is_empty(
     client: SyncPrefectClient, folder: Path, file: dict[str, Any]
 ) -> None:
     files = Files(folder / "platform.yaml", folder / "prefect.yaml")
-    around = Mounted(folder / "secrets", folder / "templates", "a/a")
+    context = Mounted(folder / "secrets", folder / "templates", "a/a")
     files.platform.write_text(json.dumps(file))
 
-    commands.apply(client, files, around, prune=True)
+    commands.apply(client, files, context, prune=True)
 
-    again = make_plan(load(files, around), read(client, TYPES), read_ledger(client), prune=True)
-    assert again.changes == []
+    next_plan = make_plan(
+        load(files, context), read(client, TYPES), read_ledger(client), prune=True
+    )
+    assert next_plan.changes == []

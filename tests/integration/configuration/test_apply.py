@@ -1,4 +1,4 @@
-"""Files become resources of a real server: planned, applied, read back, pruned, and safe."""
+"""Files are planned, applied, exported and pruned on a real server, by one apply at a time."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -86,7 +86,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def client(api: str) -> Iterator[SyncPrefectClient]:
-    """Yield a client of the server, which has nothing that an earlier test declared."""
+    """Yield a client of the server, after deleting everything that an earlier test declared."""
     with prefect_api(api, None) as connected:
         for each in reversed(TYPES):
             for found in each.read(connected, read(connected, TYPES)):
@@ -112,34 +112,34 @@ def write(tmp_path: Path) -> Callable[[str], Files]:
         '{"job_configuration": {"command": "x"}, "variables": {"type": "object"}}'
     )
 
-    def to(text: str) -> Files:
+    def write_platform_file(text: str) -> Files:
         (tmp_path / "platform.yaml").write_text(text)
         return Files(tmp_path / "platform.yaml", tmp_path / "prefect.yaml")
 
-    return to
+    return write_platform_file
 
 
-def around(files: Files, release: str = "prefect-workers/prefect-worker") -> Mounted:
-    """Return the context beside the files."""
+def context_of(files: Files, release: str = "prefect-workers/prefect-worker") -> Mounted:
+    """Return the context whose secrets and templates are in the folder of the files."""
     folder = files.platform.parent
     return Mounted(folder / "secrets", folder / "templates", release)
 
 
 def plan(client: SyncPrefectClient, files: Files, *, prune: bool = False) -> list[tuple[str, str]]:
     """Return the steps of the plan: action and resource."""
-    declared = load(files, around(files))
+    declared = load(files, context_of(files))
     steps = make_plan(declared, read(client, TYPES), read_ledger(client), prune=prune).changes
     return [(step.action.value, str(step.key)) for step in steps]
 
 
-def test_what_is_applied_is_on_the_server_and_plans_empty(
+def test_applied_resources_are_on_the_server_and_the_next_plan_is_empty(
     client: SyncPrefectClient, write: Callable[[str], Files]
 ) -> None:
-    """The server has every resource just as declared, and a second apply does nothing."""
+    """The server has every resource as declared, and a second apply changes nothing."""
     files = write(_FILE)
-    assert commands.apply(client, files, around(files), prune=True)
+    assert commands.apply(client, files, context_of(files), prune=True)
     assert plan(client, files, prune=True) == []
-    assert not commands.apply(client, files, around(files), prune=True)
+    assert not commands.apply(client, files, context_of(files), prune=True)
 
     pool = client.request("GET", "/work_pools/{name}", path_params={"name": "default"}).json()
     assert pool["concurrency_limit"] == 2
@@ -157,40 +157,40 @@ def test_what_is_applied_is_on_the_server_and_plans_empty(
     assert [(limit["tag"], limit["concurrency_limit"]) for limit in tags] == [("database", 3)]
 
 
-def test_deployments_are_planned_applied_and_pruned_with_the_rest(
+def test_deployments_are_planned_applied_and_pruned_like_other_resources(
     client: SyncPrefectClient, write: Callable[[str], Files]
 ) -> None:
-    """A deployment that leaves prefect.yaml leaves the server, its flow stays."""
+    """A deployment removed from prefect.yaml is deleted from the server; its flow is kept."""
     files = write(_FILE)
     files.deployments.write_text(_DEPLOYMENTS)
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     assert plan(client, files, prune=True) == []
     found = client.read_deployment_by_name("hello/daily")
     assert (found.work_queue_name, len(found.schedules)) == ("nightly", 1)
     files.deployments.write_text("deployments: []\n")
     assert plan(client, files, prune=True) == [("delete", "deployment hello/daily")]
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     assert client.read_deployments() == []
     assert [flow.name for flow in client.read_flows()] == ["hello"]
 
 
-def test_a_rotated_secret_reaches_its_block_and_no_output(
+def test_a_rotated_secret_reaches_its_block_and_is_never_printed(
     client: SyncPrefectClient,
     write: Callable[[str], Files],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The next apply carries a new value over; neither value is printed, by nobody."""
+    """The next apply updates the block, and no command prints the old or the new value."""
     files = write(_FILE)
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     rotated = f"{_SECRET}-rotated"
     (files.platform.parent / "secrets" / "alerts" / "slack-url").write_text(f"{rotated}\n")
     assert plan(client, files) == [
-        ("update", "block custom-webhook/chat"),  # whose URL Prefect does not call secret
+        ("update", "block custom-webhook/chat"),  # Prefect does not mark its URL as secret
         ("update", "block slack-webhook/alerts-ops"),
     ]
-    assert commands.plan(client, files, around(files), prune=True)
-    commands.apply(client, files, around(files), prune=True)
-    commands.export(client, around(files))
+    assert commands.plan(client, files, context_of(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
+    commands.export(client, context_of(files))
     document = client.request(
         "GET",
         "/block_types/slug/{slug}/block_documents/name/{block_document_name}",
@@ -203,17 +203,17 @@ def test_a_rotated_secret_reaches_its_block_and_no_output(
     assert "highly-secret" not in printed.out + printed.err
 
 
-def test_an_export_makes_an_empty_server_the_same(
+def test_an_export_reproduces_the_configuration_on_an_empty_server(
     client: SyncPrefectClient,
     write: Callable[[str], Files],
     capsys: pytest.CaptureFixture[str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """What one server exports is applied to another, which then exports the same file."""
+    """The export of one server is applied to another, which then exports the same file."""
     files = write(_FILE)
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     capsys.readouterr()
-    commands.export(client, around(files))
+    commands.export(client, context_of(files))
     first = capsys.readouterr().out
     (files.platform.parent / "exported.yaml").write_text(first)
     exported = Files(files.platform.parent / "exported.yaml", files.deployments)
@@ -222,34 +222,34 @@ def test_an_export_makes_an_empty_server_the_same(
         prefect_server(tmp_path_factory.mktemp("second")) as url,
         prefect_api(url, None) as second,
     ):
-        commands.apply(second, exported, around(files), prune=True)
+        commands.apply(second, exported, context_of(files), prune=True)
         capsys.readouterr()
-        commands.export(second, around(files))
+        commands.export(second, context_of(files))
         assert capsys.readouterr().out == first
 
 
-def test_an_unknown_secret_of_an_export_is_refused(
+def test_an_export_with_an_unknown_secret_is_refused(
     client: SyncPrefectClient,
     write: Callable[[str], Files],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A block that was made by hand keeps its value to itself: the file names a placeholder."""
+    """The secret of a block that was created by hand is exported as a placeholder."""
     files = write("alerts: {enabled: false}\n")
     SlackWebhook(url=SecretStr(_SECRET)).save("by-hand")
-    commands.export(client, around(files))
+    commands.export(client, context_of(files))
     written = capsys.readouterr().out
     assert "highly-secret" not in written
     exported = write(written)
     with pytest.raises(ConfigurationError, match="the Secret unknown-secret does not exist"):
-        commands.apply(client, exported, around(exported), prune=False)
+        commands.apply(client, exported, context_of(exported), prune=False)
 
 
-def test_only_what_differs_is_changed_and_only_what_is_owned_is_pruned(
+def test_only_differences_are_applied_and_only_owned_resources_are_pruned(
     client: SyncPrefectClient, write: Callable[[str], Files]
 ) -> None:
-    """A hand-made resource stays, a removed one goes when asked to, drift is put right."""
+    """Manually created resources are kept; removed ones are pruned on request; drift is fixed."""
     files = write(_FILE)
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     client.request("POST", "/variables/", json={"name": "by_hand", "value": 1})
     client.request(
         "PATCH", "/variables/name/{name}", path_params={"name": "region"}, json={"value": "moon"}
@@ -260,33 +260,33 @@ def test_only_what_differs_is_changed_and_only_what_is_owned_is_pruned(
         ("update", "variable region"),
         ("delete", "tag concurrency limit database"),
     ]
-    commands.apply(client, files, around(files), prune=False)
+    commands.apply(client, files, context_of(files), prune=False)
     assert client.request("POST", "/concurrency_limits/filter", json={}).json() != []
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     assert client.request("POST", "/concurrency_limits/filter", json={}).json() == []
     names = {each["name"] for each in client.request("POST", "/variables/filter", json={}).json()}
     assert names == {"by_hand", "region"}
 
 
-def test_a_resource_that_is_there_already_is_adopted(
+def test_an_existing_resource_is_adopted(
     client: SyncPrefectClient, write: Callable[[str], Files]
 ) -> None:
-    """What somebody made by hand and the file now declares belongs to the file."""
+    """A resource that was created by hand is owned by the file as soon as the file declares it."""
     client.request("POST", "/variables/", json={"name": "region", "value": "x", "tags": []})
     files = write("alerts: {enabled: false}\nvariables:\n  region: {value: x}\n")
     assert plan(client, files) == [("adopt", "variable region")]
-    commands.apply(client, files, around(files), prune=False)
+    commands.apply(client, files, context_of(files), prune=False)
     assert plan(client, write("alerts: {enabled: false}\n"), prune=True) == [
         ("delete", "variable region")
     ]
 
 
-def test_what_somebody_paused_stays_paused(
+def test_a_work_pool_paused_by_hand_stays_paused(
     client: SyncPrefectClient, write: Callable[[str], Files]
 ) -> None:
-    """A pool paused at night is not started by the next apply, unless the file says so."""
+    """The next apply does not resume a paused pool unless the file declares `paused: false`."""
     files = write(_FILE)
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     path = {"name": "default"}
     client.request("PATCH", "/work_pools/{name}", path_params=path, json={"is_paused": True})
     assert plan(client, files) == []
@@ -294,51 +294,51 @@ def test_what_somebody_paused_stays_paused(
         _FILE.replace("concurrency_limit: 2\n", "concurrency_limit: 2\n    paused: false\n")
     )
     assert plan(client, files) == [("update", "work pool default")]
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     found = client.request("GET", "/work_pools/{name}", path_params=path).json()
     assert not found["is_paused"]
 
 
-def test_the_default_queue_and_the_queues_of_a_removed_pool_are_no_deletions(
+def test_default_queues_and_queues_of_a_removed_pool_are_not_deleted_separately(
     client: SyncPrefectClient, write: Callable[[str], Files]
 ) -> None:
-    """Prefect refuses to delete a default queue, and deletes the others with their pool."""
+    """Prefect refuses to delete a default queue, and deletes other queues with their pool."""
     off = "alerts: {enabled: false}\n"
     pool = "work_pools: {default: {queues: {default: {concurrency_limit: 3}, nightly: {}}}}\n"
     files = write(off + pool)
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     files = write(off + "work_pools: {default: {queues: {nightly: {}}}}\n")
     assert plan(client, files, prune=True) == [("forget", "work queue default/default")]
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     files = write(off)
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     assert plan(client, files, prune=True) == []
     assert client.read_work_pools() == []
 
 
-def test_what_waited_for_another_apply_prunes_nothing(
+def test_an_apply_that_waited_for_another_one_prunes_nothing(
     client: SyncPrefectClient, write: Callable[[str], Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its files may be older than those that the other one applied."""
+    """Its files may be older than those of the other apply."""
     monkeypatch.setattr(apply_module, "exclusive", partial(exclusive, timings=LockTimings(stale=1)))
     files = write("alerts: {enabled: false}\nvariables: {newer: {value: 1}}\n")
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     older = write("alerts: {enabled: false}\n")
     client.request("POST", "/variables/", json={"name": LOCK, "value": '{"holder": "other"}'})
 
-    commands.apply(client, older, around(older), prune=True)
+    commands.apply(client, older, context_of(older), prune=True)
     assert plan(client, older, prune=True) == [("delete", "variable newer")]
-    commands.apply(client, older, around(older), prune=True)
+    commands.apply(client, older, context_of(older), prune=True)
     assert plan(client, older, prune=True) == []
 
 
-def test_two_releases_do_not_configure_one_server(
+def test_a_second_release_may_not_configure_the_same_server(
     client: SyncPrefectClient, write: Callable[[str], Files]
 ) -> None:
     files = write(_FILE)
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     smaller = write("{}\n")
-    other = around(smaller, "b/b")
+    other = context_of(smaller, "b/b")
 
     for command in (commands.plan, commands.apply):
         with pytest.raises(PlatformError, match="the release prefect-workers/prefect-worker"):
@@ -352,24 +352,26 @@ def test_two_releases_do_not_configure_one_server(
     assert read_ledger(client).release == "b/b"
 
 
-def test_queues_trade_priorities(client: SyncPrefectClient, write: Callable[[str], Files]) -> None:
-    """Prefect moves other queues when one gets a priority; in the end all are as declared."""
+def test_queues_can_swap_priorities(
+    client: SyncPrefectClient, write: Callable[[str], Files]
+) -> None:
+    """Prefect shifts other queues when one gets a priority; in the end all are as declared."""
     queues = "{a: {priority: %d}, b: {priority: %d}, default: {priority: %d}}"
     text = f"{{alerts: {{enabled: false}}, work_pools: {{default: {{queues: {queues}}}}}}}"
     for priorities in ((1, 2, 3), (3, 1, 2), (2, 3, 1)):
         files = write(text % priorities)
-        commands.apply(client, files, around(files), prune=True)
+        commands.apply(client, files, context_of(files), prune=True)
         assert plan(client, files, prune=True) == []
 
 
-def test_a_run_that_was_cut_off_is_completed_by_the_next(
+def test_an_interrupted_apply_is_completed_by_the_next_one(
     client: SyncPrefectClient, write: Callable[[str], Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server goes away in the middle: what was done is owned, the rest follows."""
+    """The server becomes unreachable midway; completed steps are owned, and the rest follows."""
     files = write(_FILE)
     real, calls = client.request, 0
 
-    def until_the_second(method: str, path: str, **rest: object) -> httpx.Response:
+    def failing_on_the_second_creation(method: str, path: str, **rest: object) -> httpx.Response:
         nonlocal calls
         calls += method == "POST" and path in ("/v2/concurrency_limits/", "/work_pools/")
         if calls == 2:
@@ -377,32 +379,34 @@ def test_a_run_that_was_cut_off_is_completed_by_the_next(
         return real(method, path, **rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(client, "request", until_the_second)
+        patch.setattr(client, "request", failing_on_the_second_creation)
         with pytest.raises(httpx.ConnectError):
-            commands.apply(client, files, around(files), prune=True)
+            commands.apply(client, files, context_of(files), prune=True)
         calls = 3
     names = {action for action, _ in plan(client, files)}
     assert names == {Action.CREATE.value}
     assert plan(client, write("alerts: {enabled: false}\n"), prune=True) != []
     files = write(_FILE)
-    commands.apply(client, files, around(files), prune=True)
+    commands.apply(client, files, context_of(files), prune=True)
     assert plan(client, files, prune=True) == []
 
 
-def _apply_alone(api: str, files: Files, barrier: Barrier) -> None:
+def _apply_in_own_process(api: str, files: Files, barrier: Barrier) -> None:
     barrier.wait()
     with prefect_api(api, None) as client:
-        commands.apply(client, files, around(files), prune=True)
+        commands.apply(client, files, context_of(files), prune=True)
 
 
-def test_two_applies_at_once_are_as_one_after_the_other(
+def test_two_concurrent_applies_both_succeed(
     api: str, client: SyncPrefectClient, write: Callable[[str], Files]
 ) -> None:
-    """Neither fails, and the server is as declared."""
+    """The lock lets one wait for the other, and the server is as declared in the end."""
     files = write(_FILE)
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
-    both = [context.Process(target=_apply_alone, args=(api, files, barrier)) for _ in range(2)]
+    both = [
+        context.Process(target=_apply_in_own_process, args=(api, files, barrier)) for _ in range(2)
+    ]
     for each in both:
         each.start()
     for each in both:
@@ -411,15 +415,15 @@ def test_two_applies_at_once_are_as_one_after_the_other(
     assert plan(client, files, prune=True) == []
 
 
-def test_the_lock_of_a_dead_holder_is_taken_over_and_of_a_live_one_is_not(
+def test_the_lock_is_taken_over_from_a_dead_holder_but_not_from_a_live_one(
     client: SyncPrefectClient,
 ) -> None:
-    """A lock that is not renewed any more is removed; one that is renewed is waited for."""
+    """A lock that is no longer renewed is deleted; an apply waits for one that is renewed."""
     client.request("POST", "/variables/", json={"name": LOCK, "value": '{"holder": "dead"}'})
     with exclusive(client, LockTimings(renew=0.2, stale=1, poll=0.1)) as held:
         with (
             pytest.raises(PlatformError, match="another apply has held the lock of this server"),
-            # Many beats, as the default has: one takes seconds on a machine that is busy.
+            # Long enough for many renewals, like the default: on a busy machine, one takes seconds.
             exclusive(client, LockTimings(stale=10, wait=12, poll=0.1)),
         ):
             pass
@@ -428,7 +432,7 @@ def test_the_lock_of_a_dead_holder_is_taken_over_and_of_a_live_one_is_not(
 
 
 def test_a_holder_that_lost_the_lock_stops(client: SyncPrefectClient) -> None:
-    """Somebody took over: the first one may not change anything more."""
+    """After another apply took over, the first one may not change anything."""
     with exclusive(client, LockTimings(renew=30)) as held:
         client.request("DELETE", "/variables/name/{name}", path_params={"name": LOCK})
         with pytest.raises(PlatformError, match="took over"):
@@ -440,20 +444,20 @@ def test_a_holder_that_lost_the_lock_stops(client: SyncPrefectClient) -> None:
             held.require()
 
 
-def test_a_server_of_another_version_is_refused(
+def test_a_server_of_another_prefect_version_is_refused(
     client: SyncPrefectClient, write: Callable[[str], Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The two versions are named, and nothing is changed."""
+    """The error names both versions."""
     files = write(_FILE)
     monkeypatch.setattr("prefect.__version__", "3.0.0")
     with pytest.raises(
         PlatformError, match=r"Prefect 3\.\d+\.\d+, but this program is for Prefect 3\.0\.0"
     ):
-        commands.apply(client, files, around(files), prune=True)
+        commands.apply(client, files, context_of(files), prune=True)
 
 
-def test_a_server_that_is_away_is_named() -> None:
-    """The sentence says which address, and what to do."""
+def test_the_address_of_an_unreachable_server_is_named() -> None:
+    """The error says which address does not answer."""
     with (
         pytest.raises(PlatformError, match=r"http://127\.0\.0\.1:9/api does not answer"),
         prefect_api("http://127.0.0.1:9/api", None) as client,
@@ -461,10 +465,10 @@ def test_a_server_that_is_away_is_named() -> None:
         client.request("GET", "/admin/version")
 
 
-def test_an_api_that_refuses_us_is_named_with_the_secret_to_use(
+def test_a_refused_login_names_the_secret_with_the_auth_string(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """A wrong auth string is one sentence, and the sentence does not repeat it."""
+    """The error does not repeat the wrong auth string."""
     home = tmp_path_factory.mktemp("locked")
     with prefect_server(home, PREFECT_SERVER_API_AUTH_STRING="admin:right") as url:
         with (

@@ -1,7 +1,7 @@
-"""Each automation of the pack tells of its cause, in one message, and of nothing that is beside it.
+"""Each automation of the pack sends one alert for its cause, and none for similar events.
 
-That one is silent is shown by a later cause of the same kind: once that is told, the server has
-judged all that came before.
+To show that an event causes no alert, a test causes a later alert of the same kind: once that one
+has arrived, the server has evaluated all earlier events.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ from prefect_kubernetes import observer  # type: ignore[import-untyped]
 from prefect_platform.polling import wait_until
 from tests.integration.configuration.packed_server import (
     BOUND,
+    TIMEOUT,
     UI,
-    WITHIN,
+    Alert,
     PackedServer,
     Run,
-    Told,
     packed_server,
 )
 
@@ -58,15 +58,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackedServer]:
 
 
 def assert_silent(server: PackedServer, subject: str, *runs: Run) -> None:
-    """Fail if a message with this subject came for one of the runs."""
+    """Fail if an alert with this subject has arrived for one of the runs."""
     for run in runs:
         assert server.receiver.about(f"{run.name}{subject}") == []
 
 
-def test_a_killed_process_is_a_crashed_run_and_its_neighbours_stay_as_they_are(
+def test_only_the_run_whose_process_is_killed_crashes(
     server: PackedServer,
 ) -> None:
-    """Real processes, and what the engine sends at moments that no test can choose."""
+    """The processes are real, because the engine sends events at times that no test can choose."""
     quick = server.run_of(server.deployment("quick"))
     suspended = server.run_of(server.deployment("suspended"))
     retried = server.run_of(server.deployment("retried"))
@@ -75,7 +75,7 @@ def test_a_killed_process_is_a_crashed_run_and_its_neighbours_stay_as_they_are(
         server.await_state(suspended, "Suspended")
         server.await_state(retried, "AwaitingRetry")
     for run in (quick, suspended, retried):
-        server.heartbeat(run)  # as one does that its own state has overtaken
+        server.heartbeat(run)  # as if it arrived after the state of its run
 
     subflow = server.run_without_deployment(Running())
     server.heartbeat(subflow)
@@ -89,21 +89,21 @@ def test_a_killed_process_is_a_crashed_run_and_its_neighbours_stay_as_they_are(
     for run, state in ends.items():
         server.heartbeat(run)
         server.take(run, state)
-    # So close that the server, whose two consumers swap neighbours at times, sees no gap.
-    beats = range(2, 3 * int(WITHIN), 2)
+    # The server's two consumers sometimes swap adjacent events; heartbeats at short intervals
+    # leave no gap even then.
+    beats = range(2, 3 * int(TIMEOUT), 2)
     server.heartbeat(beating, *(timedelta(seconds=seconds) for seconds in beats))
 
     killed = server.run_of(server.deployment("endless"))
     with server.process(killed) as process:
         heartbeat = "prefect.flow-run.heartbeat"
-        assert wait_until(lambda: heartbeat in server.events(killed), WITHIN)
+        assert wait_until(lambda: heartbeat in server.events(killed), TIMEOUT)
         process.send_signal(signal.SIGKILL)
-        assert server.receiver.wait_for(f"{killed.name} crashed") == Told(
+        assert server.receiver.wait_for(f"{killed.name} crashed") == Alert(
             f"[critical] {killed.name} crashed",
             f"The run {killed.name} of endless/daily crashed: No heartbeat for {BOUND} s: the "
-            "process "
-            "of the run has died without reporting an error, or cannot reach the API.\n"
-            + killed.objects,
+            "process of the run has died without reporting an error, or cannot reach the API.\n"
+            + killed.last_lines,
         )
 
     assert server.state(killed) == "Crashed"
@@ -121,13 +121,13 @@ def test_a_killed_process_is_a_crashed_run_and_its_neighbours_stay_as_they_are(
     assert_silent(server, " crashed", *alive)
 
 
-def test_a_run_that_does_not_start_gives_its_place_to_the_next(server: PackedServer) -> None:
-    """A pod of it that comes after all does nothing.
+def test_a_run_that_does_not_start_releases_its_slot_to_the_next(server: PackedServer) -> None:
+    """A pod of the cancelled run that starts later does nothing.
 
-    A run on its way, one that is given back and one without a deployment are left alone.
+    A run that has started, one that is Scheduled again and one without a deployment are left alone.
     """
     started = server.new_run(Pending(), Submitting(), InfrastructurePending(), Running())
-    given_back = server.new_run(Pending(), Scheduled(scheduled_time=DateTime.now(UTC) + _HOUR))
+    rescheduled = server.new_run(Pending(), Scheduled(scheduled_time=DateTime.now(UTC) + _HOUR))
     called = server.run_without_deployment(Pending())
     limited = server.deployment("limited", concurrency_limit=1)
     stuck, waiting = server.run_of(limited), server.run_of(limited)
@@ -135,24 +135,25 @@ def test_a_run_that_does_not_start_gives_its_place_to_the_next(server: PackedSer
     server.take(waiting, Pending())
     assert server.state(waiting) == "AwaitingConcurrencySlot"
 
-    assert server.receiver.wait_for(f"{stuck.name} does") == Told(
+    assert server.receiver.wait_for(f"{stuck.name} does") == Alert(
         f"[critical] {stuck.name} does not start",
         f"The run {stuck.name} of limited/daily has been InfrastructurePending for {BOUND} s and "
-        "is being cancelled, which releases its slot.\n" + stuck.objects,
+        "is being cancelled, which releases its slot.\n" + stuck.last_lines,
     )
 
-    server.await_state(stuck, "Cancelled")  # by Prefect, when no worker did it
+    server.await_state(stuck, "Cancelled")  # by Prefect, when no worker does it
     server.take(waiting, Pending())
     assert server.state(waiting) == "Pending"
-    with server.process(stuck, "prefect", "flow-run", "execute") as pod:  # the worker's default
-        assert pod.wait(WITHIN) == 0
+    # The default command of the worker's pods.
+    with server.process(stuck, "prefect", "flow-run", "execute") as pod:
+        assert pod.wait(TIMEOUT) == 0
     assert server.state(stuck) == "Cancelled"
-    alive = {started: "Running", given_back: "Scheduled", called: "Pending"}
+    alive = {started: "Running", rescheduled: "Scheduled", called: "Pending"}
     assert {run: server.state(run) for run in alive} == alive
     assert_silent(server, " does not start", *alive)
 
 
-def test_a_run_that_no_worker_takes_is_told_and_one_that_is_taken_late_is_not(
+def test_a_late_run_is_reported_unless_a_worker_has_taken_it(
     server: PackedServer,
 ) -> None:
     pool = f"pool-{uuid.uuid4().hex[:8]}"
@@ -166,7 +167,7 @@ def test_a_run_that_no_worker_takes_is_told_and_one_that_is_taken_late_is_not(
 
     found = server.client.request("GET", "/flow_runs/{id}", path_params={"id": late.id}).json()
     expected = DateTime.fromisoformat(found["expected_start_time"])
-    assert server.receiver.wait_for(f"{late.name} is late") == Told(
+    assert server.receiver.wait_for(f"{late.name} is late") == Alert(
         f"[warning] {late.name} is late",
         f"The run {late.name} of scheduled/daily was due at {expected}, but no worker has picked "
         f"it up: its work pool {pool} is paused, has no free slot, or has no worker.\n{_WORKERS}\n"
@@ -175,22 +176,22 @@ def test_a_run_that_no_worker_takes_is_told_and_one_that_is_taken_late_is_not(
     assert_silent(server, " is late", taken)
 
 
-def test_a_crash_is_told_and_another_end_is_not(server: PackedServer) -> None:
+def test_a_crash_is_reported_and_other_final_states_are_not(server: PackedServer) -> None:
     failed, cancelled, own = (server.new_run(Pending(), Running()) for _ in "123")
     called = server.run_without_deployment(Running(), Crashed(message="on a laptop"))
     server.take(failed, Failed(message="of itself"))
     server.take(cancelled, Cancelled())
     server.take(own, Crashed(message="Kubernetes job was deleted"))
 
-    assert server.receiver.wait_for(f"{own.name} crashed") == Told(
+    assert server.receiver.wait_for(f"{own.name} crashed") == Alert(
         f"[critical] {own.name} crashed",
-        f"The run {own.name} of {own.whose} crashed: Kubernetes job was deleted\n{own.objects}",
+        f"The run {own.name} of {own.origin} crashed: Kubernetes job was deleted\n{own.last_lines}",
     )
     assert_silent(server, " crashed", failed, cancelled, called)
 
 
 def pod(phase: str, *, waiting: str = "", terminated: str = "", unscheduled: str = "") -> Status:
-    """Return the status of a pod, as Kubernetes gives it."""
+    """Return the status of a pod as Kubernetes reports it."""
     status: Status = {"phase": phase}
     if waiting:
         state: dict[str, Any] = {"waiting": {"reason": waiting, "message": "of the test"}}
@@ -206,11 +207,11 @@ def pod(phase: str, *, waiting: str = "", terminated: str = "", unscheduled: str
 
 
 def observe(server: PackedServer, run: Run, *statuses: Status) -> str:
-    """Have the worker's observer see a pod of the run with these statuses; return its name."""
+    """Pass these statuses of a pod of the run to the worker's observer; return the pod's name."""
     name = f"{run.name}-{uuid.uuid4().hex[:5]}"
     found = server.client.request("GET", "/flow_runs/{id}", path_params={"id": run.id}).json()
-    flow, _, deployment = run.whose.partition("/")
-    labels = {  # as prefect.workers.base gives them
+    flow, _, deployment = run.origin.partition("/")
+    labels = {  # as prefect.workers.base sets them
         "prefect.io/flow-run-id": run.id,
         "prefect.io/flow-run-name": run.name,
         "prefect.io/flow-id": found["flow_id"],
@@ -240,7 +241,7 @@ def observe(server: PackedServer, run: Run, *statuses: Status) -> str:
 
 
 @pytest.mark.parametrize(
-    ("seen", "severity", "subject", "sentence"),
+    ("pod_fields", "severity", "subject", "sentence"),
     [
         (
             {"phase": "Pending", "waiting": "ErrImagePull"},
@@ -263,10 +264,11 @@ def observe(server: PackedServer, run: Run, *statuses: Status) -> str:
     ],
     ids=["image-pull", "out-of-memory", "unschedulable"],
 )
-def test_a_pod_with_a_diagnosis_is_told_once_for_its_deployment(
-    server: PackedServer, seen: dict[str, str], severity: str, subject: str, sentence: str
+def test_a_pod_diagnosis_is_reported_once_for_each_deployment(
+    server: PackedServer, pod_fields: dict[str, str], severity: str, subject: str, sentence: str
 ) -> None:
-    status = pod(**seen)  # now: its end is a time, which the automation compares
+    # Built here, because the automation compares the time at which the pod ended.
+    status = pod(**pod_fields)
     healthy = server.new_run(Pending())
     observe(server, healthy, pod("Pending"), pod("Running"), pod("Succeeded"))
     broken = server.new_run(Pending())
@@ -274,9 +276,9 @@ def test_a_pod_with_a_diagnosis_is_told_once_for_its_deployment(
     first, other = server.new_run(Pending()), server.new_run(Pending())
 
     name = observe(server, first, pod("Pending"), status)
-    assert server.receiver.wait_for(f"{first.name}: {subject}") == Told(
+    assert server.receiver.wait_for(f"{first.name}: {subject}") == Alert(
         f"[{severity}] {first.name}: {subject}",
-        f"A pod of the run {first.name} of {first.whose} {sentence}. See the run's log for "
+        f"A pod of the run {first.name} of {first.origin} {sentence}. See the run's log for "
         "details.\n"
         f"kubectl --namespace flows-default describe pod {name}\n"
         f"{UI}/runs/flow-run/{first.id}",
@@ -291,8 +293,8 @@ def test_a_pod_with_a_diagnosis_is_told_once_for_its_deployment(
     assert len(server.receiver.about(f"{first.name}: {subject}")) == 1
 
 
-def test_only_the_deployment_that_keeps_failing_is_told(server: PackedServer) -> None:
-    """A run that exceeded its time failed, too; one that succeeds does not count."""
+def test_only_the_deployment_that_keeps_failing_is_reported(server: PackedServer) -> None:
+    """A run that timed out counts as failed; one that succeeds does not count."""
     often = server.deployment("often")
     seldom = server.deployment("seldom")
     timed_out = State(type=StateType.FAILED, name="TimedOut", message="too slow")
@@ -305,19 +307,19 @@ def test_only_the_deployment_that_keeps_failing_is_told(server: PackedServer) ->
     for run, end in zip(runs, ends, strict=True):
         server.take(run, Running(), end)
 
-    # The events of several runs have no order.
+    # Events of different runs may arrive in any order.
     assert server.receiver.wait_for("keeps failing") in [
-        Told(
+        Alert(
             "[critical] often/daily keeps failing",
             "3 runs of often/daily failed within 3600 s. The last one is "
-            f"{run.name}: {end.message}\n{run.objects}",
+            f"{run.name}: {end.message}\n{run.last_lines}",
         )
         for run, end in zip(runs, ends, strict=True)
     ]
     assert server.receiver.about("seldom/daily keeps failing") == []
 
 
-def test_a_pool_without_a_worker_or_paused_is_told_and_one_that_comes_back_is_not(
+def test_a_paused_pool_or_one_without_workers_is_reported_unless_it_recovers(
     server: PackedServer,
 ) -> None:
     prefix = f"pool-{uuid.uuid4().hex[:8]}"
@@ -338,7 +340,7 @@ def test_a_pool_without_a_worker_or_paused_is_told_and_one_that_comes_back_is_no
         server.client.request("PATCH", "/work_pools/{name}", path_params={"name": name}, json=body)
 
     for name, what in ((empty, "has had no worker"), (paused, "has been paused")):
-        assert server.receiver.wait_for(f"pool {name} is") == Told(
+        assert server.receiver.wait_for(f"pool {name} is") == Alert(
             f"[critical] work pool {name} is not ready",
             f"The work pool {name} {what} for {BOUND} s, so its runs are waiting.\n{_WORKERS}\n"
             f"{UI}/work-pools/work-pool/{name}",
@@ -347,17 +349,17 @@ def test_a_pool_without_a_worker_or_paused_is_told_and_one_that_comes_back_is_no
         assert server.receiver.about(name) == []
 
 
-def test_a_dead_channel_is_told_by_another_once(server: PackedServer) -> None:
-    """Neither its further failures nor those of other actions are told."""
+def test_a_broken_channel_is_reported_once_by_another_one(server: PackedServer) -> None:
+    """Further failures of the channel and failures of other actions are not reported."""
     subject = "[critical] a notification was not delivered"
     first = server.new_run(Pending(), Running(), Crashed())
     server.receiver.wait_for(first.name)
-    told = server.receiver.wait_for(subject)
-    assert told.body.splitlines()[0].startswith("The automation platform: ")
-    assert " could not send a notification through the block alerts-dead: " in told.body
+    alert = server.receiver.wait_for(subject)
+    assert alert.body.splitlines()[0].startswith("The automation platform: ")
+    assert " could not send a notification through the block alerts-dead: " in alert.body
 
     late = server.run_of(server.deployment("over"), Completed())
     server.heartbeat(late)
     second = server.new_run(Pending(), Running(), Crashed())
     server.receiver.wait_for(second.name)
-    assert server.receiver.about(subject) == [told]
+    assert server.receiver.about(subject) == [alert]

@@ -1,4 +1,4 @@
-"""Automations on a real Prefect server: what is declared is what is found afterwards."""
+"""Automations on a real Prefect server are read back as they were declared."""
 
 import socketserver
 import threading
@@ -26,8 +26,8 @@ from prefect_platform.errors import PlatformError
 from tests.support import servers
 from tests.support.strategies_automations import NAMES, Automation, automations, source
 
-_BUSY = settings(
-    deadline=None,  # a busy machine is no fault of the server
+_SETTINGS = settings(
+    deadline=None,  # a busy machine may be slow
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example cleans up
 )
@@ -35,7 +35,7 @@ _BUSY = settings(
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    # Generated automations may react to everything: here they are kept, and none acts.
+    # A generated automation may react to any event, so triggers are disabled.
     with servers.prefect_server(
         tmp_path_factory.mktemp("prefect"), PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED="false"
     ) as url:
@@ -49,8 +49,8 @@ def client(url: str) -> Iterator[SyncPrefectClient]:
 
 
 @pytest.fixture(scope="module")
-def named(client: SyncPrefectClient) -> Inventory:
-    """Return what the strategies name, all of it made on the server."""
+def inventory(client: SyncPrefectClient) -> Inventory:
+    """Create the resources that the strategies name; return their inventory."""
     inventory = Inventory()
 
     def add(kind: Kind, name: str, made: UUID) -> None:
@@ -83,36 +83,36 @@ def named(client: SyncPrefectClient) -> Inventory:
         for name in names:
             add(Kind.BLOCK, name, UUID(str(block.save(name.partition("/")[2]))))
     for name in NAMES.automations:
-        declared = only(name, {"trigger": {"expect": ["never"]}, "actions": []})
+        declared = declare(name, {"trigger": {"expect": ["never"]}, "actions": []})
         add(Kind.AUTOMATION, name, Automations().create(client, inventory, declared))
     return inventory
 
 
 @pytest.fixture(autouse=True)
-def _no_other_automations(client: SyncPrefectClient, named: Inventory) -> Iterator[None]:
+def _no_other_automations(client: SyncPrefectClient, inventory: Inventory) -> Iterator[None]:
     yield
     for each in client.read_automations():
-        if named.key(each.id) is None:
+        if inventory.key(each.id) is None:
             delete(client, "/automations/{id}", id=each.id)
 
 
-def only(name: str, automation: Automation) -> Declared:
+def declare(name: str, automation: Automation) -> Declared:
     (declared,) = Automations().declare(source({name: automation}), Offline())
     return declared
 
 
-def found(client: SyncPrefectClient, named: Inventory, name: str) -> Found:
-    (each,) = [each for each in Automations().read(client, named) if each.key.name == name]
+def find(client: SyncPrefectClient, inventory: Inventory, name: str) -> Found:
+    (each,) = [each for each in Automations().read(client, inventory) if each.key.name == name]
     return each
 
 
-def create(client: SyncPrefectClient, named: Inventory, automation: Automation) -> Found:
-    made = Automations().create(client, named, only("mine", automation))
+def create(client: SyncPrefectClient, inventory: Inventory, automation: Automation) -> Found:
+    made = Automations().create(client, inventory, declare("mine", automation))
     return Found(Key(Kind.AUTOMATION, "mine"), made, {})
 
 
-def said(body: Any, declared: Declared) -> Any:  # noqa: ANN401 - JSON
-    """Return what a plan compares of a found body: `enabled` only when the file says it."""
+def compared(body: Any, declared: Declared) -> Any:  # noqa: ANN401 - JSON
+    """Return the fields of a body that a plan compares; `enabled` only if the file declares it."""
     return {key: body[key] for key in body if key != "enabled" or "enabled" in declared.body}
 
 
@@ -122,57 +122,61 @@ ALERT: Automation = {
 }
 
 
-@_BUSY
+@_SETTINGS
 @given(first=automations(), second=automations())
-def test_any_automation_is_found_as_it_is_declared(
+def test_any_automation_is_read_back_as_declared(
     client: SyncPrefectClient,
-    named: Inventory,
+    inventory: Inventory,
     first: Automation,
     second: Automation,
 ) -> None:
-    declared = only("mine", first)
-    made = Automations().create(client, named, declared)
+    declared = declare("mine", first)
+    made = Automations().create(client, inventory, declared)
     try:
-        there = found(client, named, "mine")
+        there = find(client, inventory, "mine")
         assert there.id == made
-        assert said(there.body, declared) == declared.body
+        assert compared(there.body, declared) == declared.body
 
-        declared = only("mine", second)
-        Automations().update(client, named, declared, there)
-        there = found(client, named, "mine")
+        declared = declare("mine", second)
+        Automations().update(client, inventory, declared, there)
+        there = find(client, inventory, "mine")
         assert there.id == made
-        assert said(there.body, declared) == declared.body
+        assert compared(there.body, declared) == declared.body
     finally:
         delete(client, "/automations/{id}", id=made)
 
 
-def test_what_is_exported_makes_the_same_automation(
-    client: SyncPrefectClient, named: Inventory
+def test_an_exported_automation_creates_the_same_automation(
+    client: SyncPrefectClient, inventory: Inventory
 ) -> None:
-    create(client, named, {**ALERT, "enabled": False})
-    exported = found(client, named, "mine").body
+    create(client, inventory, {**ALERT, "enabled": False})
+    exported = find(client, inventory, "mine").body
 
-    Automations().create(client, named, only("copy", dict(exported)))
+    Automations().create(client, inventory, declare("copy", dict(exported)))
 
-    assert found(client, named, "copy").body == exported
+    assert find(client, inventory, "copy").body == exported
 
 
-def test_what_was_paused_by_hand_stays_paused(client: SyncPrefectClient, named: Inventory) -> None:
-    there = create(client, named, ALERT)
+def test_an_automation_paused_by_hand_stays_paused(
+    client: SyncPrefectClient, inventory: Inventory
+) -> None:
+    there = create(client, inventory, ALERT)
     client.pause_automation(there.id)
 
-    Automations().update(client, named, only("mine", {**ALERT, "description": "new"}), there)
+    Automations().update(client, inventory, declare("mine", {**ALERT, "description": "new"}), there)
 
-    assert found(client, named, "mine").body["description"] == "new"
-    assert found(client, named, "mine").body["enabled"] is False
+    assert find(client, inventory, "mine").body["description"] == "new"
+    assert find(client, inventory, "mine").body["enabled"] is False
 
-    Automations().update(client, named, only("mine", {**ALERT, "enabled": True}), there)
+    Automations().update(client, inventory, declare("mine", {**ALERT, "enabled": True}), there)
 
-    assert found(client, named, "mine").body["enabled"] is True
+    assert find(client, inventory, "mine").body["enabled"] is True
 
 
-def test_deleting_what_is_gone_is_no_error(client: SyncPrefectClient, named: Inventory) -> None:
-    there = create(client, named, ALERT)
+def test_deleting_an_automation_twice_is_not_an_error(
+    client: SyncPrefectClient, inventory: Inventory
+) -> None:
+    there = create(client, inventory, ALERT)
 
     Automations().delete(client, there)
     Automations().delete(client, there)
@@ -180,10 +184,12 @@ def test_deleting_what_is_gone_is_no_error(client: SyncPrefectClient, named: Inv
     assert client.read_automations_by_name("mine") == []
 
 
-def test_an_id_that_nobody_has_is_seen(client: SyncPrefectClient, named: Inventory) -> None:
+def test_the_id_of_a_deleted_resource_is_read_as_a_placeholder(
+    client: SyncPrefectClient, inventory: Inventory
+) -> None:
     gone = Key(Kind.DEPLOYMENT, "etl-daily/gone")
     there = Inventory()
-    there.add(named.all())
+    there.add(inventory.all())
     there.add([Found(gone, uuid4(), {})])
     automation = {
         "trigger": {"match_related": {"prefect.resource.id": {"deployment": gone.name}}},
@@ -191,37 +197,37 @@ def test_an_id_that_nobody_has_is_seen(client: SyncPrefectClient, named: Invento
     }
     create(client, there, automation)
 
-    body = found(client, named, "mine").body
+    body = find(client, inventory, "mine").body
 
     placeholder = f"<deleted {there.id(gone)}>"
     assert body["actions"][0]["deployment"] == placeholder
     assert body["trigger"]["match_related"] == {"prefect.resource.id": {"deployment": placeholder}}
 
 
-def test_every_page_is_read(client: SyncPrefectClient, named: Inventory) -> None:
+def test_every_page_is_read(client: SyncPrefectClient, inventory: Inventory) -> None:
     trigger = EventTrigger(expect={"never"})
     names = {f"page-{number:03}" for number in range(203)}
     for name in names:
         client.create_automation(AutomationCore(name=name, trigger=trigger, actions=[]))
 
     try:
-        read = [each.key.name for each in Automations().read(client, named)]
+        read = [each.key.name for each in Automations().read(client, inventory)]
     finally:
-        for each in Automations().read(client, named):
+        for each in Automations().read(client, inventory):
             if each.key.name in names:
                 Automations().delete(client, each)
 
     assert sorted(read) == sorted({*names, *NAMES.automations})
 
 
-def test_two_of_one_name_are_named_with_the_way_out(
-    client: SyncPrefectClient, named: Inventory
+def test_duplicate_automation_names_are_refused_with_ids_and_a_fix(
+    client: SyncPrefectClient, inventory: Inventory
 ) -> None:
     core = AutomationCore(name="twice", trigger=EventTrigger(expect={"never"}), actions=[])
     ids = [client.create_automation(core) for _ in range(2)]
 
     with pytest.raises(PlatformError) as refused:
-        Automations().read(client, named)
+        Automations().read(client, inventory)
 
     assert all(str(each) in refused.value.message for each in ids)
     assert "twice" in refused.value.message
@@ -236,21 +242,21 @@ def test_two_of_one_name_are_named_with_the_way_out(
         ("daily", "etl-daily/daily", False),
     ],
 )
-def test_what_a_deployment_owns_is_left_out(
-    client: SyncPrefectClient, named: Inventory, name: str, deployment: str, *, left_out: bool
+def test_automations_that_a_deployment_owns_are_left_out(
+    client: SyncPrefectClient, inventory: Inventory, name: str, deployment: str, *, left_out: bool
 ) -> None:
     trigger = EventTrigger(expect={"never"}, name=name)
-    trigger.set_deployment_id(named.id(Key(Kind.DEPLOYMENT, deployment)))
+    trigger.set_deployment_id(inventory.id(Key(Kind.DEPLOYMENT, deployment)))
     client.create_automation(trigger.as_automation().model_copy(update={"name": name}))
 
-    names = {each.key.name for each in Automations().read(client, named)}
+    names = {each.key.name for each in Automations().read(client, inventory)}
 
     assert (name not in names) is left_out
 
 
 @contextmanager
-def losing_the_first_answer(url: str) -> Iterator[str]:
-    """Yield the URL of a proxy that forwards, and hangs up on the first automation it made."""
+def losing_the_first_response(url: str) -> Iterator[str]:
+    """Yield the URL of a proxy that drops the response when it first creates an automation."""
     lost = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -258,26 +264,26 @@ def losing_the_first_answer(url: str) -> Iterator[str]:
 
         def forward(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            answer = httpx.request(
+            response = httpx.request(
                 self.command,
                 url.removesuffix("/api") + self.path,
                 content=self.rfile.read(length),
                 headers={"Content-Type": "application/json"},
             )
-            if answer.status_code == HTTPStatus.CREATED and not lost.is_set():
+            if response.status_code == HTTPStatus.CREATED and not lost.is_set():
                 lost.set()
                 self.close_connection = True
                 return
-            self.send_response(answer.status_code)
+            self.send_response(response.status_code)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(answer.content)))
+            self.send_header("Content-Length", str(len(response.content)))
             self.end_headers()
-            self.wfile.write(answer.content)
+            self.wfile.write(response.content)
 
         do_GET = do_POST = do_DELETE = forward  # noqa: N815 - the names that http.server calls
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
@@ -291,13 +297,13 @@ def losing_the_first_answer(url: str) -> Iterator[str]:
     assert lost.is_set()
 
 
-def test_an_automation_whose_answer_was_lost_is_there_once(
-    client: SyncPrefectClient, named: Inventory, url: str
+def test_an_automation_is_created_once_even_if_the_response_is_lost(
+    client: SyncPrefectClient, inventory: Inventory, url: str
 ) -> None:
     with (
-        losing_the_first_answer(url) as proxy,
+        losing_the_first_response(url) as proxy,
         SyncPrefectClient(proxy) as through_proxy,
     ):
-        made = Automations().create(through_proxy, named, only("mine", ALERT))
+        made = Automations().create(through_proxy, inventory, declare("mine", ALERT))
 
     assert [each.id for each in client.read_automations_by_name("mine")] == [made]

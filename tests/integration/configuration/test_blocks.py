@@ -1,4 +1,4 @@
-"""Blocks on a real server: what is declared is what is read back, and what Prefect would save."""
+"""Blocks on a real server are read back as declared, and are saved as Prefect saves them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,13 +26,13 @@ HEX = "0123456789abcdef0123456789abcdef"
 
 
 class Hidden(str):
-    """A value that stands in a Secret."""
+    """A value that comes from a Secret."""
 
     __slots__ = ()
 
 
 def _google_account() -> dict[str, Any]:
-    """Return credentials of a service account, whose key is real: Google's library reads it."""
+    """Return credentials of a service account with a real key, which Google's library parses."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
@@ -52,7 +52,7 @@ def _google_account() -> dict[str, Any]:
 
 _GOOGLE = _google_account()
 
-# Every type that is installed, with the fields that make it usable.
+# For each installed type, fields with which it can be used.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "aws-credentials": {
         "aws_access_key_id": "AKIA",
@@ -145,7 +145,7 @@ def no_blocks(client: SyncPrefectClient) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(first=sections(), second=sections())
-def test_what_was_applied_over_anything_else_is_read_back_as_it_was_declared(
+def test_any_blocks_are_read_back_as_declared_whatever_was_there_before(
     client: SyncPrefectClient, tmp_path: Path, first: Section, second: Section
 ) -> None:
     for section in (first, second):
@@ -155,7 +155,7 @@ def test_what_was_applied_over_anything_else_is_read_back_as_it_was_declared(
         assert read(client) == {each.key.name: each.body for each in declared}
 
 
-# prefect-gcp has this type even without the extra `bigquery`, but makes none of it then.
+# Without its extra `bigquery`, prefect-gcp has this type but cannot create blocks of it.
 USABLE = block_types.installed().keys() - {"bigquery-warehouse"}
 
 
@@ -165,7 +165,7 @@ def test_prefect_saves_the_same_block(
 ) -> None:
     block_class = block_types.installed()[block_type]
     block_class(**plain(EXAMPLES[block_type])).save("theirs")
-    declared = one(EXAMPLES[block_type], f"{block_type}/ours", tmp_path)
+    declared = declare(EXAMPLES[block_type], f"{block_type}/ours", tmp_path)
     BLOCKS.create(client, Inventory(), declared)
 
     bodies = read(client)
@@ -177,11 +177,13 @@ def test_prefect_saves_the_same_block(
     assert all(isinstance(each, block_class) for each in loaded)
 
 
-def test_a_block_inside_of_another_is_named(client: SyncPrefectClient, tmp_path: Path) -> None:
+def test_a_named_inner_block_is_read_as_a_reference(
+    client: SyncPrefectClient, tmp_path: Path
+) -> None:
     credentials = AwsCredentials(aws_secret_access_key=SecretStr("sesame"))
     credentials.save("keys")
     S3Bucket(bucket_name="b", credentials=credentials).save("theirs")
-    declared = one(
+    declared = declare(
         {"bucket_name": "b", "credentials": {"block": "aws-credentials/keys"}},
         "s3-bucket/ours",
         tmp_path,
@@ -198,7 +200,7 @@ def test_a_block_inside_of_another_is_named(client: SyncPrefectClient, tmp_path:
     assert loaded.credentials.aws_secret_access_key == SecretStr("sesame")
 
 
-def test_blocks_inside_that_have_no_name_are_written_out(client: SyncPrefectClient) -> None:
+def test_an_anonymous_inner_block_is_written_out(client: SyncPrefectClient) -> None:
     inner = AwsCredentials(region_name="r")
     inner._save_sync(is_anonymous=True)
     S3Bucket(bucket_name="b", credentials=inner).save("bucket")
@@ -211,7 +213,9 @@ def test_blocks_inside_that_have_no_name_are_written_out(client: SyncPrefectClie
 
 
 def test_all_pages_are_read(client: SyncPrefectClient, tmp_path: Path) -> None:
-    first = BLOCKS.create(client, Inventory(), one({"value": Hidden("x")}, "secret/n0", tmp_path))
+    first = BLOCKS.create(
+        client, Inventory(), declare({"value": Hidden("x")}, "secret/n0", tmp_path)
+    )
     found = client.request("GET", "/block_documents/{id}", path_params={"id": first}).json()
     for number in range(1, 203):
         client.request(
@@ -227,7 +231,7 @@ def test_all_pages_are_read(client: SyncPrefectClient, tmp_path: Path) -> None:
     assert set(read(client)) == {f"secret/n{number}" for number in range(203)}
 
 
-def test_a_type_that_is_not_installed_is_read_as_it_is_saved(client: SyncPrefectClient) -> None:
+def test_a_block_whose_type_is_not_installed_is_read_as_stored(client: SyncPrefectClient) -> None:
     schema = {
         "type": "object",
         "properties": {"user": {}, "token": {}, "headers": {}},
@@ -245,10 +249,10 @@ def test_a_type_that_is_not_installed_is_read_as_it_is_saved(client: SyncPrefect
     assert "sesame" not in repr(found)
 
 
-def test_a_block_of_an_older_schema_moves_to_that_of_the_installed_class(
+def test_a_block_with_an_older_schema_is_updated_to_the_installed_one(
     client: SyncPrefectClient, tmp_path: Path
 ) -> None:
-    declared = one({"url": Hidden("https://h"), "method": "PUT"}, "webhook/old", tmp_path)
+    declared = declare({"url": Hidden("https://h"), "method": "PUT"}, "webhook/old", tmp_path)
     schema = block_types.installed()["webhook"].model_json_schema()
     older = {
         **schema,
@@ -275,10 +279,10 @@ def test_a_block_of_an_older_schema_moves_to_that_of_the_installed_class(
     assert "token" not in document(client, "webhook", "old")["data"]
 
 
-def test_a_document_that_its_type_refuses_is_read_and_put_right(
+def test_a_block_that_its_type_rejects_is_read_and_corrected(
     client: SyncPrefectClient, tmp_path: Path
 ) -> None:
-    declared = one({"url": Hidden("https://h")}, "webhook/broken", tmp_path)
+    declared = declare({"url": Hidden("https://h")}, "webhook/broken", tmp_path)
     BLOCKS.create(client, Inventory(), declared)
     (found,) = BLOCKS.read(client, Inventory())
     client.request(
@@ -295,7 +299,7 @@ def test_a_document_that_its_type_refuses_is_read_and_put_right(
 
 
 def test_types_and_schemas_are_registered_once(client: SyncPrefectClient, tmp_path: Path) -> None:
-    declared = one(EXAMPLES["s3-bucket"], "s3-bucket/a", tmp_path)
+    declared = declare(EXAMPLES["s3-bucket"], "s3-bucket/a", tmp_path)
     BLOCKS.create(client, Inventory(), declared)
     before = registered(client)
     (found,) = BLOCKS.read(client, Inventory())
@@ -303,8 +307,8 @@ def test_types_and_schemas_are_registered_once(client: SyncPrefectClient, tmp_pa
     assert registered(client) == before
 
 
-def test_a_block_that_is_gone_is_deleted(client: SyncPrefectClient, tmp_path: Path) -> None:
-    BLOCKS.create(client, Inventory(), one({"value": Hidden("x")}, "secret/gone", tmp_path))
+def test_deleting_a_block_twice_is_not_an_error(client: SyncPrefectClient, tmp_path: Path) -> None:
+    BLOCKS.create(client, Inventory(), declare({"value": Hidden("x")}, "secret/gone", tmp_path))
     (found,) = BLOCKS.read(client, Inventory())
     BLOCKS.delete(client, found)
     BLOCKS.delete(client, found)
@@ -312,7 +316,7 @@ def test_a_block_that_is_gone_is_deleted(client: SyncPrefectClient, tmp_path: Pa
 
 
 def apply(client: SyncPrefectClient, declared: list[Declared]) -> None:
-    """Make the server's blocks those that are declared, in the order in which they are."""
+    """Make the server's blocks match the declared ones, in the order of their declaration."""
     inventory = Inventory()
     inventory.add(BLOCKS.read(client, inventory))
     for each in declared:
@@ -331,19 +335,19 @@ def read(client: SyncPrefectClient) -> dict[str, Any]:
     return {found.key.name: found.body for found in BLOCKS.read(client, Inventory())}
 
 
-def one(fields: dict[str, Any], name: str, directory: Path) -> Declared:
-    """Return the declaration of a block whose hidden values stand in a Secret."""
+def declare(fields: dict[str, Any], name: str, directory: Path) -> Declared:
+    """Return the declaration of a block whose hidden values come from a Secret."""
     section = Section({})
 
-    def referring(value: Any) -> Any:  # noqa: ANN401 - JSON
+    def with_references(value: Any) -> Any:  # noqa: ANN401 - JSON
         if isinstance(value, Hidden):
             section.secrets[f"key-{len(section.secrets)}"] = str(value)
             return {"secret": {"name": "held", "key": f"key-{len(section.secrets) - 1}"}}
         if isinstance(value, dict):
-            return {key: referring(each) for key, each in value.items()}
+            return {key: with_references(each) for key, each in value.items()}
         return value
 
-    section.blocks[name] = referring(fields)
+    section.blocks[name] = with_references(fields)
     source, secrets = section.written(directory)
     (declared,) = Blocks().declare(source, secrets)
     return declared
@@ -368,7 +372,7 @@ def document(client: SyncPrefectClient, block_type: str, name: str) -> dict[str,
 def create_document(
     client: SyncPrefectClient, block_type: str, schema: dict[str, Any], data: dict[str, Any]
 ) -> UUID:
-    """Create the document `old` of a type with a schema that is not registered by any class."""
+    """Create the document `old` of a type, with a schema that no installed class registers."""
     types = client.request("POST", "/block_types/filter", json={}).json()
     ids = {each["slug"]: each["id"] for each in types}
     if block_type not in ids:

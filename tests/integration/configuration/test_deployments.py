@@ -1,4 +1,4 @@
-"""Deployments on a real server are what prefect.yaml says, as `prefect deploy` would make them."""
+"""Deployments on a real server match prefect.yaml, and are those that `prefect deploy` creates."""
 
 import datetime as dt
 import json
@@ -40,24 +40,24 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClie
         prefect_server(tmp_path_factory.mktemp("server")) as url,
         prefect_api.prefect_api(url, None) as client,
     ):
-        give_pool(client)
+        create_pool(client)
         yield client
 
 
 @pytest.fixture
 def flows(tmp_path: Path) -> Path:
-    """Return a directory of flows, and of a prefect.yaml that the test writes."""
+    """Return a directory with flows, into which the test writes a prefect.yaml."""
     (tmp_path / "flows.py").write_text(FLOWS)
     return tmp_path
 
 
 @pytest.fixture(autouse=True)
-def empty(client: SyncPrefectClient) -> None:
+def no_deployments(client: SyncPrefectClient) -> None:
     for found in Deployments().read(client, Inventory()):
         Deployments().delete(client, found)
 
 
-def give_pool(client: SyncPrefectClient) -> None:
+def create_pool(client: SyncPrefectClient) -> None:
     pool = {"name": POOL, "type": "kubernetes", "base_job_template": TEMPLATE}
     client.request("POST", "/work_pools/", json=pool)
     client.request(
@@ -70,7 +70,7 @@ def give_pool(client: SyncPrefectClient) -> None:
 
 def declare(directory: Path, *entries: dict[str, Any]) -> list[Declared]:
     file = directory / "prefect.yaml"
-    # JSON, which is YAML: what hypothesis draws is quoted.
+    # JSON is valid YAML, and quotes every string that hypothesis generates.
     content = {"pull": PULL, "deployments": list(entries)}
     file.write_text(json.dumps(content, ensure_ascii=False))
     return prefect_yaml.declare(read(file), Offline())
@@ -91,7 +91,7 @@ def cron(slug: str, hour: int, **more: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def apply(client: SyncPrefectClient, declared: list[Declared]) -> dict[str, Found]:
-    """Create or update what is declared; returns what the server has then, by name."""
+    """Create or update the declared deployments; return all that the server has then, by name."""
     deployments, inventory = Deployments(), Inventory()
     inventory.add(deployments.read(client, inventory))
     for each in declared:
@@ -102,8 +102,8 @@ def apply(client: SyncPrefectClient, declared: list[Declared]) -> dict[str, Foun
     return {found.key.name: found for found in deployments.read(client, inventory)}
 
 
-def as_declared(declared: Declared, found: Found) -> dict[str, Any]:
-    """Return what a plan compares."""
+def compared(declared: Declared, found: Found) -> dict[str, Any]:
+    """Return the fields that a plan compares."""
     return {name: found.body[name] for name in declared.body if name in found.body}
 
 
@@ -119,7 +119,7 @@ def runs(client: SyncPrefectClient, found: Found) -> list[dict[str, Any]]:
 
 
 def schedule_from(client: SyncPrefectClient, found: Found, start: dt.datetime) -> None:
-    """Let the server schedule the deployment's runs as if it were `start`."""
+    """Have the server schedule the deployment's runs as if the time were `start`."""
     client.request(
         "POST",
         "/deployments/{id}/schedule",
@@ -200,15 +200,15 @@ deployments:
 """
 
 
-def in_utc(schedule: dict[str, Any]) -> dict[str, Any]:
-    """Return the schedule with its anchor as a moment, whatever its offset was written in."""
+def with_parsed_anchor(schedule: dict[str, Any]) -> dict[str, Any]:
+    """Return the schedule with its anchor parsed, so that UTC offsets make no difference."""
     if "anchor_date" not in schedule:
         return schedule
     return {**schedule, "anchor_date": dt.datetime.fromisoformat(schedule["anchor_date"])}
 
 
 def comparable(client: SyncPrefectClient) -> dict[str, dict[str, Any]]:
-    """Return all deployments without what differs between any two servers."""
+    """Return all deployments, without the fields that differ between any two servers."""
     times_and_ids = {"id", "created", "updated", "flow_id", "work_queue_id", "deployment_id"}
     deployments = {}
     for each in prefect_api.pages(client, "/deployments/filter"):
@@ -221,7 +221,7 @@ def comparable(client: SyncPrefectClient) -> dict[str, dict[str, Any]]:
                 (
                     {
                         **{key: schedule[key] for key in schedule.keys() - times_and_ids},
-                        "schedule": in_utc(schedule["schedule"]),
+                        "schedule": with_parsed_anchor(schedule["schedule"]),
                     }
                     for schedule in each["schedules"]
                 ),
@@ -231,7 +231,7 @@ def comparable(client: SyncPrefectClient) -> dict[str, dict[str, Any]]:
     return deployments
 
 
-def test_the_deployments_are_those_of_prefect_deploy(
+def test_deployments_are_the_same_as_those_of_prefect_deploy(
     client: SyncPrefectClient, flows: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = flows / "prefect.yaml"
@@ -241,7 +241,7 @@ def test_the_deployments_are_those_of_prefect_deploy(
     ours = comparable(client)
     home = tmp_path_factory.mktemp("other")
     with prefect_server(home) as url, SyncPrefectClient(url) as other:
-        give_pool(other)
+        create_pool(other)
         subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
             cwd=flows,
@@ -257,7 +257,9 @@ def test_the_deployments_are_those_of_prefect_deploy(
     assert ours.keys() == theirs.keys()
 
 
-def test_what_was_applied_is_found_as_declared(client: SyncPrefectClient, flows: Path) -> None:
+def test_applied_deployments_are_read_back_as_declared(
+    client: SyncPrefectClient, flows: Path
+) -> None:
     file = flows / "prefect.yaml"
     file.write_text(EVERYTHING)
     declared = prefect_yaml.declare(read(file), Offline())
@@ -265,17 +267,17 @@ def test_what_was_applied_is_found_as_declared(client: SyncPrefectClient, flows:
     found = apply(client, declared)
 
     for each in declared:
-        assert as_declared(each, found[each.key.name]) == each.body
+        assert compared(each, found[each.key.name]) == each.body
 
 
 @settings(
     max_examples=15,
     deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking asks a server for minutes
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking would take minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(before=deployment_entries(), after=deployment_entries())
-def test_any_entry_is_found_as_declared_whatever_it_was_before(
+def test_any_entry_is_read_back_as_declared_whatever_was_there_before(
     client: SyncPrefectClient, flows: Path, before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     for each in (before, after, after):
@@ -283,10 +285,10 @@ def test_any_entry_is_found_as_declared_whatever_it_was_before(
 
         found = apply(client, [declared])[declared.key.name]
 
-        assert as_declared(declared, found) == declared.body
+        assert compared(declared, found) == declared.body
 
 
-def test_no_schedules_in_the_file_are_none_on_the_server(
+def test_an_empty_list_of_schedules_removes_all_schedules(
     client: SyncPrefectClient, flows: Path
 ) -> None:
     apply(client, declare(flows, entry(schedules=[cron("early", 6)])))
@@ -296,7 +298,7 @@ def test_no_schedules_in_the_file_are_none_on_the_server(
     assert served(client, found["sales/daily"])["schedules"] == []
 
 
-def test_a_schedule_that_was_added_by_hand_goes(client: SyncPrefectClient, flows: Path) -> None:
+def test_a_schedule_added_by_hand_is_removed(client: SyncPrefectClient, flows: Path) -> None:
     (declared,) = declare(flows, entry(schedules=[cron("early", 6)]))
     found = apply(client, [declared])["sales/daily"]
     by_hand = [{"schedule": {"cron": "0 7 * * *"}}, {"schedule": {"interval": 60}, "slug": "b"}]
@@ -305,7 +307,7 @@ def test_a_schedule_that_was_added_by_hand_goes(client: SyncPrefectClient, flows
     )
 
     (changed,) = Deployments().read(client, Inventory())
-    assert as_declared(declared, changed) != declared.body
+    assert compared(declared, changed) != declared.body
     found = apply(client, [declared])["sales/daily"]
 
     assert [each["slug"] for each in served(client, found)["schedules"]] == ["early"]
@@ -325,36 +327,34 @@ def active(client: SyncPrefectClient, found: Found) -> dict[str, bool]:
     return {each["slug"]: each["active"] for each in served(client, found)["schedules"]}
 
 
-def test_a_schedule_that_was_paused_by_hand_stays_so(
-    client: SyncPrefectClient, flows: Path
-) -> None:
+def test_a_schedule_paused_by_hand_stays_paused(client: SyncPrefectClient, flows: Path) -> None:
     (declared,) = declare(flows, entry(schedules=[cron("early", 6), cron("late", 22)]))
     found = apply(client, [declared])["sales/daily"]
     pause(client, found, "early")
 
     (paused,) = Deployments().read(client, Inventory())
-    assert as_declared(declared, paused) == declared.body, "a plan has nothing to do"
+    assert compared(declared, paused) == declared.body, "a paused schedule is not a difference"
     changed = declare(flows, entry(schedules=[cron("early", 7), cron("late", 22), cron("new", 1)]))
     found = apply(client, changed)["sales/daily"]
 
     assert active(client, found) == {"early": False, "late": True, "new": True}
 
 
-def test_a_file_that_says_active_decides(client: SyncPrefectClient, flows: Path) -> None:
+def test_active_in_the_file_overrides_a_pause_by_hand(
+    client: SyncPrefectClient, flows: Path
+) -> None:
     (declared,) = declare(flows, entry(schedules=[cron("early", 6, active=True)]))
     found = apply(client, [declared])["sales/daily"]
     pause(client, found, "early")
 
     (paused,) = Deployments().read(client, Inventory())
-    assert as_declared(declared, paused) != declared.body
+    assert compared(declared, paused) != declared.body
     found = apply(client, [declared])["sales/daily"]
 
     assert active(client, found) == {"early": True}
 
 
-def test_a_deployment_that_was_paused_by_hand_stays_so(
-    client: SyncPrefectClient, flows: Path
-) -> None:
+def test_a_deployment_paused_by_hand_stays_paused(client: SyncPrefectClient, flows: Path) -> None:
     found = apply(client, declare(flows, entry()))["sales/daily"]
     client.request(
         "PATCH", "/deployments/{id}", path_params={"id": found.id}, json={"paused": True}
@@ -368,7 +368,7 @@ def test_a_deployment_that_was_paused_by_hand_stays_so(
     assert served(client, found)["paused"] is False
 
 
-def test_late_runs_outlive_a_change_and_future_ones_follow_it(
+def test_a_change_keeps_late_runs_and_reschedules_future_ones(
     client: SyncPrefectClient, flows: Path
 ) -> None:
     both = [cron("kept", 6), cron("dropped", 22)]
@@ -387,7 +387,7 @@ def test_late_runs_outlive_a_change_and_future_ones_follow_it(
     assert {run["created_by"]["display_value"] for run in future} <= {"kept"}
 
 
-def test_a_deleted_deployment_takes_runs_that_have_not_begun_and_leaves_the_others(
+def test_deleting_a_deployment_deletes_only_its_runs_that_have_not_started(
     client: SyncPrefectClient, flows: Path
 ) -> None:
     found = apply(client, declare(flows, entry(schedules=[cron("early", 6)])))["sales/daily"]
@@ -408,7 +408,7 @@ def test_a_deleted_deployment_takes_runs_that_have_not_begun_and_leaves_the_othe
     assert [run["id"] for run in left if run["deployment_id"] == str(found.id)] == [done]
 
 
-def test_a_limit_that_was_shared_by_hand_is_let_go_and_not_deleted(
+def test_a_limit_shared_by_hand_is_detached_and_not_deleted(
     client: SyncPrefectClient, flows: Path
 ) -> None:
     shared = {"name": "warehouse", "limit": 4}
@@ -450,7 +450,7 @@ def test_all_pages_are_read(
     assert set(found) == {each.key.name for each in declared}
 
 
-def test_a_deployment_of_somebody_else_becomes_ours_with_its_id(
+def test_an_existing_deployment_is_adopted_and_keeps_its_id(
     client: SyncPrefectClient, flows: Path
 ) -> None:
     flow = client.request("POST", "/flows/", json={"name": "sales"}).json()["id"]
@@ -463,4 +463,4 @@ def test_a_deployment_of_somebody_else_becomes_ours_with_its_id(
 
     assert str(found.id) == theirs["id"]
     assert served(client, found)["labels"]["prefect-platform/managed"] == "true"
-    assert as_declared(declared, found) == declared.body
+    assert compared(declared, found) == declared.body
