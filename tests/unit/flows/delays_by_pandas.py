@@ -1,4 +1,4 @@
-"""The ETL's table computed by pandas, which reads the whole package and knows no code of ours."""
+"""The ETL's table, computed with pandas from the whole package and without any code of ours."""
 
 import datetime as dt
 import importlib.util
@@ -26,7 +26,7 @@ def joined() -> pd.DataFrame:
 
 
 def by_pandas(day: dt.date) -> pd.DataFrame:
-    """Return the table that the transform promises for `day`, computed the pandas way."""
+    """Return the table that the transform must return for `day`, computed with pandas."""
     frame = joined().query("month == @day.month and day == @day.day")
     inf = float("inf")
     wind = pd.cut(

@@ -1,4 +1,4 @@
-"""The transform against pandas, which reads the whole package and knows nothing of our code."""
+"""The transform, compared with a computation in pandas that shares no code with it."""
 
 import datetime as dt
 import random
@@ -24,7 +24,7 @@ DAY = dt.date(2013, 2, 8)
         pytest.param(dt.date(2013, 12, 31), id="nobody recorded the weather"),
     ],
 )
-def test_the_rows_are_what_pandas_computes(day: dt.date) -> None:
+def test_the_rows_equal_those_computed_with_pandas(day: dt.date) -> None:
     rows = pd.DataFrame(summarise(day, read_day(PACKAGE_SOURCE, day)), columns=Delays._fields)
     pd.testing.assert_frame_equal(rows, by_pandas(day), check_dtype=False)
 
@@ -73,9 +73,9 @@ def files(
     }
 
 
-@settings(deadline=None)  # a busy machine is no fault of the transform
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(flight_rows, weather_rows)
-def test_the_members_of_each_dimension_share_out_all_flights_and_cancellations(
+def test_the_members_of_each_dimension_add_up_to_all_flights_and_cancellations(
     flights: list[tuple[str, str, int, str, str, str]],
     weather: dict[tuple[str, int], tuple[str, str, str]],
 ) -> None:
@@ -88,7 +88,7 @@ def test_the_members_of_each_dimension_share_out_all_flights_and_cancellations(
     assert cancelled == dict.fromkeys(DIMENSIONS, sum(flight[3] == "NA" for flight in flights))
 
 
-@settings(deadline=None)  # a busy machine is no fault of the transform
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(flight_rows, weather_rows, st.randoms(use_true_random=False))
 def test_the_order_of_the_input_does_not_change_the_rows(
     flights: list[tuple[str, str, int, str, str, str]],

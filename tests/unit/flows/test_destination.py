@@ -7,7 +7,7 @@ from lib.destination import LocalFolder, Platform, from_environment
 from lib.flight_days import PACKAGE_SOURCE
 from lib.refusal import Refusal
 
-WHOLE = {
+COMPLETE = {
     "RAW_BUCKET": "raw",
     "ARTIFACTS_BUCKET": "artifacts",
     "WAREHOUSE_HOST": "warehouse.data",
@@ -20,12 +20,14 @@ WHOLE = {
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*WHOLE, "ETL_OUTPUT"):
+    for name in (*COMPLETE, "ETL_OUTPUT"):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_whole_environment_means_bucket_and_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in WHOLE.items():
+def test_a_complete_environment_selects_the_bucket_and_the_warehouse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in COMPLETE.items():
         monkeypatch.setenv(name, value)
     target = from_environment()
     assert isinstance(target, Platform)
@@ -35,30 +37,30 @@ def test_a_whole_environment_means_bucket_and_warehouse(monkeypatch: pytest.Monk
     )
 
 
-def test_the_password_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in WHOLE.items():
+def test_the_password_is_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in COMPLETE.items():
         monkeypatch.setenv(name, value)
     target = from_environment()
     assert "hush-hush" not in f"{target} {target!r}"
 
 
-def test_an_empty_environment_means_a_folder_here_and_says_so() -> None:
+def test_an_empty_environment_selects_a_local_folder_and_says_so() -> None:
     target = from_environment()
     assert target == LocalFolder(Path("etl-output"), PACKAGE_SOURCE)
     assert "RAW_BUCKET is not set; ETL_OUTPUT selects another folder" in str(target)
 
 
-def test_the_folder_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_local_folder_can_be_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ETL_OUTPUT", str(tmp_path))
     assert from_environment() == LocalFolder(tmp_path)
 
 
-@pytest.mark.parametrize("missing", sorted(WHOLE.keys() - {"WAREHOUSE_PORT"}))
+@pytest.mark.parametrize("missing", sorted(COMPLETE.keys() - {"WAREHOUSE_PORT"}))
 @pytest.mark.parametrize("how", ["unset", "empty"])
-def test_a_half_set_environment_is_refused_with_the_names_that_are_missing(
+def test_an_incomplete_environment_is_refused_with_the_missing_names(
     monkeypatch: pytest.MonkeyPatch, missing: str, how: str
 ) -> None:
-    for name, value in WHOLE.items():
+    for name, value in COMPLETE.items():
         monkeypatch.setenv(name, value)
     if how == "unset":
         monkeypatch.delenv(missing)
@@ -69,8 +71,8 @@ def test_a_half_set_environment_is_refused_with_the_names_that_are_missing(
     assert refused.value.message.endswith(f": {missing} is missing.")
 
 
-def test_a_port_that_is_no_number_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (WHOLE | {"WAREHOUSE_PORT": "postgres"}).items():
+def test_a_port_that_is_not_a_number_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (COMPLETE | {"WAREHOUSE_PORT": "postgres"}).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(Refusal, match="WAREHOUSE_PORT: Input should be a valid integer"):
         from_environment()

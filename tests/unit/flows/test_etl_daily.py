@@ -32,12 +32,12 @@ def test_a_wrong_date_is_refused_before_anything_starts(tmp_path: Path) -> None:
         "The date 2014-01-01 is outside the data, which covers 2013-01-01 to 2013-12-31."
     )
     assert next_step.startswith("Next: prefect deployment run etl-daily/daily --param date=")
-    # A started run would have made Prefect's database.
+    # A run that had started would have created Prefect's database.
     assert not list(tmp_path.rglob("*.db"))
     assert not (tmp_path / "etl-output").exists()
 
 
-def test_a_half_set_environment_is_refused_before_anything_starts(
+def test_an_incomplete_environment_is_refused_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["etl_daily.py"])
@@ -47,10 +47,10 @@ def test_a_half_set_environment_is_refused_before_anything_starts(
     assert "WAREHOUSE_PASSWORD is missing" in capsys.readouterr().err
 
 
-def test_the_entrypoint_loads_from_the_directory_of_the_image_without_heavy_imports(
+def test_the_entrypoint_loads_as_in_a_job_pod_without_heavy_imports(
     tmp_path: Path,
 ) -> None:
-    """As a job pod does it: by path from the parent of flows/, with nothing on PYTHONPATH."""
+    """A job pod loads it by path from the parent of flows/, with an empty PYTHONPATH."""
     (tmp_path / "flows").symlink_to(REPOSITORY / "flows")
     code = """
 import json, sys
@@ -80,7 +80,7 @@ print(json.dumps([flow.name, flow.log_prints, sorted({m.split(".")[0] for m in s
     ],
     ids=["extract", "transform", "load"],
 )
-def test_each_task_waits_longer_before_each_of_its_retries(
+def test_each_task_waits_longer_before_each_retry(
     task: Task[..., object], delays: list[int]
 ) -> None:
     assert task.retries == len(delays)

