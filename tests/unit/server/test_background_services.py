@@ -1,4 +1,4 @@
-"""A loop of the background services that has stopped is found, whatever stopped it."""
+"""The health check reports a loop of the background services that stopped for any reason."""
 
 import asyncio
 import time
@@ -20,14 +20,14 @@ async def _returns() -> None:
     return
 
 
-async def _lives() -> None:
+async def _runs() -> None:
     await asyncio.Event().wait()
 
 
-async def ask(
+async def health_of(
     loop: Callable[[], Awaitable[None]], prepare: Callable[[Docket], Awaitable[None]] | None = None
 ) -> httpx.Response:
-    """Return the answer of /health beside one loop, on a docket in memory."""
+    """Return the answer of /health for one loop and a docket in memory."""
 
     async def turn() -> None:
         await loop()
@@ -49,29 +49,29 @@ async def ask(
     ("loop", "reason"),
     [(_fails, "RuntimeError: no such stream"), (_returns, "it returned")],
 )
-def test_a_loop_that_has_ended_is_named_with_its_reason(
+def test_a_stopped_loop_is_reported_with_its_reason(
     loop: Callable[[], Awaitable[None]], reason: str
 ) -> None:
-    answer = asyncio.run(ask(loop))
+    answer = asyncio.run(health_of(loop))
 
     assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
     assert answer.json()["stopped"] == [f"Scheduler has ended: {reason}"]
 
 
-def test_loops_that_live_are_healthy() -> None:
-    answer = asyncio.run(ask(_lives))
+def test_running_loops_are_healthy() -> None:
+    answer = asyncio.run(health_of(_runs))
 
     assert answer.status_code == httpx.codes.OK
     assert answer.json() == {"stopped": [], "loops": ["Scheduler"]}
 
 
 @pytest.mark.parametrize(("seconds", "stopped"), [(600, 1), (60, 0), (-60, 0)])
-def test_work_that_lies_about_is_named(seconds: int, stopped: int) -> None:
-    async def leave_work(docket: Docket) -> None:
+def test_overdue_work_is_reported(seconds: int, stopped: int) -> None:
+    async def add_work(docket: Docket) -> None:
         async with docket.redis() as redis:
             due = time.time() - seconds
             await redis.zadd(docket.queue_key, {"schedule_deployments": due})
 
-    answer = asyncio.run(ask(_lives, leave_work))
+    answer = asyncio.run(health_of(_runs, add_work))
 
     assert len(answer.json()["stopped"]) == stopped

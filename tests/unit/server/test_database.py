@@ -1,4 +1,4 @@
-"""The database is waited for, migrated once, and refused when it does not fit."""
+"""The server waits for the database, migrates it once, and refuses one that does not fit."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -31,14 +31,14 @@ _REVISIONS = Revisions(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[DatabaseTarget]:
-    """Return a real server with a password that a URL would have to encode."""
+    """Yield a real server with a password that must be encoded in a URL."""
     with postgres("owner", _PASSWORD) as port:
         yield DatabaseTarget("127.0.0.1", port, "postgres", "owner", _PASSWORD)
 
 
 @pytest.fixture
 def target(server: DatabaseTarget) -> Iterator[DatabaseTarget]:
-    """Return an empty database."""
+    """Yield an empty database."""
     asyncio.run(execute(server, "CREATE DATABASE one_test"))
     yield DatabaseTarget(server.host, server.port, "one_test", server.user, server.password)
     asyncio.run(execute(server, "DROP DATABASE one_test WITH (FORCE)"))
@@ -53,10 +53,10 @@ async def set_revision(target: DatabaseTarget, revision: str) -> None:
     )
 
 
-class PrefectDatabase:
-    """Stands for Prefect's own commands, which take ten seconds, and remembers its calls.
+class FakePrefectDatabase:
+    """Replaces Prefect's own commands, which take ten seconds, and records its calls.
 
-    The real ones run in tests/cluster/test_upgrade.py.
+    tests/cluster/test_upgrade.py runs the real commands.
     """
 
     def __init__(self, target: DatabaseTarget) -> None:
@@ -69,13 +69,15 @@ class PrefectDatabase:
 
 
 @pytest.fixture
-def prefect_database(target: DatabaseTarget, monkeypatch: pytest.MonkeyPatch) -> PrefectDatabase:
-    stand_in = PrefectDatabase(target)
-    monkeypatch.setattr(database, "_prefect_database", stand_in)
-    return stand_in
+def prefect_database(
+    target: DatabaseTarget, monkeypatch: pytest.MonkeyPatch
+) -> FakePrefectDatabase:
+    fake = FakePrefectDatabase(target)
+    monkeypatch.setattr(database, "_prefect_database", fake)
+    return fake
 
 
-def test_the_head_is_the_one_that_alembic_finds() -> None:
+def test_the_head_revision_is_the_one_that_alembic_finds() -> None:
     migrations = Path(prefect.server.database.__file__).parent / "_migrations"
     scripts = ScriptDirectory(
         str(migrations), version_locations=[str(migrations / "versions" / "postgresql")]
@@ -85,21 +87,21 @@ def test_the_head_is_the_one_that_alembic_finds() -> None:
     assert found.migrations.keys() == {script.revision for script in scripts.walk_revisions()}
 
 
-def test_the_way_back_to_the_prefect_before_drops_a_table() -> None:
+def test_a_downgrade_to_the_previous_prefect_drops_a_table() -> None:
     found = Revisions.of_installed_prefect()
 
     assert found.dropped_between(found.head, "d4a7e1c93f52") == {"automation_held_event"}
     assert found.dropped_between(found.head, found.head) == set()
 
 
-def test_scripts_that_branch_are_refused(tmp_path: Path) -> None:
+def test_branching_migrations_are_refused(tmp_path: Path) -> None:
     for name, down in {"a": None, "b": "a", "c": "a"}.items():
         (tmp_path / f"{name}.py").write_text(f"revision = {name!r}\ndown_revision = {down!r}\n")
     with pytest.raises(PlatformError, match="end in 2 revisions instead of one"):
         Revisions.in_directory(tmp_path)
 
 
-def test_a_merge_of_two_branches_is_one_head(tmp_path: Path) -> None:
+def test_a_merge_of_two_branches_has_one_head(tmp_path: Path) -> None:
     downs = {"a": None, "b": "a", "c": "a", "d": ("b", "c")}
     for name, down in downs.items():
         (tmp_path / f"{name}.py").write_text(
@@ -108,7 +110,7 @@ def test_a_merge_of_two_branches_is_one_head(tmp_path: Path) -> None:
     assert Revisions.in_directory(tmp_path).head == "d"
 
 
-def test_the_parts_mean_the_database_that_prefect_takes_them_for(
+def test_separate_settings_select_the_database_that_prefect_connects_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in _PARTS.items():
@@ -120,13 +122,13 @@ def test_the_parts_mean_the_database_that_prefect_takes_them_for(
     assert by_url.password == _PASSWORD
 
 
-def test_tls_of_a_connection_url_is_kept() -> None:
+def test_the_tls_mode_of_a_connection_url_is_kept() -> None:
     url = "postgresql+asyncpg://owner:secret@db.example.org/prefect?ssl=verify-full"
     target = DatabaseTarget.from_environment({f"{_SETTING}CONNECTION_URL": url})
     assert (target.port, target.ssl) == (5432, "verify-full")
 
 
-def test_the_password_shows_nowhere() -> None:
+def test_the_password_is_never_printed() -> None:
     target = DatabaseTarget.from_environment(_PARTS)
     assert _PASSWORD not in f"{target} {target!r}"
 
@@ -138,30 +140,30 @@ def test_the_password_shows_nowhere() -> None:
         ({f"{_SETTING}CONNECTION_URL": "sqlite+aiosqlite:///prefect.db"}, "is not postgresql"),
     ],
 )
-def test_what_is_no_database_of_a_server_is_refused(
+def test_missing_settings_and_unsupported_databases_are_refused(
     environment: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(PlatformError, match=sentence):
         DatabaseTarget.from_environment(environment)
 
 
-def test_a_database_at_the_head_needs_no_waiting(target: DatabaseTarget) -> None:
+def test_a_database_at_the_head_revision_is_not_waited_for(target: DatabaseTarget) -> None:
     asyncio.run(set_revision(target, "newest"))
     asyncio.run(database.await_migrations(target, _REVISIONS, timeout=0))
 
 
-def test_the_wait_for_an_empty_database_ends_and_says_why(target: DatabaseTarget) -> None:
+def test_the_wait_for_an_empty_database_times_out_with_the_reason(target: DatabaseTarget) -> None:
     with pytest.raises(PlatformError, match="the database is empty, but this image needs newest"):
         asyncio.run(database.await_migrations(target, _REVISIONS, timeout=0))
 
 
-def test_the_wait_for_an_older_database_ends_and_says_why(target: DatabaseTarget) -> None:
+def test_the_wait_for_an_older_database_times_out_with_the_reason(target: DatabaseTarget) -> None:
     asyncio.run(set_revision(target, "older"))
     with pytest.raises(PlatformError, match="the database is at revision older, this image"):
         asyncio.run(database.await_migrations(target, _REVISIONS, timeout=0))
 
 
-def test_a_waiting_api_sees_the_migration_end(target: DatabaseTarget) -> None:
+def test_a_waiting_api_continues_when_the_migration_ends(target: DatabaseTarget) -> None:
     async def both() -> None:
         waiting = database.await_migrations(target, _REVISIONS, timeout=60)
         await asyncio.gather(waiting, set_revision(target, "newest"))
@@ -169,13 +171,13 @@ def test_a_waiting_api_sees_the_migration_end(target: DatabaseTarget) -> None:
     asyncio.run(both())
 
 
-def test_a_server_that_is_away_is_named(target: DatabaseTarget) -> None:
+def test_an_unreachable_server_is_named(target: DatabaseTarget) -> None:
     away = DatabaseTarget("127.0.0.1", 1, target.name, target.user, target.password)
     with pytest.raises(PlatformError, match=r"127\.0\.0\.1:1/one_test .*Connect call failed"):
         asyncio.run(database.await_migrations(away, _REVISIONS, timeout=0))
 
 
-def test_a_wrong_password_is_not_waited_for(target: DatabaseTarget) -> None:
+def test_a_wrong_password_fails_without_waiting(target: DatabaseTarget) -> None:
     wrong = DatabaseTarget(target.host, target.port, target.name, target.user, "wrong")
     with pytest.raises(PlatformError, match="refused the user owner"):
         asyncio.run(database.await_migrations(wrong, _REVISIONS, timeout=600))
@@ -191,15 +193,15 @@ def test_a_database_of_a_newer_prefect_is_refused(
 
 
 def test_migrating_twice_upgrades_once(
-    target: DatabaseTarget, prefect_database: PrefectDatabase
+    target: DatabaseTarget, prefect_database: FakePrefectDatabase
 ) -> None:
     for _ in range(2):
         asyncio.run(database.migrate(target, _REVISIONS, timeout=60))
     assert prefect_database.calls == [("upgrade",)]
 
 
-def test_two_migrations_at_once_upgrade_once(
-    target: DatabaseTarget, prefect_database: PrefectDatabase
+def test_concurrent_migrations_upgrade_once(
+    target: DatabaseTarget, prefect_database: FakePrefectDatabase
 ) -> None:
     async def both() -> None:
         await asyncio.gather(
@@ -211,8 +213,8 @@ def test_two_migrations_at_once_upgrade_once(
     assert prefect_database.calls == [("upgrade",)]
 
 
-def test_going_back_twice_downgrades_once(
-    target: DatabaseTarget, prefect_database: PrefectDatabase
+def test_requesting_a_downgrade_twice_downgrades_once(
+    target: DatabaseTarget, prefect_database: FakePrefectDatabase
 ) -> None:
     asyncio.run(set_revision(target, "newest"))
     asyncio.run(execute(target, "CREATE TABLE held (id int)"))
@@ -221,8 +223,8 @@ def test_going_back_twice_downgrades_once(
     assert prefect_database.calls == [("downgrade", "--revision", "older")]
 
 
-def test_going_back_loses_only_rows_that_may_be_lost(
-    target: DatabaseTarget, prefect_database: PrefectDatabase
+def test_a_downgrade_deletes_only_rows_that_may_be_lost(
+    target: DatabaseTarget, prefect_database: FakePrefectDatabase
 ) -> None:
     asyncio.run(set_revision(target, "newest"))
     asyncio.run(execute(target, "CREATE TABLE held (id int)", "INSERT INTO held VALUES (1), (2)"))
@@ -236,8 +238,8 @@ def test_going_back_loses_only_rows_that_may_be_lost(
     assert prefect_database.calls == [("downgrade", "--revision", "older")]
 
 
-def test_going_back_waits_for_the_end_of_the_api(
-    target: DatabaseTarget, prefect_database: PrefectDatabase
+def test_a_downgrade_waits_until_the_api_has_disconnected(
+    target: DatabaseTarget, prefect_database: FakePrefectDatabase
 ) -> None:
     async def with_another_connection() -> None:
         api = await database._connect(target)
@@ -254,15 +256,17 @@ def test_going_back_waits_for_the_end_of_the_api(
     assert prefect_database.calls == []
 
 
-def test_going_back_to_what_the_image_does_not_know_is_refused(
-    target: DatabaseTarget, prefect_database: PrefectDatabase
+def test_a_downgrade_to_an_unknown_revision_is_refused(
+    target: DatabaseTarget, prefect_database: FakePrefectDatabase
 ) -> None:
     with pytest.raises(PlatformError, match="does not know the database revision from-elsewhere"):
         asyncio.run(database.downgrade(target, _REVISIONS, "from-elsewhere", timeout=60))
     assert prefect_database.calls == []
 
 
-def test_an_older_image_says_how_to_take_the_database_back_to_it(target: DatabaseTarget) -> None:
+def test_an_older_image_says_how_to_downgrade_the_database_to_its_revision(
+    target: DatabaseTarget,
+) -> None:
     asyncio.run(set_revision(target, "from-the-future"))
     with pytest.raises(PlatformError) as refused:
         asyncio.run(database.await_migrations(target, _REVISIONS, timeout=600))

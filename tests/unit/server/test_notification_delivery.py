@@ -1,4 +1,4 @@
-"""A try of a delivery ends within its bound, with a reason of its own that tells no secret."""
+"""An attempt to deliver a notification ends in time, with a reason that has no secret in it."""
 
 import asyncio
 import socket
@@ -27,8 +27,8 @@ from prefect_platform.plugins.notification_delivery import DeliveryFailed
 _SECRET = "token-that-nobody-may-read"
 
 
-class _Own(NotificationBlock):
-    """A block as Prefect's documentation describes them: notify is a coroutine."""
+class _CoroutineBlock(NotificationBlock):
+    """A custom block as in Prefect's documentation: `notify` is a coroutine."""
 
     _said: str | None = None
 
@@ -36,13 +36,13 @@ class _Own(NotificationBlock):
         self._said = f"{subject}: {body}"
 
 
-class _Careless(_Own):
+class _LeakyBlock(_CoroutineBlock):
     async def notify(self, body: str, subject: str | None = None) -> None:  # noqa: ARG002
         raise RuntimeError(f"cannot reach https://example.org/{_SECRET}")
 
 
 async def attempt(block: NotificationBlock) -> None:
-    """Deliver by a block that needs no loading; the integration tests have a server for that."""
+    """Deliver with a block that is not loaded; the integration tests load blocks from a server."""
 
     async def load(*_: object) -> NotificationBlock:
         return block
@@ -50,7 +50,7 @@ async def attempt(block: NotificationBlock) -> None:
     action = SendNotification(block_document_id=uuid4(), subject="subject", body="body")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(notification_delivery, "_load", load)
-        triggered = cast(TriggeredAction, None)  # only the loading reads it
+        triggered = cast(TriggeredAction, None)  # only _load reads it
         await notification_delivery.attempt(action, triggered, "subject", "body")
 
 
@@ -63,15 +63,15 @@ def failure(block: NotificationBlock) -> DeliveryFailed:
 
 
 @pytest.fixture
-def dead() -> Iterator[int]:
-    """Return the port of a socket that takes connections and never answers."""
+def unresponsive() -> Iterator[int]:
+    """Yield the port of a socket that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 @pytest.fixture
 def not_found() -> Iterator[int]:
-    """Return the port of a server that knows no path."""
+    """Yield the port of a server that answers every request with 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -95,16 +95,16 @@ def mattermost(port: int) -> MattermostWebhook:
     return MattermostWebhook(hostname="127.0.0.1", port=port, token=SecretStr(_SECRET))
 
 
-def test_a_channel_that_never_answers_ends_the_try(
-    dead: int, monkeypatch: pytest.MonkeyPatch
+def test_an_attempt_times_out_if_the_channel_never_answers(
+    unresponsive: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notification_delivery, "TRY_SECONDS", 0.5)
 
-    failed = failure(webhook(dead))
+    failed = failure(webhook(unresponsive))
     assert (failed.reason, failed.lasting) == ("no answer within 0.5 s", False)
 
 
-def test_a_refused_connection_is_tried_again() -> None:
+def test_a_refused_connection_is_a_temporary_failure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
@@ -116,19 +116,19 @@ def test_a_refused_connection_is_tried_again() -> None:
 
 
 def test_a_block_whose_notify_is_a_coroutine_delivers() -> None:
-    block = _Own()
+    block = _CoroutineBlock()
     asyncio.run(attempt(block))
 
     assert block._said == "subject: body"
 
 
-def test_an_error_of_a_block_is_named_by_its_type_alone() -> None:
-    failed = failure(_Careless())
+def test_an_error_raised_by_a_block_is_reported_only_by_its_type() -> None:
+    failed = failure(_LeakyBlock())
 
     assert (failed.reason, failed.lasting) == ("RuntimeError", False)
 
 
-def test_tries_at_one_time_have_each_its_own_reason(not_found: int) -> None:
+def test_concurrent_attempts_each_report_their_own_reason(not_found: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         away = listener.getsockname()[1]
     blocks = [mattermost(port) for port in (not_found, away) * 5]
@@ -149,10 +149,10 @@ def test_tries_at_one_time_have_each_its_own_reason(not_found: int) -> None:
     assert all("onnection" in reason and "404" not in reason for _, reason in outcomes[1::2])
 
 
-def test_the_service_ends_with_the_worker_of_the_deliveries(
+def test_the_service_stops_when_the_delivery_worker_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # /health names a service that has ended, and the pod starts again.
+    # /health then reports the service as stopped, and the container is restarted.
     async def dies(_: Worker) -> NoReturn:
         raise RuntimeError("no such stream")
 

@@ -1,4 +1,4 @@
-"""The wait for Redis ends when it answers, and says what to correct when it cannot."""
+"""The wait for Redis ends when Redis answers, or fails with what to correct."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ from tests.support.servers import free_ports
 
 
 class _Server(threading.Thread):
-    """Speaks as much of Redis' protocol as a greeting takes; the real one is in the cluster."""
+    """Speaks just enough of the Redis protocol for a greeting; the cluster tests use real Redis."""
 
     def __init__(self, answer: bytes) -> None:
         super().__init__(daemon=True)
@@ -33,7 +33,7 @@ class _Server(threading.Thread):
 
 @pytest.fixture
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Return the port of a server that answers everything with the parameter."""
+    """Yield the port of a server that answers every command with the parameter."""
     server = _Server(request.param)
     server.start()
     yield server.port
@@ -47,13 +47,13 @@ def test_a_server_that_answers_ends_the_wait(port: int, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("port", [b"-WRONGPASS invalid username-password pair\r\n"], indirect=True)
-def test_a_refused_password_ends_the_wait_at_once_and_is_not_shown(port: int) -> None:
+def test_a_refused_password_ends_the_wait_immediately_and_is_not_printed(port: int) -> None:
     with pytest.raises(PlatformError, match="refused the password") as refused:
         asyncio.run(await_redis(f"redis://:hidden@127.0.0.1:{port}/0", timeout=60))
     assert "hidden" not in str(refused.value)
 
 
-def test_a_server_that_is_away_is_waited_for_within_the_bound() -> None:
+def test_the_wait_for_an_unreachable_server_times_out() -> None:
     (port,) = free_ports(1)
     with pytest.raises(PlatformError, match=r"Gave up waiting for Redis .* after 1 s"):
         asyncio.run(await_redis(f"redis://127.0.0.1:{port}/0", timeout=1))
@@ -68,7 +68,7 @@ def test_a_server_that_is_away_is_waited_for_within_the_bound() -> None:
         "redis://127.0.0.1:6379/0?a=b?max_connections=5000",
     ],
 )
-def test_what_is_no_url_is_refused_without_showing_it(url: str) -> None:
+def test_an_invalid_url_is_refused_and_not_printed(url: str) -> None:
     with pytest.raises(PlatformError, match="URL-encoded") as refused:
         asyncio.run(await_redis(url, timeout=1))
     assert not url or url not in str(refused.value)
