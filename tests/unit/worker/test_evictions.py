@@ -1,4 +1,4 @@
-"""Whose fault an eviction is, and how often a run was started."""
+"""Whether a pod caused its own eviction, and how often a run was started."""
 
 import pytest
 from prefect.client.schemas.objects import State
@@ -26,7 +26,9 @@ _ATTEMPT: list[State[None]] = [Scheduled(), Pending(), Submitting(), Running()]
         "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
     ],
 )
-def test_a_pod_over_a_limit_of_its_own_is_told_by_the_words_of_the_kubelet(message: str) -> None:
+def test_a_pod_that_exceeded_its_own_limit_is_detected_by_the_kubelets_message(
+    message: str,
+) -> None:
     assert own_excess("Evicted", message)
     assert not own_excess("OOMKilled", message)
 
@@ -41,7 +43,7 @@ def test_a_pod_over_a_limit_of_its_own_is_told_by_the_words_of_the_kubelet(messa
         None,
     ],
 )
-def test_a_node_in_need_is_not_the_fault_of_the_pod(message: str | None) -> None:
+def test_an_eviction_from_a_node_under_pressure_is_not_the_pods_fault(message: str | None) -> None:
     assert not own_excess("Evicted", message)
 
 
@@ -55,7 +57,7 @@ def test_a_node_in_need_is_not_the_fault_of_the_pod(message: str | None) -> None
         ([*_ATTEMPT, Suspended(), *_ATTEMPT], 1),
     ],
 )
-def test_starts_are_counted_since_the_run_has_last_ended_or_paused(
+def test_starts_are_counted_since_the_run_last_ended_or_paused(
     states: list[State[None]], count: int
 ) -> None:
     assert starts(states) == count

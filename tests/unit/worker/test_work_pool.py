@@ -1,4 +1,4 @@
-"""A worker waits until the API knows its work pool, or says what is wrong."""
+"""A worker waits until its work pool exists, or says what is wrong."""
 
 import asyncio
 import base64
@@ -21,9 +21,10 @@ _Asked = tuple[str, str]
 
 @contextmanager
 def api(*answers: int, version: object = prefect.__version__) -> Iterator[tuple[str, list[_Asked]]]:
-    """Say the version, and give the pool these status codes in turn, the last for ever.
+    """Serve an API that answers requests for the pool with these status codes in turn.
 
-    An API that refuses or fails does so for both. Yields the URL and what was asked for the pool.
+    The last status code repeats. The version is served unless the next code is an error other than
+    404. Yields the URL and the requests that used up a status code.
     """
     asked: list[_Asked] = []
     remaining = list(answers)
@@ -60,7 +61,7 @@ def test_the_worker_starts_when_the_pool_appears() -> None:
 
 
 @pytest.mark.parametrize("version", [f"{_MAJOR}.{_MINOR - 1}.99", f"{_MAJOR - 1}.99.0"])
-def test_a_worker_does_not_start_on_an_older_server(version: str) -> None:
+def test_a_worker_does_not_start_with_an_older_server(version: str) -> None:
     with api(200, version=version) as (url, asked), pytest.raises(PlatformError) as refused:
         wait(url, timeout=0)
     assert f"it runs Prefect {version}, which is older than this worker's" in str(refused.value)
@@ -71,7 +72,7 @@ def test_a_worker_does_not_start_on_an_older_server(version: str) -> None:
 @pytest.mark.parametrize(
     "version", [f"{_MAJOR}.{_MINOR}.0", f"{_MAJOR}.{_MINOR + 1}.2", f"{_MAJOR + 1}.0.0"]
 )
-def test_a_worker_starts_on_a_server_of_its_minor_release_or_a_newer_one(version: str) -> None:
+def test_a_worker_starts_with_a_server_of_its_minor_release_or_a_newer_one(version: str) -> None:
     with api(200, version=version) as (url, _):
         wait(url, timeout=0)
 
@@ -80,13 +81,13 @@ def test_a_worker_starts_on_a_server_of_its_minor_release_or_a_newer_one(version
     ("status", "reason"),
     [(404, "the API does not know it"), (503, "the API answered 503")],
 )
-def test_the_wait_ends_and_says_why(status: int, reason: str) -> None:
+def test_the_wait_times_out_with_the_reason(status: int, reason: str) -> None:
     with api(status) as (url, _), pytest.raises(PlatformError, match=reason):
         wait(url, timeout=0)
 
 
 @pytest.mark.parametrize("version", ["<!doctype html>", {"detail": "Not Found"}])
-def test_an_address_that_is_no_api_is_named(version: object) -> None:
+def test_an_address_that_is_not_an_api_is_named(version: object) -> None:
     with api(200, version=version) as (url, asked), pytest.raises(PlatformError) as refused:
         wait(url, timeout=0)
     assert f"the API {url}" in str(refused.value)
@@ -94,19 +95,19 @@ def test_an_address_that_is_no_api_is_named(version: object) -> None:
     assert asked == []
 
 
-def test_a_pool_that_does_not_come_is_told_with_both_ways_to_make_it() -> None:
+def test_a_missing_pool_is_reported_with_the_ways_to_create_it() -> None:
     with api(404) as (url, _), pytest.raises(PlatformError) as refused:
         wait(url, timeout=0)
     for way in ("configuration.platform", "docs/operations/configuration.md", "`helm get notes`"):
         assert way in refused.value.next_step
 
 
-def test_an_api_that_is_away_is_named() -> None:
+def test_an_unreachable_api_is_named() -> None:
     with pytest.raises(PlatformError, match=r"http://127\.0\.0\.1:1/api does not answer"):
         wait("http://127.0.0.1:1/api", timeout=0)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_wrong_auth_string_is_not_waited_for(status: int) -> None:
+def test_a_wrong_auth_string_fails_without_waiting(status: int) -> None:
     with api(status) as (url, _), pytest.raises(PlatformError, match="refused the auth string"):
         wait(url, timeout=600)
