@@ -1,4 +1,4 @@
-"""A cell of the table is as declared, wrong, or unproven, and never passed for lack of proof."""
+"""A cell of the table is as declared, wrong or unproven, and it never passes without proof."""
 
 import socket
 
@@ -25,27 +25,27 @@ _SILENT = "timed out"
 
 
 def cells(place: Place, **reached_by: str) -> dict[str, Cell]:
-    """Return the column of `place`, by source, when these attempts said so."""
+    """Return the column of `place` by source, given the outcomes of these attempts."""
     titles = {"api": "API", "job": "job pod of etl", "stranger": "stranger"}
-    said = {title: {str(place): _SILENT} for title in _SOURCES}
-    said |= {titles[short]: {str(place): each} for short, each in reached_by.items()}
-    return {cell.source: cell for cell in judge(_SOURCES, [place], said, {})}
+    outcomes = {title: {str(place): _SILENT} for title in _SOURCES}
+    outcomes |= {titles[short]: {str(place): each} for short, each in reached_by.items()}
+    return {cell.source: cell for cell in judge(_SOURCES, [place], outcomes, {})}
 
 
-def test_a_denial_counts_when_somebody_reaches_the_target() -> None:
+def test_a_denial_is_proven_if_another_source_reaches_the_target() -> None:
     found = cells(_DATABASE, api=REACHED)
 
     assert not any(cell.wrong or cell.unproven for cell in found.values())
 
 
-def test_a_denial_of_a_dead_target_is_unproven_and_the_lost_way_is_wrong() -> None:
+def test_if_the_target_is_down_denials_are_unproven_and_allowed_connections_are_wrong() -> None:
     found = cells(_DATABASE)
 
     assert "nobody reaches 198.51.100.1:5432" in found["job pod of etl"].unproven
     assert found["API"].wrong
 
 
-def test_a_way_that_is_denied_and_open_is_wrong() -> None:
+def test_a_denied_connection_that_succeeds_is_wrong() -> None:
     found = cells(_DATABASE, api=REACHED, job=REACHED)
 
     assert found["job pod of etl"].wrong
@@ -56,28 +56,28 @@ def test_a_way_that_is_denied_and_open_is_wrong() -> None:
         refuse_wrong(found.values())
 
 
-def test_a_world_that_nobody_reaches_proves_nothing_and_is_no_fault() -> None:
+def test_an_unreachable_world_is_unproven_but_not_wrong() -> None:
     assert all(cell.unproven and not cell.wrong for cell in cells(_WORLD).values())
 
 
-def test_the_stranger_is_the_witness_that_the_world_answers() -> None:
+def test_a_stranger_that_reaches_the_world_proves_that_it_answers() -> None:
     found = cells(_WORLD, stranger=REACHED, api=REACHED)
 
     assert not any(cell.wrong or cell.unproven for cell in found.values())
     assert not found["job pod of etl"].reached
 
 
-def test_a_job_pod_that_the_kubelet_reaches_is_alive_though_nobody_may_reach_it() -> None:
+def test_a_job_pod_that_only_the_kubelet_reaches_proves_the_denials() -> None:
     assert not any(cell.wrong or cell.unproven for cell in cells(_JOB).values())
 
 
-def test_what_is_not_there_is_told_with_its_reason() -> None:
+def test_a_missing_target_is_unproven_with_its_reason() -> None:
     missing = Place(Target.REDIS, missing="mode single")
 
     assert {cell.unproven for cell in cells(missing).values()} == {"mode single"}
 
 
-def test_a_source_without_a_pod_is_told_with_its_reason() -> None:
+def test_a_source_without_a_pod_is_unproven_with_its_reason() -> None:
     found = judge(_SOURCES, [_DATABASE], {}, {"stranger": "a pod in default is refused"})
 
     assert [cell.unproven for cell in found if cell.source == "stranger"] == [
@@ -85,19 +85,19 @@ def test_a_source_without_a_pod_is_told_with_its_reason() -> None:
     ]
 
 
-def test_whether_a_stranger_reaches_what_is_outside_is_not_judged() -> None:
+def test_a_strangers_access_to_an_external_target_is_not_judged() -> None:
     found = cells(Place(Target.WAREHOUSE, host="db.example.org", port=5432, external=True))
 
     assert "guards itself" in found["stranger"].unproven
 
 
 @pytest.mark.parametrize("written", ["example.org", "example.org:http", ":443", "a:0", "a:70000"])
-def test_an_address_without_host_or_port_is_refused(written: str) -> None:
+def test_an_address_without_a_valid_host_and_port_is_refused(written: str) -> None:
     with pytest.raises(PlatformError, match="is not an address and a port"):
         parse_address(written)
 
 
-def test_an_attempt_reaches_what_listens_and_tells_what_does_not() -> None:
+def test_an_attempt_reaches_an_open_port_and_reports_a_closed_one() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
         assert attempt(address) == REACHED
@@ -105,6 +105,6 @@ def test_an_attempt_reaches_what_listens_and_tells_what_does_not() -> None:
     assert "refused" in attempt(address)
 
 
-def test_an_attempt_without_a_port_looks_the_name_up() -> None:
+def test_an_attempt_without_a_port_resolves_the_name() -> None:
     assert attempt(("localhost", 0)) == REACHED
     assert attempt(("nowhere.invalid", 0)) != REACHED
