@@ -1,4 +1,4 @@
-"""Label selectors mean what Kubernetes' reference says, requirement by requirement."""
+"""Label selectors match as the Kubernetes API reference defines."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,14 +32,14 @@ def test_a_selector_without_requirements_selects_everything(labels: Mapping[str,
 
 
 @given(labels=_LABELS, wanted=_LABELS)
-def test_labels_are_met_when_all_of_them_are_there(
+def test_match_labels_requires_every_label(
     labels: Mapping[str, str], wanted: Mapping[str, str]
 ) -> None:
     assert matches({"matchLabels": wanted}, labels) == (wanted.items() <= labels.items())
 
 
 @given(labels=_LABELS, key=_KEYS, value=_VALUES)
-def test_a_label_means_what_an_expression_with_its_one_value_means(
+def test_a_match_label_is_equivalent_to_an_in_expression_with_one_value(
     labels: Mapping[str, str], key: str, value: str
 ) -> None:
     expression = {"key": key, "operator": "In", "values": [value]}
@@ -50,7 +50,7 @@ def test_a_label_means_what_an_expression_with_its_one_value_means(
 
 
 @given(labels=_LABELS, expression=_EXPRESSIONS)
-def test_an_operator_and_its_opposite_divide_all_objects(
+def test_exactly_one_of_an_operator_and_its_opposite_matches(
     labels: Mapping[str, str], expression: Mapping[str, Any]
 ) -> None:
     opposite = {**expression, "operator": _OPPOSITE[expression["operator"]]}
@@ -70,6 +70,6 @@ def test_every_requirement_must_be_met(
     assert matches(together, labels) == (all(alone) and matches({"matchLabels": wanted}, labels))
 
 
-def test_an_operator_that_nobody_knows_is_an_error_and_no_silent_no() -> None:
+def test_an_unknown_operator_is_an_error_and_not_a_mismatch() -> None:
     with pytest.raises(ValueError, match="Near"):
         matches({"matchExpressions": [{"key": "app", "operator": "Near"}]}, {})

@@ -1,4 +1,4 @@
-"""What the agent makes of the API's objects and of new pods' addresses."""
+"""The agent's state and rules, given the API's objects and the addresses of new pods."""
 
 from ipaddress import IPv4Address
 from typing import Any
@@ -41,7 +41,7 @@ def _addresses(view: View) -> dict[str, str]:
     return {pod.name: str(pod.address) for pod in view.cluster().pods}
 
 
-def test_nothing_is_complete_until_all_kinds_are_listed() -> None:
+def test_the_view_is_complete_only_when_all_kinds_are_listed() -> None:
     view = View()
     complete = []
     for path in (PODS, NAMESPACES, POLICIES):
@@ -52,18 +52,18 @@ def test_nothing_is_complete_until_all_kinds_are_listed() -> None:
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_a_finished_pod_has_no_address_any_more(phase: str) -> None:
+def test_a_finished_pod_has_no_address(phase: str) -> None:
     finished = _pod()
     finished["status"]["phase"] = phase
 
     assert _addresses(_view(finished)) == {}
 
 
-def test_a_pod_in_the_nodes_network_is_no_subject_and_no_peer() -> None:
+def test_a_pod_with_host_network_is_neither_isolated_nor_a_peer() -> None:
     assert _addresses(_view(_pod(hostNetwork=True))) == {}
 
 
-def test_an_announced_address_counts_until_the_api_tells_it_and_then_the_api_leads() -> None:
+def test_an_announced_address_applies_until_the_api_reports_it() -> None:
     view = _view(_pod(address=None))
     assert _addresses(view) == {}
 
@@ -75,7 +75,7 @@ def test_an_announced_address_counts_until_the_api_tells_it_and_then_the_api_lea
     assert _addresses(view) == {"web": "198.18.1.10"}
 
 
-def test_an_announcement_beats_the_address_from_before_the_pods_restart() -> None:
+def test_an_announcement_overrides_the_address_from_before_a_restart() -> None:
     view = _view(_pod(address="198.18.1.2"))
 
     view.announce(Announcement("uid of web", IPv4Address("198.18.1.9")))
@@ -83,7 +83,7 @@ def test_an_announcement_beats_the_address_from_before_the_pods_restart() -> Non
     assert _addresses(view) == {"web": "198.18.1.9"}
 
 
-def test_an_address_that_two_pods_claim_belongs_to_the_newer_one() -> None:
+def test_an_address_that_two_pods_have_belongs_to_the_newer_one() -> None:
     view = _view(_pod("newer", created="2026-01-02"), _pod("older", created="2026-01-01"))
 
     assert _addresses(view) == {"newer": "198.18.1.2"}
@@ -110,7 +110,7 @@ def test_a_deleted_pod_is_forgotten() -> None:
         ({"policyTypes": ["Ingress", "Egress"]}, {"ingress", "egress"}),
     ],
 )
-def test_a_policy_isolates_the_directions_of_its_types_or_of_their_defaults(
+def test_a_policy_isolates_the_directions_in_its_policy_types_or_their_defaults(
     spec: dict[str, Any], isolated: set[str]
 ) -> None:
     item = {"metadata": {"name": "tried", "namespace": "home"}, "spec": spec}
@@ -118,22 +118,22 @@ def test_a_policy_isolates_the_directions_of_its_types_or_of_their_defaults(
     assert policy(item).rules.keys() == isolated
 
 
-def test_the_same_cluster_gives_the_same_rules_in_whatever_order_it_was_told() -> None:
+def test_the_rules_do_not_depend_on_the_order_of_the_pods() -> None:
     pods = [_pod(f"web-{number}", f"198.18.1.{number}") for number in range(2, 6)]
-    everybody = {
+    allow_all = {
         "metadata": {"name": "all", "namespace": "home", "uid": "all"},
         "spec": {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]},
     }
     views = [_view(*pods), _view(*reversed(pods))]
     for view in views:
-        view.take(POLICIES, Listed([everybody]))
+        view.take(POLICIES, Listed([allow_all]))
 
     first, second = (sorted(ruleset(view.cluster(), _NODE).splitlines()) for view in views)
 
     assert first == second
 
 
-def test_only_pods_of_the_node_are_opened() -> None:
+def test_only_pods_on_the_node_are_opened() -> None:
     view = _view(_pod("here", "198.18.1.2"), _pod("there", "198.18.1.3", nodeName="another"))
 
     rules = ruleset(view.cluster(), _NODE)
@@ -142,7 +142,7 @@ def test_only_pods_of_the_node_are_opened() -> None:
     assert "198.18.1.3" not in rules
 
 
-def test_names_that_are_too_long_for_a_chain_stay_apart() -> None:
+def test_names_that_are_shortened_for_a_chain_remain_distinct() -> None:
     view = _view(_pod())
     items = [
         {
