@@ -1,4 +1,4 @@
-"""A request that failed is one sentence with the next step, and shows nothing that was sent."""
+"""A failed request is reported in one sentence with the next step, without anything it sent."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ _URL = "http://prefect:4200/api"
 _STEPS = NextSteps(away="start it", refused="take the right Secret", failed="read its log")
 
 
-def told(status: int, **body: Any) -> PlatformError:  # noqa: ANN401 - whatever httpx takes
-    """Return what is made of an answer."""
+def error_for(status: int, **body: Any) -> PlatformError:  # noqa: ANN401 - passed to httpx
+    """Return the error that a response with this status raises."""
     request = httpx.Request("POST", f"{_URL}/variables/?name=open-sesame")
     with pytest.raises(PlatformError) as raised, describe(_URL, _STEPS):
         httpx.Response(status, request=request, **body).raise_for_status()
@@ -22,19 +22,19 @@ def told(status: int, **body: Any) -> PlatformError:  # noqa: ANN401 - whatever 
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_is_told_from_a_failure(status: int) -> None:
-    refused = told(status, json={"detail": "Unauthorized"})
+def test_a_refusal_is_distinguished_from_a_failure(status: int) -> None:
+    refused = error_for(status, json={"detail": "Unauthorized"})
     assert refused.message == f"{_URL} refused POST /api/variables/: {status} Unauthorized"
     assert refused.next_step == _STEPS.refused
 
-    failed = told(503, text="upstream connect error")
+    failed = error_for(503, text="upstream connect error")
     assert failed.message == (
         f"{_URL} answered POST /api/variables/ with 503 upstream connect error"
     )
     assert failed.next_step == _STEPS.failed
 
 
-def test_an_api_that_is_away_is_named() -> None:
+def test_an_unreachable_api_is_named() -> None:
     url = f"http://127.0.0.1:{free_ports(1)[0]}/api"
     with pytest.raises(PlatformError) as raised, describe(url, _STEPS):
         httpx.get(f"{url}/health")
@@ -43,7 +43,7 @@ def test_an_api_that_is_away_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "reason"),
     [
         (
             {
@@ -59,9 +59,7 @@ def test_an_api_that_is_away_is_named() -> None:
         (["no"], "422 no"),
     ],
 )
-def test_the_reason_of_the_server_is_there_and_what_was_sent_is_not(
-    answer: object, said: str
-) -> None:
-    message = told(422, json=answer).message
-    assert message.endswith(f" with {said}")
+def test_the_servers_reason_is_shown_but_nothing_that_was_sent(answer: object, reason: str) -> None:
+    message = error_for(422, json=answer).message
+    assert message.endswith(f" with {reason}")
     assert "open-sesame" not in message

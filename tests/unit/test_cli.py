@@ -1,4 +1,4 @@
-"""The command line is quick to help, and its errors are the sentence as it is."""
+"""The command line prints help without slow imports, and errors as plain sentences."""
 
 import json
 import os
@@ -33,7 +33,7 @@ users: [{name: me, user: {token: t}}]
 """
 
 
-def test_a_sentence_with_brackets_is_printed_and_not_read_as_markup() -> None:
+def test_brackets_in_an_error_are_printed_and_not_parsed_as_markup() -> None:
     refused = subprocess.run(
         [Path(sys.executable).with_name("prefect-platform"), "status"],
         env={**os.environ, "CLUSTER": "[/red]"},
@@ -46,7 +46,7 @@ def test_a_sentence_with_brackets_is_printed_and_not_read_as_markup() -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_the_coming_runs_are_shown_in_the_time_zone_of_their_schedule() -> None:
+def test_upcoming_runs_are_shown_in_the_time_zone_of_their_schedule() -> None:
     shown = schedule("--next", "48h")
 
     assert shown.returncode == 0, shown.stderr
@@ -57,7 +57,7 @@ def test_the_coming_runs_are_shown_in_the_time_zone_of_their_schedule() -> None:
     assert "2 runs until " in shown.stdout
 
 
-def test_a_time_to_look_ahead_that_is_none_is_refused() -> None:
+def test_an_invalid_look_ahead_time_is_refused() -> None:
     refused = schedule("--next", "soon")
 
     assert refused.returncode == 1
@@ -78,7 +78,9 @@ def schedule(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_word_that_accepts_nothing_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+def test_an_unknown_value_of_unenforced_policies_is_refused_before_anything_is_done(
+    tmp_path: Path,
+) -> None:
     refused = subprocess.run(
         [Path(sys.executable).with_name("prefect-platform"), "deploy"],
         env={**os.environ, "UNENFORCED_POLICIES": "yes", "XDG_STATE_HOME": str(tmp_path)},
@@ -102,14 +104,14 @@ def _packages(program: str, *arguments: str) -> set[str]:
     return set(ended.stderr.splitlines())
 
 
-def test_help_imports_no_package_but_typer_and_what_typer_imports() -> None:
+def test_help_imports_only_typer_and_its_dependencies() -> None:
     typer = _packages("import typer.rich_utils")
     ours = _packages("from prefect_platform_cli.main import main; main()", "--help")
     assert ours - typer == {"prefect_platform", "prefect_platform_cli"}
 
 
 class _Refusing(BaseHTTPRequestHandler):
-    """A Kubernetes API that tells its version and refuses everything else."""
+    """A Kubernetes API that returns its version and refuses everything else."""
 
     def do_GET(self) -> None:
         names = (
@@ -125,7 +127,7 @@ class _Refusing(BaseHTTPRequestHandler):
         """Keep the test's output clean."""
 
 
-def test_what_the_kubernetes_api_refuses_is_one_sentence(tmp_path: Path) -> None:
+def test_a_refusal_by_the_kubernetes_api_is_reported_in_one_sentence(tmp_path: Path) -> None:
     kubeconfig = tmp_path / "config"
     with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as api:
         thread = threading.Thread(target=api.serve_forever, args=(0.01,))
@@ -151,13 +153,13 @@ def test_what_the_kubernetes_api_refuses_is_one_sentence(tmp_path: Path) -> None
     assert "Traceback" not in refused.stderr
 
 
-def test_a_failure_that_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "app", lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         cli.main()
 
 
-def test_ctrl_c_says_that_the_same_command_goes_on(
+def test_ctrl_c_says_that_the_same_command_continues(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     interrupted = typer.Typer()

@@ -1,4 +1,4 @@
-"""kind, kubectl and helm of PATH are used when their version is supported, and only then."""
+"""kind, kubectl and helm on PATH are used only if their version is supported."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from prefect_platform_cli.host.toolchain import tool, version
 from prefect_platform_cli.kube import clients
 from prefect_platform_cli.kube.clients import choose_client, ensure_clients, program
 
-# What each program prints, as of their releases.
+# How each program prints its version.
 PRINTS = {
     "kind": "kind {} go1.26.8 linux/amd64",
     "kubectl": "Client Version: {}\nKustomize Version: v5.8.1",
@@ -21,7 +21,7 @@ PRINTS = {
 
 @pytest.fixture
 def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the one folder of PATH, empty at first; nothing is built yet."""
+    """Return the only folder on PATH, which is empty; no program is built yet."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -36,20 +36,20 @@ def install(folder: Path, name: str, script: str) -> Path:
     return folder / name
 
 
-def printing(folder: Path, name: str, number: str) -> Path:
-    """Install a program that prints the version `number` in the way of `name`."""
+def install_version(folder: Path, name: str, number: str) -> Path:
+    """Install a program that prints the version `number` in the format of `name`."""
     return install(folder, name, f"echo '{PRINTS[name].format(number)}'")
 
 
-def built(name: str) -> Path:
-    """Install a program where our own build of `name` is kept."""
+def install_build(name: str) -> Path:
+    """Install a program in the folder of our own build of `name`."""
     folder = toolchain._directory(toolchain.TOOLS[name])
     folder.mkdir(parents=True)
     return install(folder, name, "")
 
 
-def pinned_with(name: str, major: int = 0, minor: int = 0) -> str:
-    """Return the pinned version of `name` with its major and minor number raised by so much."""
+def shifted_version(name: str, major: int = 0, minor: int = 0) -> str:
+    """Return the pinned version of `name`, with `major` and `minor` added to its numbers."""
     first, second, _ = version(name).removeprefix("v").split(".")
     return f"v{int(first) + major}.{int(second) + minor}.0"
 
@@ -68,8 +68,8 @@ def pinned_with(name: str, major: int = 0, minor: int = 0) -> str:
 def test_a_supported_client_on_path_is_used(
     on_path: Path, name: str, major: int, minor: int
 ) -> None:
-    number = pinned_with(name, major, minor)
-    found = printing(on_path, name, number)
+    number = shifted_version(name, major, minor)
+    found = install_version(on_path, name, number)
     choice = choose_client(name)
     assert (choice.path, choice.reason.partition(",")[0]) == (found, number)
     assert program(name) == found
@@ -88,11 +88,11 @@ def test_a_supported_client_on_path_is_used(
         ("helm", 1, 0),
     ],
 )
-def test_a_client_of_another_version_is_not_used(
+def test_a_client_of_an_unsupported_version_is_not_used(
     on_path: Path, name: str, major: int, minor: int
 ) -> None:
-    number = pinned_with(name, major, minor)
-    found, ours = printing(on_path, name, number), built(name)
+    number = shifted_version(name, major, minor)
+    found, ours = install_version(on_path, name, number), install_build(name)
     choice = choose_client(name)
     assert choice.path is None
     assert choice.reason.startswith(f"{found} is {number}, which is not ")
@@ -106,7 +106,7 @@ def test_a_client_of_another_version_is_not_used(
         ("echo the disk is gone >&2; exit 3", "exited with 3: the disk is gone"),
     ],
 )
-def test_a_client_that_tells_no_version_is_not_used(
+def test_a_client_that_prints_no_version_is_not_used(
     on_path: Path, script: str, reason: str
 ) -> None:
     install(on_path, "helm", script)
@@ -117,34 +117,34 @@ def test_a_client_that_tells_no_version_is_not_used(
 
 @pytest.mark.usefixtures("on_path")
 def test_without_a_client_on_path_our_own_build_is_used() -> None:
-    ours = built("kind")
+    ours = install_build("kind")
     assert choose_client("kind").reason == "PATH has no kind"
     assert program("kind") == ours
 
 
-def test_our_own_build_on_path_is_not_taken_for_the_users(
+def test_our_own_build_on_path_is_not_mistaken_for_the_users(
     on_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = printing(built("kind").parent, "kind", pinned_with("kind"))
+    ours = install_version(install_build("kind").parent, "kind", shifted_version("kind"))
     monkeypatch.setenv("PATH", f"{ours.parent}{os.pathsep}{on_path}")
     assert choose_client("kind").path is None
 
 
-def test_a_build_can_be_forced(on_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    printing(on_path, "kubectl", version("kubectl"))
-    ours = built("kubectl")
+def test_our_own_build_can_be_forced(on_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_version(on_path, "kubectl", version("kubectl"))
+    ours = install_build("kubectl")
     monkeypatch.setenv("CLIENTS", "build")
     assert program("kubectl") == ours
     assert choose_client("kubectl", "build").reason == "CLIENTS=build"
 
 
-def test_a_client_of_path_can_be_forced_but_not_an_unsupported_one(
+def test_a_client_on_path_can_be_forced_only_if_it_is_supported(
     on_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLIENTS", "path")
-    found = printing(on_path, "helm", version("helm"))
+    found = install_version(on_path, "helm", version("helm"))
     assert program("helm") == found
-    printing(on_path, "kind", "v0.1.0")
+    install_version(on_path, "kind", "v0.1.0")
     for name, reason in {"kind": "is v0.1.0, which is not", "kubectl": "PATH has no"}.items():
         with pytest.raises(PlatformError, match=f"CLIENTS=path, but .*{reason}"):
             program(name)
@@ -155,12 +155,12 @@ def test_an_unknown_choice_is_refused() -> None:
         choose_client("kind", "tape")
 
 
-def test_it_is_told_which_client_is_used_and_why(
+def test_each_chosen_client_is_printed_with_the_reason(
     on_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = printing(on_path, "kind", version("kind"))
+    found = install_version(on_path, "kind", version("kind"))
     for name in ("kubectl", "helm"):
-        built(name)
+        install_build(name)
     ensure_clients(["kind", "kubectl", "helm"])
     kind, kubectl, helm = capsys.readouterr().err.splitlines()
     assert kind.startswith(f"kind: {found} ({version('kind')}, ")
@@ -168,9 +168,9 @@ def test_it_is_told_which_client_is_used_and_why(
     assert helm.startswith("helm: our own build of ")
 
 
-def test_what_goes_into_the_node_image_is_never_taken_from_path(on_path: Path) -> None:
-    found = printing(on_path, "kubectl", version("kubectl"))
-    ours = built("kubectl")
+def test_programs_for_the_node_image_are_never_taken_from_path(on_path: Path) -> None:
+    found = install_version(on_path, "kubectl", version("kubectl"))
+    ours = install_build("kubectl")
     assert tool("kubectl") == ours
     assert toolchain.ensure_tools(["kubectl"]) == {"kubectl": ours}
     assert clients.program("kubectl") == found

@@ -1,4 +1,4 @@
-"""Init containers wait within a bound, say why, and go when they are told to."""
+"""Init containers wait for a limited time, say why they wait, and stop on SIGTERM."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ import pytest
 from prefect_platform.container import NotYet, wait_for
 from prefect_platform.errors import PlatformError
 
-_WAITS_FOR_EVER = """
+_WAITS_FOREVER = """
 import asyncio
 from prefect_platform import container
 
@@ -32,8 +32,8 @@ container.run(fail)
 """
 
 
-def there_after(reasons: Iterable[str]) -> Callable[[], Awaitable[str]]:
-    """Return a check that fails once with each of the reasons."""
+def succeeds_after(reasons: Iterable[str]) -> Callable[[], Awaitable[str]]:
+    """Return a check that fails once with each of the reasons and then succeeds."""
     remaining = iter(reasons)
 
     async def check() -> str:
@@ -44,13 +44,13 @@ def there_after(reasons: Iterable[str]) -> Callable[[], Awaitable[str]]:
     return check
 
 
-def test_the_wait_returns_what_it_found() -> None:
-    check = there_after(["away", "away"])
+def test_the_wait_returns_the_result_of_the_check() -> None:
+    check = succeeds_after(["away", "away"])
     assert asyncio.run(wait_for("it", check, timeout=60, next_step="", poll=0)) == "value"
 
 
 def test_each_reason_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
-    check = there_after(["away", "away", "empty", "empty"])
+    check = succeeds_after(["away", "away", "empty", "empty"])
     asyncio.run(wait_for("it", check, timeout=60, next_step="", poll=0))
     assert capsys.readouterr().err.splitlines() == [
         "Waiting for it: away",
@@ -58,13 +58,13 @@ def test_each_reason_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None
     ]
 
 
-def test_the_wait_ends_with_the_last_reason() -> None:
+def test_a_wait_that_times_out_reports_the_last_reason() -> None:
     with pytest.raises(PlatformError, match=r"Gave up waiting for it after 0 s: away") as raised:
-        asyncio.run(wait_for("it", there_after(["away"]), timeout=0, next_step="look", poll=0))
+        asyncio.run(wait_for("it", succeeds_after(["away"]), timeout=0, next_step="look", poll=0))
     assert raised.value.next_step == "look"
 
 
-def test_another_error_ends_the_wait_at_once() -> None:
+def test_any_other_error_ends_the_wait_immediately() -> None:
     async def refused() -> None:
         raise PermissionError
 
@@ -74,7 +74,7 @@ def test_another_error_ends_the_wait_at_once() -> None:
 
 def test_sigterm_ends_a_waiting_container() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", _WAITS_FOR_EVER], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", _WAITS_FOREVER], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     with process, process.stderr as log:
@@ -83,7 +83,7 @@ def test_sigterm_ends_a_waiting_container() -> None:
         assert process.wait(timeout=60) == 128 + signal.SIGTERM
 
 
-def test_a_users_mistake_is_a_sentence_without_a_traceback() -> None:
+def test_a_user_error_is_printed_without_a_traceback() -> None:
     failed = subprocess.run(
         [sys.executable, "-c", _FAILS], capture_output=True, text=True, check=False
     )

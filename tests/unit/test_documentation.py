@@ -1,4 +1,4 @@
-"""What the documents say exists: targets, commands, variables, files, pages, sentences."""
+"""Everything that the pages name exists: targets, commands, variables, files and messages."""
 
 import ast
 import os
@@ -38,12 +38,12 @@ def name(path: Path) -> str:
 
 
 def spans(page: Path) -> list[str]:
-    """Return what stands in backticks in running text and tables."""
+    """Return the text in backticks in paragraphs and tables."""
     return _SPAN.findall(_FENCE.sub("", page.read_text()))
 
 
 def code(page: Path) -> str:
-    """Return all code of a page: fenced, indented, in backticks; one piece or more a line."""
+    """Return all code of a page, whether it is fenced, indented or in backticks."""
     text = page.read_text()
     return "\n".join([*_FENCE.findall(text), *_INDENTED.findall(text), *spans(page)])
 
@@ -57,7 +57,7 @@ def targets() -> dict[str, str]:
 
 @cache
 def accepted() -> dict[str, set[str]]:
-    """Return the variables that each target's command reads."""
+    """Return the variables that the command of each target reads."""
     makefile = (REPOSITORY / "Makefile").read_text()
     recipes = re.findall(r"^([a-z-]+):.*\n\t(.*)$", makefile, re.MULTILINE)
     return {
@@ -76,19 +76,19 @@ def group() -> TyperGroup:
 
 
 def variables(command: str | None = None) -> set[str]:
-    """Return the variables that `command` reads itself; without one: those of every command."""
+    """Return the variables of `command`, or those that all commands share."""
     parameters = (group().commands[command] if command else group()).params
     return {str(parameter.envvar) for parameter in parameters if parameter.envvar}
 
 
-def without_literals(text: str) -> str:
-    """Return `text` with what is filled in later as an ellipsis."""
+def with_ellipses(text: str) -> str:
+    """Return `text` with an ellipsis for each value that is filled in later."""
     return re.sub(r"…+", "…", re.sub(r"%[sd]", "…", text))
 
 
 @cache
 def sentences() -> list[str]:
-    """Return every text of the code that a user may see; what is filled in is an ellipsis."""
+    """Return every text in the code, with an ellipsis for each value that is filled in."""
     found: list[str] = []
     for folder in ("src", "flows", "network-policy-agent"):
         for path in (REPOSITORY / folder).rglob("*.py"):
@@ -101,11 +101,11 @@ def sentences() -> list[str]:
     shells = (REPOSITORY / "Makefile", REPOSITORY / "scripts" / "create-venv")
     for path in [*shells, *(REPOSITORY / "helm").rglob("_validation.tpl")]:
         found += path.read_text().splitlines()
-    return [without_literals(text) for text in found]
+    return [with_ellipses(text) for text in found]
 
 
 def says(sentence: str) -> bool:
-    """Return whether some text of the code contains the parts of `sentence`, in their order."""
+    """Return whether a text in the code contains the parts of `sentence` in this order."""
     parts = [re.escape(part) for part in sentence.split("…") if part.strip()]
     pattern = re.compile(".*?".join(parts), re.DOTALL)
     return any(pattern.search(text) for text in sentences())
@@ -117,7 +117,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def links(page: Path) -> list[tuple[Path, str]]:
-    """Return the target file and the anchor of each link that stays in the repository."""
+    """Return the target file and the anchor of each link within the repository."""
     found = re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", page.read_text()))
     inside = [link.partition("#") for link in found if "://" not in link]
     return [((page.parent / path).resolve() if path else page, at) for path, _, at in inside]
@@ -125,7 +125,7 @@ def links(page: Path) -> list[tuple[Path, str]]:
 
 @cache
 def files() -> frozenset[str]:
-    """Return the names of all files of the repository, those of tools aside."""
+    """Return the names of all files in the repository, except those in hidden folders."""
     found: set[str] = set()
     for _, folders, names in os.walk(REPOSITORY):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
@@ -190,7 +190,7 @@ def test_the_page_on_make_gives_each_target_only_variables_that_its_command_read
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_make_command_of_a_page_can_be_typed(page: Path) -> None:
+def test_every_make_command_on_a_page_is_valid(page: Path) -> None:
     commands = re.findall(r"(?<![\w-])make ([a-z][a-z-]*)((?: [A-Z_]+=\S*)*)", code(page))
     unknown = [target for target, _ in commands if target not in targets()]
     unread = [
@@ -205,14 +205,14 @@ def test_every_make_command_of_a_page_can_be_typed(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_platform_command_of_a_page_exists(page: Path) -> None:
+def test_every_platform_command_on_a_page_exists(page: Path) -> None:
     typed = re.findall(r"(?:^|bin/)prefect-platform ([a-z]+)", code(page), re.MULTILINE)
 
     assert set(typed) <= set(group().commands)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_variable_of_a_page_is_read_somewhere(page: Path) -> None:
+def test_every_variable_on_a_page_is_read_by_the_code(page: Path) -> None:
     named = {
         span.partition("=")[0] for span in spans(page) if re.match(r"[A-Z]+(_[A-Z]+)*(=|$)", span)
     }
@@ -223,7 +223,7 @@ def test_every_variable_of_a_page_is_read_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+def test_no_link_on_a_page_is_broken(page: Path) -> None:
     broken = [
         f"{target}#{anchor}"
         for target, anchor in links(page)
@@ -247,7 +247,7 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
 @pytest.mark.parametrize(
     "page", ["docs/operations/deploy.md", "docs/operations/troubleshooting.md"]
 )
-def test_every_line_that_a_page_explains_is_printed_by_the_code(page: str) -> None:
+def test_every_message_that_a_page_explains_is_printed_by_the_code(page: str) -> None:
     explained = [_SPAN.findall(cells[0])[0] for cells in tables(REPOSITORY / page, "It says")]
 
     assert explained
@@ -264,11 +264,11 @@ def test_every_decision_says_what_violates_it(page: Path) -> None:
     assert "a change violates this when" in text.lower()
 
 
-def test_the_decisions_are_numbered_without_a_gap() -> None:
+def test_the_decisions_are_numbered_without_gaps() -> None:
     assert [int(page.name[:4]) for page in DECISIONS] == list(range(1, len(DECISIONS) + 1))
 
 
-def test_the_page_on_isolation_has_the_table_that_is_declared() -> None:
+def test_the_page_on_isolation_shows_the_table_that_the_code_declares() -> None:
     page = REPOSITORY / "docs" / "operations" / "isolation.md"
 
     assert f"| from | {' | '.join(Target)} |" in page.read_text()

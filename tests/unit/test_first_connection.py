@@ -1,4 +1,4 @@
-"""A client that finds no server at first waits for it, in a process that has the plugin."""
+"""With the plugin, a client waits for a server that is not up yet."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ with get_client(sync_client=True) as client:
 
 
 def _ask(port: int, **variables: str) -> subprocess.Popen[str]:
-    """Start a process that asks the API at `port`, and retries it for about a minute."""
+    """Start a process that calls the API at `port` and retries for about a minute."""
     return subprocess.Popen(
         [sys.executable, "-c", _ASK],
         env={
@@ -39,23 +39,23 @@ class _Hello(BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 
 
-def test_without_the_plugin_the_first_refused_connection_is_the_end() -> None:
+def test_without_the_plugin_a_client_fails_at_the_first_refused_connection() -> None:
     asking = _ask(*free_ports(1))
-    _, complaint = asking.communicate(timeout=60)
+    _, errors = asking.communicate(timeout=60)
 
     assert asking.returncode == 1
-    assert "ConnectError" in complaint
+    assert "ConnectError" in errors
 
 
-def test_with_the_plugin_a_server_that_comes_later_is_found() -> None:
+def test_with_the_plugin_a_client_waits_for_a_server_that_starts_later() -> None:
     (port,) = free_ports(1)
     asking = _ask(port, PREFECT_PLUGINS_ENABLED="true", PREFECT_PLUGINS_ALLOW="first-connection")
-    # When one without the plugin has ended, this one has been refused too.
+    # Once a client without the plugin has failed, this client was refused at least once too.
     refused = _ask(port)
     refused.communicate(timeout=60)
     with HTTPServer(("127.0.0.1", port), _Hello) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        printed, complaint = asking.communicate(timeout=120)
+        printed, errors = asking.communicate(timeout=120)
         server.shutdown()
 
-    assert printed.strip() == "200", complaint
+    assert printed.strip() == "200", errors

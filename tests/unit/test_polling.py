@@ -1,4 +1,4 @@
-"""Waiting for a condition, and for a problem to go."""
+"""Wait until a condition is met, or while a problem lasts."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from prefect_platform.polling import wait_until, wait_while
 
 
 def each_of(*results: object) -> Callable[[], object]:
-    """Return a function that gives these results one by one."""
+    """Return a function that returns these results one after the other."""
     return iter(results).__next__
 
 
@@ -21,7 +21,7 @@ def test_wait_while_returns_the_first_false_result() -> None:
 
 
 @pytest.mark.parametrize(("wait", "last"), [(wait_until, ""), (wait_while, "still there")])
-def test_after_its_time_a_wait_returns_the_last_result(
+def test_a_wait_that_times_out_returns_the_last_result(
     wait: Callable[..., object], last: object
 ) -> None:
     assert wait(lambda: last, 0, every=0) == last

@@ -1,4 +1,4 @@
-"""A test that is skipped in continuous integration fails there, and says what it needs."""
+"""In continuous integration, a skipped test fails and says what it needs."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ _MODULES = {
 
 
 def outcomes(folder: Path, **variables: str) -> tuple[dict[str, int], str]:
-    """Run a module of each kind; return the number of each outcome, and all that was printed."""
+    """Run one module of each kind, and return the count of each outcome and the output."""
     for name, content in _MODULES.items():
         (folder / f"test_{name}.py").write_text(f"import pytest\n{content}\n")
     (folder / "pytest.ini").touch()
@@ -35,7 +35,7 @@ def outcomes(folder: Path, **variables: str) -> tuple[dict[str, int], str]:
             *("--continue-on-collection-errors", "-p", "no:cacheprovider"),
             *("-p", "tests.support.requirements", str(folder)),
         ],
-        # No dpkg-query is on this PATH, so that no package can be installed.
+        # This PATH has no dpkg-query, so no package can be installed.
         env=clean_environment(folder, PYTHONPATH=str(REPOSITORY), **variables) | {"PATH": ""},
         capture_output=True,
         text=True,
@@ -45,11 +45,11 @@ def outcomes(folder: Path, **variables: str) -> tuple[dict[str, int], str]:
     return {outcome: int(number) for number, outcome in counts}, ran.stdout
 
 
-def test_what_is_skipped_elsewhere_fails_in_ci_and_says_what_it_needs(tmp_path: Path) -> None:
+def test_a_skipped_test_fails_in_ci_and_says_what_it_needs(tmp_path: Path) -> None:
     elsewhere, _ = outcomes(tmp_path)
-    in_ci, told = outcomes(tmp_path, CI="true")
+    in_ci, printed = outcomes(tmp_path, CI="true")
 
     assert elsewhere == {"skipped": 5, "xfailed": 1}
-    assert in_ci == {"failed": 1, "errors": 3, "skipped": 1, "xfailed": 1}, told
-    assert "the-moon cannot be installed" in told
-    assert "CI is set, where a test that is skipped counts as failed" in told
+    assert in_ci == {"failed": 1, "errors": 3, "skipped": 1, "xfailed": 1}, printed
+    assert "the-moon cannot be installed" in printed
+    assert "CI is set, where a test that is skipped counts as failed" in printed

@@ -1,4 +1,4 @@
-"""The search for secrets finds them in every form, says where, and never shows them."""
+"""The search for secrets finds them in every form, says where, and never prints them."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("form", WRITTEN)
-def test_a_value_is_found_in_each_form_and_not_shown(form: str) -> None:
+def test_a_value_is_found_in_each_form_and_not_printed(form: str) -> None:
     found = search([Secret("auth", PASSWORD)], [("a log", WRITTEN[form].encode()), ("none", b"")])
 
     assert found == [f"auth, {form}, in a log"]
@@ -34,7 +34,7 @@ def test_a_value_is_found_in_each_form_and_not_shown(form: str) -> None:
 
 @pytest.mark.parametrize("before", range(4))
 @pytest.mark.parametrize("after", range(4))
-def test_in_base64_it_is_found_whatever_stands_around_it(before: int, after: int) -> None:
+def test_a_value_in_base64_is_found_at_any_offset(before: int, after: int) -> None:
     text = base64.b64encode(b"b" * before + PASSWORD.encode() + b"a" * after)
 
     assert in_base64(PASSWORD.encode(), before % 3) in text
@@ -48,18 +48,18 @@ def test_in_base64_it_is_found_whatever_stands_around_it(before: int, after: int
         json.dumps({"identities": [{"name": "admin", "secretKey": PART}]}),
     ],
 )
-def test_the_secret_part_of_a_value_is_found_alone(whole: str) -> None:
+def test_the_secret_part_of_a_value_is_found_on_its_own(whole: str) -> None:
     found = search([Secret("whole", whole)], [("a log", PART.encode())])
 
     assert found == ["whole, as it is, in a log"]
 
 
-def test_a_value_that_would_be_found_by_chance_is_refused() -> None:
+def test_a_value_that_is_too_short_to_search_for_is_refused() -> None:
     with pytest.raises(AssertionError, match="short has less than 16 characters"):
         Secret("short", "admin")
 
 
-def test_hidden_and_binary_files_are_searched_and_others_left_out(tmp_path: Path) -> None:
+def test_hidden_and_binary_files_are_searched_except_in_excluded_folders(tmp_path: Path) -> None:
     for name in (".hidden/plan", "state.backup", ".venv/theirs"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"\xff\x00" + PASSWORD.encode())
@@ -70,7 +70,7 @@ def test_hidden_and_binary_files_are_searched_and_others_left_out(tmp_path: Path
     ]
 
 
-def test_the_parts_of_an_archive_are_searched(tmp_path: Path) -> None:
+def test_files_inside_an_archive_are_searched(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "plan", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("tfstate", PASSWORD)
 
@@ -80,9 +80,9 @@ def test_the_parts_of_an_archive_are_searched(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not executed_commands.available(), reason="the kernel tells root alone what is executed"
+    not executed_commands.available(), reason="only root can record which commands are executed"
 )
-def test_a_command_that_runs_only_for_a_moment_is_seen() -> None:
+def test_a_short_lived_command_is_recorded() -> None:
     running = "import sys; print(flush=True); sys.stdin.read()"
     with (
         subprocess.Popen(
@@ -95,11 +95,11 @@ def test_a_command_that_runs_only_for_a_moment_is_seen() -> None:
         before.stdout.readline()
         with executed_commands.recorded() as commands:
             for number in range(50):
-                momentary = ["sh", "-c", "sleep 0.01", f"{PASSWORD} {number}"]
-                subprocess.run(momentary, check=True)
+                short_lived = ["sh", "-c", "sleep 0.01", f"{PASSWORD} {number}"]
+                subprocess.run(short_lived, check=True)
 
-    moments = {line for _, line in commands.seen if line.startswith(b"sh\0-c\0sleep 0.01\0")}
-    assert len(moments) >= 45
+    recorded = {line for _, line in commands.seen if line.startswith(b"sh\0-c\0sleep 0.01\0")}
+    assert len(recorded) >= 45
     found = search([Secret("auth", PASSWORD)], commands.seen)
     assert len(found) == 2
     assert "sh" in "".join(found)

@@ -1,4 +1,4 @@
-"""Tools are built from what is pinned, once, and a failure says what the compiler said."""
+"""Each pinned tool is built once, and a failed build shows the compiler's message."""
 
 import os
 import re
@@ -25,17 +25,17 @@ _needs_go = pytest.mark.skipif(
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of a module `local` with the program `greet`, and an empty cache."""
+    """Return the folder of a module `local` for the program `greet`; the cache is empty."""
     folder = tmp_path / "modules" / "local"
     (folder / "greet").mkdir(parents=True)
     (folder / "go.mod").write_text("module example.test/local\n\ngo 1.21\n")
     (folder / "go.sum").write_text("")
     monkeypatch.setattr(toolchain, "MODULES", tmp_path / "modules")
     monkeypatch.setattr(toolchain, "TOOLS", {"greet": Tool("local", "example.test/local/greet")})
-    # The module requires nothing, so that nothing is downloaded: no version is pinned there.
+    # The module requires nothing, so nothing is downloaded and go.mod pins no version.
     monkeypatch.setattr(toolchain, "version", lambda _: "v1.2.3")
-    # The machine's build cache stays in use: it is below XDG_CACHE_HOME unless it is named, and
-    # compiling Go's own library costs half a minute.
+    # Keep the machine's build cache, which is below XDG_CACHE_HOME by default: without it, Go's
+    # standard library would be compiled again, which takes half a minute.
     monkeypatch.setenv("GOCACHE", os.environ.get("GOCACHE", str(_GO_CACHE)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return folder
@@ -43,7 +43,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def program(module: Path) -> Path:
-    """Return the source file of `greet`, in the module."""
+    """Return the source file of `greet` in the module."""
     (module / "greet" / "main.go").write_text('package main\n\nfunc main() { print("hello") }\n')
     return module / "greet" / "main.go"
 
@@ -58,7 +58,7 @@ def test_the_version_is_the_one_that_go_mod_requires(name: str) -> None:
 
 @pytest.mark.usefixtures("program")
 @pytest.mark.parametrize("file", ["go.mod", "go.sum", "greet/main.go"])
-def test_other_pins_checksums_or_code_build_anew(module: Path, file: str) -> None:
+def test_changed_pins_checksums_or_code_cause_a_rebuild(module: Path, file: str) -> None:
     definition = toolchain.TOOLS["greet"]
     before = toolchain._directory(definition)
     assert toolchain._directory(definition) == before
@@ -77,7 +77,7 @@ def test_other_pins_checksums_or_code_build_anew(module: Path, file: str) -> Non
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_another_way_of_building_builds_anew(changed: dict[str, Any]) -> None:
+def test_a_changed_build_definition_causes_a_rebuild(changed: dict[str, Any]) -> None:
     definition = toolchain.TOOLS["greet"]
     assert toolchain._directory(replace(definition, **changed)) != toolchain._directory(definition)
 
@@ -94,7 +94,7 @@ def test_a_tool_is_built_once_and_runs() -> None:
 
 
 @_needs_go
-def test_a_program_that_does_not_compile_is_told_in_the_compilers_words_and_leaves_no_file(
+def test_a_compile_error_is_reported_in_the_compilers_words_and_leaves_no_file(
     program: Path,
 ) -> None:
     program.write_text("package main\n\nfunc main() { nonsense() }\n")
@@ -108,7 +108,7 @@ def test_a_program_that_does_not_compile_is_told_in_the_compilers_words_and_leav
 
 @_needs_go
 @pytest.mark.usefixtures("program")
-def test_a_disk_that_holds_one_tool_and_not_two_is_refused_before_anything_is_built(
+def test_disk_space_for_only_one_of_two_tools_is_refused_before_anything_is_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(toolchain.TOOLS, "part", toolchain.TOOLS["greet"])
@@ -124,7 +124,7 @@ def test_a_disk_that_holds_one_tool_and_not_two_is_refused_before_anything_is_bu
 
 @pytest.fixture
 def no_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Yield the cache of a machine whose PATH has no Go."""
+    """Yield the cache folder of a machine without Go on PATH."""
     toolchain.go.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -145,7 +145,7 @@ def _pinned_go() -> str:
 
 
 @pytest.mark.parametrize("on_path", [None, "go1.20.1"])
-def test_without_a_go_that_is_new_enough_the_pinned_one_is_taken(
+def test_the_pinned_go_is_used_if_path_has_none_that_is_new_enough(
     no_go: Path, tmp_path: Path, on_path: str | None
 ) -> None:
     if on_path:
@@ -156,7 +156,7 @@ def test_without_a_go_that_is_new_enough_the_pinned_one_is_taken(
     assert toolchain.go() == installed
 
 
-def test_a_go_on_path_that_is_new_enough_is_taken(no_go: Path, tmp_path: Path) -> None:
+def test_a_go_on_path_that_is_new_enough_is_used(no_go: Path, tmp_path: Path) -> None:
     _fake_go(tmp_path / "bin", "go1.99.0")
     assert toolchain.go() == tmp_path / "bin" / "go"
     assert not no_go.exists()
@@ -170,7 +170,7 @@ def test_the_pinned_go_is_new_enough_for_every_module() -> None:
     assert toolchain._numbers(_pinned_go()) >= newest
 
 
-def test_an_index_that_does_not_answer_is_told_and_leaves_nothing(
+def test_an_unreachable_package_index_is_reported_and_leaves_nothing_behind(
     no_go: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UV_INDEX_URL", "http://127.0.0.1:9/simple")

@@ -1,4 +1,4 @@
-"""What the platform changes in Prefect is known, explained, and compared with each release."""
+"""The platform's changes to Prefect are explained, and compared with every Prefect release."""
 
 import re
 
@@ -14,8 +14,11 @@ _MIGRATION = "prefect/server/database/_migrations/versions/postgresql/2100_01_01
 
 
 @pytest.mark.parametrize("followed", FOLLOWED, ids=lambda each: each.function)
-def test_prefect_works_as_when_ours_was_last_compared_with_it(followed: Followed) -> None:
-    # Another checksum: read what changed (make upstream), change ours alike, write the new one.
+def test_a_followed_function_of_prefect_is_unchanged_since_the_last_comparison(
+    followed: Followed,
+) -> None:
+    # If the checksum differs, run `make upstream` to read the change, adapt our function to it, and
+    # record the new checksum.
     source = installed(followed.package).function(followed.function)
 
     assert source is not None
@@ -33,7 +36,7 @@ def test_the_page_explains_every_module_that_follows_a_function() -> None:
     assert [module for module in explained if not (REPOSITORY / module).is_file()] == []
 
 
-def test_what_a_release_changes_is_shown_with_the_modules_that_have_to_follow() -> None:
+def test_the_changes_of_a_release_are_listed_with_the_modules_that_have_to_follow() -> None:
     before = installed(PREFECT)
     path = "prefect/client/base.py"
     changed = before.files[path].replace("httpx.ReadTimeout,", "httpx.TimeoutException,")

@@ -1,4 +1,4 @@
-"""The charts' values files are what the models say, and every key says what it means."""
+"""The charts' values files match the models, and every key has a description."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +21,12 @@ from prefect_platform_cli.host.paths import REPOSITORY
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_a_generated_file_is_not_stale(path: Path) -> None:
-    assert path.read_text() == files()[path], "python -m prefect_platform_cli.charts.generate"
+def test_a_generated_file_is_up_to_date(path: Path) -> None:
+    assert path.read_text() == files()[path], "run: python -m prefect_platform_cli.charts.generate"
 
 
 @pytest.mark.parametrize("chart", CHARTS)
-def test_a_copy_of_the_library_has_no_file_that_the_library_lacks(chart: str) -> None:
+def test_a_vendored_copy_of_the_library_has_no_extra_files(chart: str) -> None:
     found = {path for path in vendored(chart).rglob("*") if path.is_file()}
     assert found == {path for path in files() if path.is_relative_to(vendored(chart))}
 
@@ -68,19 +68,19 @@ def test_a_key_without_a_description_is_found() -> None:
 
 
 @pytest.mark.parametrize("chart", CHARTS)
-def test_a_description_is_one_line_of_the_schema(chart: str) -> None:
+def test_descriptions_in_the_schema_have_no_line_breaks(chart: str) -> None:
     assert "\\n" not in values_schema(chart)
 
 
 class _Component(Values):
     resources: Resources
-    """Required, as are its requests."""
+    """Required, like its requests."""
     labels: dict[str, str]
-    """A free map."""
+    """A map with arbitrary keys."""
     limit: int | None = None
-    """Null means something."""
+    """Null is a valid value."""
     replicas: int = 1
-    """Null means nothing."""
+    """Null is invalid."""
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,12 @@ class _Component(Values):
         {"limit": None},
     ],
 )
-def test_overrides_require_nothing_and_take_null_where_it_removes(given: dict[str, object]) -> None:
-    laid_over = overrides(_Component).model_validate(given)
+def test_overrides_require_nothing_and_accept_null_where_it_has_a_meaning(
+    given: dict[str, object],
+) -> None:
+    validated = overrides(_Component).model_validate(given)
 
-    assert laid_over.model_dump(by_alias=True, exclude_unset=True) == given
+    assert validated.model_dump(by_alias=True, exclude_unset=True) == given
 
 
 @pytest.mark.parametrize(
@@ -108,12 +110,12 @@ def test_overrides_require_nothing_and_take_null_where_it_removes(given: dict[st
         {"labels": {"team": 1}},
     ],
 )
-def test_overrides_refuse_what_the_values_refuse(given: dict[str, object]) -> None:
+def test_overrides_refuse_the_mistakes_that_values_refuse(given: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         overrides(_Component).model_validate(given)
 
 
-def test_overrides_say_what_the_values_say() -> None:
+def test_overrides_keep_the_descriptions_and_types_of_the_values() -> None:
     schema = overrides(_Component).model_json_schema()
 
     assert list(undescribed(schema)) == []
