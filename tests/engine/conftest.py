@@ -1,4 +1,4 @@
-"""Real private engines, each of a cluster of its own: the user's clusters are never touched."""
+"""Real private engines for clusters of the tests; the user's clusters are never touched."""
 
 import os
 import re
@@ -23,9 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an image archive for `docker import`: one static program with its common names."""
+    """Return an image archive for `docker import`: busybox with a link for each of its commands."""
     folder = tmp_path_factory.mktemp("busybox")
-    require_packages("nftables", "iptables")  # with which a snapshot reads the firewall
+    require_packages("nftables", "iptables")  # a snapshot reads the firewall with them
     fetch = "busybox-static cannot be downloaded"
     apt = ["apt-get", "-o", "APT::Sandbox::User=root", "download", "busybox-static"]
     run(apt, failure=fetch, next_step="apt-get update", cwd=folder)
@@ -46,7 +46,7 @@ def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def new_engine(request: pytest.FixtureRequest) -> Iterator[Callable[[], PrivateEngine]]:
-    """Return a maker of engines that are not started yet, and are destroyed after the test."""
+    """Yield a function that returns a new, stopped engine, which is destroyed after the test."""
     test = re.sub(r"[^a-z0-9]+", "-", request.node.name)[:24].strip("-")
     engines: list[PrivateEngine] = []
 
@@ -67,9 +67,9 @@ def engine(new_engine: Callable[[], PrivateEngine]) -> PrivateEngine:
 
 @pytest.fixture
 def docker(busybox: Path) -> Docker:
-    """Return a caller of docker: `docker(engine, "ps", "-a")` is what the command printed.
+    """Return a function that runs docker: `docker(engine, "ps", "-a")` returns what it prints.
 
-    The image `busybox` is imported when a first command runs a container.
+    The image `busybox` is imported before the first command that runs a container.
     """
 
     def call(engine: PrivateEngine, *arguments: str) -> str:

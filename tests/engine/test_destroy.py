@@ -1,4 +1,4 @@
-"""Destroying an engine leaves the machine as it was before, from whatever state."""
+"""Destroying an engine in any state leaves the machine as it was before."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def _root(engine: PrivateEngine) -> Path:
 
 
 def _leave_running(_: PrivateEngine) -> None:
-    """Nothing happens to the engine."""
+    """Do nothing to the engine."""
 
 
 def _kill_dockerd(engine: PrivateEngine) -> None:
@@ -40,15 +40,15 @@ def _lose_the_folder(engine: PrivateEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    "happens", [_leave_running, _kill_dockerd, lose_power, _lose_the_record, _lose_the_folder]
+    "incident", [_leave_running, _kill_dockerd, lose_power, _lose_the_record, _lose_the_folder]
 )
-def test_nothing_is_left_of_an_engine_with_containers(
-    engine: PrivateEngine, docker: Docker, happens: Callable[[PrivateEngine], None]
+def test_destroying_an_engine_with_containers_leaves_nothing_behind(
+    engine: PrivateEngine, docker: Docker, incident: Callable[[PrivateEngine], None]
 ) -> None:
     before = take(engine)
     engine.start()
-    # What a node does: it is privileged, has control groups beneath its own, a volume, a port,
-    # and sets what the kubelet sets.
+    # Do what a node does: run privileged, with control groups below its own, a volume and a port,
+    # and write the kernel settings that the kubelet writes.
     docker(
         *(engine, "run", "-d", "--privileged", "--cgroupns=private", "-v=/var", "-P"),
         *("--expose=80", "--tmpfs=/tmp", f"--network={engine.network}", "busybox", "sh", "-c"),
@@ -56,31 +56,31 @@ def test_nothing_is_left_of_an_engine_with_containers(
         "mkdir -p /sys/fs/cgroup/kubelet/pod /sys/fs/cgroup/*/kubelet/pod; mount -t tmpfs x /mnt;"
         "touch /var/ready; exec sleep 99",
     )
-    happens(engine)
+    incident(engine)
     engine.destroy()
     assert difference(before, take(engine)) == []
 
 
-@pytest.mark.parametrize("happens", [_leave_running, lose_power])
-def test_networks_that_users_made_in_the_engine_go_with_it(
-    engine: PrivateEngine, docker: Docker, happens: Callable[[PrivateEngine], None]
+@pytest.mark.parametrize("incident", [_leave_running, lose_power])
+def test_networks_that_users_created_in_the_engine_are_removed_with_it(
+    engine: PrivateEngine, docker: Docker, incident: Callable[[PrivateEngine], None]
 ) -> None:
     before = take(engine)
     engine.start()
     docker(engine, "network", "create", "plain")
     docker(engine, "network", "create", "--subnet=198.19.99.0/24", "addressed")
-    happens(engine)
+    incident(engine)
     engine.destroy()
     assert difference(before, take(engine)) == []
 
 
-def test_nothing_is_left_of_an_engine_that_never_ran(engine: PrivateEngine) -> None:
+def test_destroying_an_engine_that_never_ran_leaves_nothing_behind(engine: PrivateEngine) -> None:
     before = take(engine)
     engine.destroy()
     assert difference(before, take(engine)) == []
 
 
-def test_destroying_twice_is_fine(engine: PrivateEngine) -> None:
+def test_destroying_an_engine_twice_leaves_nothing_behind(engine: PrivateEngine) -> None:
     before = take(engine)
     engine.start()
     engine.destroy()
@@ -88,7 +88,7 @@ def test_destroying_twice_is_fine(engine: PrivateEngine) -> None:
     assert difference(before, take(engine)) == []
 
 
-def test_files_of_others_that_are_linked_or_mounted_into_the_folder_stay(
+def test_files_linked_or_mounted_into_the_engines_folder_are_kept(
     engine: PrivateEngine, tmp_path: Path
 ) -> None:
     engine.start()

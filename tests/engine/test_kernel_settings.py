@@ -1,4 +1,4 @@
-"""Kernel settings that nodes write are put back to what they were before the first cluster."""
+"""Kernel settings that nodes write are restored to their values before the first cluster."""
 
 import json
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ _PANIC = Path("/proc/sys/kernel/panic")
 
 @pytest.fixture
 def panic() -> Iterator[int]:
-    """Return kernel.panic, in seconds, and keep the machine's value whatever the test does."""
+    """Yield kernel.panic, in seconds, and restore the machine's value after the test."""
     before = _PANIC.read_text()
     yield int(before)
     _PANIC.write_text(before)
 
 
-def test_a_setting_that_changed_is_put_back(panic: int, tmp_path: Path) -> None:
+def test_a_changed_setting_is_restored(panic: int, tmp_path: Path) -> None:
     kernel_settings.record(tmp_path / "record")
     _PANIC.write_text(str(panic + 7))
     kernel_settings.restore(tmp_path / "record")
@@ -27,7 +27,7 @@ def test_a_setting_that_changed_is_put_back(panic: int, tmp_path: Path) -> None:
     assert not (tmp_path / "record").exists()
 
 
-def test_a_second_cluster_does_not_record_what_the_first_one_set(
+def test_a_second_cluster_does_not_record_the_settings_of_the_first(
     panic: int, tmp_path: Path
 ) -> None:
     kernel_settings.record(tmp_path / "record")
@@ -37,7 +37,7 @@ def test_a_second_cluster_does_not_record_what_the_first_one_set(
     assert int(_PANIC.read_text()) == panic
 
 
-def test_a_record_of_an_earlier_boot_is_not_put_back_but_taken_anew(
+def test_a_record_from_an_earlier_boot_is_replaced_and_not_restored(
     panic: int, tmp_path: Path
 ) -> None:
     record = tmp_path / "record"
@@ -49,6 +49,6 @@ def test_a_record_of_an_earlier_boot_is_not_put_back_but_taken_anew(
     assert int(_PANIC.read_text()) == panic + 7
 
 
-def test_without_a_record_there_is_nothing_to_put_back(panic: int, tmp_path: Path) -> None:
+def test_without_a_record_nothing_is_restored(panic: int, tmp_path: Path) -> None:
     kernel_settings.restore(tmp_path / "record")
     assert int(_PANIC.read_text()) == panic

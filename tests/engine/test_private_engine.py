@@ -1,4 +1,4 @@
-"""The private engine does what kind needs of it, and survives what happens to engines."""
+"""A private engine does what kind needs, and recovers from failures."""
 
 import os
 import signal
@@ -85,7 +85,7 @@ def test_a_second_start_changes_nothing(engine: PrivateEngine) -> None:
 
 
 @pytest.mark.parametrize("victim", [_dockerd, _first_process], ids=["dockerd", "everything"])
-def test_a_killed_engine_ends_its_containers_and_comes_back_with_their_data(
+def test_a_killed_engine_stops_its_containers_and_restarts_with_their_data(
     engine: PrivateEngine, docker: Docker, victim: Callable[[PrivateEngine], int]
 ) -> None:
     engine.start()
@@ -103,7 +103,7 @@ def test_a_killed_engine_ends_its_containers_and_comes_back_with_their_data(
     assert docker(engine, "exec", "node", "cat", "/data/kept") == "precious"
 
 
-def test_engines_side_by_side_share_no_address_and_no_container(
+def test_two_engines_share_neither_addresses_nor_containers(
     new_engine: NewEngine, docker: Docker
 ) -> None:
     first, second = new_engine(), new_engine()
@@ -122,16 +122,16 @@ def test_engines_side_by_side_share_no_address_and_no_container(
     assert len(subnets) == 2
     docker(first, "run", "-d", "--name=one", f"--network={first.network}", "busybox", "sleep", "99")
     second.destroy()
-    # Kernel settings are those of both, so they are put back after the last one only.
+    # Both engines share the kernel settings, so only destroying the last engine restores them.
     assert (_root(first).parent / "kernel-settings.json").exists()
     assert docker(first, "ps", "--format={{.Names}}") == "one"
     assert docker(first, "exec", "one", "hostname", "-i").startswith("198.18.")
 
 
-def test_ctrl_c_while_it_starts_leaves_what_the_next_start_completes(
+def test_a_start_interrupted_by_ctrl_c_is_completed_by_the_next_start(
     engine: PrivateEngine,
 ) -> None:
-    # A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C.
+    # If a shell runs the tests in the background, they and their child processes ignore Ctrl-C.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from prefect_platform_cli.cluster.engine.private import PrivateEngine;"
@@ -143,10 +143,10 @@ def test_ctrl_c_while_it_starts_leaves_what_the_next_start_completes(
         missing = wait_while(
             lambda: starting.poll() is None and not engine.processes(), 120, every=0.01
         )
-        assert not missing, "no engine starts within 120 s"
-        assert starting.poll() is None, "it ended without starting an engine"
+        assert not missing, "no engine started within 120 s"
+        assert starting.poll() is None, "the process ended without starting an engine"
         os.killpg(starting.pid, signal.SIGINT)
-    assert engine.processes(), "Ctrl-C reached the engine"
+    assert engine.processes(), "Ctrl-C ended the engine"
     engine.start()
     assert engine.status().running
 
@@ -159,7 +159,7 @@ def test_an_engine_that_cannot_start_says_why_and_leaves_no_process(engine: Priv
     assert engine.processes() == []
 
 
-def test_an_engine_that_cannot_be_downloaded_leaves_nothing_that_a_second_try_meets(
+def test_a_failed_download_of_the_engine_leaves_nothing_behind(
     engine: PrivateEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     apt = tmp_path / "bin" / "apt-get"
@@ -173,7 +173,7 @@ def test_an_engine_that_cannot_be_downloaded_leaves_nothing_that_a_second_try_me
     assert not engine.exists()
 
 
-def test_an_engine_that_was_there_gets_only_our_network_and_loses_only_that(
+def test_only_our_network_is_added_to_and_removed_from_an_existing_engine(
     engine: PrivateEngine, docker: Docker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     engine.start()
@@ -194,7 +194,7 @@ def test_an_engine_that_was_there_gets_only_our_network_and_loses_only_that(
     assert ExistingEngine.recorded("guest") is None
 
 
-def test_a_network_of_somebody_else_is_not_taken_over(
+def test_a_network_that_is_not_ours_is_not_taken_over(
     engine: PrivateEngine, docker: Docker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     engine.start()
