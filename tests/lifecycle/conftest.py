@@ -1,4 +1,4 @@
-"""Real kind clusters, each in an engine of its own: the clusters of users are never touched."""
+"""Real kind clusters, each in its own engine; the clusters of users are never touched."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -21,8 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Return this machine with all caches filled, and a state folder of the tests' own."""
-    ensure_packages("nftables", "iptables")  # with which a snapshot reads the firewall
+    """Yield this machine, with all caches filled and a state folder that only the tests use."""
+    ensure_packages("nftables", "iptables")  # a snapshot reads the firewall with them
     ensure_engine_programs()
     node_image()
     tool("kind")
@@ -48,7 +48,7 @@ def resident(machine: Machine) -> Iterator[Resident]:
 
 @pytest.fixture
 def new_cluster(machine: Machine) -> Iterator[Callable[[], Resident]]:
-    """Return a maker of clusters that do not exist yet, and are removed after the test."""
+    """Yield a function that returns a cluster to create; it is removed after the test."""
     made: list[Resident] = []
 
     def make() -> Resident:

@@ -1,4 +1,4 @@
-"""A cluster under test, and what happens to clusters."""
+"""A kind cluster under test: its workload, its state, and an interrupted creation."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.support.host_snapshot import take
 
 _T = TypeVar("_T")
-# A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C.
+# If a shell runs the tests in the background, they and their child processes ignore Ctrl-C.
 _CREATE = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     "import sys; from prefect_platform_cli.cluster.kind import KindProvider;"
@@ -78,7 +78,7 @@ spec:
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine, with the folder in which clusters of the tests keep their state."""
+    """The machine, with the folder in which the tests' clusters keep their state."""
 
     state: Path
 
@@ -94,7 +94,7 @@ class Resident:
         self.before = self.snapshot()
 
     def snapshot(self) -> frozenset[str]:
-        """Return all that the cluster could leave behind."""
+        """Return everything that the cluster could leave behind."""
         return take(self.engine, self._machine.state)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
@@ -132,17 +132,17 @@ class Resident:
         return {**found, "api": api}
 
     def interrupt_creation(self, *, after: str, when: Callable[[], bool] = lambda: True) -> None:
-        """Start a creation; press Ctrl-C as soon as its step `after` is done and `when` holds."""
+        """Create the cluster, and press Ctrl-C once its step `after` is done and `when` is true."""
         with self._creating() as creation:
             assert creation.stderr is not None
             for line in creation.stderr:
                 if after in line:
                     break
             while not when():
-                assert creation.poll() is None, "the creation ended before the moment"
+                assert creation.poll() is None, "the creation ended before it could be interrupted"
             os.killpg(creation.pid, signal.SIGINT)
             creation.communicate()
-        assert creation.returncode != 0, "the creation was faster than the interruption"
+        assert creation.returncode != 0, "the creation succeeded before it was interrupted"
 
     @contextmanager
     def _creating(self) -> Iterator[subprocess.Popen[str]]:
@@ -156,7 +156,7 @@ class Resident:
 
 
 def eventually(read: Callable[[], _T], seconds: float = 60) -> _T:
-    """Return what `read` returns as soon as it raises no error; its last error after `seconds`."""
+    """Call `read` until it raises no error, and return its result; fail after `seconds`."""
     return retry(
         retry=retry_if_exception_type((PlatformError, AssertionError)),
         stop=stop_after_delay(seconds),

@@ -1,4 +1,4 @@
-"""A node out of service: nothing new goes there, what finds no place is shown with the reason."""
+"""A cordoned node keeps its pods, and the status says why a new pod cannot be scheduled."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import pytest
 from prefect_platform_cli.reports import print_status
 from tests.lifecycle.resident import Resident
 
-_NAMESPACE = "data"  # one of the platform's, whose pods the status shows
+_NAMESPACE = "data"  # a namespace of the platform: the status shows its pods
 _WAITING = f"""
 apiVersion: v1
 kind: Namespace
@@ -28,7 +28,7 @@ spec:
 
 @pytest.fixture
 def cordoned(resident: Resident) -> Iterator[str]:
-    """Take the one worker out of service, and return its name."""
+    """Cordon the only worker node, and yield its name."""
     node = f"{resident.name}-worker"
     resident.kubectl("cordon", node)
     try:
@@ -38,7 +38,7 @@ def cordoned(resident: Resident) -> Iterator[str]:
         resident.kubectl("delete", "namespace", _NAMESPACE, "--ignore-not-found")
 
 
-def test_a_cordoned_node_keeps_its_pods_and_gets_none_until_it_is_back(
+def test_a_cordoned_node_keeps_its_pods_and_gets_no_new_ones_until_it_is_uncordoned(
     resident: Resident,
     cordoned: str,
     capsys: pytest.CaptureFixture[str],
@@ -49,21 +49,21 @@ def test_a_cordoned_node_keeps_its_pods_and_gets_none_until_it_is_back(
     resident.kubectl("apply", "--filename=-", stdin=_WAITING)
     resident.kubectl("wait", *pod, "--for=condition=PodScheduled=false", "--timeout=60s")
     print_status(resident.provider)
-    out_of_service = capsys.readouterr().out
+    while_cordoned = capsys.readouterr().out
 
     resident.kubectl("uncordon", cordoned)
     resident.kubectl("wait", *pod, "--for=condition=Ready", "--timeout=120s")
     print_status(resident.provider)
-    back = capsys.readouterr().out
+    after_uncordon = capsys.readouterr().out
 
-    assert f"{cordoned}: Ready, cordoned" in out_of_service
-    # The control plane is free, but it takes pods of the platform only when it is alone.
+    assert f"{cordoned}: Ready, cordoned" in while_cordoned
+    # The control plane has room, but runs pods of the platform only when it is the only node.
     reason = "pod/waiting in data: Unschedulable: 0/2 nodes are available"
-    assert reason in out_of_service
-    assert "1 node(s) had untolerated taint" in out_of_service
-    assert "1 node(s) were unschedulable" in out_of_service
-    assert "cordoned" not in back
-    assert "pod/waiting" not in back
+    assert reason in while_cordoned
+    assert "1 node(s) had untolerated taint" in while_cordoned
+    assert "1 node(s) were unschedulable" in while_cordoned
+    assert "cordoned" not in after_uncordon
+    assert "pod/waiting" not in after_uncordon
     where = "--output=jsonpath={.spec.nodeName} {.status.phase}"
     assert resident.kubectl("get", *pod, where) == f"{cordoned} Running"
     assert resident.kubectl("get", "pod/second", where) == f"{cordoned} Running"

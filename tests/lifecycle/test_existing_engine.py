@@ -1,4 +1,4 @@
-"""A second cluster, in an engine that holds a cluster, images and more of somebody else."""
+"""A second cluster in an engine that already has a cluster and other content of the user."""
 
 import os
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from tests.lifecycle.resident import Resident, eventually
 from tests.support.host_snapshot import difference
 
 _GUEST = "guest"
-# What an earlier version of ours has left: nobody's, and gone with the cluster.
+# A node image of an earlier version, which no cluster uses: it is removed with the cluster.
 _SUPERSEDED = "prefect-platform.local/node:superseded"
 
 
 @pytest.fixture
 def theirs(resident: Resident, tmp_path: Path) -> Iterator[Resident]:
-    """Give the engine of the resident cluster an image, a container, a volume and a network."""
+    """Add an image, a container, a volume and a network to the resident cluster's engine."""
     (tmp_path / "file").write_text("somebody's")
     write_layer(tmp_path / "layer.tar", {"file": tmp_path / "file"})
     for image in ("theirs:unused", "theirs:used", _SUPERSEDED):
@@ -39,8 +39,8 @@ def theirs(resident: Resident, tmp_path: Path) -> Iterator[Resident]:
 def guest(
     theirs: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[KindProvider]:
-    """Return a cluster that does not exist yet, in the same engine by an address of the user's."""
-    # By its own address a private engine is never taken for one of the user's.
+    """Yield a cluster to create in the same engine, as if the user had named that engine."""
+    # A private engine is recognised by its address, so the test gives it a second address.
     address = tmp_path / "docker.sock"
     address.symlink_to(theirs.engine.docker_host.removeprefix("unix://"))
     monkeypatch.setenv("PATH", f"{theirs.engine.docker.parent}:{os.environ['PATH']}")
@@ -54,7 +54,7 @@ def guest(
     provider.delete()
 
 
-def test_two_clusters_live_in_one_engine_and_one_goes_without_touching_the_other(
+def test_deleting_one_of_two_clusters_in_an_engine_does_not_affect_the_other(
     theirs: Resident, guest: KindProvider
 ) -> None:
     before = contents(theirs)
@@ -75,17 +75,17 @@ def test_two_clusters_live_in_one_engine_and_one_goes_without_touching_the_other
     assert difference(before, contents(theirs)) == [f"- image {_SUPERSEDED}"]
     assert not guest.kubeconfig().parent.exists()
     assert served(theirs) == "precious"
-    assert not theirs.provider.create(), "something of the other cluster had to be mended"
+    assert not theirs.provider.create(), "the other cluster had to be repaired"
 
 
 def served(cluster: Resident) -> str:
-    """Return what the workload of the resident cluster serves to another node."""
+    """Return what the resident cluster's workload serves to a pod on another node."""
     fetch = ("wget", "-q", "-O-", "http://first/kept")
     return eventually(lambda: cluster.kubectl("exec", "second", "--", *fetch))
 
 
 def contents(cluster: Resident) -> frozenset[str]:
-    """Return one line for each thing in the engine, for a container with the time of its start."""
+    """Return one line for each object in the engine; for a container, with its start time."""
     containers = cluster.docker("ps", "--all", "--quiet", "--no-trunc").split()
     state = "--format=container {{.Name}} {{.Id}} {{.State.Status}} {{.State.StartedAt}}"
     listed = [

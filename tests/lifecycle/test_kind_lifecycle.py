@@ -1,4 +1,4 @@
-"""A cluster does what people expect of kind, survives accidents, and goes without a trace."""
+"""A cluster does what users expect of kind, recovers from failures, and is deleted completely."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def _has_nodes(cluster: Resident) -> bool:
     return bool(cluster.docker("ps", "--quiet"))
 
 
-# What a cluster offers
+# Features of a running cluster
 
 
 def test_every_node_is_ready(resident: Resident) -> None:
@@ -62,13 +62,13 @@ def test_pods_on_different_nodes_reach_each_other_by_address_service_and_name(
         assert eventually(partial(resident.kubectl, "exec", "second", "--", *fetch)) == "precious"
 
 
-def test_names_beyond_the_cluster_are_asked_of_the_engine(resident: Resident) -> None:
+def test_names_outside_the_cluster_are_resolved_by_the_engine(resident: Resident) -> None:
     name = f"{resident.name}-worker"
     found = resident.kubectl("exec", "second", "--", "nslookup", f"{name}.")
     assert resident.addresses()[name] in found
 
 
-def test_metrics_of_every_node_are_there(resident: Resident) -> None:
+def test_metrics_of_every_node_are_available(resident: Resident) -> None:
     def rows() -> list[str]:
         printed = resident.kubectl("top", "nodes", "--no-headers").splitlines()
         assert len(printed) == 2
@@ -78,7 +78,7 @@ def test_metrics_of_every_node_are_there(resident: Resident) -> None:
     assert sorted(row.split()[0] for row in eventually(rows, 90)) == resident.ready_nodes()
 
 
-def test_the_tools_that_people_know_find_the_cluster(
+def test_kind_docker_kubectl_and_pytest_kind_find_the_cluster(
     resident: Resident, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, value in resident.provider.environment().items():
@@ -88,7 +88,7 @@ def test_the_tools_that_people_know_find_the_cluster(
     nodes = run(["kubectl", "get", "nodes", "--output=name"], failure="", next_step="").split()
     assert sorted(nodes) == sorted(f"node/{name}" for name in names)
 
-    monkeypatch.chdir(tmp_path)  # pytest-kind writes where it is called
+    monkeypatch.chdir(tmp_path)  # pytest-kind writes to the working directory
     before = _containers(resident)
     reused = KindCluster(
         resident.name,
@@ -101,7 +101,7 @@ def test_the_tools_that_people_know_find_the_cluster(
     assert "precious" in reused.kubectl("get", "configmap/kept", "--output=jsonpath={.data.word}")
 
 
-def test_every_image_of_an_archive_gets_onto_every_node_once(
+def test_every_image_of_an_archive_is_loaded_onto_every_node_once(
     resident: Resident, tmp_path: Path
 ) -> None:
     references = [f"prefect-platform.local/{name}:v1" for name in ("one", "two")]
@@ -118,7 +118,7 @@ def test_every_image_of_an_archive_gets_onto_every_node_once(
         assert set(references) <= set(held)
 
 
-# What happens to a cluster
+# Repeated commands, maintenance and failures
 
 
 def test_a_second_create_changes_nothing(resident: Resident) -> None:
@@ -128,7 +128,7 @@ def test_a_second_create_changes_nothing(resident: Resident) -> None:
     assert _containers(resident) == before
 
 
-def test_another_number_of_nodes_is_refused(resident: Resident) -> None:
+def test_a_changed_number_of_nodes_is_refused(resident: Resident) -> None:
     with pytest.raises(PlatformError, match=r"has 2 nodes, not 3, and kind cannot change that"):
         KindProvider(resident.name, nodes=3).create()
     assert len(_containers(resident)) == 2
@@ -159,7 +159,7 @@ def test_a_node_can_be_drained_and_used_again(resident: Resident) -> None:
     assert where == node
 
 
-def test_a_killed_node_comes_back(resident: Resident) -> None:
+def test_a_killed_node_is_restarted_with_the_same_address(resident: Resident) -> None:
     addresses = resident.addresses()
     resident.docker("kill", f"{resident.name}-worker")
     assert "stopped" in dict(resident.provider.status().facts)["node"]
@@ -169,7 +169,7 @@ def test_a_killed_node_comes_back(resident: Resident) -> None:
     assert resident.addresses() == addresses
 
 
-def test_after_a_crash_of_the_machine_the_same_cluster_comes_back_with_its_data(
+def test_a_cluster_is_restored_with_its_data_after_a_machine_crash(
     resident: Resident,
 ) -> None:
     addresses = resident.addresses()
@@ -181,12 +181,12 @@ def test_after_a_crash_of_the_machine_the_same_cluster_comes_back_with_its_data(
     assert resident.addresses() == addresses
     word = resident.kubectl("get", "configmap/kept", "--output=jsonpath={.data.word}")
     assert word == "precious"
-    # Nothing is still reported to run that ended in the crash: `first` has not been made anew.
+    # The pod `first` was not created again, and no status from before the crash remains.
     assert resident.kubectl("wait", "--for=condition=Ready", "pod/first", "--timeout=120s")
     assert _content_of_the_volume(resident) == "precious"
 
 
-# Its end
+# Interrupted creation and deletion
 
 
 def test_an_interrupted_creation_is_completed_by_the_next_one(new_cluster: NewCluster) -> None:
@@ -200,7 +200,7 @@ def test_an_interrupted_creation_is_completed_by_the_next_one(new_cluster: NewCl
     assert not cluster.provider.create()
 
 
-def test_nothing_is_left_of_a_creation_that_was_interrupted_and_crashed(
+def test_deleting_a_cluster_whose_creation_crashed_leaves_nothing_behind(
     new_cluster: NewCluster,
 ) -> None:
     cluster = new_cluster()
@@ -212,7 +212,7 @@ def test_nothing_is_left_of_a_creation_that_was_interrupted_and_crashed(
     assert difference(cluster.before, cluster.snapshot()) == []
 
 
-def test_nothing_is_left_of_a_deleted_cluster_and_deleting_twice_is_fine(
+def test_deleting_a_cluster_once_or_twice_leaves_nothing_behind(
     resident: Resident,
 ) -> None:
     resident.provider.delete()

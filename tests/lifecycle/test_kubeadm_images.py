@@ -1,4 +1,4 @@
-"""The node image carries what the pinned kubeadm asks for."""
+"""The node image contains every image that the pinned kubeadm requires."""
 
 import pytest
 
@@ -8,13 +8,13 @@ from prefect_platform_cli.host.toolchain import tool, version
 
 
 @pytest.mark.usefixtures("machine")
-def test_every_image_that_kubeadm_asks_for_is_in_the_node_image() -> None:
+def test_every_image_that_kubeadm_requires_is_in_the_node_image() -> None:
     listed = run(
         [
             *(tool("kubeadm"), "config", "images", "list"),
             *("--kubernetes-version", version("kubeadm")),
         ],
-        failure="kubeadm does not list its images",
-        next_step="read what it says",
+        failure="kubeadm cannot list its images",
+        next_step="read its message",
     )
     assert set(listed.split()) <= {component.reference for component in node_image._COMPONENTS}
