@@ -1,1 +1,1 @@
-"""Enforces Kubernetes NetworkPolicies on one node, by nftables; see README.md."""
+"""Enforces Kubernetes NetworkPolicies on one node with nftables; see README.md."""

@@ -1,6 +1,6 @@
-"""The agent of one node: it keeps the node's rules what the cluster's NetworkPolicies ask for.
+"""The agent of one node: it keeps the node's rules in line with the cluster's NetworkPolicies.
 
-When it ends, what was in force stays, and new pods stay closed until it is back.
+When the agent stops, the rules stay in force, and new pods stay closed until it runs again.
 """
 
 import os
@@ -43,7 +43,7 @@ def _enforce(inbox: _Inbox, node: str) -> None:
     waiting: list[Announcement] = []
     while True:
         received = [inbox.get()]
-        while not inbox.empty():  # one transaction for all that came meanwhile
+        while not inbox.empty():  # one transaction for all pending changes
             received.append(inbox.get())
         announced = [each for each in received if isinstance(each, Announcement)]
         for each in received:
@@ -55,7 +55,8 @@ def _enforce(inbox: _Inbox, node: str) -> None:
         if not view.complete():
             continue
         rules = ruleset(view.cluster(), node)
-        # The plugin has closed an address that the rules in force may have opened for another pod.
+        # The plugin closes an announced address in the kernel, so the rules are loaded again even
+        # if they have not changed.
         if rules != in_force or announced:
             put_in_force(rules)
             in_force = rules
@@ -66,6 +67,6 @@ def _enforce(inbox: _Inbox, node: str) -> None:
 
 
 def _end(failure: threading.ExceptHookArgs) -> None:
-    """End the agent with any of its threads: the kubelet starts it again."""
+    """Stop the agent when one of its threads fails, so that the kubelet restarts it."""
     traceback.print_exception(failure.exc_value)
     os._exit(1)

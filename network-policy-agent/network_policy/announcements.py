@@ -1,7 +1,8 @@
-"""The node's CNI plugin tells the agent of a new pod, and waits until its policies are in force.
+"""The node's CNI plugin announces a new pod, and waits until the pod's policies are in force.
 
-One line of JSON on a socket of the node, answered by one line. Without it the agent would learn a
-pod's address from the API: a second after the pod has started.
+The plugin writes one line of JSON to a socket on the node and reads one line as the answer. Without
+an announcement, the agent would learn the pod's address from the API, a second after the pod has
+started.
 """
 
 import json
@@ -13,12 +14,12 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 SOCKET = Path("/run/network-policy/agent.sock")
-WAITED_FOR = 5  # seconds, after which the pod starts all the same, and is closed
+WAITED_FOR = 5  # seconds, after which the pod starts anyway, but stays closed
 
 
 @dataclass(frozen=True)
 class Announcement:
-    """The address that a new pod has been given."""
+    """The address that was assigned to a new pod."""
 
     uid: str
     address: IPv4Address
@@ -26,16 +27,16 @@ class Announcement:
 
 
 def listen(receive: Callable[[Announcement], None]) -> None:
-    """Hand every announcement to `receive`, which has its `in_force` set in time; never returns."""
+    """Pass each announcement to `receive`, and answer when its `in_force` is set; never returns."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            told = json.loads(self.rfile.readline())
-            announcement = Announcement(told["uid"], IPv4Address(told["address"]))
+            message = json.loads(self.rfile.readline())
+            announcement = Announcement(message["uid"], IPv4Address(message["address"]))
             receive(announcement)
             if announcement.in_force.wait(WAITED_FOR):
                 self.wfile.write(b"in force\n")
 
-    SOCKET.unlink(missing_ok=True)  # of an agent that has ended
+    SOCKET.unlink(missing_ok=True)  # left by a previous agent
     with socketserver.ThreadingUnixStreamServer(str(SOCKET), Handler) as server:
         server.serve_forever()

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """The last CNI plugin of the node: it closes a new pod's address until its policies are in force.
 
-containerd runs it by CNI's contract: the command in the environment, the configuration with the
-result of the plugins before it on standard input, that result again on standard output. It is one
-file without a package: it runs on the node, the agent in a pod.
+containerd runs it as the CNI specification defines: the command is in the environment, standard
+input has the configuration with the previous plugins' result, and the plugin prints that result
+again. It is a single file without a package because it runs on the node, not in the agent's pod.
 """
 
 import json
@@ -13,12 +13,12 @@ import subprocess
 import sys
 
 _AGENT = "/run/network-policy/agent.sock"
-_WAIT = 6  # seconds; the agent answers, or closes, sooner
+_WAIT = 6  # seconds; the agent answers or closes the connection earlier
 _SET = "inet network-policy known"
 
 
 def main() -> None:
-    """Run one command of CNI; nothing is to be done when a pod goes."""
+    """Run one CNI command. The command DEL, for a deleted pod, needs no action."""
     command = os.environ["CNI_COMMAND"]
     if command == "VERSION":
         print(json.dumps({"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0"]}))
@@ -33,19 +33,19 @@ def main() -> None:
 
 
 def _close(address: str) -> None:
-    """Take `address` from the known ones, where an earlier pod may have left it."""
+    """Remove `address` from the set of known addresses, where an earlier pod may have left it."""
     element = f"element {_SET} {{ {address} }}"
     ended = subprocess.run(
         ["nft", f"add {element}; delete {element}"], capture_output=True, text=True, check=False
     )
-    if ended.returncode != 0:  # without its table the node would leave the pod open
+    if ended.returncode != 0:  # without the table, the pod would be open
         failure = f"the pod's address {address} cannot be closed: {ended.stderr.strip()}"
         print(json.dumps({"cniVersion": "1.0.0", "code": 100, "msg": failure}))
         sys.exit(1)
 
 
 def _wait_for_policies(uid: str, address: str) -> None:
-    """Tell the agent; when it is not there or takes too long, the pod starts closed."""
+    """Announce the pod to the agent; without an answer in time, the pod starts closed."""
     with socket.socket(socket.AF_UNIX) as agent:
         agent.settimeout(_WAIT)
         try:

@@ -1,14 +1,14 @@
-"""Put a ruleset of nftables in force, all of it or nothing."""
+"""Load an nftables ruleset in one transaction."""
 
 import subprocess
 
 
 class RefusedError(Exception):
-    """nftables did not take a ruleset; what was in force stays."""
+    """nftables refused a ruleset; the previous rules stay in force."""
 
 
 def put_in_force(rules: str) -> None:
-    """Run `rules` as one transaction; raises RefusedError with what nft says."""
+    """Load `rules` in one transaction; raises RefusedError with the message of nft."""
     ended = subprocess.run(
         ["nft", "--file", "-"], input=rules, capture_output=True, text=True, check=False
     )

@@ -1,11 +1,11 @@
-"""Label selectors of Kubernetes (meta/v1 LabelSelector)."""
+"""Kubernetes label selectors (meta/v1 LabelSelector)."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Say whether `labels` meet every requirement of `selector`; an empty one has none."""
+    """Return whether `labels` meet every requirement of `selector`; an empty selector has none."""
     wanted = selector.get("matchLabels") or {}
     expressions = selector.get("matchExpressions") or ()
     return all(labels.get(key) == value for key, value in wanted.items()) and all(
@@ -18,7 +18,7 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     match expression["operator"]:
         case "In":
             return labels.get(key) in values
-        case "NotIn":  # also of an object without the label
+        case "NotIn":  # also matches an object without the label
             return labels.get(key) not in values
         case "Exists":
             return key in labels

@@ -1,4 +1,4 @@
-"""What the Kubernetes API says, as far as NetworkPolicies depend on it."""
+"""The objects of the Kubernetes API, reduced to what NetworkPolicies depend on."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ class Port(NamedTuple):
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod that has a network of its own and has not finished."""
+    """A pod that has its own network and has not finished."""
 
     namespace: str
     name: str
@@ -39,12 +39,12 @@ class Policy:
     name: str
     selector: Mapping[str, Any]
     rules: Mapping[Direction, list[Mapping[str, Any]]]
-    """The directions that it isolates, each with what it allows."""
+    """The directions that the policy isolates, each with its rules for allowed traffic."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """All pods, namespaces (name to labels) and policies at one time."""
+    """All pods, namespaces (name to labels) and policies at one point in time."""
 
     pods: list[Pod] = field(default_factory=list)
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Cluster:
 
 
 def pod(item: Mapping[str, Any]) -> Pod | None:
-    """Return the API's pod, None when no policy concerns it: finished, or in the node's network."""
+    """Return the API's pod, or None if policies do not apply: it finished or uses hostNetwork."""
     metadata, spec, status = item["metadata"], item["spec"], item.get("status", {})
     if spec.get("hostNetwork") or status.get("phase") in _FINISHED:
         return None
@@ -80,7 +80,7 @@ def pod(item: Mapping[str, Any]) -> Pod | None:
 def policy(item: Mapping[str, Any]) -> Policy:
     """Return the API's NetworkPolicy."""
     metadata, spec = item["metadata"], item.get("spec", {})
-    # The defaults of the API: ingress always, egress when there are rules for it.
+    # The API's defaults: always ingress, and egress if the policy has egress rules.
     default = ("Ingress", "Egress") if spec.get("egress") else ("Ingress",)
     types = spec.get("policyTypes") or default
     rules: dict[Direction, list[Mapping[str, Any]]] = {}
@@ -92,9 +92,9 @@ def policy(item: Mapping[str, Any]) -> Policy:
 
 
 def owners(pods: Iterable[Pod], announced: Mapping[str, IPv4Address]) -> list[Pod]:
-    """Return the pods that have an address, each address once: with the newest of its pods.
+    """Return the pods that have an address; of several pods with one address, only the newest.
 
-    `announced` are addresses, by UID of the pod, that are newer than what the API says.
+    `announced` has addresses by pod UID that are newer than those in the API.
     """
     by_address: dict[IPv4Address, Pod] = {}
     for each in sorted(pods, key=lambda pod: pod.created):

@@ -1,8 +1,9 @@
 """Compile NetworkPolicies to nftables: one transaction that replaces what a node enforces.
 
-Each policy that selects a pod of the node is a chain for each direction that it isolates, with a
-rule for each pair of a peer and a port that it allows. Each isolated pod is a chain that tries its
-policies, then drops. The maps of base.nft lead from the pod's address to its chain.
+Each policy that selects a pod on the node becomes one chain for each direction that it isolates,
+with one rule for each allowed pair of peer and port. Each isolated pod becomes one chain, which
+tries the pod's policies and then drops the packet. The maps in base.nft lead from the pod's address
+to its chain.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from network_policy.model import Cluster, Direction, Pod, Policy
 
 TABLE = "inet network-policy"
 _BASE = files(__package__).joinpath("base.nft")
-_LONGEST_NAME = 120  # characters, well below what nftables takes
+_LONGEST_NAME = 120  # characters, well below the limit of nftables
 _PEER: dict[Direction, str] = {"egress": "ip daddr", "ingress": "ip saddr"}
 
 
@@ -43,14 +44,14 @@ def _direction(cluster: Cluster, local: list[Pod], direction: Direction) -> Iter
         jumps = [f"jump {chain}" for chain, policy in policies.items() if _selects(policy, pod)]
         if jumps:
             chain = _name(direction, "pod", pod.namespace, pod.name)
-            itself = f"{_PEER[direction]} {pod.address} accept"  # which no policy may forbid
+            itself = f"{_PEER[direction]} {pod.address} accept"  # no policy can forbid this
             yield from _chain(chain, [itself, *jumps, "counter drop"])
             isolated.append(f"{pod.address} : goto {chain}")
     yield from _elements(direction, isolated)
 
 
 def _allowed(cluster: Cluster, policy: Policy, direction: Direction) -> Iterator[str]:
-    """Yield the rules of a policy: peers and ports that are not named are all of them."""
+    """Yield the rules of a policy; a rule without peers or ports allows all of them."""
     peers_key = "to" if direction == "egress" else "from"
     for rule in policy.rules[direction]:
         peers = rule.get(peers_key) or []
@@ -66,7 +67,7 @@ def _allowed(cluster: Cluster, policy: Policy, direction: Direction) -> Iterator
 def _peer(
     cluster: Cluster, policy: Policy, peer: Mapping[str, Any], direction: Direction
 ) -> str | None:
-    """Return the match of one peer, None when it is nobody."""
+    """Return the match for one peer, or None if it selects no address."""
     field = _PEER[direction]
     if "ipBlock" in peer:
         return _block(field, peer["ipBlock"])
@@ -86,10 +87,10 @@ def _peer(
 
 
 def _block(field: str, block: Mapping[str, Any]) -> str | None:
-    if ":" in block["cidr"]:  # IPv6, which no pod has
+    if ":" in block["cidr"]:  # IPv6: pods have only IPv4 addresses
         return None
     network = _network(block["cidr"])
-    # nftables takes no set whose ranges overlap.
+    # nftables refuses a set with overlapping ranges.
     but = _set(map(str, collapse_addresses(map(_network, block.get("except") or ()))))
     return f"{field} {network}" + (f" {field} != {but}" if but else "")
 
@@ -99,14 +100,14 @@ def _network(cidr: str) -> IPv4Network:
 
 
 def _port(cluster: Cluster, port: Mapping[str, Any]) -> str | None:
-    """Return the match of one port, None when no pod has a port of that name."""
+    """Return the match for one port, or None if no pod has a port of that name."""
     protocol, number = port.get("protocol", "TCP").lower(), port.get("port")
     if number is None:
         return f"meta l4proto {protocol}"
     if isinstance(number, int):
         last = port.get("endPort", number)
         return f"{protocol} dport {number}" + (f"-{last}" if last != number else "")
-    # A name means what the receiving pod, whichever direction is judged, calls so.
+    # In both directions, a name refers to a port of the pod that receives the packet.
     named = [
         f"{pod.address} . {each.number}"
         for pod in cluster.pods
@@ -121,7 +122,7 @@ def _selects(policy: Policy, pod: Pod) -> bool:
 
 
 def _name(*parts: str) -> str:
-    """Return the parts as a chain's name, with a checksum in place of what is too long."""
+    """Return the parts as the name of a chain; a checksum replaces the end of a name too long."""
     name = "/".join(parts)
     if len(name) <= _LONGEST_NAME:
         return name
@@ -142,6 +143,6 @@ def _elements(name: str, elements: Iterable[str]) -> list[str]:
 
 
 def _set(elements: Iterable[str]) -> str:
-    """Return a set of nftables without doubles, nothing for one without elements."""
+    """Return an nftables set without duplicates, or an empty string if it has no elements."""
     distinct = sorted(set(elements))
     return f"{{ {', '.join(distinct)} }}" if distinct else ""

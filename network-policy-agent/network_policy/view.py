@@ -1,4 +1,4 @@
-"""What the API and the CNI plugin have said so far."""
+"""The state of the cluster, as reported by the API and the CNI plugin."""
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address
@@ -15,26 +15,26 @@ WATCHED = (PODS, NAMESPACES, POLICIES)
 
 
 class View:
-    """The objects at each of `WATCHED`, and addresses that the API does not know yet."""
+    """The objects at each path in `WATCHED`, and addresses that the API does not report yet."""
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[str, Mapping[str, Any]]] = {}
         self._announced: dict[str, IPv4Address] = {}
 
     def complete(self) -> bool:
-        """Say whether all has been listed: with less, a pod could be opened without a policy."""
+        """Return whether all kinds are listed; until then, pods could be open without policies."""
         return len(self._objects) == len(WATCHED)
 
     def knows(self, uid: str) -> bool:
-        """Say whether the API has told of the pod."""
+        """Return whether the API has reported the pod."""
         return uid in self._objects[PODS]
 
     def announce(self, announcement: Announcement) -> None:
-        """Take the address of a new pod."""
+        """Record the address of a new pod."""
         self._announced[announcement.uid] = announcement.address
 
     def take(self, path: str, change: Change) -> None:
-        """Take what the API says about the objects at `path`."""
+        """Record a change that the API reports for the objects at `path`."""
         match change:
             case Listed(items):
                 self._objects[path] = {_uid(item): item for item in items}
@@ -45,10 +45,10 @@ class View:
                 self._announced.pop(_uid(item), None)
 
     def cluster(self) -> Cluster:
-        """Return what policies depend on."""
+        """Return the state that policies depend on."""
         pods = [each for item in self._objects[PODS].values() if (each := pod(item))]
         for each in pods:
-            # From now on the API is the newer one: a pod gets another address after a restart.
+            # The API is up to date now, and will report another address if the pod restarts.
             if self._announced.get(each.uid) == each.address:
                 self._announced.pop(each.uid, None)
         return Cluster(

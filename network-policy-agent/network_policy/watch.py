@@ -1,4 +1,4 @@
-"""Follow objects of the Kubernetes API from within a pod, by its ServiceAccount."""
+"""Follow objects of the Kubernetes API from inside a pod, with its ServiceAccount."""
 
 import http.client
 import json
@@ -12,29 +12,29 @@ from pathlib import Path
 from typing import Any
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-# The API sends a bookmark each minute: more silence is a connection that nobody holds any more.
+# The API sends a bookmark every minute, so a longer silence means that the connection is dead.
 _SILENCE = 90  # seconds
-_WATCHED_FOR = 300  # seconds, after which all is listed anew
+_WATCHED_FOR = 300  # seconds, after which all objects are listed again
 _Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Listed:
-    """All objects that there are."""
+    """All objects that exist."""
 
     items: Sequence[_Object]
 
 
 @dataclass(frozen=True)
 class Changed:
-    """One object that is new, or has changed."""
+    """One object that is new or has changed."""
 
     item: _Object
 
 
 @dataclass(frozen=True)
 class Deleted:
-    """One object that is gone."""
+    """One object that was deleted."""
 
     item: _Object
 
@@ -43,9 +43,9 @@ Change = Listed | Changed | Deleted
 
 
 def follow(path: str) -> Iterator[Change]:
-    """Yield what is at the API's `path`, such as /api/v1/pods, and every change, without end.
+    """Yield the objects at the API's `path`, such as /api/v1/pods, and then every change, forever.
 
-    While the API does not answer, nothing comes, and standard error says why.
+    While the API does not answer, nothing is yielded, and standard error says why.
     """
     while True:
         try:
@@ -69,7 +69,7 @@ def _list_and_watch(path: str) -> Iterator[Change]:
                     yield Changed(event["object"])
                 case "DELETED":
                     yield Deleted(event["object"])
-                case "ERROR":  # the version is too old: list anew
+                case "ERROR":  # the version is too old: list again
                     return
 
 
@@ -80,8 +80,8 @@ def _get(path: str) -> http.client.HTTPResponse:
         context=ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt")),
         timeout=_SILENCE,
     )
-    token = (_ACCOUNT / "token").read_text()  # read each time: it is renewed
-    # Closed with its answer: the response is the connection's last one.
+    token = (_ACCOUNT / "token").read_text()  # read every time, because it is renewed
+    # Each connection serves one request, and is closed after the response.
     headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
