@@ -1,4 +1,4 @@
-# The rules for the language itself; those for AWS are a plugin of their own.
+# The rules for the Terraform language. The rules for AWS are in another plugin, which is not used.
 plugin "terraform" {
   enabled = true
   preset  = "all"

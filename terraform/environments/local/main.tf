@@ -1,5 +1,5 @@
-# A rehearsal of the modules on one machine: buckets on SeaweedFS, the rest on an emulator of AWS.
-# Both are reached without TLS, by the access keys of the environment variables.
+# The modules on one machine, for rehearsals: the buckets are on SeaweedFS, everything else is on an
+# emulator of AWS. Both are used without TLS, with the access keys from the environment variables.
 
 provider "aws" {
   region            = "us-east-1"

@@ -9,6 +9,6 @@ output "secrets" {
 }
 
 output "roles" {
-  description = "ARN of the role of each pool's job pods and worker, and of each namespace's secrets."
+  description = "ARNs of the roles: of the job pods and the worker of each pool, and of External Secrets in each namespace."
   value       = { jobs = module.identity.jobs, workers = module.identity.workers, secrets = module.identity.secrets }
 }

@@ -1,4 +1,4 @@
-# Production on AWS. Names of buckets, the account's issuer and the database are examples.
+# Production on AWS. The names of the buckets, the OIDC issuer and the host names are examples.
 
 provider "aws" {
   region = "eu-central-1"
@@ -33,7 +33,8 @@ module "identity" {
   name        = "prefect-production"
   oidc_issuer = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE1"
   buckets     = module.storage.arns
-  # What the pods of each namespace read; k8s/environments/production/secrets brings it there.
+  # The secrets that the pods of each namespace read. k8s/environments/production/secrets copies
+  # them into the cluster.
   secrets = {
     prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
     prefect-workers = [module.secrets.arns.auth]

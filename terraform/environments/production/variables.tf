@@ -1,5 +1,5 @@
 variable "alerts" {
-  description = "Webhook URLs and keys of the alert channels; once the version of alerts is not 0."
+  description = "Webhook URLs and keys of the alert channels. Required if the version of alerts is not 0."
   type        = map(string)
   default     = {}
   sensitive   = true

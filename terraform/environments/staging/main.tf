@@ -1,4 +1,5 @@
-# Staging, production's modules to rehearse on, on AWS. Names of buckets, the account's issuer and the database are examples.
+# Staging on AWS, with the modules of production, for rehearsals. The names of the buckets and the
+# OIDC issuer are examples.
 
 provider "aws" {
   region = "eu-central-1"
@@ -23,11 +24,11 @@ module "secrets" {
   source   = "../../modules/secrets"
   prefix   = "prefect/staging"
   versions = { database = 1, auth = 1, encryption = 1, redis = 1, alerts = 0 }
-  # Both are the chart's own.
+  # The database and Redis run in the cluster, as part of the chart.
   database = { host = "prefect-server-database" }
   redis    = { host = "prefect-server-redis", tls = false }
   alerts   = var.alerts
-  # A rehearsal is made and taken away again under the same names.
+  # Rehearsals create and delete secrets under the same names, so a deletion takes effect at once.
   recovery_days = 0
 }
 
@@ -36,7 +37,8 @@ module "identity" {
   name        = "prefect-staging"
   oidc_issuer = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE2"
   buckets     = module.storage.arns
-  # What the pods of each namespace read; k8s/environments/staging/secrets brings it there.
+  # The secrets that the pods of each namespace read. k8s/environments/staging/secrets copies them
+  # into the cluster.
   secrets = {
     prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
     prefect-workers = [module.secrets.arns.auth]

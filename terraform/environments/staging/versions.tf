@@ -8,7 +8,7 @@ terraform {
     }
   }
 
-  # The bucket is there before; the lock is an object beside the state.
+  # Create the bucket before the first run. The lock is an object next to the state.
   backend "s3" {
     bucket       = "example-prefect-terraform"
     key          = "staging/terraform.tfstate"

@@ -1,8 +1,8 @@
-# Roles that are assumed by a ServiceAccount's token (IRSA): one for the job pods of each pool and one
-# for its worker, which name the actions, the bucket and the prefix that they need, and one for each
-# namespace, by which External Secrets reads the secrets of its pods and no other.
+# Roles that a ServiceAccount assumes with its token (IRSA). Each pool has one role for its job pods
+# and one for its worker, which allow only the needed actions below the needed prefixes. Each
+# namespace has one role with which External Secrets reads the secrets of its pods and no others.
 
-# It has to be there, and asking for it makes a plan fail when IAM is away.
+# The provider has to exist. Reading it also makes the plan fail if IAM cannot be reached.
 data "aws_iam_openid_connect_provider" "cluster" {
   url = var.oidc_issuer
 }
@@ -26,7 +26,7 @@ locals {
       }
     },
   )
-  # Delete is for results and files that a flow replaces or takes back.
+  # Flows delete results and files that they replace or roll back.
   read_and_write = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
   subjects = merge(
     { for name, role in local.roles : name => role.subject },
@@ -80,7 +80,7 @@ resource "aws_iam_role_policy" "this" {
   })
 }
 
-# External Secrets asks for values by name and lists nothing.
+# External Secrets reads values by name and does not list secrets.
 resource "aws_iam_role_policy" "secrets" {
   for_each = var.secrets
   name     = "secrets"

@@ -9,6 +9,6 @@ output "workers" {
 }
 
 output "secrets" {
-  description = "ARN of the role by which External Secrets reads for each namespace, for the annotation of its ServiceAccount."
+  description = "ARN of the role of External Secrets in each namespace, for the annotation of its ServiceAccount."
   value       = { for namespace in keys(var.secrets) : namespace => aws_iam_role.this["${namespace}-secrets"].arn }
 }

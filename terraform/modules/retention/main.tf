@@ -1,5 +1,5 @@
-# Periods of an environment's retention.yaml in the days that object stores count. The charts and
-# the platform's configuration read the same file.
+# The periods in an environment's retention.yaml, converted to days, which is the unit of object
+# stores. The charts and the platform's configuration read the same file.
 
 locals {
   written = yamldecode(file(var.file)).retention

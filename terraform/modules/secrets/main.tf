@@ -1,12 +1,12 @@
-# Secrets of the platform in AWS Secrets Manager, under the keys that the charts read. Values are
-# ephemeral: they are generated, or given, and written, and are in no plan and no state.
+# Secrets of the platform in AWS Secrets Manager, with the keys that the charts read. The values are
+# ephemeral: they are generated or passed in, then written, and are never in a plan or a state.
 
-# Opened by every plan and apply, so a server that is away is refused at plan. What it generates is
-# written only where a version rises.
+# Every plan and apply opens this resource, so the plan fails if the server cannot be reached. A
+# generated value is only written if the version of its secret was raised.
 ephemeral "aws_secretsmanager_random_password" "this" {
   for_each            = toset(["database", "auth", "encryption", "redis"])
   password_length     = 32
-  exclude_punctuation = true # parts of URLs, and of the API's user:password
+  exclude_punctuation = true # they become parts of URLs and of the API's user:password
 }
 
 locals {
@@ -17,7 +17,7 @@ locals {
       connection-url = "postgresql+asyncpg://${var.database.user}:${local.password.database}@${var.database.host}:${var.database.port}/${var.database.name}"
     }
     auth = { auth-string = "admin:${local.password.auth}" }
-    # Fernet takes the URL-safe base64 of 32 bytes, which 32 letters and digits are.
+    # A Fernet key is the URL-safe base64 of 32 bytes, such as those of 32 letters and digits.
     encryption = { key = replace(replace(base64encode(local.password.encryption), "+", "-"), "/", "_") }
     redis = {
       password = local.password.redis

@@ -1,7 +1,8 @@
-# Buckets on Google Cloud Storage, which encrypts all objects and takes keys over TLS only. None is
-# deleted with objects in it.
+# Buckets on Google Cloud Storage, which encrypts all objects and accepts credentials over TLS only.
+# A bucket that contains objects is never deleted.
 
-# A plan that only creates asks the server nothing: this read makes it fail while nothing is done.
+# A plan that only creates resources does not contact the server. With this read, the plan fails if
+# the server cannot be reached, before anything is changed.
 # tflint-ignore: terraform_unused_declarations
 data "google_storage_project_service_account" "reachable" {}
 
@@ -13,7 +14,7 @@ resource "google_storage_bucket" "this" {
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
 
-  # Versions are the way back; a second one would keep objects beyond their period.
+  # Objects are restored from their versions. Soft delete would keep objects beyond their period.
   soft_delete_policy {
     retention_duration_seconds = 0
   }
@@ -49,7 +50,7 @@ resource "google_storage_bucket" "this" {
   }
 
   lifecycle_rule {
-    # No pod lives long enough to finish an upload after a week.
+    # No pod runs long enough to finish an upload after a week.
     condition {
       age = 7
     }

@@ -1,5 +1,5 @@
 variable "buckets" {
-  description = "Name of the bucket for each purpose: results of runs, artifacts of flows, backups of the database."
+  description = "Names of the buckets: for the results of runs, the artifacts of flows and the backups of the database."
   type = object({
     results   = string
     artifacts = string
@@ -10,22 +10,22 @@ variable "buckets" {
     condition = alltrue([
       for name in values(var.buckets) : can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", name))
     ])
-    error_message = "Cloud Storage refuses one of the bucket names ${join(", ", values(var.buckets))}: use 3 to 63 lowercase letters, digits and hyphens, with a letter or digit at both ends. Dots are refused too: such names belong to domains."
+    error_message = "Cloud Storage refuses one of the bucket names ${join(", ", values(var.buckets))}: use 3 to 63 lowercase letters, digits and hyphens, with a letter or digit at both ends. Dots are refused as well: names with dots are reserved for domains."
   }
 
   validation {
     condition     = !anytrue([for name in values(var.buckets) : can(regex("^goog|google", name))])
-    error_message = "One of the bucket names ${join(", ", values(var.buckets))} begins with goog or contains google, which Cloud Storage refuses: choose another."
+    error_message = "One of the bucket names ${join(", ", values(var.buckets))} begins with goog or contains google, which Cloud Storage refuses: choose another name."
   }
 
   validation {
     condition     = length(distinct(values(var.buckets))) == length(values(var.buckets))
-    error_message = "Two purposes have one bucket in ${join(", ", values(var.buckets))}: their periods differ, give each its own."
+    error_message = "Two purposes share a bucket in ${join(", ", values(var.buckets))}, although their retention periods differ: give each a bucket of its own."
   }
 }
 
 variable "retention" {
-  description = "Days that objects are kept, by purpose; the output objects of the module retention."
+  description = "How many days objects are kept, by purpose: the output objects of the module retention."
   type = map(object({
     days         = number
     version_days = number
@@ -33,6 +33,6 @@ variable "retention" {
 }
 
 variable "location" {
-  description = "Where the buckets are, such as EUROPE-WEST3."
+  description = "Location of the buckets, such as EUROPE-WEST3."
   type        = string
 }

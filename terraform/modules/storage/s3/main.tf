@@ -1,7 +1,8 @@
-# Buckets on S3, or on a server with its interface. None is deleted with objects in it: the server
-# refuses, and there is no force_destroy here.
+# Buckets on S3, or on a server with the same API. A bucket that contains objects is never deleted:
+# the server refuses to, and force_destroy is not set.
 
-# A plan that only creates asks the server nothing: this read makes it fail while nothing is done.
+# A plan that only creates resources does not contact the server. With this read, the plan fails if
+# the server cannot be reached, before anything is changed.
 # tflint-ignore: terraform_unused_declarations
 data "aws_canonical_user_id" "reachable" {}
 
@@ -56,7 +57,7 @@ resource "aws_s3_bucket_policy" "this" {
     }]
   })
 
-  # S3 refuses two changes of a bucket's access at once.
+  # S3 refuses two concurrent changes of a bucket's access.
   depends_on = [aws_s3_bucket_public_access_block.this]
 }
 
@@ -83,7 +84,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       }
     }
 
-    # No pod lives long enough to finish an upload after a week.
+    # No pod runs long enough to finish an upload after a week.
     abort_incomplete_multipart_upload {
       days_after_initiation = 7
     }
