@@ -1,4 +1,4 @@
-/* The first process of every pod: it holds the pod's namespaces open and reaps its orphans. */
+/* The first process of every pod. It keeps the pod's namespaces open and reaps orphans. */
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>

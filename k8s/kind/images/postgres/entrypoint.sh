@@ -1,7 +1,7 @@
 #!/bin/sh
-# Initialise the data directory once, then become the server. As in the official image:
-# POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB (or the file NAME_FILE that holds each),
-# PGDATA, SQL files in /docker-entrypoint-initdb.d, and arguments for the server.
+# Initialize the data directory once, then run the server. As in the official image, this script
+# uses POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB (or the file that NAME_FILE names), PGDATA,
+# the SQL files in /docker-entrypoint-initdb.d, and arguments for the server.
 set -eu
 
 fail() {
@@ -9,7 +9,7 @@ fail() {
     exit 1
 }
 
-# setting NAME DEFAULT: the variable, or what is in the file that NAME_FILE names.
+# setting NAME DEFAULT: print the variable NAME, or the content of the file that NAME_FILE names.
 setting() {
     value=$(printenv "$1" || true)
     file=$(printenv "$1_FILE" || true)
@@ -23,8 +23,8 @@ setting() {
     fi
 }
 
-# Everything is made beside PGDATA and renamed last: a start that was cut short leaves nothing
-# that a later one could take for a database.
+# Everything is created next to PGDATA and renamed last, so that an interrupted start leaves nothing
+# behind that a later start could mistake for a database.
 initialise() {
     new=$PGDATA.init
     user=$(setting POSTGRES_USER postgres)
@@ -44,7 +44,7 @@ not empty: set PGDATA to a folder below it"
     echo "host all all all scram-sha-256" >>"$new/pg_hba.conf"
     echo "listen_addresses = '*'" >>"$new/postgresql.conf"
 
-    # Nobody else can connect yet: the only socket is in a folder of our own.
+    # No other client can connect yet: the only socket is in a private folder.
     sockets=$(mktemp -d)
     pg_ctl start --wait --silent --pgdata "$new" \
         --options "-c listen_addresses='' -c unix_socket_directories='$sockets'"

@@ -1,12 +1,12 @@
 #!/bin/sh
-# As in the official image: arguments are those of redis-server, or a command of its own.
+# As in the official image, the arguments are options of redis-server, or another command.
 set -eu
 
 case "${1:-}" in
 '' | -* | *.conf) set -- redis-server "$@" ;;
 esac
 
-# Debian's build refuses other hosts unless it has a password; in a pod nobody else is local.
+# In protected mode, Redis without a password only accepts local clients. A pod has none.
 case "$*" in
 *--protected-mode*) ;;
 redis-server*) set -- "$@" --protected-mode no ;;
