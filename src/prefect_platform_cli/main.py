@@ -1,4 +1,4 @@
-"""The command line: parse, call, print.
+"""The command line: parse the arguments, call the package, print the result.
 
 Prefect and the Kubernetes client take seconds to import. Each command imports what it needs when it
 runs, so that help does not wait for them.
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from prefect_platform_cli.images.build import Image
     from prefect_platform_cli.kube.kubectl import Kubectl
 
-_INTERRUPTED = 130  # what a shell reports after Ctrl-C
-_DIFFERS = 2  # what `terraform plan` reports
+_INTERRUPTED = 130  # the exit code that a shell reports after Ctrl-C
+_DIFFERS = 2  # the exit code of `terraform plan -detailed-exitcode` when there are changes
 _IMAGES = ("platform", "flows", "postgres", "redis", "seaweedfs")
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-doctor = typer.Typer(help="Look whether the platform is as it should be.", no_args_is_help=True)
+doctor = typer.Typer(help="Check whether the platform works as declared.", no_args_is_help=True)
 app.add_typer(doctor, name="doctor")
 
 
@@ -71,7 +71,7 @@ class _Options:
 
             return CurrentProvider(self.name, self.context)
         raise PlatformError(
-            f"CLUSTER={self.cluster} is not a provider; there are kind and current",
+            f"CLUSTER={self.cluster} is not a cluster provider: the providers are kind and current",
             next_step="make deploy-cluster CLUSTER=kind",
         )
 
@@ -92,24 +92,29 @@ class _Options:
 @app.callback()
 def options(  # noqa: PLR0917  typer passes them by name
     context: typer.Context,
-    cluster: Annotated[str, typer.Option(envvar="CLUSTER", help="kind or current")] = "kind",
+    cluster: Annotated[
+        str, typer.Option(envvar="CLUSTER", help="cluster provider: kind or current")
+    ] = "kind",
     kube_context: Annotated[
-        str | None, typer.Option("--context", envvar="CONTEXT", help="context of CLUSTER=current")
+        str | None,
+        typer.Option("--context", envvar="CONTEXT", help="kubeconfig context for CLUSTER=current"),
     ] = None,
     name: Annotated[
         str, typer.Option(envvar="CLUSTER_NAME", help="name of the kind cluster")
     ] = "prefect-platform",
     nodes: Annotated[
-        int | None, typer.Option(min=1, envvar="NODES", help="nodes of a new kind cluster")
+        int | None,
+        typer.Option(min=1, envvar="NODES", help="number of nodes of a new kind cluster"),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(envvar="ENGINE", help="force the engine: existing or private")
+        str | None, typer.Option(envvar="ENGINE", help="Docker engine to use: existing or private")
     ] = None,
     node_image: Annotated[
-        str | None, typer.Option(envvar="NODE_IMAGE", help="force it: registry or build")
+        str | None,
+        typer.Option(envvar="NODE_IMAGE", help="source of the node image: registry or build"),
     ] = None,
     builder: Annotated[
-        str | None, typer.Option(envvar="BUILDER", help="force it: docker or buildah")
+        str | None, typer.Option(envvar="BUILDER", help="image builder to use: docker or buildah")
     ] = None,
 ) -> None:
     """Run Prefect on Kubernetes."""
@@ -120,13 +125,13 @@ def options(  # noqa: PLR0917  typer passes them by name
 def deploy(
     context: typer.Context,
     date: Annotated[
-        str, typer.Option(envvar="DATE", help="the day of the first run, in 2013")
+        str, typer.Option(envvar="DATE", help="day in 2013 that the first run processes")
     ] = "2013-01-01",
     unenforced_policies: Annotated[
         str | None,
         typer.Option(
             envvar="UNENFORCED_POLICIES",
-            help="accept: go on where the network does not enforce NetworkPolicies",
+            help="accept: continue even if the network does not enforce NetworkPolicies",
         ),
     ] = None,
 ) -> None:
@@ -139,8 +144,9 @@ def deploy(
     day = parse_day(date)
     if unenforced_policies not in {None, "accept"}:
         raise PlatformError(
-            f"UNENFORCED_POLICIES={unenforced_policies} is not known; there is accept",
-            next_step="leave it out, or make deploy-cluster UNENFORCED_POLICIES=accept",
+            f"UNENFORCED_POLICIES={unenforced_policies} is not valid: the only value is accept",
+            next_step="make deploy-cluster without UNENFORCED_POLICIES, or "
+            "make deploy-cluster UNENFORCED_POLICIES=accept",
         )
     provider = chosen.provider()
     changed = provider.create()
@@ -151,14 +157,14 @@ def deploy(
 
 @app.command()
 def destroy(context: typer.Context) -> None:
-    """Remove the cluster and everything that was made for it on this machine."""
+    """Delete the cluster and everything that was created for it on this machine."""
     context.obj.provider().delete()
-    out.print("The cluster is gone; what was built is kept in the cache.")
+    out.print("The cluster is deleted. The programs and images that were built stay in the cache.")
 
 
 @app.command()
 def status(context: typer.Context) -> None:
-    """Show engine, nodes, components, releases, and pods that are not ready and why."""
+    """Show the engine, nodes, components and releases, and why pods are not ready."""
     from prefect_platform_cli import reports
 
     reports.print_status(context.obj.provider())
@@ -166,7 +172,7 @@ def status(context: typer.Context) -> None:
 
 @app.command()
 def image(context: typer.Context) -> None:
-    """Build the images and load them into the cluster when it runs."""
+    """Build the images, and load them into the cluster if it is running."""
     from prefect_platform_cli.deploy import platform
 
     chosen: _Options = context.obj
@@ -183,7 +189,7 @@ def ui(
     context: typer.Context,
     port: Annotated[int, typer.Option(envvar="PORT", help="local port")] = 4200,
 ) -> None:
-    """Port-forward to the user interface; print its address and where its password is."""
+    """Port-forward to the user interface; print its address and how to get its password."""
     from prefect_platform_cli import reports
     from prefect_platform_cli.deploy.connection import forwarded
 
@@ -198,7 +204,7 @@ def ui(
 def logs(
     context: typer.Context,
     run: Annotated[
-        str | None, typer.Argument(envvar="RUN", help="flow run name; default: the newest")
+        str | None, typer.Argument(envvar="RUN", help="name of the flow run; by default the newest")
     ] = None,
 ) -> None:
     """Show the logs of a flow run, even after its pod is gone."""
@@ -213,9 +219,9 @@ Environment = Annotated[
     str | None, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments")
 ]
 PlatformFile = Annotated[
-    Path | None, typer.Option("--file", help="another platform.yaml than the environment's")
+    Path | None, typer.Option("--file", help="platform.yaml to use instead of the environment's")
 ]
-Deployments = Annotated[Path, typer.Option(help="the deployments of the flows")]
+Deployments = Annotated[Path, typer.Option(help="file with the deployments of the flows")]
 Prune = Annotated[bool, typer.Option("--prune", help="delete what is no longer declared")]
 
 
@@ -239,7 +245,7 @@ def schedule(
     file: PlatformFile = None,
     deployments: Deployments = REPOSITORY / "prefect.yaml",
     following: Annotated[
-        str, typer.Option("--next", help="how far to look: 30d, 12h or 90m")
+        str, typer.Option("--next", help="how far to look ahead: 30d, 12h or 90m")
     ] = "7d",
 ) -> None:
     """Show scheduled runs in local time; mark clock changes and runs that a limit holds back."""
@@ -249,7 +255,9 @@ def schedule(
     try:
         seconds = retention.seconds(following)
     except ValueError as error:
-        raise PlatformError(f"--next: {error}", next_step="write --next 30d") from error
+        raise PlatformError(
+            f"--next: {error}", next_step="prefect-platform schedule --next 30d"
+        ) from error
     now = dt.datetime.now(dt.UTC)
     end = now + dt.timedelta(seconds=seconds)
     commands.schedule(_files(context.obj, environment, file, deployments), now, end)
@@ -264,7 +272,7 @@ def plan(
     *,
     prune: Prune = False,
 ) -> None:
-    """Show what apply would change on the server; exit 2 when it would change something."""
+    """Show what apply would change on the server; exit with 2 if there are changes."""
     from prefect_platform.configuration import commands
 
     with _server(context.obj) as (client, cluster):
@@ -293,7 +301,7 @@ def apply(
 
 @app.command()
 def export(context: typer.Context) -> None:
-    """Print the server's configuration as a platform.yaml, with references to secrets."""
+    """Print the server's configuration as a platform.yaml that refers to secrets by name."""
     from prefect_platform.configuration import commands
 
     with _server(context.obj) as (client, cluster):
@@ -304,15 +312,15 @@ def export(context: typer.Context) -> None:
 def isolation(
     context: typer.Context,
     world: Annotated[
-        str, typer.Option(help="an address and port outside that answers a connection")
+        str, typer.Option(help="address and port outside the cluster that accepts connections")
     ] = "1.1.1.1:443",
 ) -> None:
-    """Test from pods which connections are possible; exit 1 when one is not as declared."""
+    """Test from pods which connections are possible; exit with 1 if one is not as declared."""
     from prefect_platform_cli import reports
     from prefect_platform_cli.doctor.isolation import parse_address, refuse_wrong
     from prefect_platform_cli.doctor.isolation_probe import probe
 
-    with step("Try every way between the parts of the platform"):
+    with step("Test the connections between the parts of the platform"):
         cells = probe(context.obj.kubectl(), parse_address(world))
     reports.print_isolation(cells)
     refuse_wrong(cells)
@@ -326,8 +334,8 @@ def _files(
 
     if environment is None and chosen.cluster != "kind":
         raise PlatformError(
-            f"CLUSTER={chosen.cluster} needs --environment: the files of another one would change "
-            "or delete what that cluster has",
+            f"CLUSTER={chosen.cluster} needs --environment: files of the wrong environment would "
+            "change or delete resources of its server",
             next_step="prefect-platform plan --environment production",
         )
     folder = REPOSITORY / "k8s" / "environments" / (environment or "local")
@@ -346,7 +354,7 @@ def _server(chosen: _Options) -> "Iterator[tuple[SyncPrefectClient, FromCluster]
 
 
 def main() -> None:
-    """Run the command line; report a failure as a sentence and a next step, not a traceback."""
+    """Run the command line; report a failure as a cause and a next step, not a traceback."""
     try:
         app()
     except PlatformError as error:
@@ -354,8 +362,8 @@ def main() -> None:
         err.print(f"[bold]next:[/] {escape(error.next_step)}")
         sys.exit(1)
     except SystemExit as ended:
-        if ended.code == _INTERRUPTED:  # typer exits so on Ctrl-C, without a message
-            err.print("Interrupted; the same command goes on from here.")
+        if ended.code == _INTERRUPTED:  # typer exits like this on Ctrl-C, without a message
+            err.print("Interrupted. Run the same command again to continue from here.")
         raise
     except Exception as error:
         from kubernetes.client import ApiException
@@ -365,7 +373,8 @@ def main() -> None:
             raise
         reason = error.reason if isinstance(error, ApiException) else error
         err.print(
-            f"[red]error:[/] the Kubernetes API refused or did not answer: {escape(str(reason))}"
+            "[red]error:[/] the Kubernetes API refused the request or did not answer: "
+            f"{escape(str(reason))}"
         )
         err.print("[bold]next:[/] make status")
         sys.exit(1)

@@ -34,28 +34,30 @@ _SHOW_LOGIN = (
     '--output go-template=\'{{index .data "auth-string" | base64decode}}{{"\\n"}}\''
 )
 _SYSTEM = ("kube-system", "local-path-storage")
-_PAGE = 200  # the server's limit for one request
+_PAGE = 200  # the most log lines that the server returns for one request
 
 
 def print_deployed(
     provider: ClusterProvider, outcome: Outcome, day: dt.date, *, changed: bool
 ) -> None:
-    """Print the platform's addresses, and what to type next."""
+    """Print where the platform and the results of its first run are, and what to type next."""
     run = outcome.run
     core = client.CoreV1Api(Kubectl(provider.kubeconfig()).api())
-    table = _table("The platform runs" if changed else "Nothing changed: the platform runs")
+    table = _table(
+        "The platform is running" if changed else "Nothing changed: the platform is running"
+    )
     for namespace in NAMESPACES:
         pods = core.list_namespaced_pod(namespace).items
         table.add_row(
             f"namespace {namespace}",
-            "\n".join(f"{pod.metadata.name} {pod.status.phase}" for pod in pods) or "no pod",
+            "\n".join(f"{pod.metadata.name} {pod.status.phase}" for pod in pods) or "no pods",
         )
     table.add_row("URL", "http://prefect-server.prefect.svc.cluster.local:4200 (make ui)")
     table.add_row("flow run", f"{run.name}: {run.state_name}")
-    table.add_row("its Job", (run.infrastructure_pid or "unknown").rpartition(":")[2])
-    table.add_row("its pod", _pod_of(core, run))
-    table.add_row("its rows", f"{outcome.rows} in daily_delays of the warehouse, day {day}")
-    table.add_row("its object", f"s3://artifacts/etl-daily/{day}.parquet")
+    table.add_row("Job", (run.infrastructure_pid or "unknown").rpartition(":")[2])
+    table.add_row("pod", _pod_of(core, run))
+    table.add_row("warehouse", f"{outcome.rows} rows in daily_delays for {day}")
+    table.add_row("object store", f"s3://artifacts/etl-daily/{day}.parquet")
     out.print(table)
     out.print("To use kubectl and docker:")
     for name, value in provider.environment().items():
@@ -95,7 +97,7 @@ def print_status(provider: ClusterProvider) -> None:
         pod
         for namespace in (*_SYSTEM, *NAMESPACES)
         if namespace in existing
-        for pod in unready_pods(api, namespace, last_words=True)
+        for pod in unready_pods(api, namespace, with_logs=True)
     ]
     for pod in unready:
         table.add_row("[red]not ready[/]", str(pod))
@@ -105,14 +107,14 @@ def print_status(provider: ClusterProvider) -> None:
 
 
 def print_ui(kubectl: Kubectl, url: str) -> None:
-    """Print the address of the user interface and where its password is, never the password."""
-    out.print(f"Prefect: {url} (Ctrl-C closes the way)")
-    out.print("User and password, joined by a colon, are in a Secret:")
+    """Print the address of the user interface and the command that prints its password."""
+    out.print(f"Prefect: {url} (Ctrl-C stops the port-forward)")
+    out.print("User and password are in a Secret. This command prints them as USER:PASSWORD:")
     out.print(f"  KUBECONFIG={kubectl.kubeconfig} {_SHOW_LOGIN}", markup=False)
 
 
 def print_logs(prefect: SyncPrefectClient, name: str | None) -> None:
-    """Print the logs of the newest flow run, or the newest one called `name`."""
+    """Print the logs of the newest flow run, or of the newest one called `name`."""
     wanted = FlowRunFilter(
         name=FlowRunFilterName(any_=[name]) if name else None,
         start_time=FlowRunFilterStartTime(is_null_=False),
@@ -120,8 +122,8 @@ def print_logs(prefect: SyncPrefectClient, name: str | None) -> None:
     runs = prefect.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.START_TIME_DESC, limit=1)
     if not runs:
         raise PlatformError(
-            f"no flow run called {name} has started" if name else "no flow has run yet",
-            next_step="make ui, to see the flow runs",
+            f"no flow run called {name} has started" if name else "no flow run has started yet",
+            next_step="make ui, which shows the flow runs",
         )
     run = runs[0]
     out.print(f"{run.name}: {run.state_name}", markup=False)
@@ -134,9 +136,9 @@ def print_logs(prefect: SyncPrefectClient, name: str | None) -> None:
 
 
 def print_isolation(cells: Sequence[Cell]) -> None:
-    """Print the connections, one column for each source, and mark those not as declared."""
+    """Print the connections, a column for each source, and mark those that are not as declared."""
     table = Table(
-        title="Who reaches whom",
+        title="Allowed and denied connections",
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -162,7 +164,7 @@ def refuse_busy_port(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise PlatformError(
-                f"the port {port} of 127.0.0.1 cannot be used: {error.strerror}",
+                f"port {port} of 127.0.0.1 cannot be used: {error.strerror}",
                 next_step=f"make ui PORT={port + 1}",
             ) from error
 
@@ -178,7 +180,7 @@ def _pod_of(core: client.CoreV1Api, run: FlowRun) -> str:
     selector = f"prefect.io/flow-run-id={run.id}"
     pods = core.list_pod_for_all_namespaces(label_selector=selector).items
     names = [f"{pod.metadata.namespace}/{pod.metadata.name}" for pod in pods]
-    return ", ".join(names) or "removed with its finished Job; its logs stay (make logs)"
+    return ", ".join(names) or "deleted with its finished Job; the logs are kept (make logs)"
 
 
 def _ready_count(core: client.CoreV1Api, api: client.ApiClient, namespace: str) -> str:

@@ -28,7 +28,7 @@ from tests.cluster.policy_agent import without_agent
 
 _WORKER = "prefect-worker-default"
 _MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
-    "provider": ({"CLUSTER": "moon"}, "CLUSTER=moon is not a provider", "CLUSTER=kind"),
+    "provider": ({"CLUSTER": "moon"}, "CLUSTER=moon is not a cluster provider", "CLUSTER=kind"),
     "day": (
         {"DATE": "2014-01-01"},
         "not between 2013-01-01 and 2013-12-31",
@@ -36,7 +36,7 @@ _MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
     ),
     "no day": ({"DATE": "tomorrow"}, "DATE=tomorrow is not a date", "DATE=2013-01-01"),
     "nodes": ({"NODES": "3"}, "has 1 nodes, not 3", "make destroy-cluster"),
-    "engine": ({"ENGINE": "steam"}, "ENGINE=steam is not known", "existing, private"),
+    "engine": ({"ENGINE": "steam"}, "ENGINE=steam is not valid", "existing, private"),
 }
 _BROKEN = restricted_pod(
     "broken", "data", {"image": "missing.invalid/none:1", "imagePullPolicy": "Never"}
@@ -44,7 +44,7 @@ _BROKEN = restricted_pod(
 
 
 def test_a_deploy_ends_with_a_completed_run_and_a_summary(platform: Platform) -> None:
-    assert "The platform runs" in platform.printed
+    assert "The platform is running" in platform.printed
     assert "Completed" in platform.printed
     assert "s3://artifacts/etl-daily/2013-01-01.parquet" in platform.printed
     assert "export KUBECONFIG=" in platform.printed

@@ -78,7 +78,7 @@ def test_a_deploy_completes_what_an_interrupted_and_a_killed_one_began(
     assert statuses(platform.kubectl)["prefect-worker"] == "pending-upgrade"
     finished = command("deploy", DATE=day)
 
-    assert "Interrupted; the same command goes on from here." in interrupted
+    assert "Interrupted. Run the same command again to continue from here." in interrupted
     assert "Traceback" not in interrupted
     assert finished.returncode == 0, finished.stderr
     assert f"s3://artifacts/etl-daily/{day}.parquet" in finished.stdout

@@ -100,7 +100,7 @@ def test_unreachable_targets_and_refused_probe_pods_are_reported_as_not_probed(
         two_pools.kubectl("delete", "--filename=-", stdin=json.dumps(_FULL))
 
     assert looked.returncode == 0, looked.stderr
-    assert "not probed: nobody reaches 198.19.255.2:443" in looked.stdout
+    assert "not probed: no pod reaches 198.19.255.2:443" in looked.stdout
     assert f"not probed: a pod in {JOBS} is refused: " in looked.stdout
     assert "exceeded quota: full" in looked.stdout
 

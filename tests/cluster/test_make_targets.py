@@ -51,7 +51,7 @@ def test_make_ui_forwards_a_port_until_ctrl_c_and_shows_how_to_get_the_password(
     assert "<title>Prefect" in page.text
     answers = (refused.status_code, admitted.status_code)
     assert answers == (httpx.codes.UNAUTHORIZED, httpx.codes.OK)
-    assert f"the port {port} of 127.0.0.1 cannot be used" in second.stderr
+    assert f"port {port} of 127.0.0.1 cannot be used" in second.stderr
     assert f"make ui PORT={port + 1}" in second.stderr
     assert "Traceback" not in printed
     eventually("the port is closed", lambda: not listens(port), within=30)

@@ -130,8 +130,8 @@ def test_previous_values_work_until_deleted_and_a_lost_key_is_restored_from_the_
     again = command("deploy")
 
     assert refused.returncode == 1
-    assert "the Secret prefect-encryption is gone" in refused.stderr
-    assert "next: bring the key back" in refused.stderr
+    assert "the Secret prefect-encryption is missing" in refused.stderr
+    assert "next: restore the key" in refused.stderr
     assert brought_back == "secret/prefect-encryption created\n"
     assert read_secret(kubectl, "prefect", "prefect-encryption") == key
     assert again.returncode == 0, again.stderr

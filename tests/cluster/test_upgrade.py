@@ -117,7 +117,7 @@ def image(server: Server) -> str:
 
 def names_lost_rows(server: Server) -> bool:
     """Return whether the Job refuses the downgrade because of the table with the event."""
-    unready = unready_pods(server.kubectl.api(), NAMESPACE, last_words=True)
+    unready = unready_pods(server.kubectl.api(), NAMESPACE, with_logs=True)
     wanted = (
         r"migrate \| The downgrade would delete tables that the older Prefect does not have: "
         r"automation_held_event \([1-9]\d* rows\)"
@@ -141,7 +141,7 @@ def explains_downgrade(server: Server) -> bool:
 
 def shows_log(server: Server) -> bool:
     """Return whether `make status` shows the last log lines of the failed migration."""
-    unready = unready_pods(server.kubectl.api(), NAMESPACE, last_words=True)
+    unready = unready_pods(server.kubectl.api(), NAMESPACE, with_logs=True)
     shown = [str(each) for each in unready]
     return any("migrate | The database" in each and "does not know" in each for each in shown)
 

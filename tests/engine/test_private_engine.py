@@ -201,5 +201,5 @@ def test_a_network_that_is_not_ours_is_not_taken_over(
     docker(engine, "network", "create", "theirs")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", f"{engine.docker.parent}:{os.environ['PATH']}")
-    with pytest.raises(PlatformError, match="theirs that is not ours"):
+    with pytest.raises(PlatformError, match="theirs, which does not belong to this cluster"):
         ExistingEngine("theirs", engine.docker_host).start()

@@ -42,7 +42,7 @@ def test_brackets_in_an_error_are_printed_and_not_parsed_as_markup() -> None:
         check=False,
     )
     assert refused.returncode == 1
-    assert "error: CLUSTER=[/red] is not a provider" in refused.stderr
+    assert "error: CLUSTER=[/red] is not a cluster provider" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
@@ -62,7 +62,7 @@ def test_an_invalid_look_ahead_time_is_refused() -> None:
 
     assert refused.returncode == 1
     assert "error: --next: " in refused.stderr
-    assert "write --next 30d" in refused.stderr
+    assert "prefect-platform schedule --next 30d" in refused.stderr
 
 
 def schedule(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -89,7 +89,7 @@ def test_an_unknown_value_of_unenforced_policies_is_refused_before_anything_is_d
         check=False,
     )
     assert refused.returncode == 1
-    assert "error: UNENFORCED_POLICIES=yes is not known; there is accept" in refused.stderr
+    assert "error: UNENFORCED_POLICIES=yes is not valid: the only value is accept" in refused.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -149,7 +149,8 @@ def test_a_refusal_by_the_kubernetes_api_is_reported_in_one_sentence(tmp_path: P
         api.shutdown()
         thread.join()
     assert refused.returncode == 1
-    assert "error: the Kubernetes API refused or did not answer: Forbidden" in refused.stderr
+    told = "error: the Kubernetes API refused the request or did not answer: Forbidden"
+    assert told in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
@@ -174,4 +175,4 @@ def test_ctrl_c_says_that_the_same_command_continues(
         cli.main()
 
     assert ended.value.code == 130
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "Run the same command again to continue from here" in capsys.readouterr().err

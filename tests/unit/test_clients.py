@@ -102,7 +102,7 @@ def test_a_client_of_an_unsupported_version_is_not_used(
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("echo none of your business", "does not tell its version"),
+        ("echo none of your business", "does not print its version"),
         ("echo the disk is gone >&2; exit 3", "exited with 3: the disk is gone"),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_client_that_prints_no_version_is_not_used(
 @pytest.mark.usefixtures("on_path")
 def test_without_a_client_on_path_our_own_build_is_used() -> None:
     ours = install_build("kind")
-    assert choose_client("kind").reason == "PATH has no kind"
+    assert choose_client("kind").reason == "kind is not on PATH"
     assert program("kind") == ours
 
 
@@ -145,13 +145,13 @@ def test_a_client_on_path_can_be_forced_only_if_it_is_supported(
     found = install_version(on_path, "helm", version("helm"))
     assert program("helm") == found
     install_version(on_path, "kind", "v0.1.0")
-    for name, reason in {"kind": "is v0.1.0, which is not", "kubectl": "PATH has no"}.items():
+    for name, reason in {"kind": "is v0.1.0, which is not", "kubectl": "is not on PATH"}.items():
         with pytest.raises(PlatformError, match=f"CLIENTS=path, but .*{reason}"):
             program(name)
 
 
 def test_an_unknown_choice_is_refused() -> None:
-    with pytest.raises(PlatformError, match="CLIENTS=tape is not known"):
+    with pytest.raises(PlatformError, match="CLIENTS=tape is not valid"):
         choose_client("kind", "tape")
 
 
@@ -164,7 +164,7 @@ def test_each_chosen_client_is_printed_with_the_reason(
     ensure_clients(["kind", "kubectl", "helm"])
     kind, kubectl, helm = capsys.readouterr().err.splitlines()
     assert kind.startswith(f"kind: {found} ({version('kind')}, ")
-    assert kubectl == f"kubectl: our own build of {version('kubectl')} (PATH has no kubectl)"
+    assert kubectl == f"kubectl: our own build of {version('kubectl')} (kubectl is not on PATH)"
     assert helm.startswith("helm: our own build of ")
 
 

@@ -68,8 +68,8 @@ def values_yaml(chart: str) -> str:
 
 
 def values_schema(chart: str) -> str:
-    """Return the JSON schema that helm validates the values of users against."""
-    # Helm passes a library chart its values, of which it has none, under the library's name.
+    """Return the JSON schema against which Helm validates the values of users."""
+    # Helm adds a key with the library's name for its values, although the library has none.
     library = {_LIBRARY.name: {"description": "Set by Helm; it has no values.", "type": "object"}}
     return _json_schema(type(CHARTS[chart]), **library)
 
@@ -178,7 +178,7 @@ def vendored(chart: str) -> Path:
 
 
 def main() -> None:
-    """Write all generated files, and remove what a copy of the library has beyond the library."""
+    """Write all generated files, and remove files that the library chart no longer has."""
     for chart in CHARTS:
         shutil.rmtree(vendored(chart), ignore_errors=True)
     for path, content in files().items():

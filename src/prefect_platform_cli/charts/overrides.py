@@ -1,4 +1,4 @@
-"""Models of overrides of values: the same keys at every depth, with none of them required."""
+"""Models of overrides of values: they have the same keys at every depth, but require none."""
 
 from typing import Annotated, Any, get_args, get_origin
 
@@ -8,7 +8,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from prefect_platform.values import Values
 
-_LEFT_OUT: Any = SkipJsonSchema[None]  # type: ignore[misc]  # not a class for a type checker
+_LEFT_OUT: Any = SkipJsonSchema[None]  # type: ignore[misc]  # a type checker does not see a class
 
 
 def overrides(model: type[Values]) -> type[Values]:

@@ -1,4 +1,4 @@
-"""The JSON schema of platform.yaml, with which editors complete and check the file.
+"""The JSON schema of platform.yaml, which lets editors complete and check the file.
 
 `python -m prefect_platform_cli.charts.platform_schema` writes it; a test fails when it is stale.
 """

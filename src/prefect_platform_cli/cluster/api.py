@@ -1,4 +1,4 @@
-"""Ask a Kubernetes API that may be down or still starting, without waiting for retries."""
+"""Connect to a Kubernetes API that may be down or still starting, without retries."""
 
 from http import HTTPStatus
 from pathlib import Path

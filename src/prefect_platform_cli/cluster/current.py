@@ -55,11 +55,15 @@ class CurrentProvider:
         return False
 
     def delete(self) -> None:
-        """Refuse, because the cluster belongs to somebody else."""
+        """Raise PlatformError: the provider does not delete a cluster that it did not create."""
         raise PlatformError(
-            f"the cluster of the context {self._context} was not made here and is not removed",
-            next_step="helm uninstall prefect-worker and prefect-server, then "
-            "kubectl delete namespace prefect prefect-workers flows-default data",
+            f"the cluster of the context {self._context} was not created by this command, which "
+            "therefore does not delete it",
+            next_step=f"uninstall the platform: helm --kube-context {self._context} uninstall "
+            "prefect-worker --namespace prefect-workers, then "
+            f"helm --kube-context {self._context} uninstall prefect-server --namespace prefect, "
+            f"then kubectl --context {self._context} delete namespace prefect prefect-workers "
+            "flows-default data",
         )
 
     def load_images(self, archive: Path, references: Sequence[str]) -> bool:
@@ -71,8 +75,8 @@ class CurrentProvider:
                 if reference not in held:
                     raise PlatformError(
                         f"the node {node.metadata.name} does not have the image {reference}",
-                        next_step=f"import {archive} on every node (ctr --namespace k8s.io images "
-                        "import FILE), then run it again",
+                        next_step=f"copy {archive} to every node and run `ctr --namespace k8s.io "
+                        "images import FILE` there, then run the command again",
                     )
         return False
 
@@ -83,7 +87,7 @@ class CurrentProvider:
         for entry in [*(content.get("clusters") or []), *(content.get("users") or [])]:
             named = entry.get("cluster") or entry.get("user") or {}
             for field in _FILES & named.keys():
-                # A relative path starts at its kubeconfig file; joining keeps an absolute one.
+                # A relative path is relative to its kubeconfig file. Joining keeps absolute paths.
                 named[field] = str(self._source.parent.absolute() / named[field])
         self._kubeconfig.parent.mkdir(parents=True, exist_ok=True)
         self._kubeconfig.touch(mode=0o600)
@@ -92,7 +96,7 @@ class CurrentProvider:
         return self._kubeconfig
 
     def environment(self) -> dict[str, str]:
-        """Return the user's own KUBECONFIG: the context has to be given to kubectl."""
+        """Return the user's own KUBECONFIG; kubectl also needs `--context`."""
         return {"KUBECONFIG": str(self._source)}
 
     def status(self) -> ClusterStatus:
@@ -113,8 +117,9 @@ class CurrentProvider:
 def _contexts(kubeconfig: Path) -> list[str]:
     if not kubeconfig.exists():
         raise PlatformError(
-            f"CLUSTER=current needs a kubeconfig, and {kubeconfig} does not exist",
-            next_step="set KUBECONFIG, or leave CLUSTER out to get a kind cluster",
+            f"CLUSTER=current needs a kubeconfig, but {kubeconfig} does not exist",
+            next_step="set KUBECONFIG to an existing file, or leave CLUSTER out to create a kind "
+            "cluster",
         )
     return [entry["name"] for entry in _read(kubeconfig).get("contexts") or []]
 

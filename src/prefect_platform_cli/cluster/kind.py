@@ -1,4 +1,4 @@
-"""A kind cluster, in the engine and from the node image that fit the machine."""
+"""A kind cluster, in the Docker engine and from the node image that suit the machine."""
 
 import os
 import shutil
@@ -39,13 +39,16 @@ _DESTROY = "make destroy-cluster"
 
 
 class _Record(BaseModel):
-    """Written when a creation has finished: the nodes' names and their fixed addresses."""
+    """The nodes' names and fixed addresses, written once the cluster has been created."""
 
     addresses: dict[str, str]
 
 
 class KindProvider:
-    """The kind cluster `cluster` with `nodes` nodes; None keeps their number, or makes one."""
+    """The kind cluster `cluster` with `nodes` nodes.
+
+    If `nodes` is None, an existing cluster keeps its nodes, and a new one gets one node.
+    """
 
     name = "kind"
 
@@ -71,11 +74,12 @@ class KindProvider:
         err.print(f"engine: {choice.engine.kind} ({choice.reason})")
         record = self._record()
         if record is None:
-            # It takes minutes and may fail for lack of space, so it comes before any start.
+            # Building the image takes minutes and may fail for lack of disk space, so do it before
+            # the engine is started.
             image = self._built_node_image()
             choice.engine.start()
             if self._existing_nodes(choice.engine):
-                # kind cannot complete an interrupted creation, and the nodes hold no data yet.
+                # kind cannot complete an interrupted creation. The nodes hold no data yet.
                 self._delete_nodes(choice.engine)
             self._create(choice.engine, image)
             return True
@@ -83,7 +87,7 @@ class KindProvider:
             raise PlatformError(
                 f"the cluster {self._cluster} has {len(record.addresses)} nodes, not "
                 f"{self._nodes}, and kind cannot change that",
-                next_step=f"{_DESTROY}, then run it again; or leave NODES out",
+                next_step=f"{_DESTROY}, then run the command again; or leave NODES out",
             )
         changed = choice.engine.start()
         if not self.kubeconfig().exists():
@@ -111,7 +115,7 @@ class KindProvider:
                 self._state.parent.rmdir()
 
     def load_images(self, archive: Path, references: Sequence[str]) -> bool:
-        """Load `archive` into the nodes that lack one of `references`."""
+        """Load `archive` into the nodes that lack any of `references`."""
         engine = self._require_engine()
         lacking = [
             node
@@ -127,7 +131,7 @@ class KindProvider:
         return bool(lacking)
 
     def kubeconfig(self) -> Path:
-        """Return the cluster's own kubeconfig file; ~/.kube/config is never touched."""
+        """Return the cluster's own kubeconfig file; ~/.kube/config is never changed."""
         return self._state / "kubeconfig"
 
     def environment(self) -> dict[str, str]:
@@ -145,7 +149,12 @@ class KindProvider:
         """Return the engine, its version, and the state of each node's container."""
         engine = recorded_engine(self._cluster)
         if engine is None:
-            facts = [("cluster", f"kind {self._cluster}: there is none; make deploy-cluster")]
+            facts = [
+                (
+                    "cluster",
+                    f"there is no kind cluster {self._cluster}; make deploy-cluster creates it",
+                )
+            ]
             return ClusterStatus(running=False, facts=facts)
         found = engine.status()
         facts = [
@@ -153,7 +162,7 @@ class KindProvider:
             ("engine", f"{found.kind}, Docker {found.version}" if found.running else found.reason),
         ]
         if not found.running or self._record() is None:
-            why = "its creation was interrupted" if found.running else "its engine does not run"
+            why = "its creation was interrupted" if found.running else "its engine is not running"
             facts.append(("nodes", f"{why}; make deploy-cluster completes it"))
             return ClusterStatus(running=False, facts=facts)
         running = set(self._existing_nodes(engine, "--filter=status=running"))
@@ -161,7 +170,7 @@ class KindProvider:
             facts.append(("node", f"{node}: {'running' if node in running else 'stopped'}"))
         if not self.kubeconfig().exists():
             facts.append(
-                ("kubeconfig", f"{self.kubeconfig()} is gone; make deploy-cluster restores it")
+                ("kubeconfig", f"{self.kubeconfig()} is missing; make deploy-cluster restores it")
             )
             return ClusterStatus(running=False, facts=facts)
         return ClusterStatus(running=f"{self._cluster}-control-plane" in running, facts=facts)
@@ -188,7 +197,7 @@ class KindProvider:
         write_atomically(self._record_path(), _Record(addresses=addresses).model_dump_json())
 
     def _kind_create(self, engine: Engine, config: dict[str, Any], image: NodeImage | None) -> None:
-        """Have kind create the nodes; keep its output, and nodes that fail, for inspection."""
+        """Let kind create the nodes; keep its output, and nodes that fail, for inspection."""
         file, log = self._state / "kind.yaml", self._state / "kind.log"
         with file.open("w") as stream:
             YAML().dump(config, stream)
@@ -210,14 +219,14 @@ class KindProvider:
             raise PlatformError(
                 f"kind cannot create the cluster {self._cluster}; {log} ends: "
                 f"{tail(log.read_text())}",
-                next_step=f"read {log}, and `docker logs {self._cluster}-control-plane`; "
-                "make deploy-cluster starts anew",
+                next_step=f"read {log} and the output of `docker logs "
+                f"{self._cluster}-control-plane`, then make deploy-cluster, which starts over",
             )
 
     def _built_node_image(self) -> NodeImage | None:
         """Return our own build of the node image, or None to use kind's."""
         choice = choose_node_image(self._forced_node_image)
-        origin = "kind's own" if choice.source == "registry" else "our own build"
+        origin = "kind's own image" if choice.source == "registry" else "built on this machine"
         err.print(f"node image: {origin} ({choice.reason})")
         ensure_clients(["kind", "kubectl"])
         return node_image() if choice.source == "build" else None
@@ -228,7 +237,7 @@ class KindProvider:
                 self._docker(engine, "load", "--quiet", "--input", str(image.archive))
 
     def _delete_nodes(self, engine: Engine) -> None:
-        # Without the option kind would read ~/.kube, and create it.
+        # Without this option, kind would read ~/.kube, and create it if it is missing.
         own = ("--kubeconfig", str(self.kubeconfig()))
         self._kind(engine, "delete", "cluster", "--name", self._cluster, *own)
 
@@ -247,13 +256,14 @@ class KindProvider:
         return {**config, "nodes": [{"role": "control-plane"}, *[{"role": "worker"}] * workers]}
 
     def _start_nodes(self, engine: Engine, addresses: dict[str, str]) -> bool:
-        """Start the stopped nodes, each with the address that its certificates name."""
+        """Start the stopped nodes, each at the address that its certificates contain."""
         stopped = set(addresses) - set(self._existing_nodes(engine, "--filter=status=running"))
         missing = set(addresses) - set(self._existing_nodes(engine))
         if missing:
             raise PlatformError(
-                f"the cluster {self._cluster} has lost its node {min(missing)}",
-                next_step=f"{_DESTROY}, then run it again",
+                f"the cluster {self._cluster} is broken: the container of its node {min(missing)} "
+                "is missing",
+                next_step=f"{_DESTROY}, then run the command again",
             )
         moved = [
             node
@@ -264,13 +274,13 @@ class KindProvider:
             return False
         with step(f"Start the nodes of {self._cluster} again"):
             if moved:
-                # The engine assigns addresses in the order of starting: keep the old order.
+                # The engine assigns addresses in the order in which nodes start: keep that order.
                 self._docker(engine, "stop", *addresses)
                 stopped = set(addresses)
             for node in sorted(stopped, key=lambda name: _numeric(addresses[name])):
                 self._docker(engine, "start", node)
             self._wait_for_nodes(engine)
-            self._wait_for_news_of_pods(engine)
+            self._wait_for_current_pod_states(engine)
         return True
 
     def _existing_nodes(self, engine: Engine, *filters: str) -> list[str]:
@@ -328,8 +338,8 @@ class KindProvider:
         except PlatformError:  # the node is still starting
             return False
 
-    def _wait_for_news_of_pods(self, engine: Engine) -> None:
-        """Wait until the API reports no container as running that ended when its node stopped."""
+    def _wait_for_current_pod_states(self, engine: Engine) -> None:
+        """Wait until no container that ended with its node is still reported as running."""
         started = {
             node: self._started(engine, node)
             for node in self._existing_nodes(engine, "--filter=status=running")
@@ -346,8 +356,8 @@ class KindProvider:
 
         self._wait_until_none(
             outdated,
-            f"after {_READY_WITHIN} s the cluster {self._cluster} still reports what was before "
-            "its nodes started",
+            f"after {_READY_WITHIN} s the cluster {self._cluster} still reports containers as "
+            "running that ended when their node stopped",
             every=1,
         )
 
@@ -366,7 +376,8 @@ class KindProvider:
         if found := wait_while(left, _READY_WITHIN, every=every):
             raise PlatformError(
                 f"{failure}: {found}",
-                next_step=f"make status; if it stays so: {_DESTROY}, then run it again",
+                next_step=f"make status; if the problem persists: {_DESTROY}, then run the command "
+                "again",
             )
 
     def _started(self, engine: Engine, node: str) -> datetime:
@@ -378,7 +389,7 @@ class KindProvider:
         run(
             [program("kind"), *arguments],
             failure=f"kind {arguments[0]} {arguments[1]} failed for the cluster {self._cluster}",
-            next_step="run the same command again: it starts from where this one stopped",
+            next_step="run the same command again: it continues where this one stopped",
             env=_environment(engine),
         )
 
@@ -396,7 +407,7 @@ def _environment(engine: Engine) -> dict[str, str]:
 
 
 def _is_found(path: Path) -> bool:
-    """Return whether PATH already finds `path`, so that its folder need not be put in front."""
+    """Return whether the shell already finds `path`, so that PATH does not need its folder."""
     return shutil.which(path.name) == str(path)
 
 

@@ -19,7 +19,7 @@ _PATH = "PREFECT_SERVER_UI_SERVE_BASE"
 def forwarded(kubectl: Kubectl, local_port: int = 0) -> Iterator[str]:
     """Forward a port of this machine to the server and yield the URL of its user interface.
 
-    `local_port` 0 takes a free one. Raises PlatformError when there is no server.
+    With `local_port` 0, a free port is used. Raises PlatformError when there is no server.
     """
     with kubectl.port_forward(
         f"service/{names.SERVER_RELEASE}",
@@ -34,7 +34,7 @@ def forwarded(kubectl: Kubectl, local_port: int = 0) -> Iterator[str]:
 def connected(kubectl: Kubectl) -> Iterator[SyncPrefectClient]:
     """Yield a client of the server's API.
 
-    Raises PlatformError when there is no server, or it does not take the Secret's auth string.
+    Raises PlatformError when there is no server, or when it refuses the auth string in the Secret.
     """
     with (
         forwarded(kubectl) as url,
@@ -44,7 +44,7 @@ def connected(kubectl: Kubectl) -> Iterator[SyncPrefectClient]:
 
 
 def path_prefix(deployment: Mapping[str, Any]) -> str:
-    """Return the path of the value publicUrl, the prefix of everything that the API serves."""
+    """Return the path of `publicUrl`, which is the prefix of everything that the API serves."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     return next((str(each["value"]) for each in container["env"] if each["name"] == _PATH), "")
 

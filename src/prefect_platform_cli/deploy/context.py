@@ -1,4 +1,4 @@
-"""Read what a configuration refers to from the cluster, with the user's own rights."""
+"""Read from the cluster what a configuration refers to, with the user's own permissions."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ class FromCluster:
         return base64.b64decode(value) if value is not None else None
 
     def base_job_template(self, pool: str) -> dict[str, Any] | None:
-        """Return the template that the installed chart has for a pool."""
+        """Return the base job template of a pool, from the installed chart."""
         found = self._core.list_namespaced_config_map(
             names.WORKER_NAMESPACE, field_selector=f"metadata.name={names.BASE_JOB_TEMPLATES}"
         ).items
@@ -35,6 +35,6 @@ class FromCluster:
         return json.loads(written) if written else None
 
     def how_to_provide(self, secret: str) -> str:
-        """Return how to create a Secret."""
+        """Return the command that creates a Secret."""
         create = f"create secret generic {secret} --from-file=KEY"
         return f"kubectl --namespace {names.WORKER_NAMESPACE} {create}"

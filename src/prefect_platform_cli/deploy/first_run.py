@@ -18,11 +18,11 @@ from prefect_platform.polling import wait_while
 DEPLOYMENT = "etl-daily/daily"
 _TAG = "first-run"
 _FIRST, _LAST = dt.date(2013, 1, 1), dt.date(2013, 12, 31)
-_ENDS_WITHIN = 15 * 60  # seconds; the extract's retries alone may take 370
+_ENDS_WITHIN = 15 * 60  # seconds; the retries of the task `extract` alone may take 370
 
 
 def parse_day(text: str) -> dt.date:
-    """Parse the day `text`; raises PlatformError when the data has no such day."""
+    """Parse the day `text`; raises PlatformError when the data does not contain that day."""
     try:
         day = dt.date.fromisoformat(text)
     except ValueError as error:
@@ -31,14 +31,14 @@ def parse_day(text: str) -> dt.date:
         ) from error
     if not _FIRST <= day <= _LAST:
         raise PlatformError(
-            f"DATE={day} is not between {_FIRST} and {_LAST}, the days that the data has",
+            f"DATE={day} is not between {_FIRST} and {_LAST}, the first and last day of the data",
             next_step="make deploy-cluster DATE=2013-01-01",
         )
     return day
 
 
 def find_or_start(client: SyncPrefectClient, day: dt.date) -> tuple[FlowRun, bool]:
-    """Return the run for `day` and whether it is new; a failed run is replaced by a new one."""
+    """Return the run for `day` and whether it is new; a failed run is replaced with a new one."""
     deployment = client.read_deployment_by_name(DEPLOYMENT)
     runs = client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
@@ -58,7 +58,7 @@ def find_or_start(client: SyncPrefectClient, day: dt.date) -> tuple[FlowRun, boo
 def wait_for(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
     """Return `run` once it has completed.
 
-    Raises PlatformError with the state's own message when it ends otherwise or not in time.
+    Raises PlatformError with the message of its state if it ends in another state or not in time.
     """
     next_step = f"make logs RUN={run.name}"
 
@@ -75,7 +75,7 @@ def wait_for(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
         )
     if run.state is None or not run.state.is_completed():
         raise PlatformError(
-            f"the flow run {run.name} ended {run.state.name}: {run.state.message}"
+            f"the flow run {run.name} ended as {run.state.name}: {run.state.message}"
             if run.state
             else f"the flow run {run.name} has no state",
             next_step=next_step,

@@ -47,9 +47,9 @@ def deploy(
 ) -> Outcome:
     """Deploy k8s/environments/local to a running cluster and run the ETL.
 
-    Refuses a network that does not enforce NetworkPolicies, unless `accept_unenforced`.
-    A step changes nothing that is already right. Raises PlatformError for the first step that
-    fails; the next call continues from there.
+    Refuses a network that does not enforce NetworkPolicies, unless `accept_unenforced` is set. A
+    step whose result is already in place changes nothing. Raises PlatformError for the first step
+    that fails; the next call continues from there.
     """
     ensure_clients(["kubectl", "helm"])
     kubectl = Kubectl(provider.kubeconfig())
@@ -83,7 +83,7 @@ def deploy(
 
 
 def load(provider: ClusterProvider, images: Sequence[Image]) -> bool:
-    """Load `images` into every node that lacks one; True when a node did."""
+    """Load `images` into every node that lacks one of them; True when there was such a node."""
     with step("Load the images into the nodes") as current:
         archives = {image.archive for image in images}
         loaded = [
@@ -92,15 +92,15 @@ def load(provider: ClusterProvider, images: Sequence[Image]) -> bool:
             )
             for archive in sorted(archives)
         ]
-        current.detail = "" if any(loaded) else "they have them"
+        current.detail = "" if any(loaded) else "already loaded"
     return any(loaded)
 
 
 def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
-    """Apply the data services, and remove Jobs that an earlier version of them left."""
+    """Apply the data services, and delete the Jobs of their earlier versions."""
     folder = _ENVIRONMENT / "data"
     rendered = json.loads(manifests.render(program("kubectl"), folder, list(references.values())))
-    _follow_secrets(rendered["items"], kubectl.api())
+    _annotate_secret_versions(rendered["items"], kubectl.api())
     changed = kubectl.apply(json.dumps(rendered))
     jobs = {f"job.batch/{item['metadata']['name']}" for item in rendered["items"]}
     here = f"--namespace={names.DATA_NAMESPACE}"
@@ -110,8 +110,8 @@ def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
     return changed
 
 
-def _follow_secrets(items: Sequence[dict[str, Any]], api: client.ApiClient) -> None:
-    """Annotate each data service with its Secret's version, so that a changed one restarts it."""
+def _annotate_secret_versions(items: Sequence[dict[str, Any]], api: client.ApiClient) -> None:
+    """Annotate each data service with its Secret's version, so that a new version restarts it."""
     for item in items:
         if item["kind"] in {"Deployment", "StatefulSet"}:
             item["spec"]["template"]["metadata"]["annotations"] = {
@@ -180,7 +180,7 @@ def _selector(release: Release) -> str:
 
 
 def _count_rows(kubectl: Kubectl, day: dt.date) -> int:
-    """Return how many rows the warehouse has for `day`, asked from inside the database's pod."""
+    """Return how many rows the warehouse has for `day`, with psql in the database's pod."""
     psql = ["psql", "--username=warehouse", "--dbname=warehouse", "-At", f"--set=day={day}"]
     counted = kubectl(
         *("--namespace", names.DATA_NAMESPACE, "exec", "--stdin"),

@@ -14,9 +14,9 @@ from prefect_platform_cli.kube.kubectl import Kubectl
 
 @dataclass(frozen=True)
 class Release:
-    """A chart to install as `name` in `namespace`, with values files and single settings.
+    """A chart to install as `name` in `namespace`, with values files and single values.
 
-    `contents` are settings whose value is the content of a file.
+    `settings` are values by key, and `contents` are files whose content is the value of a key.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Release:
 
 
 def install(kubectl: Kubectl, release: Release) -> bool:
-    """Install or upgrade `release`; False when it is already installed exactly so."""
+    """Install or upgrade `release`; False when it is already installed and unchanged."""
     forget_failed_jobs(kubectl, release)
     status = _status(kubectl, release)
     if status.get("status", "").startswith("pending-"):
-        _forget_interrupted(kubectl, release)
+        _remove_interrupted_revision(kubectl, release)
     elif (
         status.get("status") == "deployed"
         and status.get("description") == release.fingerprint()
@@ -67,7 +67,7 @@ def installed(kubectl: Kubectl) -> list[dict[str, str]]:
 
 
 def _status(kubectl: Kubectl, release: Release) -> dict[str, str]:
-    """Return the newest revision's status and description, empty when there is none."""
+    """Return the newest revision's status and description, or an empty dict."""
     listed = json.loads(
         _helm(
             kubectl,
@@ -83,16 +83,16 @@ def _status(kubectl: Kubectl, release: Release) -> dict[str, str]:
 
 
 def _is_complete(kubectl: Kubectl, release: Release) -> bool:
-    """Return whether every object of the installed manifest is unchanged."""
+    """Return whether every object in the cluster still matches the installed manifest."""
     manifest = _helm(kubectl, "get", "manifest", release.name, "--namespace", release.namespace)
-    # With Helm's field manager, the annotations that Helm adds would count as a difference.
+    # If Helm's field manager were used, the annotations that Helm adds would be a difference.
     return kubectl.holds(manifest, manager="comparison")
 
 
 def forget_failed_jobs(kubectl: Kubectl, release: Release) -> None:
-    """Remove the release's Jobs that have failed for good, so that Helm creates them again.
+    """Delete the release's Jobs that have failed for good, so that Helm creates them again.
 
-    Jobs of a CronJob are left, because the CronJob creates the next one by itself.
+    Jobs of a CronJob are kept, because the CronJob creates the next one by itself.
     """
     here = f"--namespace={release.namespace}"
     selector = f"--selector={names.selector(instance=release.name)}"
@@ -103,8 +103,8 @@ def forget_failed_jobs(kubectl: Kubectl, release: Release) -> None:
             kubectl(here, "delete", "job", job["metadata"]["name"])
 
 
-def _forget_interrupted(kubectl: Kubectl, release: Release) -> None:
-    """Remove the record of an interrupted upgrade, which would block Helm for ever."""
+def _remove_interrupted_revision(kubectl: Kubectl, release: Release) -> None:
+    """Remove the record of an interrupted upgrade, which would block every later one."""
     pending = "status in (pending-install, pending-upgrade, pending-rollback)"
     kubectl(
         *("--namespace", release.namespace, "delete", "secret"),
@@ -116,5 +116,5 @@ def _helm(kubectl: Kubectl, *arguments: str) -> str:
     return run(
         [program("helm"), "--kubeconfig", kubectl.kubeconfig, *arguments],
         failure=f"helm {' '.join(arguments[:3])} failed",
-        next_step="correct the values it names, then run it again",
+        next_step="correct the values that the message names, then run the command again",
     )

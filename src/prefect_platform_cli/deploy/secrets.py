@@ -1,7 +1,7 @@
 """Generate the secrets of an environment without Terraform once, then keep them.
 
-A value lives in the cluster only. The copies that other namespaces need follow their source. To
-rotate one, its Secret is deleted or given another value.
+The values are stored in the cluster only. Other namespaces have copies, which are updated when
+their source changes. To rotate a secret, delete its Secret or change its value.
 """
 
 import base64
@@ -40,13 +40,13 @@ def _random() -> str:
 
 
 def bootstrap_secrets(api: client.ApiClient) -> list[str]:
-    """Create the Secrets of servers that are missing; return what was made or brought up to date.
+    """Create the missing Secrets of the servers; return those that were created or updated.
 
-    Raises PlatformError, before anything is made, when the key of encrypted blocks is gone; and
-    kubernetes' ApiException when a namespace is missing or writing is forbidden.
+    Raises PlatformError, before anything is created, when the key of the encrypted blocks is
+    missing, and kubernetes' ApiException when a namespace is missing or writing is forbidden.
     """
     core = client.CoreV1Api(api)
-    _refuse_a_lost_key(api)
+    _refuse_lost_key(api)
 
     def keep(secret: Name, key: str, generate: Callable[[], str] = _random) -> str:
         return _read(core, *secret).get(key) or generate()
@@ -70,9 +70,9 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
 
 
 def copy_secrets(api: client.ApiClient) -> list[str]:
-    """Bring the Secrets of workers and job pods up to date; return which were not.
+    """Update the Secrets of workers and job pods; return those that were not up to date.
 
-    Call it once the servers have the values, because job pods may read theirs at any time. Raises
+    Call it after the servers use the values, because job pods may read theirs at any time. Raises
     kubernetes' ApiException when a namespace is missing or writing is forbidden.
     """
     core = client.CoreV1Api(api)
@@ -95,7 +95,7 @@ def copy_secrets(api: client.ApiClient) -> list[str]:
 def s3_identities(admin: Keys, pools: Mapping[str, Keys]) -> str:
     """Return SeaweedFS's identities: one with all rights, and one for each pool's job pods.
 
-    Each pool may read the raw data, has its own results, and shares the artifacts.
+    Each pool can read the raw data, has a folder of its own for results, and shares the artifacts.
     """
     return json.dumps(
         {
@@ -117,7 +117,7 @@ def s3_identities(admin: Keys, pools: Mapping[str, Keys]) -> str:
 
 
 def secret_version(api: client.ApiClient, namespace: str, name: str) -> str:
-    """Return a string that changes with the Secret and reveals nothing of its values."""
+    """Return a string that changes with the Secret and reveals nothing about its values."""
     secret = client.CoreV1Api(api).read_namespaced_secret(name, namespace)
     return str(secret.metadata.resource_version)
 
@@ -132,17 +132,17 @@ def read_auth_string(api: client.ApiClient) -> str:
     return _read(client.CoreV1Api(api), *_AUTH).get("auth-string", "")
 
 
-def _refuse_a_lost_key(api: client.ApiClient) -> None:
+def _refuse_lost_key(api: client.ApiClient) -> None:
     """Raise PlatformError when a new key would make a server's blocks unreadable for good."""
     keys = (names.ENCRYPTION_SECRET, f"{names.ENCRYPTION_SECRET}-previous")
     if any(has_secret(api, names.SERVER_NAMESPACE, name) for name in keys):
         return
     if client.AppsV1Api(api).list_namespaced_deployment(names.SERVER_NAMESPACE).items:
         raise PlatformError(
-            f"the Secret {names.ENCRYPTION_SECRET} is gone from the namespace "
-            f"{names.SERVER_NAMESPACE}, and with it the key of the encrypted blocks; a new one "
-            "could not read them",
-            next_step="bring the key back, as docs/operations/rotation.md says under A lost key",
+            f"the Secret {names.ENCRYPTION_SECRET} is missing in the namespace "
+            f"{names.SERVER_NAMESPACE}; it holds the key of the encrypted blocks, which a new key "
+            "cannot decrypt",
+            next_step="restore the key: see A lost key in docs/operations/rotation.md",
         )
 
 
@@ -188,7 +188,7 @@ def _ensure(core: client.CoreV1Api, namespace: str, name: str, data: dict[str, s
         core.create_namespaced_secret(namespace, body)
         return True
     labels = existing.metadata.labels or {}
-    # Label a Secret that somebody made by hand, such as a restored key, as managed from now on.
+    # A Secret that was created by hand, such as a restored key, gets the labels of managed ones.
     if data.items() <= _values(existing).items() and _LABELS.items() <= labels.items():
         return False
     core.patch_namespaced_secret(name, namespace, body)

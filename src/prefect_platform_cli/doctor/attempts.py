@@ -1,4 +1,4 @@
-"""Runs in a probe pod, read from standard input: try addresses and print each outcome."""
+"""Try to connect to addresses and print each outcome; a probe pod runs this as standard input."""
 
 import json
 import socket
@@ -9,7 +9,7 @@ _SECONDS = 3  # policies drop packets, so a denial is a timeout
 
 
 def attempt(address: tuple[str, int]) -> str:
-    """Return `reached` for a host and a TCP port, or why not; port 0 only resolves the name."""
+    """Return `reached` for a host and a TCP port, or the error; port 0 only resolves the name."""
     host, port = address
     try:
         if port:

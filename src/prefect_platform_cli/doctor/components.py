@@ -14,10 +14,10 @@ from prefect_platform_cli.kube import names
 
 _SERVICES = {
     Target.API: ("api", ""),
-    Target.DATABASE: ("database", "the chart has no database of its own: it guards itself"),
-    Target.REDIS: ("redis", "the chart has no Redis of its own: mode single, or an external one"),
+    Target.DATABASE: ("database", "the chart runs no database: the external one protects itself"),
+    Target.REDIS: ("redis", "the chart runs no Redis: the mode is single, or Redis is external"),
 }
-# The variables that tell runs an address and its port; or the port, where no variable does.
+# The variables in which a run finds the host and the port, or the port if there is no variable.
 _DATA = {
     Target.OBJECT_STORE: ("AWS_ENDPOINT_URL_S3", "443"),
     Target.WAREHOUSE: ("WAREHOUSE_HOST", "WAREHOUSE_PORT"),
@@ -61,34 +61,35 @@ def components(api: client.ApiClient) -> list[Component]:
     served = next((each for each in found if each.source == Origin.API), None)
     if served is None:
         raise PlatformError(
-            f"there is no API of prefect-server in the namespace {names.SERVER_NAMESPACE}",
+            f"prefect-server is not installed: there is no Deployment of its API in the namespace "
+            f"{names.SERVER_NAMESPACE}",
             next_step="make deploy-cluster",
         )
     return [*found, Component(Origin.STRANGER, "default", {}, served.image, served.pull_secrets)]
 
 
 def places(api: client.ApiClient, world: tuple[str, int]) -> Iterator[Place]:
-    """Yield every target except job pods; `world` is an address outside of the cluster."""
+    """Yield every target except job pods; `world` is an address outside the cluster."""
     core = client.CoreV1Api(api)
     for target, (component, missing) in _SERVICES.items():
         selector = names.selector(name=names.SERVER_RELEASE, component=component)
         listed = core.list_namespaced_service(names.SERVER_NAMESPACE, label_selector=selector).items
         yield _service(target, listed[0]) if listed else Place(target, missing=missing)
-    told = [_environment(template) for template in _templates(core).values()]
+    environments = [_environment(template) for template in _templates(core).values()]
     for target, (host, port) in _DATA.items():
-        given = next((each for each in told if each.get(host)), None)
+        given = next((each for each in environments if each.get(host)), None)
         if given is None:
-            yield Place(target, missing=f"no pool's runs are given {host}")
+            yield Place(target, missing=f"no work pool sets {host} for its runs")
         else:
             yield _address(target, given[host], given.get(port, port))
-    # Its address is in a Secret, with the password, so look for its Service instead.
+    # Its address is only in a Secret, together with the password: look for its Service instead.
     locks = core.list_service_for_all_namespaces(
         label_selector=names.selector(component=names.RESULT_LOCKS)
     ).items
     if locks:
         yield _service(Target.LOCKS, locks[0])
     else:
-        yield Place(Target.LOCKS, missing="no Service of the cluster is labelled as result-locks")
+        yield Place(Target.LOCKS, missing="no Service has the label of result-locks")
     yield _service(Target.KUBERNETES, core.read_namespaced_service("kubernetes", "default"))
     yield Place(Target.METADATA, host=_METADATA[0], port=_METADATA[1])
     yield Place(Target.DNS, host="kubernetes.default.svc")
@@ -102,7 +103,8 @@ def _templates(core: client.CoreV1Api) -> dict[str, dict[str, Any]]:
     ).items
     if not listed:
         raise PlatformError(
-            f"there is no prefect-worker in the namespace {names.WORKER_NAMESPACE}",
+            f"prefect-worker is not installed: the ConfigMap {names.BASE_JOB_TEMPLATES} is missing "
+            f"in the namespace {names.WORKER_NAMESPACE}",
             next_step="make deploy-cluster",
         )
     return {
@@ -111,36 +113,36 @@ def _templates(core: client.CoreV1Api) -> dict[str, dict[str, Any]]:
 
 
 def _job_pods(pool: str, template: dict[str, Any]) -> Component:
-    made = template["job_configuration"]["job_manifest"]["spec"]["template"]
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]
     return Component(
         Origin.JOB,
         template["job_configuration"]["namespace"],
-        made["metadata"]["labels"],
+        pod["metadata"]["labels"],
         template["variables"]["properties"]["image"]["default"],
-        made["spec"].get("imagePullSecrets", []),
+        pod["spec"].get("imagePullSecrets", []),
         pool,
     )
 
 
 def _deployed(source: Origin, namespace: str, deployment: dict[str, Any]) -> Component:
-    made = deployment["spec"]["template"]
+    pod = deployment["spec"]["template"]
     return Component(
         source,
         namespace,
-        made["metadata"]["labels"],
-        made["spec"]["containers"][0]["image"],
-        made["spec"].get("imagePullSecrets", []),
-        made["metadata"]["labels"].get("prefect.io/work-pool-name", ""),
+        pod["metadata"]["labels"],
+        pod["spec"]["containers"][0]["image"],
+        pod["spec"].get("imagePullSecrets", []),
+        pod["metadata"]["labels"].get("prefect.io/work-pool-name", ""),
     )
 
 
 def _environment(template: dict[str, Any]) -> dict[str, str]:
-    told: dict[str, str] = template["variables"]["properties"]["env"]["default"]
-    return told
+    variables: dict[str, str] = template["variables"]["properties"]["env"]["default"]
+    return variables
 
 
 def _service(target: Target, service: client.V1Service) -> Place:
-    # Use the address, so that denied DNS is not taken for a denied target.
+    # Use the IP address, so that denied DNS is not mistaken for a denied target.
     return Place(target, host=service.spec.cluster_ip, port=service.spec.ports[0].port)
 
 

@@ -9,15 +9,15 @@ from prefect_platform_cli.doctor.probe_pods import PORT, probe_pods
 from prefect_platform_cli.kube.kubectl import Kubectl
 
 _NAME = "policy-probe"
-_KEPT_WITHIN = 20  # seconds from a policy to its effect on a pod that runs
+_ENFORCED_WITHIN = 20  # seconds until a policy has to affect a running pod
 _COVERED = {"prefect-platform/covered": "true"}
 
 
 def enforces_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
-    """Return whether a policy that denies all egress cuts a pod off from one it could reach.
+    """Return whether a policy that denies all egress cuts a pod off from one that it could reach.
 
-    Removes the pods and the policy afterwards. Raises PlatformError when the pods do not run, or
-    do not reach each other without a policy.
+    Removes the pods and the policy afterwards. Raises PlatformError when the pods do not start, or
+    cannot reach each other without a policy.
     """
     policy = {
         "apiVersion": "networking.k8s.io/v1",
@@ -37,18 +37,18 @@ def enforces_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
             pod.wait()
 
         def cut_off() -> str:
-            (said,) = covered.attempt([(other.address, PORT)])
-            return "" if said == REACHED else said
+            (outcome,) = covered.attempt([(other.address, PORT)])
+            return "" if outcome == REACHED else outcome
 
-        problem = covered.problem or other.problem or wait_while(cut_off, _KEPT_WITHIN, every=1)
+        problem = covered.problem or other.problem or wait_while(cut_off, _ENFORCED_WITHIN, every=1)
         if problem:
             raise PlatformError(
-                f"two pods in {namespace} cannot try NetworkPolicies: {problem}",
+                f"NetworkPolicies cannot be tested with two pods in {namespace}: {problem}",
                 next_step=f"kubectl --namespace {namespace} get events",
             )
         try:
             kubectl.apply(json.dumps(policy))
-            return bool(wait_until(cut_off, _KEPT_WITHIN, every=1))
+            return bool(wait_until(cut_off, _ENFORCED_WITHIN, every=1))
         finally:
             remove_policy()
 
@@ -59,13 +59,13 @@ def refuse_unenforced(*, accept: bool) -> str:
     Raises PlatformError unless `accept`.
     """
     message = (
-        "the cluster's network does not enforce NetworkPolicies, so that any pod reaches any other "
-        "and the world"
+        "the cluster's network does not enforce NetworkPolicies, so every pod can connect to every "
+        "other pod and to any address outside the cluster"
     )
     if not accept:
         raise PlatformError(
             message,
-            next_step="install a network that does, such as Calico or Cilium, or accept it: "
+            next_step="install a network that does, such as Calico or Cilium, or accept the risk: "
             "make deploy-cluster UNENFORCED_POLICIES=accept",
         )
     return message

@@ -1,4 +1,4 @@
-"""Allowed network traffic: the table is compared with the charts, and with what pods reach."""
+"""The table of allowed network traffic, and its comparison with what pods can reach."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from prefect_platform.errors import PlatformError
 
-REACHED = "reached"  # a successful attempt prints this; a failed one the system's error
+REACHED = "reached"  # the outcome of a successful attempt; that of a failed one is the error
 
 _PORTS = 65536
 
@@ -29,7 +29,7 @@ class Target(StrEnum):
     REDIS = "Redis"
     OBJECT_STORE = "object store"
     WAREHOUSE = "warehouse"
-    LOCKS = "locks of results"
+    LOCKS = "result locks"
     KUBERNETES = "Kubernetes API"
     METADATA = "cloud metadata"
     DNS = "DNS"
@@ -38,8 +38,8 @@ class Target(StrEnum):
 
 
 # Everything not listed is denied. Target.JOB is any other job pod, of the same pool or another.
-# Webhooks of notifications are in Target.WORLD, at port 443. No policy of ours applies to a
-# stranger: it shows that a target which nobody else may reach is alive.
+# The webhooks of notifications are in Target.WORLD, at port 443. None of the platform's policies
+# applies to a stranger: it proves that a target which no other pod may reach is alive.
 ALLOWED: Mapping[Origin, frozenset[Target]] = {
     Origin.JOB: frozenset(
         {Target.API, Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS, Target.DNS}
@@ -49,7 +49,7 @@ ALLOWED: Mapping[Origin, frozenset[Target]] = {
     Origin.SERVICES: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
     Origin.STRANGER: frozenset({Target.KUBERNETES, Target.METADATA, Target.DNS, Target.WORLD}),
 }
-# Targets that may be absent: that nobody reaches them is no fault of the platform.
+# Targets that may be absent: it is not a fault of the platform if no pod can reach them.
 _ELSEWHERE = frozenset({Target.METADATA, Target.WORLD})
 
 
@@ -58,7 +58,7 @@ class Place:
     """Where a target is: `host` and TCP `port`; port 0 only resolves the name.
 
     `missing` says why there is nothing to try. `pool` is the work pool of a job pod, and `serves`
-    whether the kubelet reached it, which no policy prevents. An `external` target is outside of
+    says whether the kubelet reached it, which no policy prevents. An `external` target is outside
     the cluster and protects itself.
     """
 
@@ -93,7 +93,7 @@ class Cell:
         return not self.unproven and self.reached != self.allowed
 
     def __str__(self) -> str:
-        """Say what is wrong, and which setting decides it."""
+        """Return what is wrong, and which setting to look at."""
         where = f"{self.place} ({self.place.host}:{self.place.port})"
         if self.allowed:
             return f"{self.source} cannot reach {where}, which it needs: {_needed_in(self)}"
@@ -113,28 +113,28 @@ def judge(
 ) -> list[Cell]:
     """Return every cell of the table, row by row.
 
-    `attempts` has each attempt's outcome by source and place, `absent` why a source made none. A
-    denial counts only when some source reaches the target, because a dead one denies everybody.
+    `attempts` has the outcome of each attempt by source and place, and `absent` why a source made
+    none. A denial counts only if some source reaches the target: no pod reaches a dead one.
     """
     alive = {str(place): place.serves for place in places}
     for tried in attempts.values():
-        alive |= {place: True for place, said in tried.items() if said == REACHED}
+        alive |= {place: True for place, outcome in tried.items() if outcome == REACHED}
     cells = []
     for title, source in sources.items():
         for place in places:
             is_allowed = allowed(source, place.target)
-            said = attempts.get(title, {}).get(str(place), "")
+            outcome = attempts.get(title, {}).get(str(place), "")
             if title in absent:
                 unproven = absent[title]
             elif place.missing:
                 unproven = place.missing
             elif place.external and source == Origin.STRANGER:
-                unproven = "it is outside of the cluster and guards itself"
+                unproven = "it is outside the cluster and protects itself"
             elif alive[str(place)] or (is_allowed and place.target not in _ELSEWHERE):
                 unproven = ""
             else:
-                unproven = f"nobody reaches {place.host}:{place.port}, so a denial proves nothing"
-            cells.append(Cell(title, place, is_allowed, said == REACHED, unproven))
+                unproven = f"no pod reaches {place.host}:{place.port}, so a denial proves nothing"
+            cells.append(Cell(title, place, is_allowed, outcome == REACHED, unproven))
     return cells
 
 
@@ -143,12 +143,12 @@ def refuse_wrong(cells: Collection[Cell]) -> None:
     if wrong := [str(cell) for cell in cells if cell.wrong]:
         raise PlatformError(
             "the parts of the platform are not isolated as declared:\n" + "\n".join(wrong),
-            next_step="docs/operations/isolation.md says what decides each way",
+            next_step="docs/operations/isolation.md lists the usual cause of each difference",
         )
 
 
 def parse_address(written: str) -> tuple[str, int]:
-    """Return host and port of HOST:PORT; raises PlatformError when it is none."""
+    """Return the host and port of HOST:PORT; raises PlatformError for anything else."""
     host, _, port = written.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < _PORTS:
         raise PlatformError(
@@ -159,16 +159,16 @@ def parse_address(written: str) -> tuple[str, int]:
 
 
 def _needed_in(cell: Cell) -> str:
-    """Return where to allow a connection that is declared."""
+    """Return where to allow a declared connection that fails."""
     if cell.place.target in {Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS}:
-        return "name it in networkPolicies.jobsEgress of prefect-worker, if it runs"
+        return "if it is running, allow it in networkPolicies.jobsEgress of prefect-worker"
     if cell.place.target == Target.API:
-        return "name its namespace in networkPolicies.apiClients of prefect-server"
-    return "look for a NetworkPolicy of somebody else in its namespace"
+        return "add the source's namespace to networkPolicies.apiClients of prefect-server"
+    return "look for a NetworkPolicy in its namespace that is not part of the platform"
 
 
 def _denied_in(cell: Cell) -> str:
     """Return where to look for what allows a denied connection."""
     if cell.source.startswith(Origin.WORKER) and cell.place.target == Target.WORLD:
-        return "give networkPolicies.kubernetesApi.to of prefect-worker the address of the API"
-    return "a policy is missing, another one opens it, or the network enforces none"
+        return "set networkPolicies.kubernetesApi.to of prefect-worker to the address of the API"
+    return "a NetworkPolicy is missing, another one allows it, or the network enforces none"

@@ -13,7 +13,7 @@ _SETTLED_WITHIN = 30  # seconds; a network may apply policies to a new pod with 
 
 
 def probe(kubectl: Kubectl, world: tuple[str, int]) -> list[Cell]:
-    """Return every cell as observed; `world` is an address outside of the cluster.
+    """Return every cell as observed; `world` is an address outside the cluster.
 
     Raises PlatformError when the platform is not installed.
     """
@@ -35,7 +35,7 @@ def probe(kubectl: Kubectl, world: tuple[str, int]) -> list[Cell]:
             )
             for each, pod in neighbours
         ]
-        return _tried([*places(api, world), *others], stand_ins)
+        return _try_all([*places(api, world), *others], stand_ins)
 
 
 def _start(pods: ProbePods, component: Component) -> ProbePod:
@@ -44,22 +44,24 @@ def _start(pods: ProbePods, component: Component) -> ProbePod:
     )
 
 
-def _tried(places: Sequence[Place], stand_ins: Sequence[tuple[Component, ProbePod]]) -> list[Cell]:
-    """Try until nothing is wrong, or until policies must apply to the new pods."""
+def _try_all(
+    places: Sequence[Place], stand_ins: Sequence[tuple[Component, ProbePod]]
+) -> list[Cell]:
+    """Try every cell until none is wrong, or until policies have to apply to the new pods."""
     sources = {str(component): component.source for component, _ in stand_ins}
     absent = {str(component): pod.problem for component, pod in stand_ins if pod.problem}
     running = {str(component): pod for component, pod in stand_ins if not pod.problem}
-    there = [place for place in places if not place.missing]
+    present = [place for place in places if not place.missing]
     cells: list[Cell] = []
 
     def attempt(pod: ProbePod) -> Mapping[str, str]:
-        said = pod.attempt([(place.host, place.port) for place in there])
-        return {str(place): each for place, each in zip(there, said, strict=True)}
+        outcomes = pod.attempt([(place.host, place.port) for place in present])
+        return {str(place): each for place, each in zip(present, outcomes, strict=True)}
 
     def is_wrong() -> bool:
         with ThreadPoolExecutor() as executor:
-            said = dict(zip(running, executor.map(attempt, running.values()), strict=True))
-        cells[:] = judge(sources, places, said, absent)
+            attempts = dict(zip(running, executor.map(attempt, running.values()), strict=True))
+        cells[:] = judge(sources, places, attempts, absent)
         return any(cell.wrong for cell in cells)
 
     wait_while(is_wrong, _SETTLED_WITHIN, every=1)

@@ -1,4 +1,4 @@
-"""Pods that stand in for others: in the same namespace, with the same labels, doing nothing."""
+"""Pods that stand in for others: they have the same namespace and labels, and do no work."""
 
 import json
 import uuid
@@ -13,18 +13,18 @@ from prefect_platform.polling import wait_until
 from prefect_platform_cli.doctor import attempts
 from prefect_platform_cli.kube.kubectl import Kubectl
 
-PORT = 8080  # where every probe pod listens
+PORT = 8080  # every probe pod listens on it
 _LABEL = "prefect-platform/probe"
 _GATE = "prefect-platform/serves"
-_LIFE = 600  # seconds until Kubernetes ends a pod that was left behind
+_LIFETIME = 600  # seconds after which Kubernetes ends a pod that was left behind
 _RUNS_WITHIN = 90  # seconds
 _NOT_FOUND = 404
 
 
 class ProbePod:
-    """A pod that listens, and tries addresses on request.
+    """A pod that listens, and tries to connect to addresses on request.
 
-    `problem` says why it does not run, and `address` is where it listens when it does.
+    `problem` says why it is not running. If it is running, `address` is its IP address.
     """
 
     def __init__(self, kubectl: Kubectl, core: client.CoreV1Api, manifest: dict[str, Any]) -> None:
@@ -34,14 +34,14 @@ class ProbePod:
         self.address = self.problem = ""
 
     def create(self) -> None:
-        """Create the pod, or note why the cluster refuses it."""
+        """Create the pod, or record why the cluster refuses it."""
         try:
             self._core.create_namespaced_pod(self._namespace, self._manifest)
         except client.ApiException as error:
             self.problem = f"a pod in {self._namespace} is refused: {_message(error)}"
 
     def wait(self) -> None:
-        """Wait until the kubelet reaches the pod's port, or note that it does not."""
+        """Wait until the kubelet reaches the pod's port, or record why it does not."""
         if self.problem:
             return
 
@@ -56,7 +56,7 @@ class ProbePod:
                 if status.state.waiting
             ]
             self.problem = (
-                f"a pod in {self._namespace} does not run after {_RUNS_WITHIN} s: "
+                f"a pod in {self._namespace} is not running after {_RUNS_WITHIN} s: "
                 f"{', '.join(waiting) or pod.status.phase}"
             )
         else:
@@ -69,8 +69,8 @@ class ProbePod:
             *("--", "python", "-", json.dumps(list(addresses))),
             stdin=Path(attempts.__file__).read_text(),
         )
-        said: list[str] = json.loads(printed)
-        return said
+        outcomes: list[str] = json.loads(printed)
+        return outcomes
 
 
 class ProbePods:
@@ -87,7 +87,7 @@ class ProbePods:
         labels: Mapping[str, str],
         pull_secrets: Collection[Mapping[str, str]] = (),
     ) -> ProbePod:
-        """Start a pod with `labels`, beside those of all probe pods, and return it."""
+        """Start a pod with `labels` in addition to those of all probe pods, and return it."""
         manifest = _manifest(
             namespace, image, {**labels, _LABEL: self._purpose}, list(pull_secrets)
         )
@@ -96,7 +96,7 @@ class ProbePods:
         return pod
 
     def remove(self) -> None:
-        """Remove these pods, and ended ones that an earlier check left behind."""
+        """Delete these pods, and failed ones that an earlier check left behind."""
         for pod in self._core.list_pod_for_all_namespaces(label_selector=_LABEL).items:
             if pod.metadata.labels[_LABEL] != self._purpose and pod.status.phase != "Failed":
                 continue
@@ -111,7 +111,7 @@ class ProbePods:
 
 @contextmanager
 def probe_pods(kubectl: Kubectl, purpose: str) -> Iterator[ProbePods]:
-    """Yield a place for probe pods, and remove them at the end, also after an error."""
+    """Yield an object that starts probe pods, and delete them at the end, even after an error."""
     pods = ProbePods(kubectl, f"{purpose}-{uuid.uuid4().hex[:8]}")
     try:
         yield pods
@@ -125,15 +125,15 @@ def _manifest(
     labels: Mapping[str, str],
     pull_secrets: list[Mapping[str, str]],
 ) -> dict[str, Any]:
-    """Return a pod that Pod Security "restricted" admits, and that is never ready.
+    """Return a pod that meets Pod Security "restricted" and that is never ready.
 
-    Its readiness gate stays closed, so that a Service that selects its labels sends it no traffic.
+    Its readiness gate stays closed, so a Service that selects its labels sends it no traffic.
     """
     container = {
         "name": "probe",
         "image": image,
         "command": ["python", "-m", "http.server", str(PORT), "--directory=/tmp"],
-        # A name that no server answers for fails within seconds.
+        # If no DNS server answers, the lookup of a name fails within seconds.
         "env": [{"name": "RES_OPTIONS", "value": "timeout:1 attempts:2"}],
         "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
         "securityContext": {
@@ -156,7 +156,7 @@ def _manifest(
         },
         "spec": {
             "restartPolicy": "Never",
-            "activeDeadlineSeconds": _LIFE,
+            "activeDeadlineSeconds": _LIFETIME,
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,

@@ -1,1 +1,1 @@
-"""The machine: its paths, processes, packages and the tools that are built on it."""
+"""The machine: its paths, its processes, its packages, and the tools that are built on it."""

@@ -1,4 +1,4 @@
-"""Install packages of Debian or Ubuntu that a step needs, without starting their services."""
+"""Install the Debian or Ubuntu packages that a step needs, without starting their services."""
 
 import fcntl
 import os
@@ -12,16 +12,16 @@ from prefect_platform.console import step
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.process import run
 
-_POLICY = Path("/usr/sbin/policy-rc.d")  # packages run it before they start a service
+_POLICY = Path("/usr/sbin/policy-rc.d")  # packages ask this program before they start a service
 _POLICY_TEXT = "#!/bin/sh\n# prefect-platform: while it installs packages\nexit 101\n"
-_OFFLINE = "check that the package archive is reachable (apt-get update), then run it again"
+_OFFLINE = "check with `apt-get update` that the archive is reachable, then run the command again"
 
 
 def ensure_packages(*names: str) -> list[str]:
     """Install those of `names` that are missing and return them.
 
-    Raises PlatformError, naming the packages, on another distribution, without root, or when
-    apt cannot get them.
+    Raises PlatformError, which names the packages, on another distribution, without root, or when
+    apt cannot install them.
     """
     missing = _missing(names)
     if not missing:
@@ -30,14 +30,14 @@ def ensure_packages(*names: str) -> list[str]:
     if not _is_debian():
         raise PlatformError(
             f"{wanted} cannot be installed: this machine runs neither Debian nor Ubuntu",
-            next_step=f"install what these Debian packages hold: {wanted}",
+            next_step=f"install the programs of these Debian packages: {wanted}",
         )
     if os.geteuid() != 0:
         raise PlatformError(
-            f"{wanted} cannot be installed: this is not root",
+            f"{wanted} cannot be installed: that needs root",
             next_step=f"sudo apt-get install --no-install-recommends {wanted}",
         )
-    with _alone():
+    with _exclusive():
         if still_missing := _missing(names):
             with step(f"Install {' '.join(still_missing)}"), _services_stay_stopped():
                 _install(still_missing)
@@ -70,7 +70,7 @@ def _install(names: list[str]) -> None:
     try:
         _apt_get(*arguments, failure=failure)
     except PlatformError:
-        # Usually the package lists are missing or outdated. An error of some other list does not
+        # Usually the package lists are missing or outdated. An error in an unrelated list does not
         # matter: the second attempt shows whether the packages can be installed.
         with suppress(PlatformError):
             _apt_get("update", failure="the package lists cannot be downloaded")
@@ -87,8 +87,8 @@ def _apt_get(*arguments: str, failure: str) -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Hold the lock: another install's end would remove the rule and let services start."""
+def _exclusive() -> Iterator[None]:
+    """Lock out other installations: the first to end would let the others' services start."""
     folder = os.open(_POLICY.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The folders outside of the repository, and the repository itself."""
+"""The repository, and the folders outside it."""
 
 import os
 from pathlib import Path
@@ -7,12 +7,12 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def cache_directory() -> Path:
-    """Tools and base images by version and checksum: safe to delete, costly to rebuild."""
+    """Return the folder of built tools and images: safe to delete, but slow to rebuild."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "prefect-platform"
 
 
 def state_directory(cluster: str) -> Path:
-    """One cluster's engine, records and kubeconfig; deleted with the cluster."""
+    """Return the folder of a cluster's records and kubeconfig; it is deleted with the cluster."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "prefect-platform" / cluster

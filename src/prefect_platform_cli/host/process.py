@@ -1,4 +1,4 @@
-"""Run a program, capture its output, and report a failure in one sentence."""
+"""Run a program, capture its output, and report a failure with its cause."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ _TAIL_LINES = 15
 
 
 def tail(text: str, lines: int = _TAIL_LINES) -> str:
-    """Return the last non-empty lines of a program's output, where the cause usually stands."""
+    """Return the last non-empty lines of a program's output, which usually name the cause."""
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
 
@@ -26,9 +26,9 @@ def run(
 ) -> str:
     """Run `argv` and return its standard output.
 
-    Raises PlatformError when the program is missing, exits with another code than 0, or takes
-    longer than `timeout` seconds. The message starts with `failure` and ends with the last lines
-    that the program printed.
+    Raises PlatformError when the program is missing, exits with a nonzero code, or takes longer
+    than `timeout` seconds. The message starts with `failure` and ends with the last lines that the
+    program printed.
     """
     try:
         completed = subprocess.run(

@@ -1,4 +1,4 @@
-"""Check whether this machine reaches the public image registry."""
+"""Check whether this machine can reach the public image registry."""
 
 import httpx
 

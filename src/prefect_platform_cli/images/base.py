@@ -1,4 +1,4 @@
-"""The base of the images: a registry's Python image, or a Debian that we build."""
+"""The base of the images: a registry's Python image, or a Debian that is built here."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from prefect_platform_cli.host.registry import DOCKER_HUB, why_unreachable
 
 _LOCAL = "prefect-platform.local/base"
 _PACKAGES = ("python3", "python3-venv", "ca-certificates")
-# Later file times become this one, so that machines build the same archive from the same packages.
+# Later file times are set to this one, so that the same packages always give the same archive.
 _NEWEST_TIME = "1767225600"  # 2026-01-01
 _UNUSED = ("doc/*", "info/*", "locale/*", "man/*")
 _MMDEBSTRAP = (
@@ -27,20 +27,20 @@ _MMDEBSTRAP = (
     "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
     f"--include={','.join(('usr-is-merged', *_PACKAGES))}",
     *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _UNUSED),
-    # Byte code that stays valid when the sources' times change.
+    # Compile to byte code that stays valid when the times of its sources change.
     '--customize-hook=chroot "$1" python3 -m compileall -q -f --invalidation-mode unchecked-hash '
     "/usr/lib/python3.11",
-    # mmdebstrap copies these from this machine to reach the network.
+    # mmdebstrap copies these files from this machine to reach the network.
     '--customize-hook=rm "$1/etc/resolv.conf" "$1/etc/hostname"',
 )
 
 
 @dataclass(frozen=True)
 class Base:
-    """The base image of a Dockerfile, and the reason that the user is shown.
+    """The base image of a Dockerfile, and the reason for it, which is shown to the user.
 
-    `identity` differs for each content; `rootfs` is the archive to import when the reference
-    is ours.
+    `identity` changes with the content of the image. `rootfs` is the archive to import if the image
+    is built here.
     """
 
     reference: str
@@ -52,8 +52,8 @@ class Base:
 def choose_base(forced: str | None = None, *, registry: str = DOCKER_HUB) -> Base:
     """Return the base: the reference `forced`, the Dockerfile's own, or a Debian built here.
 
-    A Debian is built where the registry does not answer, once, and then kept. Raises
-    PlatformError when it cannot be built.
+    If the registry does not answer, a Debian is built once and then kept. Raises PlatformError when
+    it cannot be built.
     """
     if forced is not None:
         return Base(forced, forced, f"BASE={forced}")
@@ -67,7 +67,8 @@ def _default_reference() -> str:
     found = re.search(r"^ARG BASE=(\S+)$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
     if found is None:
         raise PlatformError(
-            "the Dockerfile names no base", next_step="give it a line ARG BASE=REFERENCE"
+            "the Dockerfile does not name a base image",
+            next_step="add the line ARG BASE=REFERENCE to the Dockerfile",
         )
     return found[1]
 
@@ -76,24 +77,25 @@ def _debian(reason: str) -> Base:
     recipe = hashlib.sha256("\0".join([*_MMDEBSTRAP, _NEWEST_TIME]).encode()).hexdigest()[:12]
     folder = cache_directory() / "bases" / recipe
     if not folder.exists():
-        _make_debian(folder)
+        _build_debian(folder)
     content = (folder / "rootfs.sha256").read_text()
     return Base(f"{_LOCAL}:{content[:12]}", content, reason, folder / "rootfs.tar")
 
 
-def _make_debian(folder: Path) -> None:
+def _build_debian(folder: Path) -> None:
     ensure_packages("mmdebstrap", "debian-archive-keyring")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (
-        step("Make a Debian base"),
+        step("Build a Debian base image"),
         tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary,
     ):
         made = Path(temporary) / "made"
         made.mkdir()
         run(
             [*_MMDEBSTRAP, "bookworm", made / "rootfs.tar"],
-            failure="the Debian base cannot be made",
-            next_step="check that Debian's package archive is reachable, then run it again",
+            failure="the Debian base image cannot be built",
+            next_step="check that Debian's package archive is reachable, then run the command "
+            "again",
             env={
                 **os.environ,
                 "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",

@@ -1,4 +1,4 @@
-"""Build our images and put them into one archive that a cluster's nodes load."""
+"""Build the platform's images and put them into one archive that a cluster's nodes load."""
 
 import fcntl
 import tempfile
@@ -36,28 +36,28 @@ def build(
 ) -> list[Image]:
     """Build those of the images `names` whose inputs have changed.
 
-    `builder` forces docker or buildah, `base` a reference to build on; `engine_host` is a
-    Docker engine's address. Raises PlatformError with the failing step when an image does not
-    build; images that were built stay.
+    `builder` is "docker" or "buildah" to force one, `base` the reference of a base image to force,
+    and `engine_host` the address of a Docker engine. Raises PlatformError with the failing step
+    when an image does not build. Images that are already built are kept.
     """
     wanted = recipes(names)
     folder = cache_directory() / "images"
     with alone(folder):
-        below = choose_base(base)
-        references = {recipe.name: reference(recipe, below.identity) for recipe in wanted}
+        chosen_base = choose_base(base)
+        references = {recipe.name: reference(recipe, chosen_base.identity) for recipe in wanted}
         labels = [_label(built) for built in references.values()]
         archive = folder / "archives" / f"{'_'.join(labels)}.tar"
         if archive.exists():
             err.print(f"[green]✓[/] Images are unchanged: {', '.join(labels)}")
         else:
-            err.print(f"Base of the images: {below.reference} ({below.reason})")
+            err.print(f"Base image: {chosen_base.reference} ({chosen_base.reason})")
             chosen, reason = choose_builder(
-                builder, base=below, docker_host=engine_host, folder=folder / "buildah"
+                builder, base=chosen_base, docker_host=engine_host, folder=folder / "buildah"
             )
-            err.print(f"Builder of the images: {chosen.name} ({reason})")
-            _build_missing(chosen, wanted, references, below, folder / "logs")
+            err.print(f"Image builder: {chosen.name} ({reason})")
+            _build_missing(chosen, wanted, references, chosen_base, folder / "logs")
             _export(chosen, list(references.values()), archive)
-            _discard_superseded(chosen, references, below, archive.parent)
+            _discard_superseded(chosen, references, chosen_base, archive.parent)
     return [Image(name, references[name], archive) for name in references]
 
 
@@ -94,8 +94,8 @@ def _build_missing(
         if reference(recipe, base.identity) != built:
             builder.discard([built])
             raise PlatformError(
-                f"the files of the image {recipe.name} changed while it was built",
-                next_step="run it again",
+                f"the files of the image {recipe.name} changed while it was being built",
+                next_step="run the command again",
             )
 
 
@@ -122,7 +122,7 @@ def _export(builder: Builder, references: Sequence[str], archive: Path) -> None:
 def _discard_superseded(
     builder: Builder, references: Mapping[str, str], base: Base, archives: Path
 ) -> None:
-    """Remove earlier versions of the images that were just built, from stores and archives."""
+    """Remove earlier versions of the images from the builder's store and from the archives."""
     current = {*references.values(), base.reference}
     names = {f"{REGISTRY}/{name}" for name in (*references, "base")}
     builder.discard(
@@ -141,13 +141,13 @@ def _discard_superseded(
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process builds images."""
+    """Hold a lock, so that only one process builds images at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with step("Wait for another build of images"):
+            with step("Wait for another build of the images"):
                 fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -1,4 +1,4 @@
-"""Build with buildah, without a daemon, in a store of our own."""
+"""Build with buildah, which needs no daemon, in a store of its own."""
 
 import os
 import shutil
@@ -25,32 +25,32 @@ class Buildah:
     def __init__(self, folder: Path) -> None:
         if os.geteuid() != 0:
             raise PlatformError(
-                "buildah builds images as root only",
-                next_step="run it as root, or start a Docker engine",
+                "buildah needs root to build images",
+                next_step="run the command as root, or start a Docker engine",
             )
         ensure_packages("buildah")
         self._store = folder / "store"
         self._run = folder / "run"
         self._temporary = folder / "temporary"
         self._layout = Layout(folder / "layout")
-        # An interrupted build's mounts ended with its process; only their records are left.
+        # The mounts of an interrupted build ended with its process: only records of them are left.
         for leftover in (self._run, self._temporary):
             shutil.rmtree(leftover, ignore_errors=True)
         self._temporary.mkdir(parents=True)
         self._buildah("rm", "--all")
 
     def references(self) -> list[str]:
-        """Return the references in our store."""
+        """Return the references in the store."""
         return self._buildah("images", "--format", "{{.Name}}:{{.Tag}}").split()
 
     def build(self, order: Order) -> None:
-        """Build `order`; its installing stage first, under a name, so that it stays cached."""
+        """Build `order`, but first its installer stage with a tag, so that it stays cached."""
         if order.installer is not None:
             self._bud(order, _INSTALLER, order.installer)
         self._bud(order, order.reference, order.target)
 
     def export(self, references: Sequence[str], archive: Path) -> None:
-        """Write one OCI archive; zstd layers load in half the time of plain ones."""
+        """Write one OCI archive; layers with zstd load in half the time of uncompressed ones."""
         for reference in references:
             if reference not in self._layout.references():
                 self._buildah(
@@ -70,7 +70,7 @@ class Buildah:
         self._buildah("rmi", "--prune")
 
     def _bud(self, order: Order, reference: str, target: str | None) -> None:
-        # chroot isolation needs neither a runtime nor a cgroup of the machine.
+        # With chroot isolation, neither an OCI runtime nor a control group is needed.
         options = ["--layers", "--isolation", "chroot", "--network", "host", "--tag", reference]
         if order.base_is_local:
             options += ["--pull-never"]
@@ -86,7 +86,7 @@ class Buildah:
         run_logged([*self._command(), "bud", *options, order.context], order, self._environment())
 
     def _command(self) -> list[str | Path]:
-        # In its own namespaces, so that it leaves no mount or process behind, however it ends.
+        # buildah runs in its own namespaces, so that it never leaves a mount or process behind.
         return [
             *("unshare", "--mount", "--propagation", "private"),
             *("--pid", "--fork", "--kill-child", "--mount-proc"),
@@ -100,7 +100,7 @@ class Buildah:
     def _buildah(self, *arguments: str) -> str:
         return run(
             [*self._command(), *arguments],
-            failure=f"buildah {arguments[0]} fails",
-            next_step=f"rm -r {self._store.parent}, then run it again",
+            failure=f"buildah {arguments[0]} failed",
+            next_step=f"rm -r {self._store.parent}, then run the command again",
             env=self._environment(),
         )

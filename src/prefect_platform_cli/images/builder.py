@@ -1,4 +1,4 @@
-"""The protocol of both image builders, and a build that is logged."""
+"""The interface of both image builders, and how the output of a build is logged."""
 
 import re
 import subprocess
@@ -18,8 +18,8 @@ _STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP \d|Step \d|#\d+ \[).*$", re.MULTI
 class Order:
     """Build `target` of the Dockerfile in `context` as `reference`, with its output in `log`.
 
-    `installer` is a stage to keep in the builder's cache; `base_is_local` says that no registry
-    has the base image.
+    `installer` is a stage to keep in the builder's cache. `base_is_local` says that the base image
+    is in no registry.
     """
 
     reference: str
@@ -41,7 +41,7 @@ class Builder(Protocol):
         ...
 
     def build(self, order: Order) -> None:
-        """Build what `order` asks for; raises PlatformError with the failing step."""
+        """Build `order`; raises PlatformError with the failing step."""
         ...
 
     def export(self, references: Sequence[str], archive: Path) -> None:

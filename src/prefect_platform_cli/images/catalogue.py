@@ -1,4 +1,4 @@
-"""Our images, their inputs, and the tags that are computed from these."""
+"""The platform's images, their inputs, and the tags that are computed from the inputs."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,8 @@ from pathlib import Path
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import REPOSITORY
 
-# Nothing can be pulled from this host, so an image that a node lacks fails at once, by name.
+# No host has this name, so a pod whose image is missing on its node fails at once with the name of
+# the image, instead of pulling another image.
 REGISTRY = "prefect-platform.local"
 
 
@@ -16,8 +17,8 @@ REGISTRY = "prefect-platform.local"
 class Recipe:
     """How one image is built: `context` and `inputs` are relative to the repository.
 
-    `inputs` are files and folders in the context; `target` is a stage of its Dockerfile, and
-    `installer` the stage that takes long and is therefore kept from one build to the next.
+    `inputs` are files and folders in the context. `target` is a stage of its Dockerfile, and
+    `installer` is the slowest stage, which is therefore kept from one build to the next.
     """
 
     name: str
@@ -67,7 +68,7 @@ def recipes(names: Sequence[str]) -> list[Recipe]:
     for name in names:
         if name not in known:
             raise PlatformError(
-                f"there is no image {name}", next_step=f"name one of {', '.join(known)}"
+                f"there is no image {name}", next_step=f"use one of {', '.join(known)}"
             )
     return [known[name] for name in dict.fromkeys(names)]
 

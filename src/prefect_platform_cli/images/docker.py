@@ -1,4 +1,4 @@
-"""Build with an existing Docker engine, by its classic builder or by BuildKit."""
+"""Build with an existing Docker engine, with its classic builder or with BuildKit."""
 
 import os
 from collections.abc import Sequence
@@ -42,14 +42,14 @@ class Docker:
         self._docker("save", "--output", str(archive), *references)
 
     def discard(self, references: Sequence[str]) -> None:
-        """Remove the images, but leave the engine's build cache, which is the user's."""
+        """Remove the images, but keep the engine's build cache, which belongs to the user."""
         if references:
             self._docker("rmi", "--force", *references)
 
     def _docker(self, *arguments: str, timeout: float | None = None) -> str:
         return run(
             ["docker", *arguments],
-            failure=f"docker {arguments[0]} fails",
+            failure=f"docker {arguments[0]} failed",
             next_step="docker info",
             env=self._environment,
             timeout=timeout,

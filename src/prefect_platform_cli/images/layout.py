@@ -1,4 +1,4 @@
-"""An OCI image layout, a folder in which images share layers, and archives made of it."""
+"""An OCI image layout, which is a folder in which images share layers, and archives of it."""
 
 import io
 import json
@@ -11,7 +11,7 @@ _NAME = "org.opencontainers.image.ref.name"
 
 
 class Layout:
-    """The images in the folder `path`; a builder writes them, this reads and packs them."""
+    """The images in the folder `path`, which a builder writes and this class reads and packs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -21,7 +21,7 @@ class Layout:
         return [entry["annotations"][_NAME] for entry in self._entries()]
 
     def keep(self, references: Sequence[str]) -> None:
-        """Remove every other image and the layers that only it needed."""
+        """Remove all other images, and the layers that only they need."""
         if not (self.path / "index.json").exists():  # nothing was exported yet
             return
         kept = [entry for entry in self._entries() if entry["annotations"][_NAME] in references]
@@ -34,7 +34,7 @@ class Layout:
                 blob.unlink()
 
     def pack(self, references: Sequence[str], archive: Path) -> None:
-        """Write the images `references` to the file `archive`, each layer once."""
+        """Write the images `references` to the file `archive`, with each layer once."""
         entries = [entry for entry in self._entries() if entry["annotations"][_NAME] in references]
         with tarfile.open(archive, "w") as packed:
             _add(packed, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')

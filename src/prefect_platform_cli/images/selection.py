@@ -18,11 +18,11 @@ _BUILDERS = ("docker", "buildah")
 def choose_builder(
     forced: str | None, *, base: Base, docker_host: str | None, folder: Path
 ) -> tuple[Builder, str]:
-    """Return the builder, and the reason that the user is shown.
+    """Return the builder, and the reason for it, which is shown to the user.
 
-    `forced` is "docker" or "buildah"; `folder` is buildah's store. Unless forced, it is
-    Docker where an engine answers that has every needed feature. Raises PlatformError when the
-    forced builder, or neither builder, can be used.
+    `forced` is "docker" or "buildah"; `folder` is buildah's store. Unless forced, the builder is
+    Docker if an engine answers that can build these images. Raises PlatformError when the forced
+    builder, or neither of them, can be used.
     """
     if forced == "buildah":
         return Buildah(folder), "BUILDER=buildah"
@@ -32,22 +32,23 @@ def choose_builder(
         return docker, "BUILDER=docker"
     if forced is not None:
         raise PlatformError(
-            f"BUILDER={forced} is not known", next_step=f"use one of {', '.join(_BUILDERS)}"
+            f"BUILDER={forced} is not valid",
+            next_step=f"set BUILDER to one of {', '.join(_BUILDERS)}, or leave it out",
         )
     try:
         answers = f"Docker {docker.version()} answers"
     except PlatformError as error:
         if not _buildah_is_possible():
             raise PlatformError(
-                f"no builder of images can be used here: {error.message}",
-                next_step="start a Docker engine, or run it as root on Debian or Ubuntu",
+                f"no image builder can be used on this machine: {error.message}",
+                next_step="start a Docker engine, or run the command as root on Debian or Ubuntu",
             ) from error
         return Buildah(folder), "no Docker engine answers"
     if _buildah_is_possible():
         if base.rootfs is not None:
-            return Buildah(folder), "the base is made here, which needs no engine"
+            return Buildah(folder), "the base image is built on this machine, which needs no engine"
         if certificate_authority() is not None:
-            return Buildah(folder), "Docker's builds cannot be lent this machine's authorities"
+            return Buildah(folder), "Docker builds cannot use this machine's CA certificates"
     return docker, answers
 
 

@@ -1,7 +1,7 @@
-"""Choose kind, kubectl and helm: those on PATH with a supported version, else our own builds.
+"""Choose kind, kubectl and helm: those on PATH if their version is supported, else our own builds.
 
-A laptop that has them builds nothing. The node image does not use this choice: it always contains
-the pinned builds.
+A machine that has all three builds none. The node image does not depend on this choice: it always
+contains the pinned builds.
 """
 
 import os
@@ -31,7 +31,7 @@ class _Range:
 
 
 _RANGES = {
-    # A node image fits the kind release that it was made for.
+    # A node image works with the kind release that it was made for.
     "kind": _Range(
         ("version",), lambda found, pinned: found == pinned, "a release of kind {0}.{1}"
     ),
@@ -44,21 +44,21 @@ _RANGES = {
     "helm": _Range(
         ("version", "--short"),
         lambda found, pinned: found[0] == pinned[0],
-        "of Helm {0}, which the charts are tested with",
+        "a release of Helm {0}, with which the charts are tested",
     ),
 }
 
 
 @dataclass(frozen=True)
 class ClientChoice:
-    """The program on PATH, None for our own build, and the reason that the user is shown."""
+    """The program on PATH or None for our own build, and the reason that is shown to the user."""
 
     path: Path | None
     reason: str
 
 
 def program(name: str) -> Path:
-    """Return the path of kind, kubectl or helm, building it when PATH has no supported one."""
+    """Return the path of kind, kubectl or helm; build it if PATH has no supported version."""
     return choose_client(name, os.environ.get("CLIENTS")).path or tool(name)
 
 
@@ -73,25 +73,26 @@ def ensure_clients(names: Collection[str]) -> None:
 def choose_client(name: str, forced: str | None = None) -> ClientChoice:
     """Return the client `name` on PATH when its version is supported, else our own build.
 
-    `forced` is "path" or "build". Raises PlatformError when "path" is forced and PATH has none
-    that is supported.
+    `forced` is "path" or "build". Raises PlatformError when "path" is forced and PATH has no
+    supported version.
     """
     if forced not in {None, *_CLIENTS}:
         raise PlatformError(
-            f"CLIENTS={forced} is not known", next_step=f"use one of {', '.join(_CLIENTS)}"
+            f"CLIENTS={forced} is not valid",
+            next_step=f"set CLIENTS to one of {', '.join(_CLIENTS)}, or leave it out",
         )
     if forced == "build":
         return ClientChoice(None, "CLIENTS=build")
     found = shutil.which(name)
-    # With the PATH that deploy prints, our own builds are found: they are not the user's.
+    # The PATH that deploy prints contains our own builds. They do not count as the user's.
     if found is None or Path(found).is_relative_to(cache_directory()):
-        choice = ClientChoice(None, f"PATH has no {name}")
+        choice = ClientChoice(None, f"{name} is not on PATH")
     else:
         choice = _judge(name, Path(found))
     if forced == "path" and choice.path is None:
         raise PlatformError(
             f"CLIENTS=path, but {choice.reason}",
-            next_step=f"install {name} {version(name)}, or run it again without CLIENTS",
+            next_step=f"install {name} {version(name)}, or run the command again without CLIENTS",
         )
     return choice
 
@@ -100,22 +101,22 @@ def choose_client(name: str, forced: str | None = None) -> ClientChoice:
 def _judge(name: str, found: Path) -> ClientChoice:
     supported = _RANGES[name]
     try:
-        said = run(
+        printed = run(
             [found, *supported.arguments],
-            failure=f"{found} does not tell its version",
+            failure=f"{found} does not print its version",
             next_step=f"repair {found}, or remove it from PATH",
             timeout=10,
         )
     except PlatformError as error:
         return ClientChoice(None, error.message)
-    told = re.search(r"v\d+\.\d+\.\d+", said)
-    if told is None:
-        return ClientChoice(None, f"{found} does not tell its version")
+    installed = re.search(r"v\d+\.\d+\.\d+", printed)
+    if installed is None:
+        return ClientChoice(None, f"{found} does not print its version")
     pinned = _release(version(name))
     rule = supported.rule.format(*pinned)
-    if not supported.fits(_release(told[0]), pinned):
-        return ClientChoice(None, f"{found} is {told[0]}, which is not {rule}")
-    return ClientChoice(found, f"{told[0]}, {rule}")
+    if not supported.fits(_release(installed[0]), pinned):
+        return ClientChoice(None, f"{found} is {installed[0]}, which is not {rule}")
+    return ClientChoice(found, f"{installed[0]}, {rule}")
 
 
 def _release(version: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""kubectl for one cluster, and the typed client for reading from it."""
+"""kubectl for one cluster, and the Python client of its API."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -58,7 +58,7 @@ class Kubectl:
     ) -> Iterator[int]:
         """Forward a port of `target` (such as service/NAME) to 127.0.0.1 and yield the local port.
 
-        `local_port` 0 takes a free one. The port stays the same when the pod is replaced.
+        With `local_port` 0, a free port is used. It stays the same when the pod is replaced.
         """
         with closing(
             PortForward(self._command(), target, port, namespace=namespace, local_port=local_port)

@@ -1,4 +1,4 @@
-"""Render a kustomization for `kubectl apply`, with built images and Jobs named by content."""
+"""Render a kustomization with the images that were built, and with a hash in the Jobs' names."""
 
 import hashlib
 import json
@@ -17,14 +17,13 @@ _HASH_LENGTH = 10
 def render(kubectl: Path, directory: Path, references: Iterable[str]) -> str:
     """Return the kustomization in `directory` as one JSON List.
 
-    An image without a tag gets the one of `references` ("HOST/NAME:TAG") with its name. The name
-    of each Job gets a hash of its spec, because Kubernetes refuses to change a Job: a changed
-    spec makes a new Job, an unchanged one does not. Raises PlatformError when an image has no
-    reference.
+    An image without a tag gets the tag of its name in `references` ("HOST/NAME:TAG"). A hash of its
+    spec is added to the name of each Job. Kubernetes does not allow a Job to be changed, so a
+    changed spec has to create a new Job. Raises PlatformError when an image has no reference.
     """
     printed = run(
         [kubectl, "kustomize", directory],
-        failure=f"The manifests in {directory} do not render",
+        failure=f"the manifests in {directory} cannot be rendered",
         next_step=f"kubectl kustomize {directory}",
     )
     objects = list(YAML(typ="safe").load_all(printed))
@@ -45,9 +44,9 @@ def _set_images(item: dict[str, Any], tagged: Mapping[str, str], directory: Path
             continue
         if image not in tagged:
             raise PlatformError(
-                f"{item['kind']} {item['metadata']['name']} of {directory} uses the image {image}, "
-                f"which was not built; built were {', '.join(sorted(tagged)) or 'none'}",
-                next_step=f"give {image} a tag in the manifest, or build it",
+                f"{item['kind']} {item['metadata']['name']} in {directory} uses the image {image}, "
+                f"which was not built; the built images are {', '.join(sorted(tagged)) or 'none'}",
+                next_step=f"add a tag to {image} in the manifest, or build the image",
             )
         container["image"] = tagged[image]
 

@@ -28,7 +28,7 @@ PART_OF = {"app.kubernetes.io/part-of": "prefect-platform"}
 
 
 def selector(**labels: str) -> str:
-    """Return the label selector for labels of app.kubernetes.io: `part_of` means part-of."""
+    """Return a selector of app.kubernetes.io labels; `part_of` becomes part-of."""
     return ",".join(
         f"app.kubernetes.io/{name.replace('_', '-')}={value}" for name, value in labels.items()
     )

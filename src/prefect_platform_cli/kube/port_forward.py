@@ -12,17 +12,17 @@ _PAUSE = 1.0  # seconds before kubectl is restarted
 
 
 class PortForward:
-    """`kubectl port-forward` that is restarted on the same local port whenever it exits.
+    """A `kubectl port-forward` that is restarted on the same local port whenever it exits.
 
-    kubectl exits when the pod goes away, and also when the pod resets a single connection
-    (client-go, tools/portforward, `handleConnection`). Without the restart every retry would be
-    refused.
+    kubectl exits when the pod is deleted, and also when the pod resets a single connection
+    (client-go, tools/portforward, `handleConnection`). Without the restart, all later connections
+    would be refused.
     """
 
     def __init__(
         self, kubectl: Sequence[str], target: str, port: int, *, namespace: str, local_port: int = 0
     ) -> None:
-        """Open a port of 127.0.0.1 (0: a free one) to a port of `target`, such as service/NAME.
+        """Forward a port of 127.0.0.1 (0: a free one) to a port of `target`, such as service/NAME.
 
         Raises PlatformError when kubectl cannot reach the target.
         """
@@ -36,7 +36,8 @@ class PortForward:
             with self._process:
                 self._process.terminate()
             raise PlatformError(
-                f"no way to {target} in the namespace {namespace}: {announced.strip()}",
+                f"kubectl cannot forward a port to {target} in the namespace {namespace}: "
+                f"{announced.strip()}",
                 next_step="make status",
             )
         self.local_port = int(local[1])
@@ -56,7 +57,7 @@ class PortForward:
         process: subprocess.Popen[str] | None = self._process
         while process is not None:
             with process:
-                # kubectl writes a line for each connection; a full pipe would stop it.
+                # kubectl writes a line for each connection, and blocks when the pipe is full.
                 deque(process.stdout or (), maxlen=0)
             process = None if self._closed.wait(_PAUSE) else self._start_again(ports)
 

@@ -32,12 +32,12 @@ def unready_pods(
     selector: str = "",
     *,
     of: Container[str] = (),
-    last_words: bool = False,
+    with_logs: bool = False,
 ) -> list[Unready]:
     """Return the pods of `namespace` that are neither ready nor succeeded.
 
-    `of` limits them to pods that an owner of such a kind keeps running. With `last_words`, the
-    reason of a failed pod ends with the last lines of its log.
+    `of` limits them to pods that are kept running by an owner of one of these kinds. If `with_logs`
+    is set, the reason of a failed pod ends with the last lines of its log.
     """
     core = client.CoreV1Api(api)
     pods = core.list_namespaced_pod(namespace, label_selector=selector).items
@@ -58,15 +58,18 @@ def unready_pods(
         Unready(
             namespace,
             f"pod/{pod.metadata.name}",
-            _pod_reason(pod, warnings) + (_last_words(core, pod) if last_words else ""),
+            _pod_reason(pod, warnings) + (_last_log_lines(core, pod) if with_logs else ""),
         )
         for pod in unready
     ]
 
 
 def unready_workloads(api: client.ApiClient, namespace: str, selector: str) -> list[Unready]:
-    """Return Deployments and StatefulSets whose current version is not fully ready, and Jobs
-    that have not completed, except a CronJob's: its next Job makes up for a failed one."""
+    """Return the Deployments and StatefulSets that are not ready, and the incomplete Jobs.
+
+    A Deployment or StatefulSet is ready when all pods of its current version are. The Jobs of a
+    CronJob are left out, because its next Job makes up for a failed one.
+    """
     apps, batch = client.AppsV1Api(api), client.BatchV1Api(api)
     found = []
     for kind, listed in (
@@ -81,12 +84,16 @@ def unready_workloads(api: client.ApiClient, namespace: str, selector: str) -> l
                 and (item.status.replicas or 0) == wanted
             )
             if not current or ready != wanted:
-                reason = f"{ready} of {wanted} ready" if current else "the new version rolls out"
+                reason = (
+                    f"{ready} of {wanted} ready"
+                    if current
+                    else "the new version is still rolling out"
+                )
                 found.append(Unready(namespace, f"{kind}/{item.metadata.name}", reason))
     for job in batch.list_namespaced_job(namespace, label_selector=selector).items:
         conditions = {c.type for c in job.status.conditions or [] if c.status == "True"}
         if "Complete" not in conditions and not _is_kept_by(("CronJob",), job):
-            reason = "failed" if "Failed" in conditions else "still runs"
+            reason = "failed" if "Failed" in conditions else "still running"
             found.append(Unready(namespace, f"job/{job.metadata.name}", reason))
     return found
 
@@ -94,17 +101,17 @@ def unready_workloads(api: client.ApiClient, namespace: str, selector: str) -> l
 def wait_until_ready(
     api: client.ApiClient, namespace: str, selector: str, *, within: float
 ) -> None:
-    """Return when all workloads of `selector` are ready; raise PlatformError after `within` s."""
+    """Wait until all workloads of `selector` are ready; PlatformError after `within` seconds."""
 
     def unready() -> list[Unready]:
-        # Check pods too: after the machine restarts, a workload's status is outdated until its
-        # controller has been elected again.
+        # Check the pods too: after the machine has restarted, a workload's status is outdated
+        # until a controller manager has been elected again.
         return unready_workloads(api, namespace, selector) or unready_pods(
             api, namespace, selector, of=_SERVING
         )
 
     if left := wait_while(unready, within, every=1):
-        causes = unready_pods(api, namespace, selector, last_words=True) or left
+        causes = unready_pods(api, namespace, selector, with_logs=True) or left
         raise PlatformError(
             f"not ready after {within:.0f} s: " + "; ".join(str(cause) for cause in causes),
             next_step=f"make status, or kubectl --namespace {namespace} get events",
@@ -132,7 +139,7 @@ def _pod_reason(pod: client.V1Pod, warnings: Mapping[str, str]) -> str:
     return next(chain(_pod_reasons(pod), warned), f"phase {pod.status.phase}")
 
 
-def _last_words(core: client.CoreV1Api, pod: client.V1Pod) -> str:
+def _last_log_lines(core: client.CoreV1Api, pod: client.V1Pod) -> str:
     """Return the last lines of the log of each container that failed, or nothing."""
     printed = []
     for status in _statuses(pod):

@@ -117,7 +117,7 @@ def test_create_finds_a_reachable_cluster_and_changes_nothing(kubeconfig: Path, 
 
 def test_an_existing_cluster_is_never_deleted(kubeconfig: Path) -> None:
     _write(kubeconfig, "http://127.0.0.1:1")
-    with pytest.raises(PlatformError, match="was not made here and is not removed"):
+    with pytest.raises(PlatformError, match="was not created by this command"):
         CurrentProvider("unit", "staging").delete()
 
 

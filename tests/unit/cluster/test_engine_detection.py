@@ -128,7 +128,7 @@ def test_an_engine_that_answers_with_an_error_status_is_refused(tmp_path: Path) 
     path = tmp_path / "broken.sock"
     with (
         _serving(_UnixServer(str(path), _answering(500))),
-        pytest.raises(PlatformError, match="does not answer: it answers with status 500"),
+        pytest.raises(PlatformError, match="does not answer: HTTP status 500 instead of 200"),
     ):
         choose_engine(_CLUSTER, docker_host=f"unix://{path}")
 
@@ -151,7 +151,7 @@ def test_forcing_an_existing_engine_is_refused_if_none_answers() -> None:
 
 
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(PlatformError, match="ENGINE=podman is not known"):
+    with pytest.raises(PlatformError, match="ENGINE=podman is not valid"):
         choose_engine(_CLUSTER, "podman")
 
 
@@ -174,7 +174,7 @@ def test_a_cluster_stays_in_the_engine_that_it_was_created_in(tmp_path: Path) ->
     assert isinstance(choice.engine, ExistingEngine)
     assert choice.engine.docker_host == address
     assert not choice.engine.status().running
-    with pytest.raises(PlatformError, match="lives in the existing engine, not the private one"):
+    with pytest.raises(PlatformError, match="in the existing engine, not in the private one"):
         choose_engine(_CLUSTER, "private")
 
 
@@ -206,5 +206,5 @@ def test_the_source_of_the_node_image_can_be_forced(source: str) -> None:
 
 
 def test_an_unknown_node_image_source_is_refused() -> None:
-    with pytest.raises(PlatformError, match="NODE_IMAGE=tape is not known"):
+    with pytest.raises(PlatformError, match="NODE_IMAGE=tape is not valid"):
         choose_node_image("tape")

@@ -41,7 +41,7 @@ def test_a_denial_is_proven_if_another_source_reaches_the_target() -> None:
 def test_if_the_target_is_down_denials_are_unproven_and_allowed_connections_are_wrong() -> None:
     found = cells(_DATABASE)
 
-    assert "nobody reaches 198.51.100.1:5432" in found["job pod of etl"].unproven
+    assert "no pod reaches 198.51.100.1:5432" in found["job pod of etl"].unproven
     assert found["API"].wrong
 
 
@@ -88,7 +88,7 @@ def test_a_source_without_a_pod_is_unproven_with_its_reason() -> None:
 def test_a_strangers_access_to_an_external_target_is_not_judged() -> None:
     found = cells(Place(Target.WAREHOUSE, host="db.example.org", port=5432, external=True))
 
-    assert "guards itself" in found["stranger"].unproven
+    assert "protects itself" in found["stranger"].unproven
 
 
 @pytest.mark.parametrize("written", ["example.org", "example.org:http", ":443", "a:0", "a:70000"])

@@ -113,7 +113,7 @@ def test_an_image_is_discarded_if_its_files_change_during_the_build(
     tags = iter(["prefect-platform.local/flows:before", "prefect-platform.local/flows:after"])
     with monkeypatch.context() as patched:
         patched.setattr(module, "reference", lambda *_: next(tags))
-        with pytest.raises(PlatformError, match="flows changed while it was built"):
+        with pytest.raises(PlatformError, match="flows changed while it was being built"):
             build(["flows"])
     assert not [held for held in builder.held if "flows" in held]
 

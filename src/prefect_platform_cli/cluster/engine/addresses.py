@@ -1,7 +1,7 @@
-"""Addresses for the private engines' networks, from the range reserved for tests (RFC 2544).
+"""Addresses for the networks of private engines, from the range reserved for tests (RFC 2544).
 
-No host on a real network has such an address, so a mistake cannot reach one.
-198.18.0.0/16 is divided among the engines; pods and Services have 198.19.0.0/16.
+No host on a real network has such an address, so a mistake cannot affect one. The range
+198.18.0.0/16 is divided among the engines; pods and Services use 198.19.0.0/16.
 """
 
 import json
@@ -19,7 +19,7 @@ _PREFIX = 20
 def choose_pool(cluster: str, taken: Iterable[IPv4Network]) -> IPv4Network:
     """Return a pool of 4,096 addresses for `cluster` that overlaps none of `taken`.
 
-    The same cluster gets the same pool whenever that one is free.
+    A cluster always gets the same pool if that pool is free.
     """
     occupied = list(taken)
     pools = list(_RANGE.subnets(new_prefix=_PREFIX))

@@ -28,13 +28,13 @@ def disable_controllers(hierarchy: str, controllers: Iterable[str]) -> None:
 
 
 def remove(group: str) -> None:
-    """Remove `group` and its descendants in every hierarchy; OSError when one holds a process."""
+    """Remove `group` and its descendants in every hierarchy; OSError when one has a process."""
     for folder in _folders(group):
         folder.rmdir()
 
 
 def remove_if_empty(group: str) -> None:
-    """Remove `group` in the hierarchies where it holds neither a process nor another group."""
+    """Remove `group` in the hierarchies where it has neither processes nor child groups."""
     for hierarchy in hierarchies():
         with suppress(OSError):
             (hierarchy / group.strip("/")).rmdir()

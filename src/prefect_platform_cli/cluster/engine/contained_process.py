@@ -1,8 +1,8 @@
-"""A program in its own process and mount namespaces, which the kernel ends as a whole.
+"""A program in its own PID and mount namespaces, which the kernel ends as a whole.
 
-When the first process of a process namespace ends, however it ends, the kernel ends every other
-one in it; with the last of them the mounts of the mount namespace and all network namespaces
-held there are gone.
+When the first process of a PID namespace ends, for any reason, the kernel kills all other processes
+in it. When the last of them has ended, the mounts of the mount namespace are gone, and so are all
+network namespaces that were kept there.
 """
 
 import os
@@ -19,8 +19,8 @@ from prefect_platform.polling import wait_while
 _MARK = "PREFECT_PLATFORM_ENGINE"
 _ENDS_WITHIN = 30  # seconds
 
-# Programs write to fixed paths. Private mounts keep that from the machine: /run is their own,
-# except for the name resolver's files, and /opt is read-only.
+# The programs write to fixed paths. Private mounts keep these writes off the machine: the programs
+# have their own /run, except for the files of the name resolver, and /opt is read-only.
 _ENTER = """
 mount -n --bind /run "$1"
 mount -n -t tmpfs -o mode=755 tmpfs /run
@@ -33,9 +33,9 @@ exec "$@"
 
 
 class ContainedProcess:
-    """A program and its descendants, found again by its folder's path in their environment.
+    """A program and its descendants, identified by the path of its folder in their environment.
 
-    `folder` is the program's own; launching it makes `folder`/machine-run.
+    `folder` belongs to this program alone. Launching the program creates `folder`/machine-run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class ContainedProcess:
         with log.open("ab") as output:
             subprocess.run(
                 [
-                    # In its own session, Ctrl-C in the user's terminal does not reach it.
+                    # It gets its own session, so that Ctrl-C in the terminal does not end it.
                     *("setsid", "--fork", "unshare", "--mount", "--propagation=slave", "--pid"),
                     *("--fork", "--kill-child", "--mount-proc", "sh", "-ec", _ENTER, "sh"),
                     *(str(machine_run), *argv),
@@ -59,7 +59,7 @@ class ContainedProcess:
                 stderr=output,
                 cwd="/",
                 check=True,
-                start_new_session=True,  # nor does Ctrl-C end the launcher half way
+                start_new_session=True,  # so that Ctrl-C does not end the launcher halfway
             )
 
     def members(self) -> list[int]:
@@ -80,8 +80,9 @@ class ContainedProcess:
 
         if pids := wait_while(remaining, _ENDS_WITHIN):
             raise PlatformError(
-                f"the processes {pids} of {self._folder} do not end",
-                next_step=f"see what holds them with `ps -fp {pids[0]}`, then run it again",
+                f"the processes {pids} of {self._folder} did not end within {_ENDS_WITHIN} s",
+                next_step=f"`ps -fp {pids[0]}` shows their state; end them, then run the command "
+                "again",
             )
 
     def _is_member(self, pid: int) -> bool:
@@ -94,7 +95,7 @@ class ContainedProcess:
     def _kill(self, pid: int, handles: ExitStack) -> int | None:
         """Kill `pid` and return a handle that becomes readable when it ends; None if it has ended.
 
-        The handle is taken before the check, so that a process with a reused id is never hit.
+        The handle is opened before the check, so that a process with a reused id is never killed.
         """
         try:
             handle = os.pidfd_open(pid)

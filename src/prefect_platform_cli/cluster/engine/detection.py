@@ -20,7 +20,7 @@ _NODE_IMAGES = ("registry", "build")
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """The engine of a cluster, and the reason that the user is shown."""
+    """The engine of a cluster, and the reason for the choice, which is shown to the user."""
 
     engine: Engine
     reason: str
@@ -28,7 +28,7 @@ class EngineChoice:
 
 @dataclass(frozen=True)
 class NodeImageChoice:
-    """Where the node image comes from, and the reason that the user is shown."""
+    """Where the node image comes from, and the reason, which is shown to the user."""
 
     source: Literal["registry", "build"]
     reason: str
@@ -37,28 +37,31 @@ class NodeImageChoice:
 def choose_engine(
     cluster: str, forced: str | None = None, *, docker_host: str | None = None
 ) -> EngineChoice:
-    """Return the engine that `cluster` was created in, else the one that fits the machine.
+    """Return the engine that `cluster` was created in, else the one that suits the machine.
 
     `forced` is "existing" or "private"; `docker_host` is the user's DOCKER_HOST. Raises
     PlatformError when no engine can be used, when DOCKER_HOST names one that does not answer,
-    and when `forced` is unknown or contradicts the engine that the cluster lives in.
+    and when `forced` is not valid or contradicts the engine that the cluster was created in.
     """
     if forced not in (None, *_ENGINES):
         raise PlatformError(
-            f"ENGINE={forced} is not known", next_step=f"use one of {', '.join(_ENGINES)}"
+            f"ENGINE={forced} is not valid",
+            next_step=f"set ENGINE to one of {', '.join(_ENGINES)}, or leave it out",
         )
     recorded = recorded_engine(cluster)
     if recorded is not None:
         if forced not in (None, recorded.kind):
             raise PlatformError(
-                f"the cluster {cluster} lives in the {recorded.kind} engine, not the {forced} one",
-                next_step="make destroy-cluster, then run it again",
+                f"the cluster {cluster} was created in the {recorded.kind} engine, not in the "
+                f"{forced} one, and cannot be moved",
+                next_step="make destroy-cluster, then run the command again; or leave ENGINE out",
             )
         return EngineChoice(recorded, f"the cluster {cluster} was created in it")
     if forced == "private":
         _require_private(because="")
         return EngineChoice(PrivateEngine(cluster), "ENGINE=private")
-    # We tell users to export the private engine's address, so it does not name one of theirs.
+    # If DOCKER_HOST is the address of a private engine, the user has exported it as deploy told
+    # them to. It does not name an engine of the user.
     if docker_host and not is_private(docker_host):
         address, origin = docker_host, "DOCKER_HOST"
     else:
@@ -69,7 +72,7 @@ def choose_engine(
     if origin == "DOCKER_HOST" or forced == "existing":
         raise PlatformError(
             f"the Docker engine at {address} ({origin}) does not answer: {failure}",
-            next_step="start it, or run it again without DOCKER_HOST and ENGINE",
+            next_step="start it, or run the command again without DOCKER_HOST and ENGINE",
         )
     _require_private(because=f"no Docker engine answers at {address} ({failure}), and ")
     return EngineChoice(PrivateEngine(cluster), f"no Docker engine answers at {address}")
@@ -92,7 +95,8 @@ def choose_node_image(forced: str | None = None, *, registry: str = DOCKER_HUB) 
         return NodeImageChoice("build", "NODE_IMAGE=build")
     if forced is not None:
         raise PlatformError(
-            f"NODE_IMAGE={forced} is not known", next_step=f"use one of {', '.join(_NODE_IMAGES)}"
+            f"NODE_IMAGE={forced} is not valid",
+            next_step=f"set NODE_IMAGE to one of {', '.join(_NODE_IMAGES)}, or leave it out",
         )
     if reason := why_unreachable(registry):
         return NodeImageChoice("build", reason)
@@ -100,7 +104,7 @@ def choose_node_image(forced: str | None = None, *, registry: str = DOCKER_HUB) 
 
 
 def _default_address() -> str:
-    """Return the address that Docker's client uses, which its current context may set."""
+    """Return the address that Docker's client uses: its current context may set one."""
     client = shutil.which("docker")
     if client is None:
         return DEFAULT_DOCKER_HOST
@@ -122,11 +126,11 @@ def _require_private(*, because: str) -> None:
     """Raise PlatformError when this machine cannot run a private engine."""
     if platform.system() != "Linux" or shutil.which("apt-get") is None:
         raise PlatformError(
-            f"{because}a private one needs Debian or Ubuntu",
-            next_step="install and start Docker, then run it again",
+            f"{because}a private engine needs Debian or Ubuntu",
+            next_step="install and start Docker, then run the command again",
         )
     if os.geteuid() != 0:
         raise PlatformError(
-            f"{because}a private one needs root",
-            next_step="start Docker if it is installed, or run it again with sudo",
+            f"{because}a private engine needs root",
+            next_step="start Docker if it is installed, or run the command again with sudo",
         )

@@ -18,7 +18,7 @@ _CLUSTER_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,49}")
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """What `status` shows of an engine: whether it answers, and its version or why it does not."""
+    """What `status` shows about an engine: whether it answers, its version or the failure."""
 
     kind: EngineKind
     running: bool
@@ -39,7 +39,7 @@ class Engine(Protocol):
 
     @property
     def kind(self) -> EngineKind:
-        """Whose engine it is."""
+        """Whether the engine is private or already existed."""
 
     @property
     def docker_host(self) -> str:
@@ -60,18 +60,19 @@ class Engine(Protocol):
         """Start the engine and create its network; True when anything changed."""
 
     def destroy(self) -> None:
-        """Remove what `start` made and nothing else, even if only some or none of it exists."""
+        """Remove what `start` created and nothing else, even if it exists only in part."""
 
     def status(self) -> EngineStatus:
-        """Return what the engine is and whether it answers; does not raise when it does not."""
+        """Return the kind of engine and whether it answers; never raises if it does not."""
 
 
 def checked_cluster_name(cluster: str) -> str:
     """Return `cluster`, which becomes part of paths and names, or raise PlatformError."""
     if not _CLUSTER_NAME.fullmatch(cluster):
         raise PlatformError(
-            f"the cluster name {cluster!r} is not made of at most 50 of a-z, 0-9, . and -",
-            next_step="set CLUSTER_NAME to such a name, or leave it out",
+            f"the cluster name {cluster!r} is not valid: use at most 50 of a-z, 0-9, . and -, "
+            "with a letter or a digit first",
+            next_step="set CLUSTER_NAME to a valid name, or leave it out",
         )
     return cluster
 
@@ -94,10 +95,10 @@ def ask(docker_host: str, *, timeout: float = 3) -> Answer:
     except httpx.HTTPError as error:
         return Answer(failure=str(error) or type(error).__name__)
     if answer.status_code != httpx.codes.OK:
-        return Answer(failure=f"it answers with status {answer.status_code}")
+        return Answer(failure=f"HTTP status {answer.status_code} instead of 200")
     return Answer(version=str(answer.json()["Version"]))
 
 
 def labels(cluster: str) -> Mapping[str, str]:
-    """Return the labels of every engine object that we make for `cluster`."""
+    """Return the labels of every object that is created in an engine for `cluster`."""
     return {CLUSTER_LABEL: cluster}

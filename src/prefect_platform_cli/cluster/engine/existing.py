@@ -1,4 +1,4 @@
-"""An existing Docker engine: it runs a cluster's nodes, and its other content is not touched."""
+"""An existing Docker engine: it runs a cluster's nodes, and its other content is not changed."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _MTU = "com.docker.network.driver.mtu"
 
 
 class ExistingEngine:
-    """The engine that answers at `docker_host`, in which we only make a labelled network."""
+    """The engine that answers at `docker_host`; only a labelled network is created in it."""
 
     kind: EngineKind = "existing"
 
@@ -55,8 +55,9 @@ class ExistingEngine:
         found = shutil.which("docker")
         if found is None:
             raise PlatformError(
-                f"the Docker engine at {self._docker_host} answers, but there is no docker command",
-                next_step="install Docker's command line client",
+                f"the Docker engine at {self._docker_host} answers, but the docker command is not "
+                "installed",
+                next_step="install Docker's command line client, then run the command again",
             )
         return Path(found)
 
@@ -65,7 +66,7 @@ class ExistingEngine:
         return engine_environment(self.docker, self._docker_host, self.network)
 
     def start(self) -> bool:
-        """Make the cluster's network; PlatformError when the engine does not answer."""
+        """Create the cluster's network; PlatformError when the engine does not answer."""
         self._require_answer()
         write_atomically(_record(self._cluster), json.dumps({"docker_host": self._docker_host}))
         if self._own_networks():
@@ -73,8 +74,9 @@ class ExistingEngine:
         known = self._docker("network", "ls", "--format", "{{.Name}}").split()
         if self.network in known:
             raise PlatformError(
-                f"the Docker engine has a network {self.network} that is not ours",
-                next_step="set CLUSTER_NAME to a name that is free",
+                f"the Docker engine already has a network {self.network}, which does not belong to "
+                "this cluster",
+                next_step="set CLUSTER_NAME to a name that no network has",
             )
         named = [f"--label={key}={value}" for key, value in labels(self._cluster).items()]
         sized = self._packet_size() if "bridge" in known else []
@@ -103,7 +105,7 @@ class ExistingEngine:
         if failure is not None:
             raise PlatformError(
                 f"the Docker engine at {self._docker_host} does not answer: {failure}",
-                next_step="start it, then run it again",
+                next_step="start it, then run the command again",
             )
 
     def _packet_size(self) -> list[str]:
@@ -120,8 +122,8 @@ class ExistingEngine:
     def _docker(self, *arguments: str) -> str:
         return run(
             [self.docker, *arguments],
-            failure="the Docker engine refuses a command",
-            next_step="see what the engine says with `docker info`",
+            failure=f"docker {arguments[0]} failed in the Docker engine at {self._docker_host}",
+            next_step="docker info",
             env={**os.environ, **self.environment()},
         )
 
@@ -130,14 +132,14 @@ def ask_any(docker_host: str) -> Answer:
     """Ask the engine at `docker_host`, an address of any kind, for its version."""
     if docker_host.startswith("unix://"):
         return ask(docker_host)
-    # Only Docker's own client has the keys for TLS and can connect through ssh.
+    # Only Docker's own client has the TLS keys and can connect over SSH.
     client = shutil.which("docker")
     if client is None:
-        return Answer(failure="only the docker command could ask it, and there is none")
+        return Answer(failure="it needs the docker command, which is not installed")
     try:
         printed = run(
             [client, "--host", docker_host, "version", "--format", "{{.Server.Version}}"],
-            failure="asked by the docker command",
+            failure="`docker version` failed",
             next_step="docker context ls",
             timeout=10,
         )

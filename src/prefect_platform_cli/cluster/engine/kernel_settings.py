@@ -1,8 +1,8 @@
 """Record the kernel settings that a cluster's nodes change, and restore them afterwards.
 
-Nodes are privileged containers, so what their kubelet and systemd set outside of a network
-namespace applies to the machine. All clusters of the machine share one record, written before the
-first starts and restored after the last has ended.
+Nodes are privileged containers, so what their kubelet and systemd set outside a network namespace
+applies to the machine. All clusters of the machine share one record. It is written before the first
+cluster starts, and the settings are restored after the last one has ended.
 """
 
 import json
@@ -23,7 +23,7 @@ _KUBELET = (
     "vm.overcommit_memory",
     "vm.panic_on_oom",
 )
-# Written by a node's systemd, itself or from the distribution's sysctl files.
+# Written by a node's systemd, by itself or from the distribution's sysctl files.
 _SYSTEMD = (
     "fs.file-max",
     "fs.inotify.max_user_instances",
@@ -46,7 +46,7 @@ _SYSTEMD = (
 
 @dataclass(frozen=True)
 class _Record:
-    """Values by setting, controllers by cgroup hierarchy, and the boot that they belong to."""
+    """Values by setting, controllers by cgroup hierarchy, and the ID of the boot they belong to."""
 
     boot: str
     settings: dict[str, str]
@@ -82,8 +82,8 @@ def _put_back(name: str, value: str) -> None:
         _file(name).write_text(value)
     except OSError as error:
         raise PlatformError(
-            f"the kernel setting {name} cannot be put back to {value.strip()}: {error}",
-            next_step=f"sysctl -w {name}='{value.strip()}', then run it again",
+            f"the kernel setting {name} cannot be restored to {value.strip()}: {error}",
+            next_step=f"sysctl -w {name}='{value.strip()}', then run the command again",
         ) from error
 
 

@@ -14,15 +14,15 @@ from prefect_platform_cli.host.paths import cache_directory
 from prefect_platform_cli.host.process import run
 
 _PACKAGES = ("docker.io", "containerd", "runc", "tini")
-_CLIENT = "docker-cli"  # a package of its own since Debian 13, part of docker.io before
+_CLIENT = "docker-cli"  # a separate package since Debian 13, before that part of docker.io
 _PROGRAMS = ("dockerd", "docker", "docker-init", "docker-proxy", "containerd", "runc")
-# Libraries, and programs that dockerd calls by name. It uses iptables only inside containers.
+# Libraries, and programs that dockerd runs. It uses iptables only inside containers.
 _SYSTEM = (
     *("libdevmapper1.02.1", "libseccomp2", "libsystemd0"),
     *("iproute2", "iptables", "mount", "util-linux"),
 )
-_OFFLINE = "check that the distribution's package archive is reachable, then run it again"
-_OWN_ENGINE = "install Docker Engine yourself, then run it again with ENGINE=existing"
+_OFFLINE = "check that the distribution's package archive is reachable, then run the command again"
+_OWN_ENGINE = "install Docker Engine yourself, then run the command again with ENGINE=existing"
 
 
 def ensure_engine_programs() -> Path:
@@ -49,7 +49,7 @@ def program(root: Path, name: str) -> Path:
         if (folder / name).exists():
             return folder / name
     raise PlatformError(
-        f"the distribution's Docker packages in {root} hold no {name}", next_step=_OWN_ENGINE
+        f"the distribution's Docker packages in {root} do not contain {name}", next_step=_OWN_ENGINE
     )
 
 
@@ -59,7 +59,7 @@ def search_path(root: Path) -> list[Path]:
 
 
 def _packages() -> list[str]:
-    """Return name_version of each package at the archive's current version."""
+    """Return NAME_VERSION of each package, with the current version of the package archive."""
     try:
         listed = _uris()
     except PlatformError:
@@ -71,12 +71,14 @@ def _packages() -> list[str]:
 
 def _uris() -> str:
     names = [*_PACKAGES]
-    if run(["apt-cache", "pkgnames", _CLIENT], failure="apt fails", next_step=_OFFLINE).split():
+    if run(
+        ["apt-cache", "pkgnames", _CLIENT], failure="apt-cache failed", next_step=_OFFLINE
+    ).split():
         names.append(_CLIENT)
     with tempfile.TemporaryDirectory() as empty:
         return run(
             ["apt-get", "download", "--print-uris", *names],
-            failure="the distribution has no Docker engine",
+            failure="the distribution has no packages of the Docker engine",
             next_step=_OFFLINE,
             cwd=Path(empty),
         )
@@ -94,14 +96,14 @@ def _unpack(folder: Path, names: list[str]) -> Path:
         run(
             ["dpkg-deb", "-x", package, root],
             failure=f"{package.name} cannot be unpacked",
-            next_step="check that the disk is not full, then run it again",
+            next_step="check that the disk is not full, then run the command again",
         )
     for name in _PROGRAMS:
         installed = program(root, name)
-        if name != "docker-proxy":  # the only program without the option
+        if name != "docker-proxy":  # the only program without --version
             run(
                 [installed, "--version"],
-                failure=f"the distribution's {name} does not run here",
+                failure=f"the distribution's {name} does not run on this machine",
                 next_step=_OWN_ENGINE,
             )
     return root

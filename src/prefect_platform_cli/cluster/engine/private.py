@@ -1,7 +1,7 @@
 """A private Docker engine for a machine without one, which leaves nothing behind.
 
-Once its processes have ended, what remains is one folder, one bridge, one control group in each
-hierarchy, and the kernel settings. `destroy` removes or restores them.
+After its processes have ended, one folder, one bridge, one control group in each hierarchy and the
+kernel settings remain. `destroy` removes or restores them.
 """
 
 import fcntl
@@ -42,21 +42,21 @@ from prefect_platform_cli.host.process import run, tail
 _MACHINE = Path("/var/lib/prefect-platform")
 _RECORD = "engine.json"
 _SYS_RESOURCE = 24  # number of CAP_SYS_RESOURCE in linux/capability.h
-# How Docker's database of networks names a bridge that Docker made itself.
+# A bridge that Docker itself created, as Docker's database of networks records it.
 _BRIDGE_OF_DOCKER = re.compile(rb'"BridgeIfaceCreator":1,"BridgeName":"([^"]+)"')
 _STARTS_WITHIN = 60  # seconds
-_GONE_AFTER_CHECKS = 5  # consecutive checks that find none of its processes
+_GONE_AFTER_CHECKS = 5  # consecutive checks that find no process of the engine
 _GONE_WITHIN = 30  # seconds
 _LOG_BYTES = 4 << 20
-_NEEDED_BYTES = 8 << 30  # node image, node and the platform's images
+_NEEDED_BYTES = 8 << 30  # for the node image, the node and the platform's images
 _PASSED_ON = {"http_proxy", "https_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"}
 
 
 @dataclass(frozen=True)
 class _Record:
-    """What must not change when the engine is started again."""
+    """What must stay the same when the engine is started again."""
 
-    pool: str  # addresses, as 198.18.0.0/20
+    pool: str  # range of addresses, such as 198.18.0.0/20
 
 
 class PrivateEngine:
@@ -95,7 +95,7 @@ class PrivateEngine:
         return self._root.exists() or bool(self.processes())
 
     def processes(self) -> list[int]:
-        """Return the ids of the engine's processes, without those of its containers."""
+        """Return the ids of the engine's processes, except those of its containers."""
         return self._contained.members()
 
     def start(self) -> bool:
@@ -139,8 +139,8 @@ class PrivateEngine:
         """Lock out other calls: all engines share the machine's addresses and kernel settings."""
         if os.geteuid() != 0:
             raise PlatformError(
-                "a private Docker engine can only be handled by root",
-                next_step="run it again with sudo",
+                "only root can start or remove a private Docker engine",
+                next_step="run the command again with sudo",
             )
         while True:
             _MACHINE.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ class PrivateEngine:
 
     def _ensure_running(self, record: _Record) -> bool:
         if self.processes():
-            # An interrupted call may have started them, and the engine may need a few more seconds.
+            # An interrupted call may have started them, and the engine may not answer yet.
             if self._wait_until_it_answers() is None:
                 return False
             self._contained.end()
@@ -180,7 +180,7 @@ class PrivateEngine:
             self._contained.end()
             raise PlatformError(
                 f"the private Docker engine does not answer ({failure}); its log ends: {printed}",
-                next_step=f"read {self._log}, repair the cause and run it again",
+                next_step=f"read {self._log}, fix the cause, then run the command again",
             )
         return True
 
@@ -195,7 +195,7 @@ class PrivateEngine:
             run(
                 ["cp", "--archive", "--no-target-directory", source, half],
                 failure=f"the Docker engine cannot be copied to {half}",
-                next_step=f"check that the disk of {half} is not full, then run it again",
+                next_step=f"check that the disk of {half} is not full, then run the command again",
             )
             half.rename(self._programs)
         record = self._record()
@@ -212,7 +212,7 @@ class PrivateEngine:
             raise PlatformError(
                 f"a cluster needs {_NEEDED_BYTES >> 30} GiB in {_MACHINE}, "
                 f"where {free / (1 << 30):.1f} GiB are free",
-                next_step=f"free some space (df -h {_MACHINE}), then run it again",
+                next_step=f"free some space (df -h {_MACHINE}), then run the command again",
             )
 
     def _launch(self, record: _Record) -> None:
@@ -223,7 +223,7 @@ class PrivateEngine:
             ["docker-init", "--", "dockerd", *self._dockerd_options(record)],
             {
                 "PATH": os.pathsep.join([*path, "/usr/sbin", "/usr/bin", "/sbin", "/bin"]),
-                # As in Docker's own image: dockerd then loads no AppArmor profile.
+                # As in Docker's own image. With it, dockerd loads no AppArmor profile.
                 "container": "docker",
                 **{name: os.environ[name] for name in os.environ if name.lower() in _PASSED_ON},
             },
@@ -267,7 +267,7 @@ class PrivateEngine:
 
         def failure() -> str | None:
             nonlocal checks_without_it
-            # A process that is in exec has no environment for a moment, so one check may miss it.
+            # During exec a process briefly has no environment, so a single check may miss it.
             checks_without_it = 0 if self.processes() else checks_without_it + 1
             return ask(self.docker_host).failure if checks_without_it < _GONE_AFTER_CHECKS else None
 
@@ -296,8 +296,8 @@ class PrivateEngine:
             link = Path("/sys/class/net") / bridge
             if not link.exists():
                 continue
-            # The kernel removes the network namespaces of ended containers with a delay, and a
-            # link whose container crashed stays.
+            # The kernel removes the network namespaces of ended containers with a delay, and the
+            # link of a container that crashed is left behind.
             for port in _ports(link):
                 _delete_link(port)
             _delete_link(link)
@@ -313,19 +313,19 @@ class PrivateEngine:
         if failure := wait_while(left, _GONE_WITHIN):
             raise PlatformError(
                 f"the control group {self._group} cannot be removed: {failure}",
-                next_step="end the processes in its cgroup.procs, then run it again",
+                next_step="end the processes in its cgroup.procs, then run the command again",
             )
         cgroups.remove_if_empty(str(Path(self._group).parent))
 
     def _unmount(self) -> None:
-        """Unmount what others mounted below our folder, so that deleting does not reach it."""
+        """Unmount what others mounted below the folder, so that it is not deleted with it."""
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         for mount in reversed(mounts):
             if Path(mount).is_relative_to(self._root):
                 run(
                     ["umount", mount],
                     failure=f"{mount} cannot be unmounted",
-                    next_step=f"umount {mount}, then run it again",
+                    next_step=f"umount {mount}, then run the command again",
                 )
 
     # Reading the current state
@@ -344,7 +344,7 @@ class PrivateEngine:
     def _docker(self, *arguments: str) -> str:
         return run(
             [self.docker, *arguments],
-            failure="the private Docker engine refuses a command",
+            failure=f"docker {arguments[0]} failed in the private Docker engine",
             next_step=f"read {self._log}",
             env={**os.environ, **self.environment()},
         )
@@ -367,7 +367,7 @@ def _delete_link(link: Path) -> None:
         run(
             ["ip", "link", "delete", link.name],
             failure=f"the network link {link.name} cannot be removed",
-            next_step=f"ip link delete {link.name}, then run it again",
+            next_step=f"ip link delete {link.name}, then run the command again",
         )
     except PlatformError:
         if link.exists():

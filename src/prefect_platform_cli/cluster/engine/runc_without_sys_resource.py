@@ -1,7 +1,7 @@
-"""runc for machines that withhold CAP_SYS_RESOURCE: drop that capability, then run the real one.
+"""runc for machines without CAP_SYS_RESOURCE: drop that capability, then run the real runc.
 
-Docker asks for every capability in a privileged container, and runc fails when the machine
-withholds one. The engine runs this file outside of the package, so it may import the standard
+Docker requests every capability for a privileged container, and runc fails if the machine does not
+grant one of them. The engine runs this file outside the package, so it may import the standard
 library only.
 """
 

@@ -1,7 +1,7 @@
 """Write a container image as one file, from layers that are plain tar files.
 
-The file is an OCI image layout and a `docker save` archive at once, so that both containerd
-and any Docker engine load it; the same layers always give the same file.
+The file is both an OCI image layout and a `docker save` archive, so that containerd and every
+Docker engine can load it. The same layers always give the same file.
 """
 
 import hashlib
@@ -40,7 +40,8 @@ def write_archive(
 ) -> None:
     """Write `layers` (tar files, lowest first) as the image `reference` to `path`.
 
-    `compressed` layers are a third of the size; containerd loads them, an old Docker does not.
+    Layers that are `compressed` are a third of the size. containerd can load them, but old Docker
+    engines cannot.
     """
     stored = [_compress(layer) for layer in layers] if compressed else layers
     media_type = f"{_LAYER}+zstd" if compressed else _LAYER
@@ -108,8 +109,8 @@ def write_archive(
 def write_layer(path: Path, files: Mapping[str, Path | str]) -> None:
     """Write a layer to `path` from file names, without a leading slash, and their content.
 
-    A `Path` is copied with its executable bit, a `str` becomes a symbolic link to it. Owner and
-    times are fixed, so that the same files always give the same layer.
+    A file at a `Path` is copied with its executable bit; a `str` becomes a symbolic link to that
+    path. Owner and times are fixed, so that the same files always give the same layer.
     """
     with tarfile.open(path, "w") as layer:
         for name, source in sorted(files.items()):
@@ -125,13 +126,13 @@ def write_layer(path: Path, files: Mapping[str, Path | str]) -> None:
 
 
 def _compress(layer: Path) -> Path:
-    """Return the compressed copy of `layer` beside it, making it when it is missing."""
+    """Return the compressed copy of `layer` beside it, and create it if it is missing."""
     copy = layer.with_name(f"{layer.name}.zst")
     if not copy.exists():
         run(
             ["zstd", "--quiet", "-1", layer, "-o", copy],
             failure=f"the layer {layer} cannot be compressed",
-            next_step="check that zstd is installed and the disk has room",
+            next_step="check that zstd is installed and that the disk is not full",
         )
     return copy
 

@@ -1,8 +1,8 @@
-"""kind's node image, built from Debian's packages and our own build of Kubernetes.
+"""A node image for kind, built from Debian packages and our own build of Kubernetes.
 
-It keeps kind's contract for node images: /kind/version, an entrypoint that ends in systemd,
-kubeadm and friends on PATH, containerd's socket at its standard place, and the images of
-Kubernetes' own components at hand, so that nothing is pulled.
+It provides what kind expects of a node image: /kind/version, an entrypoint that starts systemd,
+kubeadm and the related programs on PATH, and containerd's socket at its standard path. It contains
+the images of Kubernetes' own components, so that nothing is pulled.
 """
 
 import hashlib
@@ -58,8 +58,8 @@ _NODE_PROGRAMS = [
     "kubelet",
     "runc",
 ]
-# netbase has /etc/protocols. Without it nft prints protocols as numbers, and kube-proxy takes its
-# own entries for stale ones whenever it restarts, and every hour.
+# netbase contains /etc/protocols. Without that file nft prints protocols as numbers, and kube-proxy
+# mistakes its own entries for stale ones at every restart and once an hour.
 _TOOLS_PACKAGES = ["busybox", "iproute2", "netbase", "nftables", "python3"]
 _COMMANDS = ("cat", "httpd", "mkdir", "nslookup", "rm", "sh", "sleep", "wget")
 _SHELL = {f"bin/{name}": "busybox" for name in _COMMANDS}
@@ -92,7 +92,7 @@ class NodeImage:
 
 @dataclass(frozen=True)
 class _Component:
-    """An image that runs in the cluster: `program`, alone or on top of the tools' files."""
+    """An image that runs in the cluster: `program`, alone or on top of the tools layer."""
 
     reference: str
     program: str
@@ -105,7 +105,7 @@ _COMPONENTS = [
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
     ),
     _Component(f"registry.k8s.io/kube-proxy:{version('kubelet')}", "kube-proxy", with_tools=True),
-    # The pinned kubeadm has the names of these three images in its constants.
+    # The names of these three images are constants in the pinned kubeadm.
     _Component("registry.k8s.io/etcd:3.6.8-0", "etcd"),
     _Component("registry.k8s.io/coredns/coredns:v1.14.2", "coredns"),
     _Component("registry.k8s.io/pause:3.10.2", "pause"),
@@ -117,7 +117,7 @@ _COMPONENTS = [
 
 
 def node_image() -> NodeImage:
-    """Return this repository's node image, building what is not in the cache."""
+    """Return this repository's node image, and build what the cache does not have."""
     tag = f"{version('kubelet')}-{_fingerprint()}"
     reference = f"prefect-platform.local/node:{tag}"
     archive = cache_directory() / "node-images" / f"{tag}.tar"
@@ -170,7 +170,8 @@ def _assemble(folder: Path, reference: str, programs: dict[str, Path]) -> Path:
         files[f"kind/images/{name}.tar"] = _component(folder, component, programs, tools)
     (folder / "version").write_text(version("kubelet"))
     files["kind/version"] = folder / "version"
-    # Not in multi-user.target: kind waits 30 s for that, and loading images takes longer.
+    # These units are not in multi-user.target: kind waits only 30 s for that target, and importing
+    # the images takes longer.
     for unit in ("containerd", "import-images", "kubelet"):
         wanted = f"etc/systemd/system/default.target.wants/{unit}.service"
         files[wanted] = f"/etc/systemd/system/{unit}.service"
@@ -222,7 +223,7 @@ def _compile_pause(binary: Path) -> Path:
 
 
 def _pack_agent(program: Path) -> Path:
-    """Pack the agent that enforces NetworkPolicies, with its rules, into one Python program."""
+    """Pack the agent that enforces NetworkPolicies into one Python program, with its rules."""
     zipapp.create_archive(
         _NETWORK_POLICY.parent,
         program,
