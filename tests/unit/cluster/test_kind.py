@@ -218,8 +218,8 @@ def test_nodes_with_swapped_addresses_get_their_own_addresses_back(
     machine: _Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine.engine, "start", lambda: False)
-    # Waiting for the nodes is the only step that needs a cluster.
-    for wait in ("_wait_for_nodes", "_wait_for_news_of_pods"):
+    # Only waiting for the nodes needs a cluster.
+    for wait in ("_wait_for_nodes", "_wait_for_current_pod_states"):
         monkeypatch.setattr(KindProvider, wait, lambda *_: None)
     addresses = machine.engine.docker.with_name("addresses")
     addresses.mkdir()
@@ -244,4 +244,4 @@ def test_status_reports_an_interrupted_creation(machine: _Machine) -> None:
     assert not status.running
     assert "interrupted" in dict(status.facts)["nodes"]
     machine.engine.running = False
-    assert "does not run" in dict(KindProvider(_CLUSTER).status().facts)["nodes"]
+    assert "is not running" in dict(KindProvider(_CLUSTER).status().facts)["nodes"]

@@ -45,7 +45,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         bases.append(folder)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(base, "_make_debian", make)
+    monkeypatch.setattr(base, "_build_debian", make)
     return bases
 
 
