@@ -135,7 +135,7 @@ def test_a_changed_image_creates_a_new_publish_job(data: Path) -> None:
 
 
 def test_the_error_names_an_image_that_was_not_built(data: Path) -> None:
-    with pytest.raises(PlatformError, match=r"result-locks of .* was not built"):
+    with pytest.raises(PlatformError, match=r"result-locks in .*, which was not built"):
         publish_job(data, IMAGES[:2])
 
 

@@ -288,7 +288,11 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ("server-ingress", {"ingress.host": "b.example.org"}, "publicUrl points to example.org"),
         ("server-ingress", {"publicUrl": "http://example.org"}, "set publicUrl=https://HOST"),
         ("server-http-route", {"publicUrl": ""}, "no host is named"),
-        ("server-http-route", {"httpRoute.hostnames": ["b.example.org"]}, "lacks prefect.example"),
+        (
+            "server-http-route",
+            {"httpRoute.hostnames": ["b.example.org"]},
+            "does not contain prefect.example",
+        ),
         ("server-http-route", {"httpRoute.parentRefs": []}, "no Gateway is named"),
         ("server-ingress", {"networkPolicies.apiProxies": []}, "in networkPolicies.apiProxies"),
         ("server-http-route", {"networkPolicies.apiProxies": []}, "httpRoute.enabled is true, but"),

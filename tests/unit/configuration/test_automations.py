@@ -225,7 +225,12 @@ TRIGGER = "actions: []\ntrigger:\n  "
         (TRIGGER + "match: 5", 5, "match is not a mapping", "write `KEY: VALUE` lines"),
         (TRIGGER + "match: {owner: 5}", 5, "the value of a label is not text", "in quotes"),
         (TRIGGER + "match: {owner: []}", 5, "no resource ever matches an empty list", ""),
-        (TRIGGER + "match: {a: {deployment: daily}}", 5, "deployment daily has not", "FLOW/NAME"),
+        (
+            TRIGGER + "match: {a: {deployment: daily}}",
+            5,
+            "deployment daily does not have",
+            "FLOW/NAME",
+        ),
         (TRIGGER + "match: {a: {flow: daily}}", 5, "the value of a label is not text", ""),
         (TRIGGER + f"match: {{a: prefect.deployment.{UUID(int=0)}}}", 5, "one server", "{deploy"),
         (
@@ -317,7 +322,7 @@ TRIGGER = "actions: []\ntrigger:\n  "
             "trigger: {}\nactions: []\nactions_on_trigger:\n"
             "  - {type: pause-work-queue, source: inferred}",
             6,
-            "finds no work queue to infer",
+            "cannot infer a work queue",
             "move it to actions",
         ),
     ],

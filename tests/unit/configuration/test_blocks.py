@@ -301,7 +301,7 @@ def test_every_literal_value_in_a_secret_field_is_refused(directory: Path) -> No
       aws_secret_access_key: {SESAME}
 """,
     )
-    assert [each.partition(" and ")[0] for each in found] == [
+    assert [each.partition(", but ")[0] for each in found] == [
         "3: url is secret",
         "5: Authorization is secret",
         "9: aws_secret_access_key is secret",

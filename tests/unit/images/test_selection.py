@@ -73,7 +73,7 @@ def test_buildah_is_used_for_custom_certificate_authorities(
     monkeypatch.setattr(selection, "certificate_authority", lambda: Path("/ca.crt"))
     name, reason = _chosen(machine)
     assert name == "buildah"
-    assert "authorities" in reason
+    assert "CA certificates" in reason
 
 
 def test_docker_is_used_for_everything_without_root(

@@ -159,7 +159,7 @@ def test_the_wait_for_an_empty_database_times_out_with_the_reason(target: Databa
 
 def test_the_wait_for_an_older_database_times_out_with_the_reason(target: DatabaseTarget) -> None:
     asyncio.run(set_revision(target, "older"))
-    with pytest.raises(PlatformError, match="the database is at revision older, this image"):
+    with pytest.raises(PlatformError, match="the database is at revision older, but this image"):
         asyncio.run(database.await_migrations(target, _REVISIONS, timeout=0))
 
 
