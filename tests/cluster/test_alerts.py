@@ -113,7 +113,7 @@ _CASES = {
     "imageless": Case(
         "well",
         {"image": "missing.invalid/none:1"},
-        {"pagerduty": "ImagePullError", "mail": "no image"},
+        {"pagerduty": "ImagePullError", "mail": "cannot pull the image"},
     ),
     "huge": Case(
         "well",
