@@ -29,7 +29,7 @@ from prefect_platform.polling import wait_until
 URL_VARIABLE = "RESULT_LOCKS_URL"
 _LEASE_SECONDS = 30.0
 _BEATS = 3  # renewals per lease, so that one may be missed
-_EVERY = 0.2  # seconds between two attempts to take a lock that somebody else holds
+_EVERY = 0.2  # seconds between two attempts to take a lock that another run holds
 _ANSWER = 5.0  # seconds that Redis has to answer
 
 _logger: logging.Logger = get_logger("result_locks")
@@ -102,7 +102,7 @@ class LeasedLocks:
         return bool(self._lock(key, holder).owned())
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Wait until nobody holds the lock; return False if that takes over `timeout` seconds."""
+        """Wait until the lock is free; return False if that takes over `timeout` seconds."""
         seconds = inf if timeout is None else timeout
         return wait_until(lambda: not self.is_locked(key), seconds, every=_EVERY)
 

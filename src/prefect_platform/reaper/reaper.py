@@ -1,8 +1,8 @@
 """End flow runs whose Job is gone, and delete Jobs whose flow run is gone.
 
 After a worker was killed, a node was lost or an observer was down, Prefect and Kubernetes disagree
-about a run, and neither checks again. A pass compares the two and reconciles what nothing else
-will. It keeps no state between passes, so any number of passes may run, even at once.
+about a run, and neither checks again. A pass compares the two and reconciles the differences. The
+reaper keeps no state between passes, so several passes may run at the same time.
 """
 
 import argparse
@@ -151,9 +151,9 @@ class Reaper:
     def _is_dead(self, run: FlowRun, now: datetime) -> bool:
         """Return whether a run has been Crashed or Cancelled for the grace period.
 
-        Its pod must not start or go on: a frozen process, or a pod that waits for its image, would
-        occupy the node and might begin a run that somebody has restarted. The process of a run that
-        failed or completed exits by itself.
+        Its pod must not start or continue: a frozen process, or a pod that waits for its image,
+        would occupy the node and might execute a run that was restarted in the meantime. The
+        process of a run that failed or completed exits by itself.
         """
         state = run.state
         return (

@@ -27,7 +27,7 @@ from prefect_platform.server.database import DatabaseTarget, Revisions
 _SWEEP_LOCK = 0x5357454550
 # Rows per statement. Deleting one row may cascade to a hundred others (its states and task runs).
 _BATCH = 500
-# How long to wait for rows that somebody else has locked; the next sweep deletes them instead.
+# How long to wait for rows that another transaction has locked; the next sweep deletes those.
 _LOCK_TIMEOUT = "5s"
 _CONTENTION = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 

@@ -1,7 +1,6 @@
 """Alerts: the channels for each severity, and changes to the defaults of the automation pack.
 
-The section is expanded to the blocks and automations that somebody could also have declared in the
-sections `blocks` and `automations`.
+The section is a short form: it is expanded to entries of the sections `blocks` and `automations`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -78,7 +77,7 @@ def expand(source: Source, section: str, context: Context) -> Source:
     """Return the sections `blocks` and `automations` to which the section expands.
 
     Their lines are those of `section`. If the file does not have the section, the pack is created
-    with its defaults and notifies nobody. Raises ConfigurationError.
+    with its defaults and sends no notifications. Raises ConfigurationError.
     """
     try:
         alerts = Alerts.model_validate(entries(source, section))

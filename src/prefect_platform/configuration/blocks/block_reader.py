@@ -349,7 +349,7 @@ class BlockReader(Reader):
             return None, problems
         if not top:
             cause = (
-                f"{target} is referenced inside an inline block, where Prefect keeps no references"
+                f"{target} is referenced inside an inline block, where Prefect does not support it"
             )
             fix = "declare the inline block as a block of its own, and refer to that"
             return None, [Problem(at, cause, fix)]

@@ -31,7 +31,7 @@ _POLL_SECONDS = 1.0
 
 
 class LockHandle:
-    """The lock while it is held; `lost` is set when somebody else has taken it.
+    """The lock while it is held; `lost` is set when another apply has taken it over.
 
     `waited` is true when another apply held the lock first, so that the files of this one may be
     older.

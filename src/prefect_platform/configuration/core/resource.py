@@ -1,9 +1,9 @@
 """The model of a resource: a name, a body that can be compared, and four operations.
 
-A body is JSON as somebody could have written it: it has names of other resources where Prefect has
-ids, all defaults filled in, and nothing that only the server decides (ids, times, counters). The
-declared and the found body are therefore equal exactly when there is nothing to do, and a found
-body can be written to a file.
+A body is JSON in the form of the files: it refers to other resources by name instead of by id,
+contains all defaults, and omits what only the server decides (ids, times, counters). The declared
+and the found body are therefore equal exactly when there is nothing to do, and a found body can be
+written to a file.
 """
 
 from collections.abc import Iterable, Mapping
