@@ -37,10 +37,14 @@ class Ended:
     seconds: float
 
 
+_Notices = queue.SimpleQueue[str | None]
+"""Names of ended commands, and None for an interrupt. A signal handler may put into it."""
+
+
 class _Running:
     """A started command, whose output is copied line by line."""
 
-    def __init__(self, command: Command, ended: "queue.Queue[str]") -> None:
+    def __init__(self, command: Command, ended: _Notices) -> None:
         self.command = command
         self.started = time.monotonic()
         self.process = subprocess.Popen(
@@ -57,7 +61,7 @@ class _Running:
             _lower(self.process.pid)
         threading.Thread(target=self._watch, args=[ended], daemon=True).start()
 
-    def _watch(self, ended: "queue.Queue[str]") -> None:
+    def _watch(self, ended: _Notices) -> None:
         copying = threading.Thread(target=self._copy, daemon=True)
         copying.start()
         self.process.wait()
@@ -85,22 +89,24 @@ def run_together(commands: Sequence[Command], end_within: float = _END_WITHIN) -
     If one fails, the others are interrupted as by Ctrl-C, and killed after `end_within` seconds.
     An interrupt of this process does the same to all commands, then raises KeyboardInterrupt.
     """
-    ended: queue.Queue[str] = queue.Queue()
+    ended: _Notices = queue.SimpleQueue()
     results: dict[str, Ended] = {}
-    with _interruptible():
-        running = {each.name: _Running(each, ended) for each in commands}
+    running: dict[str, _Running] = {}
+    with _interrupts_put_into(ended):
         try:
+            for each in commands:
+                running[each.name] = _Running(each, ended)
             while running and all(each.returncode == 0 for each in results.values()):
                 name = ended.get()
+                if name is None:
+                    raise KeyboardInterrupt
                 results[name] = running.pop(name).result()
         finally:
             results |= _end(running, ended, end_within)
     return results
 
 
-def _end(
-    running: dict[str, _Running], ended: "queue.Queue[str]", within: float
-) -> dict[str, Ended]:
+def _end(running: dict[str, _Running], ended: _Notices, within: float) -> dict[str, Ended]:
     results: dict[str, Ended] = {}
     for each in running.values():
         each.signal(signal.SIGINT)
@@ -114,22 +120,22 @@ def _end(
                 each.signal(signal.SIGKILL)
             deadline = time.monotonic() + within
         else:
+            if name is None:
+                continue
             result = running.pop(name).result()
             results[name] = Ended(result.returncode or signal.SIGINT, result.seconds)
     return results
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt for SIGINT and SIGTERM, even if the shell has disabled SIGINT.
+def _interrupts_put_into(ended: _Notices) -> Iterator[None]:
+    """Put None into the queue for SIGINT and SIGTERM, even if the shell has disabled SIGINT.
 
-    Only the first signal counts: a second one must not interrupt the clean-up.
+    An exception could be raised when a command has started and is not yet in the list.
     """
 
     def interrupt(*_: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, lambda *_: None)
-        raise KeyboardInterrupt
+        ended.put(None)
 
     before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
     try:

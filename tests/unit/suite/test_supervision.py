@@ -14,9 +14,10 @@ from tests.support.supervision import Command, run_together
 # Reports that it has started, then waits, and cleans up when it is interrupted.
 _WAITS = """
 import pathlib, subprocess, sys, time
-child = subprocess.Popen(["sleep", "600"])
-pathlib.Path(sys.argv[1], "waiting").write_text(str(child.pid))
+written = pathlib.Path(sys.argv[1], "child")
 try:
+    written.write_text(str(subprocess.Popen(["sleep", "600"]).pid))
+    written.rename(written.with_name("waiting"))
     time.sleep(600)
 except KeyboardInterrupt:
     pathlib.Path(sys.argv[1], "cleaned").touch()
@@ -29,6 +30,20 @@ print("this is why")
 sys.exit(3)
 """
 _STUBBORN = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + _WAITS
+# Is interrupted when its command is running and it has not yet returned from starting it.
+_IS_INTERRUPTED_WHILE_IT_STARTS = """
+import os, pathlib, signal, subprocess, sys, time
+from tests.support.supervision import Command, run_together
+started = pathlib.Path(sys.argv[2], "waiting")
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        while not started.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+subprocess.Popen = Popen
+run_together([Command("one", [sys.executable, "-c", sys.argv[1], sys.argv[2]])])
+"""
 _SUPERVISES = """
 import signal, sys
 from tests.support.supervision import Command, run_together
@@ -108,6 +123,20 @@ def test_an_interrupt_ends_all_commands_even_if_the_shell_ignores_sigint(
 
     assert b"KeyboardInterrupt" in errors
     assert supervisor.returncode != 0
+    assert (tmp_path / "cleaned").exists()
+    _assert_child_ends(tmp_path)
+
+
+def test_an_interrupt_while_a_command_is_being_started_ends_it_too(tmp_path: Path) -> None:
+    supervisor = subprocess.run(
+        [sys.executable, "-c", _IS_INTERRUPTED_WHILE_IT_STARTS, _WAITS, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert b"KeyboardInterrupt" in supervisor.stderr
     assert (tmp_path / "cleaned").exists()
     _assert_child_ends(tmp_path)
 
