@@ -352,6 +352,34 @@ def test_a_second_release_may_not_configure_the_same_server(
     assert read_ledger(client).release == "b/b"
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [{"entries": {"no such kind": {"a": []}}}, {"entries": 1}, {"release": 1}],
+    ids=str,
+)
+def test_a_ledger_that_was_changed_through_the_api_stops_every_apply(
+    client: SyncPrefectClient, write: Callable[[str], Files], damage: dict[str, object]
+) -> None:
+    files = write("alerts: {enabled: false}\nvariables: {region: {value: eu}}\n")
+    commands.apply(client, files, context_of(files), prune=True)
+    document = read_ledger(client).document
+    client.request(
+        "PATCH",
+        "/block_documents/{id}",
+        path_params={"id": document},
+        json={"data": damage, "merge_existing_data": True},
+    )
+    told = "configuration-ledger/prefect-platform on the server has been changed by something other"
+
+    try:
+        for command in (commands.plan, commands.apply):
+            with pytest.raises(PlatformError, match=told):
+                command(client, files, context_of(files), prune=True)
+    finally:
+        delete(client, "/block_documents/{id}", id=document)
+    assert commands.apply(client, files, context_of(files), prune=True)
+
+
 def test_queues_can_swap_priorities(
     client: SyncPrefectClient, write: Callable[[str], Files]
 ) -> None:

@@ -81,7 +81,11 @@ def references(declared: Declared) -> Secrets:
 
 
 def read_ledger(client: SyncPrefectClient) -> Ledger:
-    """Return the server's ledger, an empty one if nothing has been applied yet."""
+    """Return the server's ledger, an empty one if nothing has been applied yet.
+
+    Raises PlatformError when its content is not what `write_ledger` wrote. Ignoring that would let
+    whoever changed it decide what is pruned.
+    """
     try:
         document = client.request(
             "GET",
@@ -95,8 +99,16 @@ def read_ledger(client: SyncPrefectClient) -> Ledger:
         if error.response.status_code == httpx.codes.NOT_FOUND:
             return Ledger()
         raise
-    data = document["data"]
-    return Ledger(data["release"], _secrets(data["entries"]), UUID(document["id"]))
+    try:
+        saved = ConfigurationLedger.model_validate(document["data"])
+        return Ledger(saved.release, _secrets(saved.entries), UUID(document["id"]))
+    except ValueError as error:
+        raise PlatformError(
+            f"the {KEY} on the server has been changed by something other than this program, so "
+            "nothing was applied",
+            next_step=f"find out who did it, then delete the {KEY}: all else is kept, and the next "
+            "apply adopts what the files declare",
+        ) from error
 
 
 def write_ledger(client: SyncPrefectClient, ledger: Ledger) -> None:
