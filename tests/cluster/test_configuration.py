@@ -21,7 +21,9 @@ from tests.cluster.deployed import (
     command,
     deploy_code,
     eventually,
+    final,
     helm,
+    messages,
     put_secret,
 )
 
@@ -35,6 +37,27 @@ from prefect import flow
 @flow
 def sleeper():
     time.sleep(600)
+"""
+# Makes the worker's client of Kubernetes start a program, as a user that logs in by one.
+_ATTACKER = """
+from prefect import flow, get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
+
+USER = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "touch",
+                 "args": ["/tmp/executed"], "interactiveMode": "Never"}}
+CONFIG = {"current-context": "a",
+          "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+          "clusters": [{"name": "a", "cluster": {"server": "https://127.0.0.1:1"}}],
+          "users": [{"name": "a", "user": USER}]}
+
+@flow
+def attacker(attacks: bool):
+    if attacks:
+        with get_client(sync_client=True) as client:
+            template = client.read_work_pool("default").base_job_template
+            template["job_configuration"]["cluster_config"] = {
+                "config": CONFIG, "context_name": "a"}
+            client.update_work_pool("default", WorkPoolUpdate(base_job_template=template))
 """
 
 
@@ -62,6 +85,39 @@ def test_a_plan_is_empty_until_a_manual_change_which_the_cronjob_reverts(
     assert changed.returncode == 2, changed.stderr
     assert "concurrency_limit: 7 → 2" in changed.stdout
     assert prefect.read_work_pool(POOL).concurrency_limit == 2
+
+
+def test_a_run_that_changes_the_pools_template_does_not_take_over_the_worker(
+    platform: Platform, prefect: SyncPrefectClient
+) -> None:
+    worker = (f"--namespace={_WORKERS}", "deployment/prefect-worker-default")
+    here, name = worker
+    waits = f"No run of the work pool {POOL} is started"
+    deployment = deploy_code(prefect, "attacker", _ATTACKER)
+    try:
+        attack = prefect.create_flow_run_from_deployment(deployment, parameters={"attacks": True})
+        attacked = final(prefect, attack).state
+        assert attacked is not None
+        assert attacked.is_completed(), attacked.message
+        eventually(
+            "the worker says why it starts nothing",
+            lambda: waits in platform.kubectl(here, "logs", name, "--since=5m"),
+        )
+        after = prefect.create_flow_run_from_deployment(deployment, parameters={"attacks": False})
+        eventually(
+            "the run's log says why it waits",
+            lambda: any(waits in message for message in messages(prefect, after.id)),
+        )
+
+        log = run_now(platform.kubectl, _WORKERS, _CONFIGURATION)
+
+        assert f"update work pool {POOL}" in log
+        ended = final(prefect, after).state
+        assert ended is not None
+        assert ended.is_completed(), ended.message
+        assert "executed" not in platform.kubectl(here, "exec", name, "--", "ls", "/tmp")  # noqa: S108
+    finally:
+        prefect.delete_deployment(deployment)
 
 
 def test_a_secret_that_is_rotated_in_kubernetes_reaches_its_block_automatically(

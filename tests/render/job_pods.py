@@ -16,8 +16,10 @@ from prefect.settings import (
     PREFECT_HOME,
     temporary_settings,
 )
-from prefect_kubernetes.worker import KubernetesWorker, KubernetesWorkerJobConfiguration
+from prefect_kubernetes.worker import KubernetesWorker
 
+from prefect_platform.worker.base_job_template import BaseJobTemplate
+from prefect_platform.worker.job_configuration import ChartJobConfiguration
 from tests.support.rendering import Object, Story, find, objects
 
 AUTH_STRING = "admin:never-in-a-job"
@@ -32,8 +34,12 @@ def base_job_template(story: Story, pool: str = "default") -> dict[str, Any]:
 
 
 def created_job(story: Story, pool: str = "default", /, **job_variables: object) -> Object:
-    """Return the Job that a worker with the rendered environment sends to Kubernetes."""
+    """Return the Job that a worker with the rendered environment sends to Kubernetes.
+
+    Raises RefusedJobVariables.
+    """
     sent: list[Object] = []
+    template = base_job_template(story, pool)
 
     class Recorder:
         def __init__(self, _client: object) -> None: ...
@@ -46,6 +52,7 @@ def created_job(story: Story, pool: str = "default", /, **job_variables: object)
     with (
         patch.dict(os.environ, _integration_settings(story, pool)),
         patch.object(prefect_kubernetes.worker, "BatchV1Api", Recorder),
+        patch.object(ChartJobConfiguration, "template", BaseJobTemplate(template), create=True),
         temporary_settings(
             {
                 PREFECT_API_URL: _API_URL,
@@ -54,7 +61,7 @@ def created_job(story: Story, pool: str = "default", /, **job_variables: object)
             }
         ),
     ):
-        asyncio.run(_submit(pool, base_job_template(story, pool), job_variables))
+        asyncio.run(_submit(pool, template, job_variables))
     return sent[0]
 
 
@@ -69,8 +76,8 @@ async def _submit(
         base_job_template=template,
         default_queue_id=uuid4(),
     )
-    configuration = await KubernetesWorkerJobConfiguration.from_template_and_values(
-        template, job_variables
+    configuration: ChartJobConfiguration = await ChartJobConfiguration.from_template_and_values(
+        {}, job_variables
     )
     configuration.prepare_for_flow_run(run, flow=flow, work_pool=pool, worker_name="worker-0")
     await KubernetesWorker(work_pool_name=pool_name)._create_job(configuration, client=None)

@@ -1,20 +1,39 @@
 """The installed worker creates hardened Jobs from the base job template."""
 
 import json
+import re
+from contextlib import suppress
 from importlib.metadata import entry_points
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prefect_kubernetes.worker import KubernetesWorkerVariables  # type: ignore[import-untyped]
 from ruamel.yaml import YAML
 
 from prefect_platform.configuration.automations.automation_pack import BEATS, PACK
 from prefect_platform.plugins.result_writes import SECONDS_VARIABLE
+from prefect_platform.worker.job_configuration import RefusedJobVariables
 from prefect_platform_cli.host.paths import REPOSITORY
 from tests.render.job_pods import AUTH_STRING, base_job_template, created_job
 from tests.support.rendering import STORIES, Object, find, objects
 
 LOCAL = STORIES["worker-local"]
 _DEADLINE = 7200
+_VARIABLES = st.sampled_from(
+    (
+        *("name", "image", "command", "env", "labels", "annotations", "cpu_limit", "env.A"),
+        *("active_deadline_seconds", "namespace", "job_manifest", "cluster_config", "labels.a"),
+    )
+)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab{} $./", max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["a", "spec", "securityContext"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
 
 
 def environment(job: Object) -> dict[str, Object]:
@@ -98,31 +117,63 @@ def test_a_deployment_overrides_single_fields_and_keeps_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    "variables",
+    ("variables", "sentence"),
     [
-        {"namespace": "kube-system"},
-        {"service_account_name": "prefect-worker"},
-        {"backoff_limit": 3},
-        {"job_manifest": {}},
-        {"cluster_config": {"config_file": {}, "context_name": "elsewhere"}},
+        ({"namespace": "kube-system"}, "namespace is not a job variable"),
+        ({"service_account_name": "prefect-worker"}, "service_account_name is not a job variable"),
+        ({"backoff_limit": 3}, "backoff_limit is not a job variable"),
+        ({"job_manifest": {}}, "job_manifest is not a job variable"),
+        ({"cluster_config": {"config_file": {}}}, "cluster_config is not a job variable"),
+        ({"cluster_config.config_file": {}}, "cluster_config is not a job variable"),
+        ({"active_deadline_seconds": None}, "active_deadline_seconds does not meet the rule `type"),
+        ({"active_deadline_seconds": 0}, "does not meet the rule `minimum: 1`"),
+        ({"image_pull_policy": "Sometimes"}, "image_pull_policy does not meet the rule `enum"),
+        ({"image": {"a": "b"}}, "image does not meet the rule `type"),
+        ({"env": [{"name": "A", "valueFrom": {}}]}, "env does not meet the rule `type"),
+        ({"env.A": {"b": "c"}}, "env.A does not meet the rule `anyOf"),
+        ({"labels": {"team": 1}}, "labels.team does not meet the rule `type"),
+        ({"labels": {"prefect.io/flow-run-id": "x"}}, "labels sets prefect.io/flow-run-id"),
+        ({"labels": {"prefect.io /flow-run-id": "x"}}, "labels sets prefect.io /flow-run-id"),
+        ({"labels": {"app.kubernetes.io/component": "x"}}, "labels sets app.kubernetes.io/compon"),
+        ({"labels": {"job-name": "x"}}, "labels sets job-name"),
+        ({"annotations": {"prefect.io/a": "x"}}, "annotations sets prefect.io/a"),
+        ({"name": "{{ $PATH }}"}, "name refers to an environment variable of the worker"),
     ],
-    ids=lambda variables: next(iter(variables)),
+    ids=str,
 )
-def test_a_deployment_cannot_override_the_isolation_of_its_runs(
-    variables: dict[str, object],
+def test_job_variables_cannot_change_what_the_chart_does_not_let_them_set(
+    variables: dict[str, object], sentence: str
 ) -> None:
-    def comparable(job: Object) -> object:
-        spec = job["spec"]
-        return (
-            job["metadata"]["namespace"],
-            spec["backoffLimit"],
-            {
-                **spec["template"]["spec"],
-                "containers": None,
-            },
-        )
+    with pytest.raises(RefusedJobVariables, match=re.escape(sentence)):
+        created_job(LOCAL, **variables)
 
-    assert comparable(created_job(LOCAL, **variables)) == comparable(created_job(LOCAL))
+
+def test_the_refusal_of_a_job_variable_does_not_contain_its_value() -> None:
+    secret = "hunter2-in-the-wrong-place"
+    with pytest.raises(RefusedJobVariables) as refused:
+        created_job(LOCAL, image=[secret], labels=secret, cpu_limit={"a": secret})
+    assert secret not in str(refused.value)
+
+
+def test_labels_of_the_chart_cannot_be_replaced_by_job_variables() -> None:
+    labelled = LOCAL.with_values({"jobs.labels": {"cost-centre": "data"}})
+    assert created_job(labelled)["metadata"]["labels"]["cost-centre"] == "data"
+    with pytest.raises(RefusedJobVariables, match="labels sets cost-centre"):
+        created_job(labelled, labels={"cost-centre": "other"})
+
+
+@given(st.dictionaries(_VARIABLES, _JSON, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_no_job_variable_changes_the_isolation_of_a_run(variables: dict[str, object]) -> None:
+    def isolation(job: Object) -> object:
+        pod = job["spec"]["template"]["spec"]
+        container = {key: pod["containers"][0].get(key) for key in ("securityContext", "command")}
+        return job["metadata"]["namespace"], {**pod, "containers": [container]}
+
+    with suppress(RefusedJobVariables):
+        job = created_job(LOCAL, **variables)
+        assert isolation(job) == isolation(created_job(LOCAL))
+        assert job["spec"]["activeDeadlineSeconds"] > 0
 
 
 def test_the_installed_worker_knows_every_variable_except_the_deadline() -> None:

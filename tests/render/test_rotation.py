@@ -49,9 +49,10 @@ def test_a_new_version_of_a_secret_restarts_exactly_its_readers(
 
 
 @pytest.mark.parametrize("story", ["server", "worker-pools"])
-def test_without_secret_versions_a_pod_has_no_annotations(story: str) -> None:
+def test_without_secret_versions_a_pod_has_no_version_of_a_secret(story: str) -> None:
     for item in workloads(STORIES[story]).values():
-        assert "annotations" not in (pod_of(item) or {})["metadata"]
+        annotations = (pod_of(item) or {})["metadata"].get("annotations", {})
+        assert [key for key in annotations if key.endswith("-version")] == []
 
 
 def test_pod_annotations_and_secret_versions_are_combined() -> None:

@@ -83,10 +83,23 @@ FOLLOWED = tuple(
             ("prefect.server.api.server:token_validation", "db7062686898"),
             ("prefect.server.utilities.subscriptions:accept_prefect_socket", "dc5393573ad1"),
         ),
+        ("worker/job_configuration", PREFECT): (
+            ("prefect.workers.base:BaseJobConfiguration.from_template_and_values", "04d465648ed8"),
+            ("prefect.workers.base:BaseJobConfiguration.prepare_for_flow_run", "d0f349f79055"),
+            ("prefect.workers.base:BaseJobConfiguration.resolve_for_flow_run", "a322d7fd74d0"),
+        ),
+        ("worker/job_configuration", "prefect-kubernetes"): (
+            (
+                "prefect_kubernetes.worker:KubernetesWorkerJobConfiguration.prepare_for_flow_run",
+                "f90179abef11",
+            ),
+        ),
         ("worker/kubernetes_worker", PREFECT): (
             ("prefect.cli.worker:start", "6d339f6cedbb"),
+            ("prefect.workers.base:BaseWorker._get_scheduled_flow_runs", "1789a9c7ede4"),
             ("prefect.workers.base:BaseWorker._propose_crashed_state", "a260d47608c4"),
             ("prefect.workers.base:BaseWorker._propose_pending_state", "8d1630c3bc20"),
+            ("prefect.workers.base:BaseWorker._record_work_pool_snapshot", "33f175fda95e"),
             ("prefect.workers.base:BaseWorker._submit_run", "835f04932097"),
             ("prefect.workers.base:BaseWorker._submit_run_and_capture_errors", "3947a275944c"),
             ("prefect.workers.base:BaseWorker.teardown", "282f27b5627e"),

@@ -27,7 +27,12 @@ from prefect_platform.configuration.core.section import (
     schema_by_name,
     without_defaults,
 )
-from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
+from prefect_platform.configuration.core.source import (
+    ConfigurationError,
+    Location,
+    Problem,
+    Source,
+)
 
 _KUBERNETES = "kubernetes"
 _FIXED = ("name", "type")
@@ -62,9 +67,9 @@ class WorkPool(Section):
     paused: bool | None = None
     """Whether the pool's runs wait. If it is not set, the value on the server is kept."""
     base_job_template: str | dict[str, JsonValue] | None = None
-    """The pool's base job template, or the path of a JSON file relative to this one. If it is not
-    set, a pool of type kubernetes gets the template of the chart prefect-worker. Pools of other
-    types need one."""
+    """The pool's base job template, or the path of a JSON file relative to this one. Pools that the
+    chart prefect-worker serves get the template of the chart, and any other is refused. Pools of
+    other types need one."""
     queues: dict[Annotated[str, Field(pattern=r"^[^/%&<>]+$")], WorkQueue] = Field(
         default_factory=dict
     )
@@ -97,9 +102,28 @@ def _template(
     source: Source, section: str, name: str, pool: WorkPool, context: Context
 ) -> dict[str, Any]:
     at = source.at(section, name, "base_job_template")
+    declared = _declared_template(source, at, pool)
+    charted = context.base_job_template(name) if pool.type == _KUBERNETES else None
+    if declared is not None:
+        if charted and declared != charted:
+            cause = f"the worker of the pool {name} uses the template of the chart prefect-worker"
+            fix = "remove it, and change the template with the value jobs.template of that chart"
+            raise ConfigurationError([Problem(at, cause, fix)])
+        return declared
+    if pool.type != _KUBERNETES:
+        fix = f"create one: prefect work-pool get-default-base-job-template --type {pool.type}"
+        cause = f"the pool {name} of type {pool.type} has no base_job_template"
+        raise ConfigurationError([Problem(at, cause, fix)])
+    if charted is None:
+        fix = f"add {name} to the value `pools` of that chart"
+        cause = f"the chart prefect-worker has no base job template for the pool {name}"
+        raise ConfigurationError([Problem(at, cause, fix)])
+    return charted
+
+
+def _declared_template(source: Source, at: Location, pool: WorkPool) -> dict[str, Any] | None:
+    """Return the template that the file declares; raises ConfigurationError if it is not JSON."""
     match pool.base_job_template:
-        case dict() as template:
-            return template
         case str() as file:
             try:
                 read: dict[str, Any] = json.loads((source.path.parent / file).read_text())
@@ -107,16 +131,8 @@ def _template(
                 problem = Problem(at, f"{file} cannot be read as JSON: {error}", "correct it")
                 raise ConfigurationError([problem]) from error
             return read
-    if pool.type != _KUBERNETES:
-        fix = f"create one: prefect work-pool get-default-base-job-template --type {pool.type}"
-        cause = f"the pool {name} of type {pool.type} has no base_job_template"
-        raise ConfigurationError([Problem(at, cause, fix)])
-    charted = context.base_job_template(name)
-    if charted is None:
-        fix = f"add {name} to the value `pools` of that chart"
-        cause = f"the chart prefect-worker has no base job template for the pool {name}"
-        raise ConfigurationError([Problem(at, cause, fix)])
-    return charted
+        case template:
+            return template
 
 
 class WorkPools(RestKind):

@@ -3,8 +3,9 @@
 The health check of `prefect worker start --with-healthcheck` covers polling only, so a dead
 observer goes unnoticed for days. Here `GET /health` answers with status 503 and the names of the
 parts that have stopped, and the liveness probe restarts the container. In addition, a run learns
-why Kubernetes refuses its pod, SIGTERM does not lose a run that is being submitted, and a run whose
-pods are evicted is started a limited number of times. Everything else is Prefect's command, whose
+why Kubernetes refuses its pod, SIGTERM does not lose a run that is being submitted, a run whose
+pods are evicted is started a limited number of times, and Jobs are built from the chart's base job
+template, whatever the copy on the server says. Everything else is Prefect's command, whose
 arguments are --name, --pool, --work-queue and --limit.
 """
 
@@ -12,6 +13,10 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+from uuid import UUID
 
 import anyio
 import httpx
@@ -19,7 +24,9 @@ import uvicorn
 from anyio.abc import TaskStatus
 from fastapi import FastAPI, Response, status
 from prefect import cli
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, WorkPool
+from prefect.client.schemas.responses import WorkerFlowRunResponse
+from prefect.exceptions import ObjectNotFound
 from prefect.settings.context import get_current_settings
 from prefect.workers import server
 from prefect.workers.base import BaseWorkerResult
@@ -27,6 +34,8 @@ from prefect_kubernetes.worker import KubernetesWorker  # type: ignore[import-un
 
 from prefect_platform import container
 from prefect_platform.worker import evictions
+from prefect_platform.worker.base_job_template import BaseJobTemplate
+from prefect_platform.worker.job_configuration import ChartJobConfiguration
 from prefect_platform.worker.observer import Watches
 from prefect_platform.worker.pod_refusals import PodRefusals
 
@@ -34,6 +43,7 @@ _COMMAND = (
     *("prefect", "worker", "start", "--type=kubernetes", "--with-healthcheck"),
     *("--install-policy=never", "--create-pool-if-not-found=false"),
 )
+_told: set[UUID] = set()  # runs whose log says why they wait
 
 with warnings.catch_warnings():
     # The class replaces Prefect's own worker of the same type, and Prefect warns about that.
@@ -47,9 +57,36 @@ with warnings.catch_warnings():
 
         A run crashes instead of starting again after its pods were stopped `max_starts` times, or
         once if its pod was evicted for exceeding a limit of its own.
+
+        While the server's copy of the base job template differs from the chart's, no run starts,
+        and `waiting` holds the reason.
         """
 
-        max_starts: int
+        job_configuration = ChartJobConfiguration
+        max_starts: ClassVar[int]
+        waiting: ClassVar[list[str]] = []
+
+        def _record_work_pool_snapshot(self, work_pool: WorkPool) -> None:
+            before = [*self.waiting]
+            differing = ChartJobConfiguration.template.differences(work_pool.base_job_template)
+            self.waiting[:] = [_waiting(work_pool.name, differing)] if differing else []
+            if self.waiting and self.waiting != before:
+                self._logger.warning("%s", self.waiting[0])
+            super()._record_work_pool_snapshot(work_pool)
+
+        async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
+            if self.waiting:  # Prefect reads the pool only every 30 seconds
+                with suppress(ObjectNotFound):
+                    pool = await self.client.read_work_pool(self._work_pool_name)
+                    self._record_work_pool_snapshot(pool)
+            due: list[WorkerFlowRunResponse] = await super()._get_scheduled_flow_runs()
+            if not self.waiting:
+                _told.clear()
+                return due
+            for flow_run in (each.flow_run for each in due if each.flow_run.id not in _told):
+                self.get_flow_run_logger(flow_run).warning("%s", self.waiting[0])
+                _told.add(flow_run.id)
+            return []
 
         async def _submit_run(self, flow_run: FlowRun) -> None:
             with anyio.CancelScope(shield=True):
@@ -79,10 +116,22 @@ with warnings.catch_warnings():
             return sentence is None
 
 
-def health_api(polls: Callable[[], bool], watches: Watches) -> FastAPI:
+def _waiting(pool: str, differing: list[str]) -> str:
+    return (
+        f"No run of the work pool {pool} is started, because the copy of its base job template on "
+        f"the server differs from the chart prefect-worker in {', '.join(differing)}. Next step: "
+        "wait until the configuration has corrected it, or run the commands that `helm get notes` "
+        "prints (docs/operations/pools.md)."
+    )
+
+
+def health_api(
+    polls: Callable[[], bool], watches: Watches, waiting: Callable[[], list[str]]
+) -> FastAPI:
     """Return the application that answers `GET /health`.
 
-    `polls` returns whether the worker still polls its work pool.
+    `polls` returns whether the worker still polls its work pool, and `waiting` what it waits for
+    before it starts runs, which a restart would not change.
     """
     app = FastAPI(title="Kubernetes worker", docs_url=None, redoc_url=None, openapi_url=None)
     last: list[str] = []
@@ -97,7 +146,7 @@ def health_api(polls: Callable[[], bool], watches: Watches) -> FastAPI:
         if stopped != last:
             container.say(f"Not healthy: {'; '.join(stopped)}" if stopped else "Healthy again")
             last = stopped
-        return {"stopped": stopped}
+        return {"stopped": stopped, "waiting": waiting()}
 
     return app
 
@@ -109,8 +158,10 @@ def main() -> None:
         epilog="Further arguments are those of `prefect worker start`.",
     )
     parser.add_argument("--max-starts", type=int, required=True, metavar="NUMBER")
+    parser.add_argument("--base-job-template", type=Path, required=True, metavar="FILE")
     own, of_prefect = parser.parse_known_args()
     GracefulKubernetesWorker.max_starts = own.max_starts
+    ChartJobConfiguration.template = BaseJobTemplate.read(own.base_job_template)
     watches = Watches()
     PodRefusals()
     evictions.watch()
@@ -119,7 +170,7 @@ def main() -> None:
         webserver = get_current_settings().worker.webserver
         return uvicorn.Server(
             uvicorn.Config(
-                health_api(is_healthy, watches),
+                health_api(is_healthy, watches, lambda: GracefulKubernetesWorker.waiting),
                 host=webserver.host,
                 port=webserver.port,
                 access_log=False,

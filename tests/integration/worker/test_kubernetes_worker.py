@@ -54,7 +54,7 @@ def await_stopped(worker: Worker, part: str) -> None:
 def assert_healthy(worker: Worker) -> None:
     answer = worker.health()
     assert answer is not None
-    assert (answer.status_code, answer.json()) == (httpx.codes.OK, {"stopped": []})
+    assert (answer.status_code, answer.json()) == (httpx.codes.OK, {"stopped": [], "waiting": []})
 
 
 @pytest.mark.parametrize("plural", WATCHED)
@@ -127,14 +127,14 @@ def test_an_observer_that_does_not_start_is_reported_only_after_the_start_timeou
 
 def test_a_worker_that_does_not_poll_is_reported() -> None:
     async def ask() -> httpx.Response:
-        app = httpx.ASGITransport(app=health_api(lambda: False, Watches()))
+        app = httpx.ASGITransport(app=health_api(lambda: False, Watches(), list))
         async with httpx.AsyncClient(transport=app, base_url="http://pod") as client:
             return await client.get("/health")
 
     answer = asyncio.run(ask())
 
     assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
-    assert answer.json() == {"stopped": ["the worker does not poll its work pool"]}
+    assert answer.json()["stopped"] == ["the worker does not poll its work pool"]
 
 
 def test_a_worker_that_receives_sigterm_finishes_its_submissions(

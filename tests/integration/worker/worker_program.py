@@ -1,5 +1,6 @@
 """Run the program of the worker's pod with a real Prefect server and a fake Kubernetes."""
 
+import json
 import subprocess
 import sys
 import uuid
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
+from prefect_kubernetes.worker import KubernetesWorker  # type: ignore[import-untyped]
 
 from prefect_platform.polling import wait_until
 from tests.support import servers
 from tests.support.kubernetes_api import NAMESPACE, KubernetesApi
 
 POOL = "default"
+# Stands for the chart's template, and creates Jobs in the namespace that the fake API has.
+TEMPLATE = KubernetesWorker.get_default_base_job_template()
 MAX_STARTS = 3
 WATCHED = ("events", "jobs", "pods")
 # Seconds. Kubernetes and Prefect answer immediately here, but the machine may be busy.
@@ -40,7 +44,7 @@ container.run(kubernetes_worker.main)
 def prefect_server(home: Path) -> Iterator[str]:
     """Start a Prefect server with the worker's pool, and yield the address of its API."""
     with servers.prefect_server(home) as api_url:
-        pool = {"name": POOL, "type": "kubernetes"}
+        pool = {"name": POOL, "type": "kubernetes", "base_job_template": TEMPLATE}
         with servers.api_client(api_url) as client:
             client.post("work_pools/", json=pool)
         yield api_url
@@ -70,6 +74,8 @@ def starting_worker(
     """Start the worker `name`; `program` replaces the arguments with which Python runs it."""
     (port,) = servers.free_ports(1)
     directory.mkdir()
+    template = directory / "base-job-template.json"
+    template.write_text(json.dumps(TEMPLATE))
     program = program or ("-m", "prefect_platform.worker.kubernetes_worker")
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -79,6 +85,7 @@ def starting_worker(
                 f"--name={name}",
                 f"--pool={POOL}",
                 f"--max-starts={MAX_STARTS}",
+                f"--base-job-template={template}",
             ],
             env=servers.clean_environment(
                 directory,
@@ -113,7 +120,7 @@ def watching_worker(
         yield worker
 
 
-def scheduled_run(client: SyncPrefectClient) -> uuid.UUID:
+def scheduled_run(client: SyncPrefectClient, **job_variables: object) -> uuid.UUID:
     """Create a run that the worker will pick up, and return its id."""
     flow = client.create_flow_from_name("submitted")
     body = {
@@ -123,4 +130,4 @@ def scheduled_run(client: SyncPrefectClient) -> uuid.UUID:
         "entrypoint": "flow.py:flow",
     }
     deployment = client.request("POST", "/deployments/", json=body).json()["id"]
-    return client.create_flow_run_from_deployment(deployment).id
+    return client.create_flow_run_from_deployment(deployment, job_variables=job_variables).id

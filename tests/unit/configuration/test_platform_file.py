@@ -1,10 +1,11 @@
 """Every section of a platform file is optional, and all mistakes are reported together."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from prefect_platform.configuration.core.context import Offline
+from prefect_platform.configuration.core.context import Mounted, Offline
 from prefect_platform.configuration.core.source import ConfigurationError
 from prefect_platform.configuration.platform_file import Files, load
 
@@ -84,6 +85,24 @@ def test_a_mistake_is_refused_with_the_line_number(
     assert any(each.at.line == line and cause in each.cause for each in refused.value.problems), (
         refused.value
     )
+
+
+def test_a_pool_of_the_chart_cannot_have_a_template_of_its_own(tmp_path: Path) -> None:
+    charted = {"job_configuration": {"command": "a"}, "variables": {"type": "object"}}
+    (tmp_path / "default.json").write_text(json.dumps(charted))
+    (tmp_path / "prefect.yaml").write_text("deployments: []\n")
+    context = Mounted(tmp_path, tmp_path, "prefect-workers/prefect-worker")
+
+    def declare(template: object) -> set[str]:
+        pools = {"default": {"base_job_template": template}}
+        (tmp_path / "platform.yaml").write_text(json.dumps({"work_pools": pools}))
+        files = Files(tmp_path / "platform.yaml", tmp_path / "prefect.yaml")
+        return {str(each.key) for each in load(files, context)}
+
+    for same in (charted, "default.json"):
+        assert "work pool default" in declare(same)
+    with pytest.raises(ConfigurationError, match="uses the template of the chart prefect-worker"):
+        declare({**charted, "job_configuration": {"command": "b"}})
 
 
 @pytest.mark.parametrize("section", NAMES)

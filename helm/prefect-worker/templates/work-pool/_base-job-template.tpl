@@ -161,3 +161,9 @@ variables:
       minimum: 0
       default: {{ include "prefect-library.seconds" .root.Values.retention.jobs.failed }}
 {{- end -}}
+
+{{/* The base job template with `jobs.template` merged in, as JSON. Takes the same. */}}
+{{- define "prefect-worker.mergedBaseJobTemplate" -}}
+{{- $template := include "prefect-worker.baseJobTemplate" . | fromYaml -}}
+{{- include "prefect-worker.overlay" (dict "base" $template "over" .pool.jobs.template) | fromYaml | toPrettyJson -}}
+{{- end -}}

@@ -1,10 +1,11 @@
 {{/*
-Annotations and labels of a pod. Takes (dict "root" $ "labels" YAML "values" VALUES), and in "secrets"
-the keys of secretVersions for the Secrets that the pod reads when it starts: a new version restarts
-the pod. The chart's own annotations and labels take precedence over podAnnotations and podLabels.
+Annotations and labels of a pod. Takes (dict "root" $ "labels" YAML "values" VALUES), in "annotations"
+those of this pod alone, and in "secrets" the keys of secretVersions for the Secrets that the pod
+reads when it starts: a new version restarts the pod. The chart's own annotations and labels take
+precedence over podAnnotations and podLabels.
 */}}
 {{- define "prefect-library.podMetadata" -}}
-{{- $annotations := dict -}}
+{{- $annotations := deepCopy (.annotations | default dict) -}}
 {{- range $name := .secrets -}}
 {{- with get $.root.Values.secretVersions $name -}}
 {{- $_ := set $annotations (printf "prefect-platform/%s-version" $name) . -}}
