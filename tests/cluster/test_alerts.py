@@ -112,7 +112,7 @@ _CASES = {
     ),
     "imageless": Case(
         "well",
-        {"image": "missing.invalid/none:1"},
+        {"image": "prefect-platform.local/flows:missing"},
         {"pagerduty": "ImagePullError", "mail": "cannot pull the image"},
     ),
     "huge": Case(

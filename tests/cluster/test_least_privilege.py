@@ -110,6 +110,27 @@ def test_the_service_account_of_the_worker_may_create_jobs(platform: Platform) -
     assert may(platform, "prefect-workers:prefect-worker-default", "create", "jobs.batch")
 
 
+def test_kubernetes_refuses_a_job_of_the_worker_that_its_template_could_not_produce(
+    platform: Platform,
+) -> None:
+    pod = restricted_pod("escapes", JOBS, {"image": "none"})["spec"]
+    pod["priorityClassName"] = "system-node-critical"
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "escapes", "namespace": JOBS},
+        "spec": {"template": {"spec": pod}},
+    }
+    worker = "--as=system:serviceaccount:prefect-workers:prefect-worker-default"
+
+    with pytest.raises(PlatformError) as refused:
+        platform.kubectl("create", worker, "--filename=-", stdin=json.dumps(job))
+
+    for field in ("priorityClassName", "serviceAccountName", "containers[0].image"):
+        assert f"spec.template.spec.{field}" in str(refused.value)
+    assert "the work pool default does not allow what the Job has in" in str(refused.value)
+
+
 def may(platform: Platform, account: str, verb: str, resource: str) -> bool:
     """Return whether a service account has a permission in the namespace of flows."""
     name, _, group = resource.partition(".")

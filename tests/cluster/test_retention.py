@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from kubernetes import client as kubernetes_client
+from kubernetes.client.exceptions import ApiException
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import WorkPool
 
@@ -24,6 +26,7 @@ _DAYS, _HEARTBEAT_DAYS = 90, 7
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _NAMESPACE, _SERVER, _SWEEP = "prefect", "deployment/prefect-server", "prefect-server-retention"
 _REAPER = ("prefect-workers", "prefect-worker-reaper")
+_CONTAINER = {"name": "none", "image": "none"}
 _FINISHED = "example.org/finished=long-ago"
 
 
@@ -139,15 +142,16 @@ def test_jobs_are_deleted_an_hour_after_success_and_a_day_after_failure(
         return {name.removeprefix("job.batch/") for name in found.split()}
 
     try:
-        for name, (state, condition, hours) in ended.items():
-            run = {
-                "flow_id": str(flow),
-                "work_pool_name": POOL,
-                "state": {"type": state, "name": state.capitalize()},
-            }
-            run_id = prefect.request("POST", "/flow_runs/", json=run).json()["id"]
-            batch.create_namespaced_job(JOBS, _job(pool, name, run_id))
-            batch.patch_namespaced_job_status(name, JOBS, _ended(condition, hours))
+        with _unmanaged_jobs_admitted(platform.kubectl):
+            for name, (state, condition, hours) in ended.items():
+                run = {
+                    "flow_id": str(flow),
+                    "work_pool_name": POOL,
+                    "state": {"type": state, "name": state.capitalize()},
+                }
+                run_id = prefect.request("POST", "/flow_runs/", json=run).json()["id"]
+                batch.create_namespaced_job(JOBS, _job(pool, name, run_id))
+                batch.patch_namespaced_job_status(name, JOBS, _ended(condition, hours))
         eventually("the Job that failed a day ago is deleted", lambda: "failed-old" not in jobs())
         counts: Counter[str] = Counter()
 
@@ -164,10 +168,39 @@ def test_jobs_are_deleted_an_hour_after_success_and_a_day_after_failure(
         prefect.delete_flow(flow)
 
 
+@contextmanager
+def _unmanaged_jobs_admitted(kubectl: Kubectl) -> Iterator[None]:
+    """Lift the pool's policy, which refuses Jobs that no controller of Kubernetes manages."""
+    policies = kubernetes_client.AdmissionregistrationV1Api(kubectl.api())
+    name = "prefect-workers-prefect-worker-default"
+    binding = policies.read_validating_admission_policy_binding(name)
+    policies.delete_validating_admission_policy_binding(name)
+    pod = {"restartPolicy": "Never", "containers": [_CONTAINER]}
+    spec = {"managedBy": "example.org/test", "template": {"spec": pod}}
+
+    def admitted() -> bool:
+        batch = kubernetes_client.BatchV1Api(kubectl.api())
+        try:
+            batch.create_namespaced_job(
+                JOBS, {"metadata": {"name": "unmanaged"}, "spec": spec}, dry_run="All"
+            )
+        except ApiException as error:
+            if error.status != HTTPStatus.FORBIDDEN:
+                raise
+            return False
+        return True
+
+    try:
+        eventually("the policy is no longer in force", admitted)
+        yield
+    finally:
+        binding.metadata.resource_version = binding.metadata.uid = None
+        policies.create_validating_admission_policy_binding(binding)
+
+
 def _job(pool: WorkPool, name: str, flow_run_id: str) -> dict[str, Any]:
     """Return a Job as the pool creates it, whose status the test sets instead of Kubernetes."""
     ttl = pool.base_job_template["variables"]["properties"]["finished_job_ttl"]["default"]
-    container = {"name": "none", "image": "none"}
     return {
         "metadata": {
             "name": name,
@@ -180,7 +213,7 @@ def _job(pool: WorkPool, name: str, flow_run_id: str) -> dict[str, Any]:
         "spec": {
             "managedBy": "example.org/test",
             "ttlSecondsAfterFinished": ttl,
-            "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
+            "template": {"spec": {"restartPolicy": "Never", "containers": [_CONTAINER]}},
         },
     }
 

@@ -14,6 +14,7 @@ _POOL_LABEL = "prefect.io/work-pool-name"
 _PER_POOL = {
     *("Deployment", "LimitRange", "Namespace", "NetworkPolicy", "Pod", "PodDisruptionBudget"),
     *("ResourceQuota", "Role", "RoleBinding", "ServiceAccount"),
+    *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
 }
 
 

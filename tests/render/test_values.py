@@ -46,6 +46,7 @@ _OTHER_ITEMS = {
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "another"}}],
     "global.imagePullSecrets": [{"name": "another"}],
     "jobs.maximum": {"cpu": "7"},
+    "jobs.allowedImages": ["example.org/another"],
     "networkPolicies.apiClients": _PEERS,
     "networkPolicies.apiProxies": _PEERS,
     "networkPolicies.apiEgress": [{"to": _PEERS}],

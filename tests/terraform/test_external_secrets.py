@@ -19,11 +19,11 @@ from prefect_platform.polling import wait_until, wait_while
 from prefect_platform_cli.host.toolchain import MODULES, go, tool
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.support import documented
+from tests.support.control_plane import control_plane
 from tests.support.rendering import ENVIRONMENTS, external_secrets
 from tests.support.servers import clean_environment
 from tests.terraform.clients import Client
 from tests.terraform.conftest import account_client
-from tests.terraform.control_plane import control_plane
 from tests.terraform.iam import guarded
 from tests.terraform.root_module import RootModule
 

@@ -113,6 +113,14 @@ class Jobs(Scheduling):
     need the Secret of `auth` in it."""
     image: Image = Image(repository="flows")
     """Image of the flows: the target `flows` of this repository's Dockerfile."""
+    allowed_images: list[Annotated[str, StringConstraints(pattern=r"^[^/@ ]+/[^ ]*$")]] = []
+    """Images that runs may use in addition to `image`. An entry is a repository, such as
+    registry.example.org/team/flows, a reference with tag or digest, or a part of a path that ends
+    in / and allows all below it. Any tag and digest of the repository in `image` is allowed."""
+    admission_policy: bool = True
+    """Create a ValidatingAdmissionPolicy with which Kubernetes refuses Jobs in the namespace that
+    the base job template could not produce. It is a cluster-wide object. Set it to false if you may
+    not create such objects; then only the worker keeps to the template."""
     service_account_name: NonEmpty = "flow-run"
     """Name of the job pods' ServiceAccount. The chart creates it in their namespace. It has no
     rights, and its token is not mounted."""
