@@ -1,6 +1,7 @@
 """The platform deletes all old rows and Jobs, and keeps all young ones, of every kind."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+import yaml
 from kubernetes import client as kubernetes_client
 from kubernetes.client.exceptions import ApiException
 from prefect.client.orchestration import SyncPrefectClient
@@ -18,7 +20,7 @@ from prefect_platform.server.database import DatabaseTarget
 from prefect_platform.server.retention import KINDS
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.cronjobs import SHORT_GRACE_PERIOD, summary_of_run
-from tests.cluster.deployed import JOBS, POOL, Platform, eventually, read_secret
+from tests.cluster.deployed import JOBS, POOL, Platform, eventually, helm, read_secret
 from tests.support.rows import Rows, rows
 
 # The periods in k8s/environments/local/retention.yaml, in days.
@@ -171,10 +173,10 @@ def test_jobs_are_deleted_an_hour_after_success_and_a_day_after_failure(
 @contextmanager
 def _unmanaged_jobs_admitted(kubectl: Kubectl) -> Iterator[None]:
     """Lift the pool's policy, which refuses Jobs that no controller of Kubernetes manages."""
-    policies = kubernetes_client.AdmissionregistrationV1Api(kubectl.api())
-    name = "prefect-workers-prefect-worker-default"
-    binding = policies.read_validating_admission_policy_binding(name)
-    policies.delete_validating_admission_policy_binding(name)
+    manifest = helm(kubectl, _REAPER[0], "get", "manifest", "prefect-worker", wait=False)
+    installed = [each for each in yaml.safe_load_all(manifest) if each]  # without empty documents
+    (binding,) = (each for each in installed if each["kind"].endswith("PolicyBinding"))
+    kubectl("delete", "validatingadmissionpolicybinding", binding["metadata"]["name"])
     pod = {"restartPolicy": "Never", "containers": [_CONTAINER]}
     spec = {"managedBy": "example.org/test", "template": {"spec": pod}}
 
@@ -194,8 +196,9 @@ def _unmanaged_jobs_admitted(kubectl: Kubectl) -> Iterator[None]:
         eventually("the policy is no longer in force", admitted)
         yield
     finally:
-        binding.metadata.resource_version = binding.metadata.uid = None
-        policies.create_validating_admission_policy_binding(binding)
+        # As Helm does it: an upgrade would refuse to change what another client has created.
+        apply = ("apply", "--server-side", "--field-manager=helm", "--filename=-")
+        kubectl(*apply, stdin=json.dumps(binding))
 
 
 def _job(pool: WorkPool, name: str, flow_run_id: str) -> dict[str, Any]:
