@@ -21,11 +21,12 @@ from tests.support.control_plane import control_plane
 from tests.support.rendering import HELM_CHARTS, STORIES, Object, objects
 
 _VOLUME = {"name": "ours", "configMap": {"name": "our-authority"}}
+_CHOSEN = {"name": "chosen", "persistentVolumeClaim": {"claimName": "{{ claim }}"}}
 _CHANGED = STORIES["worker-local"].with_values(
     {
         "jobs.namespace": "changed",
         "jobs.allowedImages": ["registry.example.org:5000/team/", "example.org/flows"],
-        "jobs.extraVolumes": [_VOLUME],
+        "jobs.extraVolumes": [_VOLUME, _CHOSEN],
         "jobs.tmpSizeLimit": "2048Mi",
         "jobs.tolerations": [{"key": "a", "operator": "Exists", "effect": "NoSchedule"}],
         "jobs.affinity": {
@@ -40,10 +41,23 @@ _CHANGED = STORIES["worker-local"].with_values(
         "jobs.template": {
             "job_configuration": {
                 "job_manifest": {
-                    "spec": {"template": {"spec": {"runtimeClassName": "{{ runtime_class }}"}}}
+                    "spec": {
+                        "template": {
+                            "spec": {
+                                "runtimeClassName": "{{ runtime_class }}",
+                                "schedulerName": "{{ scheduler }}",
+                            }
+                        }
+                    }
                 }
             },
-            "variables": {"properties": {"runtime_class": {"type": "string"}}},
+            "variables": {
+                "properties": {
+                    "runtime_class": {"type": "string"},
+                    "scheduler": {"type": "string"},
+                    "claim": {"type": "string", "default": "data"},
+                }
+            },
         },
     }
 )
@@ -117,6 +131,15 @@ def test_jobs_of_the_worker_are_accepted(kubectl: Kubectl, namespace: str) -> No
     }
     assert refusal(kubectl, created_job(story, pool)) == ""
     assert refusal(kubectl, created_job(story, pool, **variables)) == ""
+
+
+def test_fields_that_the_template_fills_from_job_variables_are_free(kubectl: Kubectl) -> None:
+    job = created_job(_CHANGED, claim="of-the-run", scheduler="batch", runtime_class="gvisor")
+    pod = job["spec"]["template"]["spec"]
+
+    assert pod["volumes"][2]["persistentVolumeClaim"]["claimName"] == "of-the-run"
+    assert (pod["schedulerName"], pod["runtimeClassName"]) == ("batch", "gvisor")
+    assert refusal(kubectl, job) == ""
 
 
 @pytest.mark.parametrize(
@@ -265,7 +288,7 @@ def test_a_second_container_is_refused(kubectl: Kubectl) -> None:
             "core.v1.PodSpec",
             "$ofPod",
             {
-                *("containers", "volumes", "dnsPolicy", "schedulerName"),  # compared one by one
+                *("containers", "volumes"),  # compared one by one
                 *("serviceAccount", "terminationGracePeriodSeconds"),  # the same as another, free
             },
         ),

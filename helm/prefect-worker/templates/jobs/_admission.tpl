@@ -21,7 +21,8 @@ A value as a CEL literal. CEL wants the values of a map or list to have one type
 
 {{/*
 A CEL expression: whether the field at "path" has all of "value". Other keys may be there too, because
-Kubernetes adds defaults. Takes also "key", the name of the field.
+Kubernetes adds defaults. Takes also "key", the name of the field. A text that the template fills from
+a job variable is free.
 */}}
 {{- define "prefect-worker.celContains" -}}
 {{- $all := list -}}
@@ -35,6 +36,8 @@ Kubernetes adds defaults. Takes also "key", the name of the field.
 {{- range $index, $value := .value -}}
 {{- $all = append $all (include "prefect-worker.celContains" (dict "path" (printf "%s[%d]" $.path $index) "key" "" "value" $value)) -}}
 {{- end -}}
+{{- else if contains "{{" (toString .value) -}}
+{{- $all = append $all "true" -}}
 {{- else if has .key (list "sizeLimit" "storage") -}}
 {{- $all = append $all (printf "quantity(%s).compareTo(quantity(%s)) == 0" .path (toString .value | toJson)) -}}
 {{- else -}}
