@@ -1,8 +1,8 @@
 """End flow runs whose Job is gone, and delete Jobs whose flow run is gone.
 
 After a worker was killed, a node was lost or an observer was down, Prefect and Kubernetes disagree
-about a run, and neither checks again. A pass compares the two and reconciles the differences. The
-reaper keeps no state between passes, so several passes may run at the same time.
+about a run, and neither checks again. A pass compares the two and reconciles the differences.
+Passes share no state and can safely overlap.
 """
 
 import argparse
