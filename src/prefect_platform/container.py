@@ -14,6 +14,7 @@ from tenacity import (
 )
 
 from prefect_platform.errors import PlatformError
+from prefect_platform.visible_text import visible
 
 _POLL_SECONDS = 1.0
 
@@ -64,7 +65,7 @@ async def wait_for(
 
 def say(line: str) -> None:
     """Write one line to the container's log (stderr) and flush it."""
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{visible(line)}\n")
     sys.stderr.flush()
 
 

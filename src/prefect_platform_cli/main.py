@@ -326,6 +326,25 @@ def isolation(
     refuse_wrong(cells)
 
 
+@doctor.command()
+def pools(context: typer.Context) -> None:
+    """Check what confines the runs of each work pool; exit with 1 if something is missing."""
+    from kubernetes import client
+
+    from prefect_platform_cli import reports
+    from prefect_platform_cli.deploy.connection import connected
+    from prefect_platform_cli.doctor.components import base_job_templates
+    from prefect_platform_cli.doctor.pools import refuse_faults, walls
+
+    kubectl = context.obj.kubectl()
+    api = kubectl.api()
+    templates = base_job_templates(client.CoreV1Api(api))
+    with connected(kubectl) as prefect:
+        found = walls(api, prefect, templates)
+    reports.print_walls(found)
+    refuse_faults(found)
+
+
 def _files(
     chosen: _Options, environment: str | None, file: Path | None, deployments: Path
 ) -> "Files":

@@ -17,6 +17,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from prefect_platform.console import out
@@ -25,6 +26,7 @@ from prefect_platform_cli.cluster.provider import ClusterProvider
 from prefect_platform_cli.deploy.platform import Outcome
 from prefect_platform_cli.deploy.releases import installed
 from prefect_platform_cli.doctor.isolation import Cell
+from prefect_platform_cli.doctor.pools import Wall
 from prefect_platform_cli.kube.kubectl import Kubectl
 from prefect_platform_cli.kube.names import NAMESPACES
 from prefect_platform_cli.kube.workloads import unready_pods
@@ -53,8 +55,8 @@ def print_deployed(
             "\n".join(f"{pod.metadata.name} {pod.status.phase}" for pod in pods) or "no pods",
         )
     table.add_row("URL", "http://prefect-server.prefect.svc.cluster.local:4200 (make ui)")
-    table.add_row("flow run", f"{run.name}: {run.state_name}")
-    table.add_row("Job", (run.infrastructure_pid or "unknown").rpartition(":")[2])
+    table.add_row("flow run", escape(f"{run.name}: {run.state_name}"))
+    table.add_row("Job", escape((run.infrastructure_pid or "unknown").rpartition(":")[2]))
     table.add_row("pod", _pod_of(core, run))
     table.add_row("warehouse", f"{outcome.rows} rows in daily_delays for {day}")
     table.add_row("object store", f"s3://artifacts/etl-daily/{day}.parquet")
@@ -82,7 +84,7 @@ def print_status(provider: ClusterProvider) -> None:
         ready = next(c for c in node.status.conditions if c.type == "Ready")
         unschedulable = ", cordoned" if node.spec.unschedulable else ""
         state = "Ready" if ready.status == "True" else f"not ready: {ready.message}"
-        table.add_row("kubelet", f"{node.metadata.name}: {state}{unschedulable}")
+        table.add_row("kubelet", escape(f"{node.metadata.name}: {state}{unschedulable}"))
     existing = {item.metadata.name for item in core.list_namespace().items}
     for namespace in _SYSTEM:
         if namespace in existing:
@@ -100,7 +102,7 @@ def print_status(provider: ClusterProvider) -> None:
         for pod in unready_pods(api, namespace, with_logs=True)
     ]
     for pod in unready:
-        table.add_row("[red]not ready[/]", str(pod))
+        table.add_row("[red]not ready[/]", escape(str(pod)))
     if not unready:
         table.add_row("not ready", "none")
     out.print(table)
@@ -154,6 +156,18 @@ def print_isolation(cells: Sequence[Cell]) -> None:
     out.print(table)
     for number, reason in enumerate(reasons, 1):
         out.print(f"({number}) not probed: {reason}", markup=False)
+
+
+def print_walls(walls: Sequence[Wall]) -> None:
+    """Print what confines the runs of each work pool, and mark what is missing."""
+    table = Table(title="What confines the runs", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("work pool")
+    for name in dict.fromkeys(wall.name for wall in walls):
+        table.add_column(name)
+    for pool in dict.fromkeys(wall.pool for wall in walls):
+        row = ["[bold red]✗[/]" if wall.fault else "yes" for wall in walls if wall.pool == pool]
+        table.add_row(escape(pool), *row)
+    out.print(table)
 
 
 def refuse_busy_port(port: int) -> None:

@@ -90,6 +90,26 @@ def test_a_connection_that_an_additional_policy_allows_is_reported(two_pools: Se
     assert "Traceback" not in looked.stderr
 
 
+def test_a_pool_whose_namespace_lost_its_protection_is_reported(two_pools: Server) -> None:
+    label = "pod-security.kubernetes.io/enforce"
+    name = "prefect-workers-prefect-worker-second"
+    before = command("doctor", "pools")
+    two_pools.kubectl("label", "namespace", f"flows-{_SECOND}", f"{label}-")
+    two_pools.kubectl("delete", "validatingadmissionpolicybinding", name)
+    try:
+        looked = command("doctor", "pools")
+    finally:
+        two_pools.kubectl("label", "namespace", f"flows-{_SECOND}", f"{label}=restricted")
+
+    sys.stdout.write(looked.stdout)
+    assert before.returncode == 0, before.stderr
+    assert looked.returncode == 1
+    assert f"the namespace flows-{_SECOND} does not enforce the Pod Security" in looked.stderr
+    assert f"Kubernetes admits Jobs in the namespace flows-{_SECOND} that" in looked.stderr
+    assert JOBS not in looked.stderr
+    assert "Traceback" not in looked.stderr
+
+
 def test_unreachable_targets_and_refused_probe_pods_are_reported_as_not_probed(
     two_pools: Server,
 ) -> None:

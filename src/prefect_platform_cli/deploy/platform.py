@@ -20,7 +20,9 @@ from prefect_platform_cli.deploy.secrets import (
     has_secret,
     secret_version,
 )
+from prefect_platform_cli.doctor.components import base_job_templates
 from prefect_platform_cli.doctor.enforcement import enforces_policies, refuse_unenforced
+from prefect_platform_cli.doctor.pools import job_namespaces, refuse_unrestricted
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images.build import Image
 from prefect_platform_cli.kube import manifests, names
@@ -75,6 +77,8 @@ def deploy(
     with step("Wait for the configuration, prefect-worker and the data of the flows"):
         wait_until_ready(api, worker.namespace, _selector(worker), within=_READY_WITHIN)
         wait_until_ready(api, names.DATA_NAMESPACE, _DATA, within=_READY_WITHIN)
+    templates = base_job_templates(client.CoreV1Api(api))
+    refuse_unrestricted(api, job_namespaces(templates))
     with connected(kubectl) as prefect:
         run, is_new = first_run.find_or_start(prefect, day)
         with step(f"Run {first_run.DEPLOYMENT} for {day} as {run.name}"):

@@ -45,7 +45,7 @@ def components(api: client.ApiClient) -> list[Component]:
 
     Raises PlatformError when there is no server, or no pool.
     """
-    templates = _templates(client.CoreV1Api(api))
+    templates = base_job_templates(client.CoreV1Api(api))
     found = [_job_pods(pool, template) for pool, template in templates.items()]
     apps = client.AppsV1Api(api)
     for source, namespace, component in (
@@ -75,7 +75,7 @@ def places(api: client.ApiClient, world: tuple[str, int]) -> Iterator[Place]:
         selector = names.selector(name=names.SERVER_RELEASE, component=component)
         listed = core.list_namespaced_service(names.SERVER_NAMESPACE, label_selector=selector).items
         yield _service(target, listed[0]) if listed else Place(target, missing=missing)
-    environments = [_environment(template) for template in _templates(core).values()]
+    environments = [_environment(template) for template in base_job_templates(core).values()]
     for target, (host, port) in _DATA.items():
         given = next((each for each in environments if each.get(host)), None)
         if given is None:
@@ -96,8 +96,11 @@ def places(api: client.ApiClient, world: tuple[str, int]) -> Iterator[Place]:
     yield Place(Target.WORLD, host=world[0], port=world[1])
 
 
-def _templates(core: client.CoreV1Api) -> dict[str, dict[str, Any]]:
-    """Return the base job template of each pool of the release, by the pool's name."""
+def base_job_templates(core: client.CoreV1Api) -> dict[str, dict[str, Any]]:
+    """Return the base job template of each pool of the release, by the pool's name.
+
+    Raises PlatformError when prefect-worker is not installed.
+    """
     listed = core.list_namespaced_config_map(
         names.WORKER_NAMESPACE, field_selector=f"metadata.name={names.BASE_JOB_TEMPLATES}"
     ).items
