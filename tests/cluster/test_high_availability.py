@@ -12,7 +12,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from prefect_platform_cli.deploy.connection import connected
 from tests.cluster import written_places
-from tests.cluster.deployed import eventually, final, restricted_pod, run_etl, start_etl
+from tests.cluster.deployed import JOBS, eventually, final, restricted_pod, run_etl, start_etl
 from tests.cluster.ha_server import END_LOOP, Server
 from tests.support.secret_search import search
 
@@ -85,26 +85,28 @@ def test_a_rollout_of_the_api_loses_no_request(
 ) -> None:
     image = server("get", "deployment", "prefect-server", "-o=jsonpath={..containers[0].image}")
     auth = {"secretKeyRef": {"name": "prefect-auth", "key": "auth-string"}}
+    # The policy of the job pods lets every pod of their namespace reach the API.
     pod = restricted_pod(
         "client",
-        "prefect-workers",
+        JOBS,
         {
             "image": image,
             "command": ["python", "-c", _CLIENT],
             "env": [{"name": "AUTH", "valueFrom": auth}],
+            "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
         },
     )
-    in_workers = ("--namespace", "prefect-workers")
+    in_jobs = ("--namespace", JOBS)
     kubectl = server.kubectl
     kubectl.apply(json.dumps(pod))
 
     def phase() -> str:
-        return kubectl(*in_workers, "get", "pod", "client", "-o=jsonpath={.status.phase}")
+        return kubectl(*in_jobs, "get", "pod", "client", "-o=jsonpath={.status.phase}")
 
     try:
         eventually("the client runs", lambda: phase() == "Running")
         eventually(
-            "the client gets a response", lambda: "200" in kubectl(*in_workers, "logs", "client")
+            "the client gets a response", lambda: "200" in kubectl(*in_jobs, "logs", "client")
         )
         server("rollout", "restart", "deployment/prefect-server")
         server("rollout", "status", "deployment/prefect-server", "--timeout=240s")
@@ -113,11 +115,11 @@ def test_a_rollout_of_the_api_loses_no_request(
             lambda: len(server.pods("app.kubernetes.io/component=api")) == 2,
         )
         # Send the signal without deleting the pod, which would delete its log, too.
-        kubectl(*in_workers, "exec", "client", "--", "python", "-c", "import os; os.kill(1, 15)")
+        kubectl(*in_jobs, "exec", "client", "--", "python", "-c", "import os; os.kill(1, 15)")
         eventually("the client ended", lambda: phase() == "Succeeded")
-        last = kubectl(*in_workers, "logs", "client", "--tail=1")
+        last = kubectl(*in_jobs, "logs", "client", "--tail=1")
     finally:
-        kubectl(*in_workers, "delete", "pod", "client", "--wait=false")
+        kubectl(*in_jobs, "delete", "pod", "client", "--wait=false")
 
     record_property("requests during a rollout of the API, by outcome", last)
     assert set(json.loads(last.replace("'", '"'))) == {"200"}

@@ -8,7 +8,15 @@ import pytest
 
 from prefect_platform_cli.doctor.isolation import Origin, Target, allowed
 from tests.render.reachability import End, Network
-from tests.support.rendering import STORIES, Object, all_objects, containers, objects, pod_of
+from tests.support.rendering import (
+    STORIES,
+    Object,
+    all_objects,
+    containers,
+    namespaces,
+    objects,
+    pod_of,
+)
 
 _STRANGER = End("default", {"app.kubernetes.io/name": "stranger"})
 _DNS = End("kube-system", {"k8s-app": "kube-dns"})
@@ -51,13 +59,13 @@ def installed(name: str) -> tuple[Network, tuple[Object, ...]]:
     found += objects(STORIES[chosen.worker].with_values(_WORKER))
     if chosen.local:
         found += all_objects()["data-local"]
-    namespaces = {
+    labels = {
         item["metadata"]["name"]: item["metadata"]["labels"]
-        for item in [*found, *all_objects()["namespaces-local"]]
+        for item in [*found, *namespaces("local")]
         if item["kind"] == "Namespace"
     }
     policies = [item for item in found if item["kind"] == "NetworkPolicy"]
-    return Network(policies, namespaces), tuple(found)
+    return Network(policies, labels), tuple(found)
 
 
 def ends(name: str, component: str) -> Iterator[End]:

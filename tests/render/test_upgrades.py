@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.toolchain import tool
@@ -137,14 +136,3 @@ def test_a_changed_image_creates_a_new_publish_job(data: Path) -> None:
 def test_the_error_names_an_image_that_was_not_built(data: Path) -> None:
     with pytest.raises(PlatformError, match=r"result-locks in .*, which was not built"):
         publish_job(data, IMAGES[:2])
-
-
-def test_the_namespaces_enforce_the_restricted_pod_security_standard() -> None:
-    namespaces = {
-        item["metadata"]["name"]: item["metadata"]["labels"]
-        for item in yaml.safe_load_all((LOCAL / "namespaces.yaml").read_text())
-    }
-    assert set(namespaces) == {"prefect", "prefect-workers", "flows-default", "data"}
-    for labels in namespaces.values():
-        for mode in ("enforce", "audit", "warn"):
-            assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"

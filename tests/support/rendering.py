@@ -227,10 +227,16 @@ def all_objects() -> dict[str, list[Object]]:
     """Return everything that the repository renders, by story."""
     rendered = {name: objects(story) for name, story in STORIES.items()}
     rendered["data-local"] = json.loads(local_data())["items"]
-    rendered["namespaces-local"] = list(yaml.safe_load_all((LOCAL / "namespaces.yaml").read_text()))
+    for name in ("local", "staging", "production"):
+        rendered[f"namespaces-{name}"] = namespaces(name)
     for name in ("staging", "production"):
         rendered[f"secrets-{name}"] = external_secrets(name)
     return rendered
+
+
+def namespaces(environment: str) -> list[Object]:
+    """Return the objects in the namespaces.yaml of an environment."""
+    return list(yaml.safe_load_all((ENVIRONMENTS / environment / "namespaces.yaml").read_text()))
 
 
 @cache

@@ -1,6 +1,7 @@
 """Test whether the cluster's network enforces NetworkPolicies."""
 
 import json
+from typing import Any
 
 from prefect_platform.errors import PlatformError
 from prefect_platform.polling import wait_until, wait_while
@@ -10,21 +11,30 @@ from prefect_platform_cli.kube.kubectl import Kubectl
 
 _NAME = "policy-probe"
 _ENFORCED_WITHIN = 20  # seconds until a policy has to affect a running pod
-_COVERED = {"prefect-platform/covered": "true"}
+COVERED = {"prefect-platform/covered": "true"}
 
 
-def enforces_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
-    """Return whether a policy that denies all egress cuts a pod off from one that it could reach.
-
-    Removes the pods and the policy afterwards. Raises PlatformError when the pods do not start, or
-    cannot reach each other without a policy.
-    """
-    policy = {
+def policy(namespace: str, peers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a NetworkPolicy that allows the covered pods traffic with `peers` and nothing else."""
+    return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": {"name": _NAME, "namespace": namespace},
-        "spec": {"podSelector": {"matchLabels": _COVERED}, "policyTypes": ["Egress"]},
+        "spec": {
+            "podSelector": {"matchLabels": COVERED},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": peers}] if peers else [],
+            "egress": [{"to": peers}] if peers else [],
+        },
     }
+
+
+def enforces_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
+    """Return whether a changed policy cuts off two pods that it first let reach each other.
+
+    Removes the pods and the policy afterwards. Raises PlatformError when the pods do not start, or
+    cannot reach each other although the policy allows it.
+    """
 
     def remove_policy() -> None:
         named = ("networkpolicy", _NAME, "--ignore-not-found")
@@ -32,22 +42,28 @@ def enforces_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
 
     remove_policy()  # left by a probe that was killed
     with probe_pods(kubectl, _NAME) as pods:
-        covered, other = pods.start(namespace, image, _COVERED), pods.start(namespace, image, {})
-        for pod in (covered, other):
+        client, server = (pods.start(namespace, image, COVERED) for _ in range(2))
+        for pod in (client, server):
             pod.wait()
 
         def cut_off() -> str:
-            (outcome,) = covered.attempt([(other.address, PORT)])
+            (outcome,) = client.attempt([(server.address, PORT)])
             return "" if outcome == REACHED else outcome
 
-        problem = covered.problem or other.problem or wait_while(cut_off, _ENFORCED_WITHIN, every=1)
-        if problem:
-            raise PlatformError(
-                f"NetworkPolicies cannot be tested with two pods in {namespace}: {problem}",
-                next_step=f"kubectl --namespace {namespace} get events",
-            )
         try:
-            kubectl.apply(json.dumps(policy))
+            # The namespace may deny by default what this policy allows.
+            kubectl.apply(
+                json.dumps(policy(namespace, [{"podSelector": {"matchLabels": COVERED}}]))
+            )
+            problem = (
+                client.problem or server.problem or wait_while(cut_off, _ENFORCED_WITHIN, every=1)
+            )
+            if problem:
+                raise PlatformError(
+                    f"NetworkPolicies cannot be tested with two pods in {namespace}: {problem}",
+                    next_step=f"kubectl --namespace {namespace} get events",
+                )
+            kubectl.apply(json.dumps(policy(namespace, [])))
             return bool(wait_until(cut_off, _ENFORCED_WITHIN, every=1))
         finally:
             remove_policy()
