@@ -6,7 +6,7 @@ import pytest
 from prefect.logging.configuration import DEFAULT_LOGGING_SETTINGS_PATH, load_logging_config
 
 from tests.render.job_pods import base_job_template, created_job
-from tests.support.rendering import STORIES, Object, find, objects
+from tests.support.rendering import STORIES, Object, Story, find, objects
 
 WORKER = STORIES["worker"]
 POOLS = STORIES["worker-pools"]
@@ -170,6 +170,63 @@ def test_job_pods_use_the_configured_priority_class() -> None:
     assert made["globalDefault"] is False
     assert heavy["priorityClassName"] == made["metadata"]["name"]
     assert "priorityClassName" not in unnamed
+
+
+def quotas(story: Story, pool: str) -> dict[str, Object]:
+    """Return the specs of the quotas in the namespace of a pool, by name."""
+    return {
+        item["metadata"]["name"]: item["spec"]
+        for item in objects(story)
+        if item["kind"] == "ResourceQuota" and item["metadata"]["namespace"] == f"flows-{pool}"
+    }
+
+
+def test_the_quota_counts_pods_of_every_priority_class() -> None:
+    for story in (POOLS, STORIES["worker-production"]):
+        quota = quotas(story, "default")["prefect-worker-default-jobs"]
+        assert quota.keys() == {"hard"}
+
+
+def test_no_pod_of_another_priority_class_may_use_up_the_quota_of_a_pool() -> None:
+    found = quotas(STORIES["worker-production"], "heavy")
+    other = {"scopeName": "PriorityClass", "operator": "NotIn", "values": ["prefect-flow-run"]}
+
+    assert found.keys() == {"prefect-worker-heavy-jobs", "prefect-worker-heavy-rest"}
+    assert found["prefect-worker-heavy-rest"] == {
+        "hard": {"pods": "0"},
+        "scopeSelector": {"matchExpressions": [other]},
+    }
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},  # the cluster's default class, which the chart does not know
+        {
+            "jobs.priorityClassName": "prefect-flow-run",
+            "jobs.template": {
+                "job_configuration": {
+                    "job_manifest": {
+                        "spec": {"template": {"spec": {"priorityClassName": "{{ class }}"}}}
+                    }
+                },
+                "variables": {"properties": {"class": {"type": "string"}}},
+            },
+        },
+    ],
+    ids=["no class", "a class that runs choose"],
+)
+def test_every_priority_class_may_run_where_the_pool_declares_none(
+    values: dict[str, object],
+) -> None:
+    assert quotas(WORKER.with_values(values), "default").keys() == {"prefect-worker-default-jobs"}
+
+
+def test_a_pool_without_a_quota_has_none_for_other_priority_classes() -> None:
+    declared = find(objects(WORKER), "ResourceQuota", "flow-run")["spec"]["hard"]
+    values = {"jobs.priorityClassName": "ours", "jobs.quota": dict.fromkeys(declared)}
+
+    assert quotas(WORKER.with_values(values), "default") == {}
 
 
 def test_service_accounts_have_the_annotations_of_their_pool() -> None:

@@ -53,6 +53,21 @@ def control_plane(directory: Path, issuer: str) -> Iterator[Kubectl]:
             yield kubectl
 
 
+@contextmanager
+def controllers(kubectl: Kubectl, directory: Path, *names: str) -> Iterator[None]:
+    """Run these controllers of the controller manager, and write its log to `directory`."""
+    port = servers.free_ports(1)[0]
+    with servers.running(
+        directory / "kube-controller-manager.log",
+        port,
+        *(tool("kube-controller-manager"), f"--kubeconfig={kubectl.kubeconfig}"),
+        *(f"--controllers={','.join(names)}", "--leader-elect=false"),
+        *("--bind-address=127.0.0.1", f"--secure-port={port}"),
+        f"--cert-dir={directory / 'controller-certificates'}",
+    ):
+        yield
+
+
 def _ready(kubectl: Kubectl) -> bool:
     try:
         kubectl("get", "--raw=/readyz")

@@ -150,8 +150,9 @@ class Jobs(Scheduling):
         "services.nodeports": "0",
     }
     """Total resources that all job pods of the pool may use, as the hard limits of a ResourceQuota.
-    A run that exceeds the quota stays Pending until other runs end. Set a key to null to remove
-    it."""
+    A run that exceeds the quota stays Pending until other runs end. Set a key to null to remove it.
+    With `priorityClassName`, a second ResourceQuota refuses pods of every other priority class in
+    the namespace, so that only runs use up the quota."""
     tmp_size_limit: Quantity = "1Gi"
     """Size of /tmp, the only directory that a job pod can write to, such as 1Gi. A pod that exceeds
     it is evicted."""

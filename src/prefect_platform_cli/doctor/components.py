@@ -27,7 +27,10 @@ _METADATA = ("169.254.169.254", 80)
 
 @dataclass(frozen=True)
 class Component:
-    """A part of the platform: its pods' namespace, labels and image."""
+    """A part of the platform: its pods' namespace, labels and image.
+
+    A job pod also has its `pool`, and the `priority_class` without which its quota refuses a pod.
+    """
 
     source: Origin
     namespace: str
@@ -35,6 +38,7 @@ class Component:
     image: str
     pull_secrets: list[dict[str, str]] = field(default_factory=list)
     pool: str = ""
+    priority_class: str = ""
 
     def __str__(self) -> str:
         return f"{self.source} of {self.pool}" if self.pool else self.source
@@ -117,6 +121,7 @@ def base_job_templates(core: client.CoreV1Api) -> dict[str, dict[str, Any]]:
 
 def _job_pods(pool: str, template: dict[str, Any]) -> Component:
     pod = template["job_configuration"]["job_manifest"]["spec"]["template"]
+    priority_class = pod["spec"].get("priorityClassName", "")
     return Component(
         Origin.JOB,
         template["job_configuration"]["namespace"],
@@ -124,6 +129,7 @@ def _job_pods(pool: str, template: dict[str, Any]) -> Component:
         template["variables"]["properties"]["image"]["default"],
         pod["spec"].get("imagePullSecrets", []),
         pool,
+        "" if "{{" in priority_class else priority_class,  # each run may choose it
     )
 
 

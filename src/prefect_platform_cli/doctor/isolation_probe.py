@@ -20,8 +20,8 @@ def probe(kubectl: Kubectl, world: tuple[str, int]) -> list[Cell]:
     api = kubectl.api()
     found = components(api)
     with probe_pods(kubectl, "isolation") as pods:
-        stand_ins = [(each, _start(pods, each)) for each in found]
-        neighbours = [(each, _start(pods, each)) for each in found if each.source == Origin.JOB]
+        stand_ins = [(each, stand_in(pods, each)) for each in found]
+        neighbours = [(each, stand_in(pods, each)) for each in found if each.source == Origin.JOB]
         for _, pod in [*stand_ins, *neighbours]:
             pod.wait()
         others = [
@@ -38,9 +38,14 @@ def probe(kubectl: Kubectl, world: tuple[str, int]) -> list[Cell]:
         return _try_all([*places(api, world), *others], stand_ins)
 
 
-def _start(pods: ProbePods, component: Component) -> ProbePod:
+def stand_in(pods: ProbePods, component: Component) -> ProbePod:
+    """Start a probe pod that the cluster treats like a pod of `component`."""
     return pods.start(
-        component.namespace, component.image, component.labels, component.pull_secrets
+        component.namespace,
+        component.image,
+        component.labels,
+        component.pull_secrets,
+        component.priority_class,
     )
 
 

@@ -86,10 +86,11 @@ class ProbePods:
         image: str,
         labels: Mapping[str, str],
         pull_secrets: Collection[Mapping[str, str]] = (),
+        priority_class: str = "",
     ) -> ProbePod:
         """Start a pod with `labels` in addition to those of all probe pods, and return it."""
         manifest = _manifest(
-            namespace, image, {**labels, _LABEL: self._purpose}, list(pull_secrets)
+            namespace, image, {**labels, _LABEL: self._purpose}, list(pull_secrets), priority_class
         )
         pod = ProbePod(self._kubectl, self._core, manifest)
         pod.create()
@@ -124,6 +125,7 @@ def _manifest(
     image: str,
     labels: Mapping[str, str],
     pull_secrets: list[Mapping[str, str]],
+    priority_class: str,
 ) -> dict[str, Any]:
     """Return a pod that meets Pod Security "restricted" and that is never ready.
 
@@ -161,6 +163,7 @@ def _manifest(
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "imagePullSecrets": pull_secrets,
+            "priorityClassName": priority_class,  # if empty, the cluster's default
             "readinessGates": [{"conditionType": _GATE}],
             "securityContext": {
                 "runAsNonRoot": True,
