@@ -7,6 +7,9 @@
 A lock is a lease in Redis that its holder renews while its process is alive. When the pod is
 killed, the lease expires and another pod computes the result. A process that is frozen for longer
 than its lease loses the lock, so the lock saves work but does not guarantee that code runs once.
+
+Locks change in transactions, not in Lua scripts like those of the redis library's own lock. Their
+user therefore needs no permission to run scripts, which could stop Redis for everyone else.
 """
 
 import asyncio
@@ -14,15 +17,16 @@ import logging
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from math import inf
 from typing import Any
 
 from prefect.logging import get_logger
 from redis import Redis, RedisError
-from redis.exceptions import LockNotOwnedError
-from redis.lock import Lock
+from redis.client import Pipeline
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from prefect_platform.polling import wait_until
 
@@ -39,14 +43,14 @@ class LeasedLocks:
     """Locks for results, kept in the Redis at RESULT_LOCKS_URL (redis:// or rediss://).
 
     `lease_seconds` is how long the lock of a killed holder remains. Methods raise RedisError when
-    Redis does not answer and ValueError when the variable is missing: the task then fails, and its
-    retries apply.
+    Redis does not answer or refuses the user, and ValueError when the variable is missing: the task
+    then fails, and its retries apply.
     """
 
     def __init__(self, lease_seconds: float = _LEASE_SECONDS) -> None:
         self._lease = lease_seconds
         self._guard = threading.Lock()
-        self._renewed: dict[tuple[str, str], Lock] = {}
+        self._renewed: set[tuple[str, str]] = set()
         self._renewing: threading.Thread | None = None
 
     # Prefect copies a cache policy when it is configured and pickles it to other processes with its
@@ -88,18 +92,22 @@ class LeasedLocks:
     def release_lock(self, key: str, holder: str) -> None:
         """Release the lock; the lock of another holder is left alone."""
         with self._guard:
-            self._renewed.pop((key, holder), None)
-        # If the lock was lost or Redis is unreachable, there is nothing to do: the lease expires.
-        with suppress(RedisError):
-            self._lock(key, holder).release()
+            self._renewed.discard((key, holder))
+        try:
+            self._if_held(key, holder, lambda change, name: change.delete(name))
+        except RedisError as error:
+            # The result was computed, so the task does not fail: the lease expires.
+            _logger.warning("The lock of the result %s was not released: %s", key, error)
 
     def is_locked(self, key: str) -> bool:
         """Return whether anybody holds the lock."""
-        return bool(self._redis.exists(_name(key)))
+        with _refusal_explained():
+            return bool(self._redis.exists(_name(key)))
 
     def is_lock_holder(self, key: str, holder: str) -> bool:
         """Return whether `holder` holds the lock, whichever process acquired it."""
-        return bool(self._lock(key, holder).owned())
+        with _refusal_explained():
+            return bool(self._redis.get(_name(key)) == holder.encode())
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Wait until the lock is free; return False if that takes over `timeout` seconds."""
@@ -111,39 +119,55 @@ class LeasedLocks:
         return await asyncio.to_thread(self.wait_for_lock, key, timeout)
 
     def _take(self, key: str, holder: str, hold_timeout: float | None) -> bool:
-        lock = self._lock(key, holder, hold_timeout)
-        if not lock.owned() and not lock.acquire(blocking=False, token=holder):
-            return False
+        lease = _milliseconds(hold_timeout or self._lease)
+        if not self.is_lock_holder(key, holder):
+            with _refusal_explained():
+                if not self._redis.set(_name(key), holder, nx=True, px=lease):
+                    return False
         if hold_timeout is None:
             with self._guard:
-                self._renewed[key, holder] = lock
+                self._renewed.add((key, holder))
                 if self._renewing is None:
                     self._renewing = threading.Thread(target=self._renew, daemon=True)
                     self._renewing.start()
         return True
 
     def _renew(self) -> None:
+        lease = _milliseconds(self._lease)
         while True:
             time.sleep(self._lease / _BEATS)
             with self._guard:
-                renewed = list(self._renewed.items())
-            for (key, holder), lock in renewed:
+                renewed = list(self._renewed)
+            for key, holder in renewed:
                 try:
-                    lock.reacquire()
-                except LockNotOwnedError:
-                    with self._guard:
-                        lost = self._renewed.pop((key, holder), None)
-                    if lost is not None:
-                        _logger.warning("The lock of the result %s expired while it was held", key)
+                    if self._if_held(key, holder, lambda change, name: change.pexpire(name, lease)):
+                        continue
                 except RedisError as error:
                     _logger.warning("The lock of the result %s was not renewed: %s", key, error)
+                    continue
+                with self._guard:
+                    lost = (key, holder) in self._renewed
+                    self._renewed.discard((key, holder))
+                if lost:
+                    _logger.warning("The lock of the result %s expired while it was held", key)
 
-    def _lock(self, key: str, holder: str, seconds: float | None = None) -> Lock:
-        lock: Lock = self._redis.lock(
-            _name(key), timeout=seconds or self._lease, thread_local=False
-        )
-        lock.local.token = holder.encode()
-        return lock
+    def _if_held(self, key: str, holder: str, change: Callable[[Pipeline, str], object]) -> bool:
+        """Call `change` with the lock's name if `holder` holds it; return whether that was so.
+
+        Redis refuses the transaction when the lock changes hands after the check; it is then
+        attempted again.
+        """
+        name = _name(key)
+
+        def attempt(pipeline: Pipeline) -> None:
+            if pipeline.get(name) != holder.encode():
+                pipeline.unwatch()
+                return
+            pipeline.multi()
+            change(pipeline, name)
+
+        with _refusal_explained():
+            return bool(self._redis.transaction(attempt, name))
 
     @cached_property
     def _redis(self) -> Redis:
@@ -156,5 +180,21 @@ class LeasedLocks:
         return Redis.from_url(url, socket_timeout=_ANSWER, socket_connect_timeout=_ANSWER)
 
 
+@contextmanager
+def _refusal_explained() -> Iterator[None]:
+    """Add to an error of Redis that its user or one of its permissions is wrong."""
+    try:
+        yield
+    except (AuthenticationError, NoPermissionError) as error:
+        raise type(error)(
+            f"the Redis at {URL_VARIABLE} refused its user: {error}\n"
+            "Next: compare the user with docs/operations/results.md#restrict-the-user-of-the-locks"
+        ) from None
+
+
 def _name(key: str) -> str:
     return f"result-lock:{key}"
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.client import Pipeline
 
 from prefect_platform.polling import wait_until
 from prefect_platform.result_locks import URL_VARIABLE, LeasedLocks
@@ -106,6 +107,21 @@ def test_releasing_a_lock_of_another_holder_changes_nothing(locks: LeasedLocks) 
     assert locks.acquire_lock("kept", "me", acquire_timeout=0)
     locks.release_lock("kept", "me")
     locks.release_lock("kept", "me")
+
+
+def test_a_lock_that_changes_hands_while_it_is_released_is_left_alone(
+    locks: LeasedLocks, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Pipeline.multi
+
+    def change_hands(pipeline: Pipeline) -> None:
+        Redis.from_url(redis_url).set("result-lock:passed", "you", px=60_000)
+        begin(pipeline)
+
+    assert locks.acquire_lock("passed", "me", hold_timeout=60)
+    monkeypatch.setattr(Pipeline, "multi", change_hands)
+    locks.release_lock("passed", "me")
+    assert locks.is_lock_holder("passed", "you")
 
 
 def test_a_waiting_coroutine_times_out_or_acquires_the_released_lock(locks: LeasedLocks) -> None:
