@@ -78,7 +78,7 @@ def copy_secrets(api: client.ApiClient) -> list[str]:
     core = client.CoreV1Api(api)
     auth = {"auth-string": read_auth_string(api)}
     store = _read(core, *_OBJECT_STORE)
-    locks = _read(core, *_RESULT_LOCKS)["password"]
+    locks = f"{names.RESULT_LOCKS}:{_read(core, *_RESULT_LOCKS)['password']}"  # user and password
     locks_host = f"{names.RESULT_LOCKS}.{names.DATA_NAMESPACE}.svc.cluster.local"
     wanted = {
         (names.WORKER_NAMESPACE, names.AUTH_SECRET): auth,
@@ -87,7 +87,7 @@ def copy_secrets(api: client.ApiClient) -> list[str]:
             key: store[f"{names.POOL}-{key}"] for key in _S3_KEY
         },
         (names.JOB_NAMESPACE, names.WAREHOUSE): {"password": _read(core, *_WAREHOUSE)["password"]},
-        (names.JOB_NAMESPACE, names.RESULT_LOCKS): {"url": f"redis://:{locks}@{locks_host}:6379/0"},
+        (names.JOB_NAMESPACE, names.RESULT_LOCKS): {"url": f"redis://{locks}@{locks_host}:6379/0"},
     }
     return _ensure_all(core, wanted)
 

@@ -11,8 +11,8 @@ import pytest
 from mypy_boto3_s3 import S3Client
 
 from prefect_platform_cli.deploy.secrets import s3_identities
+from tests.integration.results.locks_redis import deployed
 from tests.integration.results.pods import BLOCK, Pods
-from tests.integration.server.redis_server import redis_server
 from tests.support import servers
 from tests.support.postgres import postgres
 
@@ -68,8 +68,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with redis_server(tmp_path_factory.mktemp("redis"), "of-the-locks") as port:
-        yield f"redis://:of-the-locks@127.0.0.1:{port}/0"
+    with deployed(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
 
 
 @contextmanager
