@@ -43,6 +43,7 @@ _OTHER_ITEMS = {
     "migrations.mayLose": ["another"],
     "retention.jobs.succeeded": "25h",
     "retention.objects.results": "1d",
+    "ui.imageOrigins": ["https://images.example.org"],
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "another"}}],
     "global.imagePullSecrets": [{"name": "another"}],
     "jobs.maximum": {"cpu": "7"},

@@ -141,3 +141,32 @@ def test_ingress_and_http_route_get_the_configured_annotations(story: Story, kin
     changed = story.with_values({f"{key}.annotations": issuer})
 
     assert find(objects(changed), kind, "api")["metadata"]["annotations"] == issuer
+
+
+@pytest.mark.parametrize(
+    ("public_url", "origin"),
+    [
+        ("", ""),
+        ("https://example.org/prefect", "https://example.org"),
+        ("http://127.0.0.1:4200", "http://127.0.0.1:4200"),
+    ],
+)
+def test_only_the_origin_of_the_public_url_is_allowed_by_cors(public_url: str, origin: str) -> None:
+    story = STORIES["server"].with_values({"publicUrl": public_url})
+
+    assert environment(story)["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == origin
+
+
+def test_a_user_interface_elsewhere_is_allowed_through_extra_env() -> None:
+    more = {"name": "PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "value": "https://ui.example.org"}
+
+    assert environment(PREFIXED.with_values({"extraEnv": [more]}))[more["name"]] == more["value"]
+
+
+def test_the_plugin_of_the_security_headers_knows_the_origins_of_images() -> None:
+    origins = ["https://a.example", "https://*.b.example:8443"]
+    found = environment(STORIES["server"].with_values({"ui.imageOrigins": origins}))
+
+    assert "security-headers" in found["PREFECT_PLUGINS_ALLOW"].split(",")
+    assert found["UI_IMAGE_ORIGINS"].split() == origins
+    assert "UI_IMAGE_ORIGINS" not in environment(STORIES["server"])

@@ -83,6 +83,9 @@ FOLLOWED = tuple(
             ("prefect.server.api.server:token_validation", "db7062686898"),
             ("prefect.server.utilities.subscriptions:accept_prefect_socket", "dc5393573ad1"),
         ),
+        ("plugins/security_headers", PREFECT): (
+            ("prefect.server.api.server:create_app", "0f896a78bc06"),
+        ),
         ("worker/job_configuration", PREFECT): (
             ("prefect.workers.base:BaseJobConfiguration.from_template_and_values", "04d465648ed8"),
             ("prefect.workers.base:BaseJobConfiguration.prepare_for_flow_run", "d0f349f79055"),

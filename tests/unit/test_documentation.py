@@ -99,7 +99,7 @@ def sentences() -> list[str]:
                 elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                     found.append(node.value)
     shells = (REPOSITORY / "Makefile", REPOSITORY / "scripts" / "create-venv")
-    templates = ("_validation.tpl", "validatingadmissionpolicy.yaml")
+    templates = ("_settings.tpl", "_validation.tpl", "validatingadmissionpolicy.yaml")
     charts = [path for name in templates for path in (REPOSITORY / "helm").rglob(name)]
     for path in [*shells, *charts]:
         found += path.read_text().splitlines()

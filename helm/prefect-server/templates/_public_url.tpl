@@ -8,6 +8,14 @@
 {{- (urlParse .Values.publicUrl).hostname -}}
 {{- end -}}
 
+{{/* The origin of publicUrl: its scheme, host and port. Empty without a publicUrl. */}}
+{{- define "prefect-server.publicOrigin" -}}
+{{- with .Values.publicUrl -}}
+{{- $url := urlParse . -}}
+{{- printf "%s://%s" $url.scheme $url.host -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The values that expose the API outside the cluster, as the beginning of a guard's message. */}}
 {{- define "prefect-server.waysIn" -}}
 {{- $ways := list -}}

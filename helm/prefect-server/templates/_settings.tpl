@@ -45,11 +45,14 @@
 - name: PREFECT_SERVER_API_BASE_PATH
   value: {{ . }}/api
 {{- end }}
-# The plugin retries the notifications of each channel independently.
+# The user interface is served from the API's origin and needs no CORS. Prefect allows all origins.
+- name: PREFECT_SERVER_CORS_ALLOWED_ORIGINS
+  value: {{ include "prefect-server.publicOrigin" . | quote }}
+# The plugins retry the notifications of each channel independently, and send security headers.
 - name: PREFECT_PLUGINS_ENABLED
   value: "true"
 - name: PREFECT_PLUGINS_ALLOW
-  value: notification-delivery{{ with .Values.auth.previousSecret.name }},previous-auth-string{{ end }}
+  value: notification-delivery,security-headers{{ with .Values.auth.previousSecret.name }},previous-auth-string{{ end }}
 - name: PREFECT_SERVER_API_AUTH_STRING # the actions of automations call the API too
   valueFrom:
     secretKeyRef:

@@ -126,6 +126,12 @@ class BackgroundServices(Extras):
 class Ui(Values):
     enabled: bool = True
     """Serve the user interface on the API's port. Set it to false to serve the API alone."""
+    image_origins: list[
+        Annotated[str, StringConstraints(pattern=r"^https?://(\*\.)?[a-z0-9.-]+(:[0-9]+)?$")]
+    ] = []
+    """Origins that the user interface may load images from, in addition to its own, such as
+    https://images.example.org. By default there are none, so the image of an artifact that is
+    hosted elsewhere does not appear; see docs/operations/expose.md."""
 
 
 class Service(Values):

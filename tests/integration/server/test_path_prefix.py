@@ -14,6 +14,7 @@ import httpx
 import pytest
 from prefect.server.api.server import UI_VERSION_COOKIE_NAME
 
+from tests.integration.server.chart_environment import environment
 from tests.support import servers
 from tests.support.rendering import STORIES, Object, find, objects
 from tests.support.requirements import require_packages
@@ -52,19 +53,6 @@ class Served:
     public_url: str
     container: Object
     log: Path
-
-
-def environment(container: Object, folder: Path) -> dict[str, str]:
-    """Return the chart's plain variables, with a database and directories of this test."""
-    rendered = {
-        variable["name"]: variable["value"]
-        for variable in container["env"]
-        if "value" in variable
-        and not variable["name"].startswith(("PREFECT_SERVER_DATABASE_", "PREFECT_HOME"))
-    }
-    assert "PREFECT_SERVER_UI_STATIC_DIRECTORY" in rendered
-    rendered["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(folder / "ui")
-    return servers.clean_environment(folder, **rendered)
 
 
 @pytest.fixture(scope="module")

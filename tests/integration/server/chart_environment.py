@@ -1,0 +1,19 @@
+"""The environment that the chart gives to the API, for a server on loopback."""
+
+from pathlib import Path
+
+from tests.support import servers
+from tests.support.rendering import Object
+
+
+def environment(container: Object, folder: Path, **more: str) -> dict[str, str]:
+    """Return the chart's plain variables, with a database and directories of this test."""
+    rendered = {
+        variable["name"]: variable["value"]
+        for variable in container["env"]
+        if "value" in variable
+        and not variable["name"].startswith(("PREFECT_SERVER_DATABASE_", "PREFECT_HOME"))
+    }
+    assert "PREFECT_SERVER_UI_STATIC_DIRECTORY" in rendered
+    rendered["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(folder / "ui")
+    return servers.clean_environment(folder, **rendered, **more)
