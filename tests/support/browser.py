@@ -1,6 +1,8 @@
 """A real browser that opens pages, and reports what they requested and what was refused."""
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +127,7 @@ def browser(directory: Path) -> Iterator[Page]:
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         port_file = directory / "DevToolsActivePort"
@@ -141,5 +144,6 @@ def browser(directory: Path) -> Iterator[Page]:
             page.call("Page.setLifecycleEventsEnabled", enabled=True)
             yield page
     finally:
-        process.terminate()
+        # The program is a shell script, which does not pass signals on to the browser.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
