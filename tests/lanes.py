@@ -57,6 +57,7 @@ SERVERS = Lane(
     (
         *("tests/integration/flows", "tests/integration/results"),
         *("tests/integration/server", "tests/integration/worker"),
+        "tests/integration/run_identity",
     ),
     parallel=True,
 )

@@ -17,7 +17,7 @@ from tests.render.components import (
 from tests.support.rendering import STORIES, Object, all_objects, containers, find, objects
 
 _DIGEST = f"sha256:{'d' * 64}"
-_SECRET = re.compile(r"PASSWORD|SECRET_ACCESS|AUTH_STRING$|_KEY$|_KEY_ID$|TOKEN|CONNECTION_URL")
+_SECRET = re.compile(r"PASSWORD|SECRET_ACCESS|AUTH_STRING$|_KEY$|_KEY_ID$|TOKEN$|CONNECTION_URL")
 _IN_CHARTS = [(component, component.chart) for component in COMPONENTS if component.chart]
 
 _CONCURRENT_RUNS = 2  # the pool's limit in k8s/environments/local/platform.yaml

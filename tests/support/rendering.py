@@ -120,6 +120,9 @@ STORIES = {
             "encryption.previousSecret.name": "our-previous-key",
         },
     ),
+    "server-run-identity": Story(
+        "prefect-server", "prefect", values={**_SERVER_TAGS, "auth.runIdentity.enabled": True}
+    ),
     "server-cloudnative-pg": Story(
         "prefect-server",
         "prefect",
@@ -171,6 +174,11 @@ STORIES = {
             "jobs.createNamespace": True,
             "priorityClass.create": True,
         },
+    ),
+    "worker-run-identity": Story(
+        "prefect-worker",
+        "prefect-workers",
+        values={**_WORKER_TAGS, "auth.runIdentity.enabled": True},
     ),
     "worker-configuration": Story(
         "prefect-worker",

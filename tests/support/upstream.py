@@ -86,7 +86,21 @@ FOLLOWED = tuple(
         ("plugins/security_headers", PREFECT): (
             ("prefect.server.api.server:create_app", "0f896a78bc06"),
         ),
+        ("plugins/run_identity", PREFECT): (
+            ("prefect.server.api.events:stream_events_in", "614012707cab"),
+            ("prefect.server.api.events:stream_workspace_events_out", "da5dfd011c94"),
+            ("prefect.server.api.server:create_api_app", "a7ab36fe3c52"),
+            ("prefect.server.api.server:token_validation", "db7062686898"),
+            ("prefect.server.services.task_run_recorder:task_run_from_event", "b665d0a8bb2e"),
+            ("prefect.server.utilities.subscriptions:accept_prefect_socket", "dc5393573ad1"),
+        ),
+        ("plugins/run_token", PREFECT): (
+            ("prefect._internal.version_checking:check_server_version", "00dafae2aef3"),
+            ("prefect.events.clients:PrefectEventSubscriber._reconnect", "c6beb299cbb9"),
+            ("prefect.events.clients:PrefectEventsClient._auth_handshake", "827a1a68519b"),
+        ),
         ("worker/job_configuration", PREFECT): (
+            ("prefect.workers.base:BaseJobConfiguration._base_environment", "e333c641b571"),
             ("prefect.workers.base:BaseJobConfiguration.from_template_and_values", "04d465648ed8"),
             ("prefect.workers.base:BaseJobConfiguration.prepare_for_flow_run", "d0f349f79055"),
             ("prefect.workers.base:BaseJobConfiguration.resolve_for_flow_run", "a322d7fd74d0"),

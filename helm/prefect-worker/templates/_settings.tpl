@@ -44,16 +44,18 @@
 - name: PREFECT_PLUGINS_ENABLED
   value: "true"
 - name: PREFECT_PLUGINS_ALLOW
-  value: first-connection,result-writes
+  value: first-connection,result-writes{{ if .root.Values.auth.runIdentity.enabled }},run-token{{ end }}
 - name: PREFECT_WORKER_QUERY_SECONDS
   value: {{ .pool.worker.querySeconds | quote }}
 - name: PREFECT_WORKER_PREFETCH_SECONDS
   value: {{ .pool.worker.prefetchSeconds | quote }}
+{{- if not .root.Values.auth.runIdentity.enabled }}
 # Without these two variables the worker writes its auth string into each Job.
 - name: PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_NAME
   value: {{ .root.Values.auth.secret.name }}
 - name: PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY
   value: {{ .root.Values.auth.secret.key }}
+{{- end }}
 # By default the observer watches the whole cluster, which the worker has no right to do.
 - name: PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES
   value: {{ .pool.namespace }}

@@ -27,6 +27,7 @@ from prefect_platform.configuration.core.section import (
     without_defaults,
 )
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
+from prefect_platform.run_identity.grants import is_of_grants
 
 
 class Variable(Section):
@@ -57,6 +58,10 @@ class Variables(RestKind):
             if name == LOCK:
                 cause = f"the name {name} is reserved for the lock of `apply`"
                 raise ConfigurationError([Problem(at, cause, "rename it")])
+            if is_of_grants(name):
+                cause = f"the name {name} is reserved for the grants of a work pool"
+                fix = "write them as `grants` of the pool in work_pools"
+                raise ConfigurationError([Problem(at, cause, fix)])
             return [Declared(Key(self.kind, name), variable.model_dump(mode="json"), at)]
 
         return each(source, self.section, one)
@@ -72,6 +77,7 @@ class Variables(RestKind):
         return {
             found.key.name: without_defaults(Variable, found.body)
             for found in inventory.of(self.kind)
+            if not is_of_grants(found.key.name)
         }
 
     def read(self, client: SyncPrefectClient, _inventory: Inventory) -> list[Found]:

@@ -33,6 +33,7 @@ from prefect_platform.configuration.core.source import (
     Problem,
     Source,
 )
+from prefect_platform.run_identity.grants import variable_of
 
 _KUBERNETES = "kubernetes"
 _FIXED = ("name", "type")
@@ -54,6 +55,20 @@ class WorkQueue(Section):
     """Whether the queue's runs wait. If it is not set, the value on the server is kept."""
 
 
+class Grants(Section):
+    """What the runs of a pool may use, if the server knows them by `auth.runIdentity`."""
+
+    blocks: list[Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]] = Field(default_factory=list)
+    """Blocks that runs may read, with their secrets, as TYPE/NAME. The block in which the pool's
+    results are stored does not need a grant."""
+    variables: list[str] = Field(default_factory=list)
+    """Variables that runs may read."""
+    deployments: list[Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]] = Field(default_factory=list)
+    """Deployments that runs may start as subflow runs, as FLOW/NAME."""
+    concurrency_limits: list[str] = Field(default_factory=list)
+    """Concurrency limits whose slots runs may take. A tag's limit has the name tag:TAG."""
+
+
 class WorkPool(Section):
     """A work pool: where workers pick up flow runs, and how they start them."""
 
@@ -70,6 +85,9 @@ class WorkPool(Section):
     """The pool's base job template, or the path of a JSON file relative to this one. Pools that the
     chart prefect-worker serves get the template of the chart, and any other is refused. Pools of
     other types need one."""
+    grants: Grants | None = None
+    """What the pool's runs may use. By default it is nothing but the block of their results. It has
+    no effect unless the charts set `auth.runIdentity.enabled`."""
     queues: dict[Annotated[str, Field(pattern=r"^[^/%&<>]+$")], WorkQueue] = Field(
         default_factory=dict
     )
@@ -135,6 +153,28 @@ def _declared_template(source: Source, at: Location, pool: WorkPool) -> dict[str
             return template
 
 
+def _granted(source: Source, section: str, name: str, grants: Grants) -> Declared:
+    """Return the variable in which the server finds the grants, and what has to exist for it."""
+    tag = "tag:"
+    limits = [
+        Key(Kind.TAG_CONCURRENCY_LIMIT, each.removeprefix(tag))
+        if each.startswith(tag)
+        else Key(Kind.CONCURRENCY_LIMIT, each)
+        for each in grants.concurrency_limits
+    ]
+    needs = frozenset(
+        [
+            *(Key(Kind.BLOCK, each) for each in grants.blocks),
+            *(Key(Kind.VARIABLE, each) for each in grants.variables),
+            *(Key(Kind.DEPLOYMENT, each) for each in grants.deployments),
+            *limits,
+        ]
+    )
+    body = {"value": grants.model_dump(mode="json"), "tags": []}
+    at = source.at(section, name, "grants")
+    return Declared(Key(Kind.VARIABLE, variable_of(name)), body, at, needs=needs)
+
+
 class WorkPools(RestKind):
     """Work pools, each declared with its queues."""
 
@@ -148,7 +188,7 @@ class WorkPools(RestKind):
 
         def one(name: str, raw: Any) -> list[Declared]:  # noqa: ANN401
             pool = WorkPool.model_validate(raw)
-            body = pool.model_dump(mode="json", exclude={"queues"})
+            body = pool.model_dump(mode="json", exclude={"queues", "grants"})
             _refuse_names(source, self.section, name, pool)
             template = _template(source, self.section, name, pool, context)
             WorkPoolCreate(name=name, base_job_template=template)
@@ -163,7 +203,10 @@ class WorkPools(RestKind):
                 )
                 for queue_name, queue in pool.queues.items()
             ]
-            return [Declared(key, _said(body), source.at(self.section, name)), *queues]
+            granted = (
+                [] if pool.grants is None else [_granted(source, self.section, name, pool.grants)]
+            )
+            return [Declared(key, _said(body), source.at(self.section, name)), *queues, *granted]
 
         return each(source, self.section, one)
 
@@ -295,6 +338,10 @@ def _written(pool: Found, inventory: Inventory, context: Context) -> dict[str, A
     written = without_defaults(WorkPool, pool.body, "paused")
     if context.base_job_template(pool.key.name) == pool.body["base_job_template"]:
         written.pop("base_job_template", None)
+    stored = Key(Kind.VARIABLE, variable_of(pool.key.name))
+    for found in inventory.of(Kind.VARIABLE):
+        if found.key == stored:
+            written["grants"] = without_defaults(Grants, found.body["value"])
     queues = {
         found.key.name.partition("/")[2]: without_defaults(WorkQueue, found.body, "paused")
         for found in inventory.of(Kind.WORK_QUEUE)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.utilities import inject_client
 from prefect.utilities.collections import deep_merge, set_in_dict
 from prefect.utilities.templating import resolve_block_document_references, resolve_variables
@@ -11,6 +12,7 @@ from prefect_kubernetes.worker import (  # type: ignore[import-untyped]
     KubernetesWorkerJobConfiguration,
 )
 
+from prefect_platform.run_identity.identity import OF_A_RUN
 from prefect_platform.worker.base_job_template import BaseJobTemplate
 
 
@@ -22,6 +24,19 @@ class ChartJobConfiguration(KubernetesWorkerJobConfiguration):  # type: ignore[m
     """The configuration of a run's Job, in which the API sets declared job variables only."""
 
     template: ClassVar[BaseJobTemplate]
+
+    def prepare_for_flow_run(self, flow_run: FlowRun, *parts: Any, **more: Any) -> None:  # noqa: ANN401 - as Prefect's
+        """Complete the manifest for a run, and let the token of its pod name the run."""
+        super().prepare_for_flow_run(flow_run, *parts, **more)
+        for token in run_tokens(self.job_manifest):
+            token["audience"] = f"{token['audience']}{flow_run.id}"
+
+    @classmethod
+    def _base_environment(cls) -> dict[str, str]:
+        environment: dict[str, str] = super()._base_environment()
+        if run_tokens(cls.template.document["job_configuration"]["job_manifest"]):
+            environment.pop("PREFECT_API_AUTH_STRING", None)
+        return environment
 
     @classmethod
     @inject_client
@@ -48,6 +63,16 @@ class ChartJobConfiguration(KubernetesWorkerJobConfiguration):  # type: ignore[m
             base_job_template=dict(cls.template.document), values=nested, client=client
         )
         return configuration
+
+
+def run_tokens(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the projections of a Job's volumes that hold the token of its run."""
+    return [
+        source["serviceAccountToken"]
+        for volume in job["spec"]["template"]["spec"].get("volumes") or ()
+        for source in volume.get("projected", {}).get("sources", ())
+        if source.get("serviceAccountToken", {}).get("audience", "").endswith(OF_A_RUN)
+    ]
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,6 +74,16 @@ class SecretKey(Values):
     """Key of the Secret that holds the password."""
 
 
+class RunIdentity(Values):
+    enabled: bool = False
+    """Use run identity; see docs/operations/run-identity.md."""
+    audience: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] = (
+        "prefect-server.prefect"
+    )
+    """Name of the server in the tokens of runs. Each server of a cluster needs a name of its own.
+    The default is that of a release named prefect-server in the namespace prefect."""
+
+
 class EnvVar(KubernetesObject):
     name: NonEmpty
     """Name of the variable."""

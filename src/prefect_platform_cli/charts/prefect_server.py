@@ -20,6 +20,7 @@ from prefect_platform_cli.charts.kubernetes_types import (
     Positive,
     Quantity,
     Resources,
+    RunIdentity,
     Scheduling,
     SecretKey,
     namespaces,
@@ -49,6 +50,9 @@ class Auth(Values):
     """The previous auth string. While it is set, the API accepts both auth strings. Set it when you
     rotate the auth string, and remove it when no run that started before the rotation is left; see
     docs/operations/rotation.md."""
+    run_identity: RunIdentity = RunIdentity()
+    """Let each flow run use the API with the token of its pod, for its own objects only. Set it in
+    the chart prefect-worker to the same values."""
 
 
 class EncryptionSecret(Values):
@@ -418,9 +422,9 @@ class NetworkPolicies(Values):
     """Pods of the operator CloudNativePG, which connects to the instances of the database to
     monitor them."""
     kubernetes_api: EgressRule = EgressRule(ports=[PolicyPort(port=443), PolicyPort(port=6443)])
-    """Where the Kubernetes API is. Only the instances of CloudNativePG may connect to it. Its
-    addresses differ between clusters, so the default allows two ports of every address; set `to` if
-    you know the addresses."""
+    """Where the Kubernetes API is. The instances of CloudNativePG may connect to it, and with
+    `auth.runIdentity` the API. Its addresses differ between clusters, so the default allows two
+    ports of every address; set `to` if you know the addresses."""
 
 
 class PrefectServer(Chart):

@@ -20,6 +20,7 @@ from prefect_platform_cli.charts.kubernetes_types import (
     Positive,
     Quantity,
     Resources,
+    RunIdentity,
     Scheduling,
     resources,
 )
@@ -44,6 +45,10 @@ class AuthSecret(Values):
 class Auth(Values):
     secret: AuthSecret = AuthSecret()
     """The auth string."""
+    run_identity: RunIdentity = RunIdentity()
+    """Let each flow run use the API with the token of its pod, for its own objects only, instead of
+    the auth string. Set it in the chart prefect-server to the same values, there first. If false,
+    each job pod holds the auth string, and a flow can read and change everything on the server."""
 
 
 class SecretVersions(Values):

@@ -22,7 +22,7 @@ A value as a CEL literal. CEL wants the values of a map or list to have one type
 {{/*
 A CEL expression: whether the field at "path" has all of "value". Other keys may be there too, because
 Kubernetes adds defaults. Takes also "key", the name of the field. A text that the template fills from
-a job variable is free.
+a job variable is free. The audience of a run's token ends with the id in the Job's label.
 */}}
 {{- define "prefect-worker.celContains" -}}
 {{- $all := list -}}
@@ -36,6 +36,9 @@ a job variable is free.
 {{- range $index, $value := .value -}}
 {{- $all = append $all (include "prefect-worker.celContains" (dict "path" (printf "%s[%d]" $.path $index) "key" "" "value" $value)) -}}
 {{- end -}}
+{{- else if and (eq .key "audience") (hasSuffix "/flow-runs/" (toString .value)) -}}
+{{- $run := "object.metadata.?labels[?'prefect.io/flow-run-id'].orValue('')" -}}
+{{- $all = append $all (printf "%s == %s + %s" .path (toJson .value) $run) -}}
 {{- else if contains "{{" (toString .value) -}}
 {{- $all = append $all "true" -}}
 {{- else if has .key (list "sizeLimit" "storage") -}}

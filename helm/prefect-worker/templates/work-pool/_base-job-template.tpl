@@ -26,6 +26,10 @@ their pods are written as constants and cannot be overridden. Prefect's placehol
 {{- $_ := set $plain .name .value -}}
 {{- end -}}
 {{- end -}}
+{{- $identity := .root.Values.auth.runIdentity -}}
+{{- if $identity.enabled -}}
+{{- $references = append $references (dict "name" "RUN_TOKEN_FILE" "value" "/var/run/secrets/prefect/token") -}}
+{{- end -}}
 job_configuration:
   command: '{{ "{{ command }}" }}'
   env: '{{ "{{ env }}" }}'
@@ -63,7 +67,7 @@ job_configuration:
               image: '{{ "{{ image }}" }}'
               imagePullPolicy: '{{ "{{ image_pull_policy }}" }}'
               args: '{{ "{{ command }}" }}'
-              # Only references. The worker adds the plain variables from `env` below in front of them.
+              # References and constants. The worker adds the variables from `env` below before them.
               env: {{ toJson $references }}
               securityContext:
                 {{- include "prefect-library.containerSecurityContext" . | nindent 16 }}
@@ -76,12 +80,25 @@ job_configuration:
                   memory: '{{ "{{ memory_limit }}" }}'
               volumeMounts:
                 - {name: tmp, mountPath: /tmp}
+                {{- if $identity.enabled }}
+                - {name: run-token, mountPath: /var/run/secrets/prefect, readOnly: true}
+                {{- end }}
                 {{- with $jobs.extraVolumeMounts }}
                 {{- toYaml . | nindent 16 }}
                 {{- end }}
           volumes:
             - name: tmp
               emptyDir: {sizeLimit: {{ $jobs.tmpSizeLimit }}}
+            {{- if $identity.enabled }}
+            # The worker adds the id of the run, so that the API knows the run by the token.
+            - name: run-token
+              projected:
+                sources:
+                  - serviceAccountToken:
+                      audience: {{ $identity.audience }}/flow-runs/
+                      expirationSeconds: 3600
+                      path: token
+            {{- end }}
             {{- with $jobs.extraVolumes }}
             {{- toYaml . | nindent 12 }}
             {{- end }}

@@ -1,0 +1,68 @@
+"""A Prefect plugin: the API accepts the token of a run's pod, for that run's own objects.
+
+Prefect's API knows one auth string, which opens everything. With this plugin a job pod needs none:
+it sends the token that Kubernetes made for the pod. RUN_IDENTITY_AUDIENCE names this server in
+tokens; when it is empty, nothing changes.
+
+Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED.
+"""
+
+import os
+from functools import cache, partial
+from typing import Any
+
+from fastapi import FastAPI
+from kubernetes_asyncio import config
+from kubernetes_asyncio.client import ApiClient
+from prefect.plugins import HookContext, register_hook
+from prefect.server.api import server
+from prefect.server.database import provide_database_interface
+from prefect.settings.context import get_current_settings
+
+from prefect_platform.errors import PlatformError
+from prefect_platform.run_identity.authorization import Authorization
+from prefect_platform.run_identity.middleware import RunIdentityMiddleware
+from prefect_platform.run_identity.token_reviews import TokenReviews
+
+_VARIABLE = "RUN_IDENTITY_AUDIENCE"
+
+_create_api_app = server.create_api_app
+_wrapped: list[FastAPI] = []
+
+
+@register_hook
+def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's signature
+    """Put the middleware around every API that this process creates."""
+    if os.environ.get(_VARIABLE):
+        server.create_api_app = create_api_app  # type: ignore[assignment]
+
+
+def create_api_app(**options: Any) -> FastAPI:  # noqa: ANN401 - as Prefect's
+    """Return Prefect's API with the middleware; raises PlatformError without an auth string."""
+    app = _create_api_app(**options)
+    auth_string = get_current_settings().server.api.auth_string
+    if auth_string is None:
+        raise PlatformError(
+            f"{_VARIABLE} is set, but the server has no auth string, so that everything is allowed",
+            next_step="set PREFECT_SERVER_API_AUTH_STRING",
+        )
+    if app not in _wrapped:  # Prefect returns the same application for the same settings
+        _wrapped.append(app)
+        app.add_middleware(
+            RunIdentityMiddleware,
+            authorization=_authorization,
+            auth_string=auth_string.get_secret_value(),
+        )
+    return app
+
+
+@cache
+def _authorization() -> Authorization:
+    reviews = partial(TokenReviews, os.environ[_VARIABLE], _kubernetes)
+    return Authorization(provide_database_interface(), reviews)
+
+
+async def _kubernetes() -> ApiClient:
+    """Return a client for the cluster of this pod, or outside a cluster for the kubeconfig's."""
+    await config.load_config()
+    return ApiClient()

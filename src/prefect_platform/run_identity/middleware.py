@@ -1,0 +1,102 @@
+"""Let flow runs use the API with the token of their pod, each for its own objects.
+
+A request with a token is decided here. If it is allowed, it goes on to Prefect with the server's
+auth string in place of the token. A request without a token is left to Prefect.
+"""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+from prefect.logging import get_logger
+from starlette._utils import get_route_path
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from prefect_platform.run_identity.authorization import Authorization
+from prefect_platform.run_identity.identity import Malformed, Refused, Unauthorized, Unavailable
+from prefect_platform.run_identity.web_socket import WebSocket
+
+_BEARER = "bearer "
+_RETRY_AFTER = {"Retry-After": "5"}  # seconds
+_REPLACED = (b"authorization", b"content-length", b"content-type")
+
+_logger = get_logger("server.run_identity")
+
+
+class RunIdentityMiddleware:
+    """An ASGI middleware around the API, inside the path that the API is mounted at."""
+
+    def __init__(
+        self, app: ASGIApp, authorization: Callable[[], Authorization], auth_string: str
+    ) -> None:
+        self._app = app
+        self._authorization = authorization
+        self._auth_string = auth_string
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Decide about one connection."""
+        if scope["type"] == "websocket":
+            socket = WebSocket(self._authorization(), self._auth_string, scope, receive, send)
+            await self._app(scope, socket.receive, socket.send)
+            return
+        header = Headers(scope=scope).get("authorization", "") if scope["type"] == "http" else ""
+        if not header.lower().startswith(_BEARER):
+            await self._app(scope, receive, send)
+            return
+        method, path, who = scope["method"], get_route_path(scope), "a token"
+        authorization = self._authorization()
+        try:
+            identity = await authorization.reviews.identify(header[len(_BEARER) :].strip())
+            who = f"flow run {identity.flow_run}"
+            content, body = await _read(Request(scope, receive))
+            await authorization.decide(identity, method, path, body)
+        except Refused as error:
+            status = error.status
+            _logger.warning("Refused %s %s of %s with %d: %s", method, path, who, status, error)
+            await _answer(error)(scope, receive, send)
+            return
+        trusted = {**scope, "headers": self._headers(scope, content)}
+        await self._app(trusted, _replayed(content, receive), send)
+
+    def _headers(self, scope: Scope, content: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the headers with the server's auth string, for the body that was decided about."""
+        kept = [(name, value) for name, value in scope["headers"] if name not in _REPLACED]
+        encoded = base64.b64encode(self._auth_string.encode())
+        kept.append((b"authorization", b"Basic " + encoded))
+        kept.append((b"content-length", str(len(content)).encode()))
+        return [*kept, (b"content-type", b"application/json")] if content else kept
+
+
+async def _read(request: Request) -> tuple[bytes, Any]:
+    """Return the body in the form that Prefect gets and what it contains; raises Malformed.
+
+    It is written anew, so that what was decided about is what Prefect reads.
+    """
+    raw = await request.body()
+    if not raw:
+        return b"", None
+    try:
+        body = json.loads(raw)
+        return json.dumps(body).encode(), body
+    except (ValueError, RecursionError):
+        raise Malformed("the body is not JSON") from None
+
+
+def _replayed(content: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives this body."""
+    messages: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+def _answer(error: Refused) -> JSONResponse:
+    sentence = error.status.phrase if isinstance(error, Unauthorized) else str(error)
+    headers = _RETRY_AFTER if isinstance(error, Unavailable) else None
+    return JSONResponse({"exception_message": sentence}, error.status, headers)

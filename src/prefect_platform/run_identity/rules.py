@@ -1,0 +1,271 @@
+"""The decisions of the route table: what a run may do with a request.
+
+A rule returns if the request is allowed. Otherwise it raises Forbidden, NotFound for an object that
+does not exist, or Malformed. Everything in a request is input: a field that could reach beyond the
+run's own objects is checked or refused.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from prefect_platform.run_identity.ancestry import Ancestry
+from prefect_platform.run_identity.declared_names import DeclaredNames
+from prefect_platform.run_identity.events import refuse_foreign_event
+from prefect_platform.run_identity.grants import Grants
+from prefect_platform.run_identity.identity import Forbidden, Malformed, NotFound
+
+# Fields of a new or changed run that decide where and how pods are started, or name other objects.
+_NOT_OF_A_SUBFLOW = (
+    "deployment_id",
+    "idempotency_key",  # would return the run of another that was created with the same key
+    "infrastructure_document_id",
+    "job_variables",
+    "work_pool_name",
+    "work_queue_name",
+)
+_NOT_OF_A_CHANGE = ("infrastructure_pid", "job_variables")
+_NOT_OF_A_START = (
+    "idempotency_key",
+    "infrastructure_document_id",
+    "job_variables",
+    "work_queue_name",
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request of a run: path parameters and JSON body, with what decides about them."""
+
+    run: UUID
+    path: Mapping[str, Any]
+    body: Any
+    grants: Grants
+    ancestry: Ancestry
+    names: DeclaredNames
+
+
+Rule = Callable[[Call], Awaitable[None]]
+
+
+async def anything(_call: Call) -> None:
+    """Allow what reveals and changes nothing of other runs."""
+
+
+async def own_flow_run(call: Call) -> None:
+    """Allow the run itself and its subflow runs, by the id in the path."""
+    await _refuse_foreign(call, [call.path["id"]])
+
+
+async def change_of_own_flow_run(call: Call) -> None:
+    """Allow changes that do not decide which Job belongs to the run."""
+    await own_flow_run(call)
+    _refuse_fields(_object(call.body), _NOT_OF_A_CHANGE)
+
+
+async def new_subflow_run(call: Call) -> None:
+    """Allow a run below an own task run, which runs in this pod and not in a work pool."""
+    body = _object(call.body)
+    _refuse_fields(body, _NOT_OF_A_SUBFLOW)
+    await _refuse_foreign_parent(call, body)
+
+
+async def own_flow_runs_only(call: Call) -> None:
+    """Allow a search that names own flow runs, or own task runs as their parents."""
+    chosen = _filter(call.body, "flow_runs")
+    parents = _any_of(chosen, "parent_task_run_id")
+    runs: list[UUID | None] = [*_any_of(chosen, "id")]
+    runs += [await call.ancestry.flow_run_of_task(each) for each in parents]
+    await _refuse_foreign_search(call, runs)
+
+
+def own_runs_in(section: str) -> Rule:
+    """Return a rule that allows a search for objects of own flow runs in one section."""
+
+    async def rule(call: Call) -> None:
+        await _refuse_foreign_search(call, _any_of(_filter(call.body, section), "flow_run_id"))
+
+    return rule
+
+
+async def own_task_run(call: Call) -> None:
+    """Allow task runs of own flow runs, and the one that this run is a subflow run of."""
+    facts = await call.ancestry.facts(call.run)
+    if call.path["id"] != facts.parent_task_run:
+        await _refuse_foreign(call, [await call.ancestry.flow_run_of_task(call.path["id"])])
+
+
+async def object_of_own_run(call: Call) -> None:
+    """Allow a new task run or artifact of an own flow run."""
+    body = _object(call.body)
+    await _refuse_foreign(call, [_uuid(body.get("flow_run_id"))])
+    await _refuse_foreign_tasks(call, [_uuid(body.get("task_run_id"))])
+
+
+async def own_artifact(call: Call) -> None:
+    """Allow an artifact of an own flow run."""
+    await _refuse_foreign(call, [await call.ancestry.flow_run_of_artifact(call.path["id"])])
+
+
+async def own_logs(call: Call) -> None:
+    """Allow log lines of own flow runs."""
+    lines = [_object(each) for each in _list(call.body)]
+    await _refuse_foreign(call, {_uuid(each.get("flow_run_id")) for each in lines})
+    await _refuse_foreign_tasks(call, {_uuid(each.get("task_run_id")) for each in lines})
+
+
+async def own_events(call: Call) -> None:
+    """Allow events that speak of nothing but own runs."""
+    for event in _list(call.body):
+        await refuse_foreign_event(event, call.run, call.ancestry)
+
+
+async def granted_block(call: Call) -> None:
+    """Allow a block document that platform.yaml grants, by type and name."""
+    _refuse_ungranted(
+        call.grants.blocks, "blocks", f"{call.path['slug']}/{call.path['block_document_name']}"
+    )
+
+
+async def granted_block_by_id(call: Call) -> None:
+    """Allow a block document that platform.yaml grants, by id."""
+    _refuse_ungranted(call.grants.blocks, "blocks", await call.names.block(call.path["id"]))
+
+
+async def granted_variable(call: Call) -> None:
+    """Allow a variable that platform.yaml grants."""
+    _refuse_ungranted(call.grants.variables, "variables", call.path["name"])
+
+
+async def granted_deployment_by_name(call: Call) -> None:
+    """Allow a deployment that platform.yaml grants, by the names of flow and deployment."""
+    name = f"{call.path['flow_name']}/{call.path['deployment_name']}"
+    _refuse_ungranted(call.grants.deployments, "deployments", name)
+
+
+async def own_or_granted_deployment(call: Call) -> None:
+    """Allow the run's own deployment, and those that platform.yaml grants."""
+    if call.path["id"] != (await call.ancestry.facts(call.run)).deployment:
+        name = await call.names.deployment(call.path["id"])
+        _refuse_ungranted(call.grants.deployments, "deployments", name)
+
+
+async def start_of_granted_deployment(call: Call) -> None:
+    """Allow a run of a granted deployment, as a subflow run and with the deployment's own Job."""
+    name = await call.names.deployment(call.path["id"])
+    _refuse_ungranted(call.grants.deployments, "deployments", name)
+    body = _object(call.body)
+    _refuse_fields(body, _NOT_OF_A_START)
+    await _refuse_foreign_parent(call, body)
+
+
+async def granted_limits(call: Call) -> None:
+    """Allow slots of granted limits, and names without a limit, such as most tags of tasks."""
+    body = _object(call.body)
+    _refuse_fields(body, ("create_if_missing",))
+    if body.get("holder") is not None:
+        await _refuse_foreign_holder(call, _object(body["holder"]))
+    names = frozenset(str(each) for each in _list(body.get("names")))
+    for name in await call.names.existing_limits(names - call.grants.concurrency_limits):
+        _refuse_ungranted(call.grants.concurrency_limits, "concurrency_limits", name)
+
+
+async def own_work_pool(call: Call) -> None:
+    """Allow the work pool that the run is in."""
+    if call.path["name"] != (await call.ancestry.facts(call.run)).pool:
+        raise Forbidden("a run may read its own work pool only")
+
+
+async def own_work_queue(call: Call) -> None:
+    """Allow the work queue that the run is in."""
+    if call.path["id"] != (await call.ancestry.facts(call.run)).work_queue:
+        raise Forbidden("a run may read its own work queue only")
+
+
+async def _refuse_foreign_parent(call: Call, body: Mapping[str, Any]) -> None:
+    parent = _uuid(body.get("parent_task_run_id"))
+    if parent is None:
+        raise Forbidden(
+            "a run may start other runs only as its subflow runs: call run_deployment with "
+            "as_subflow=True, inside the flow"
+        )
+    await _refuse_foreign(call, [await call.ancestry.flow_run_of_task(parent)])
+
+
+async def _refuse_foreign_holder(call: Call, holder: Mapping[str, Any]) -> None:
+    if holder.get("type") == "task_run":
+        await _refuse_foreign_tasks(call, [_uuid(holder.get("id"))])
+    elif holder.get("type") == "flow_run":
+        await _refuse_foreign(call, [_uuid(holder.get("id"))])
+    else:
+        raise Forbidden("a run may take slots only for itself and its task runs")
+
+
+async def _refuse_foreign_tasks(call: Call, task_runs: Iterable[UUID | None]) -> None:
+    """Refuse stored task runs of others; the server stores a new one later than its logs."""
+    for each in task_runs:
+        if each is not None:
+            with suppress(NotFound):
+                await _refuse_foreign(call, [await call.ancestry.flow_run_of_task(each)])
+
+
+async def _refuse_foreign_search(call: Call, flow_runs: Sequence[UUID | None]) -> None:
+    if not flow_runs:
+        raise Forbidden("a run may search only by the ids of its own runs")
+    await _refuse_foreign(call, flow_runs)
+
+
+async def _refuse_foreign(call: Call, flow_runs: Iterable[UUID | None]) -> None:
+    for each in flow_runs:
+        if not await call.ancestry.descends(each, call.run):
+            raise Forbidden("this belongs to another flow run")
+
+
+def _refuse_ungranted(granted: frozenset[str], kind: str, name: str) -> None:
+    if name not in granted:
+        raise Forbidden(
+            f"{name} is not granted to the runs of this work pool. Next step: add it to "
+            f"grants.{kind} of the work pool in platform.yaml"
+        )
+
+
+def _refuse_fields(body: Mapping[str, Any], names: Iterable[str]) -> None:
+    if given := [name for name in names if body.get(name) not in (None, {})]:
+        raise Forbidden(f"a run may not set {', '.join(given)}")
+
+
+def _filter(body: object, section: str) -> Mapping[str, Any]:
+    """Return a section of a search whose conditions all apply."""
+    chosen = _object(_object(body).get(section) or {})
+    if chosen.get("operator") not in (None, "and_"):
+        raise Forbidden("a run may search only with conditions that all apply")
+    return chosen
+
+
+def _any_of(chosen: Mapping[str, Any], field: str) -> list[UUID]:
+    """Return the ids that one field of a search may have."""
+    if chosen.get(field) is None:
+        return []
+    ids = [_uuid(each) for each in _list(_object(chosen[field]).get("any_"))]
+    return [each for each in ids if each is not None]
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise Malformed("the body does not have the form that this route expects")
+    return value
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise Malformed("the body does not have the form that this route expects")
+    return value
+
+
+def _uuid(value: object) -> UUID | None:
+    try:
+        return None if value is None else UUID(str(value))
+    except ValueError:
+        raise Malformed("the body names an object by something that is not an id") from None

@@ -1,0 +1,164 @@
+"""Ask Kubernetes which flow run a token belongs to.
+
+Each run's pod has a token of its ServiceAccount that the kubelet requests, renews and binds to the
+pod, so it is worthless when the pod is gone. Its audience names the server and the flow run, and no
+other service accepts it. Kubernetes' RBAC says which ServiceAccounts belong to a work pool:
+they may `run` the path of the pool, which is a URL of no resource.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from asyncio import Semaphore
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from aiohttp import ClientError
+from cachetools import TTLCache
+from kubernetes_asyncio.client import (
+    ApiClient,
+    AuthenticationV1Api,
+    AuthorizationV1Api,
+    V1NonResourceAttributes,
+    V1SubjectAccessReview,
+    V1SubjectAccessReviewSpec,
+    V1TokenReview,
+    V1TokenReviewSpec,
+)
+from kubernetes_asyncio.client.exceptions import ApiException
+from kubernetes_asyncio.config import ConfigException
+from prefect.logging import get_logger
+
+from prefect_platform.run_identity.identity import OF_A_RUN, RunIdentity, Unauthorized, Unavailable
+
+_VERB = "run"
+# How long a review is believed: a deleted pod's token is refused at the latest after this time.
+_REVIEWED_SECONDS = 30.0
+_REFUSED_SECONDS = 10.0
+_TOKENS = 10_000
+_CONCURRENT_REVIEWS = 20
+_TIMEOUT_SECONDS = 5.0
+_POD = "authentication.kubernetes.io/pod-name"
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+
+_logger = get_logger("server.run_identity")
+
+
+class TokenReviews:
+    """Reviews of tokens, which are remembered for some seconds.
+
+    `audience` names this server in tokens, `connect` opens a client of Kubernetes, and `pool_of`
+    returns the work pool of a flow run, or None.
+    """
+
+    def __init__(
+        self,
+        audience: str,
+        connect: Callable[[], Awaitable[ApiClient]],
+        pool_of: Callable[[UUID], Awaitable[str | None]],
+    ) -> None:
+        self._audience = audience
+        self._connect = connect
+        self._api: ApiClient | None = None
+        self._pool_of = pool_of
+        self._recent: Any = TTLCache(_TOKENS, _REVIEWED_SECONDS)
+        self._refused: Any = TTLCache(_TOKENS, _REFUSED_SECONDS)
+        # Identities by token, for the minutes in which Kubernetes does not answer.
+        self._last: Any = TTLCache(_TOKENS, 3600.0)
+        self._reviews = Semaphore(_CONCURRENT_REVIEWS)
+
+    async def identify(self, token: str) -> RunIdentity:
+        """Return the identity that the token proves; raises Unauthorized or Unavailable."""
+        key = hashlib.sha256(token.encode()).digest()
+        known = self._recent.get(key)
+        if known is None:
+            if reason := self._refused.get(key):
+                raise Unauthorized(reason)
+            async with self._reviews:
+                known = self._recent.get(key) or await self._reviewed(token, key)
+        if known.expires <= datetime.now(UTC):
+            raise Unauthorized(f"the token of flow run {known.flow_run} has expired")
+        identity: RunIdentity = known
+        return identity
+
+    async def _reviewed(self, token: str, key: bytes) -> RunIdentity:
+        try:
+            identity = await self._review(token)
+        except Unauthorized as error:
+            self._refused[key] = str(error)
+            self._last.pop(key, None)
+            raise
+        except (ApiException, ConfigException, ClientError, TimeoutError, OSError) as error:
+            cause = getattr(error, "reason", None) or error or type(error).__name__
+            if last := self._last.get(key):
+                _logger.warning(
+                    "Kubernetes cannot review the token of flow run %s, which was valid before: %s",
+                    last.flow_run,
+                    cause,
+                )
+                self._recent[key] = last
+                known: RunIdentity = last
+                return known
+            raise Unavailable(f"Kubernetes cannot review tokens: {cause}") from error
+        self._recent[key] = self._last[key] = identity
+        return identity
+
+    async def _review(self, token: str) -> RunIdentity:
+        audience, flow_run, expires = self._claims(token)
+        api = self._api = self._api or await self._connect()
+        reviewed = await AuthenticationV1Api(api).create_token_review(
+            V1TokenReview(spec=V1TokenReviewSpec(token=token, audiences=[audience])),
+            _request_timeout=_TIMEOUT_SECONDS,
+        )
+        status = reviewed.status
+        if not status.authenticated or audience not in (status.audiences or ()):
+            raise Unauthorized(f"Kubernetes refuses the token: {status.error or 'no reason given'}")
+        user = status.user
+        if not user.username.startswith(_SERVICE_ACCOUNT) or _POD not in (user.extra or {}):
+            raise Unauthorized(f"the token of {user.username} is not bound to a pod")
+        pool = await self._pool_of(flow_run)
+        if pool is None:
+            raise Unauthorized(f"flow run {flow_run} does not exist, or is in no work pool")
+        path = f"/{self._audience}/work-pools/{pool}"
+        allowed = await AuthorizationV1Api(api).create_subject_access_review(
+            V1SubjectAccessReview(
+                spec=V1SubjectAccessReviewSpec(
+                    user=user.username,
+                    groups=user.groups,
+                    uid=user.uid,
+                    extra=user.extra,
+                    non_resource_attributes=V1NonResourceAttributes(path=path, verb=_VERB),
+                )
+            ),
+            _request_timeout=_TIMEOUT_SECONDS,
+        )
+        if not allowed.status.allowed:
+            raise Unauthorized(
+                f"{user.username} may not execute the runs of the work pool {pool}: "
+                f"`kubectl auth can-i {_VERB} {path} --as={user.username}` answers no"
+            )
+        return RunIdentity(flow_run, pool, expires)
+
+    def _claims(self, token: str) -> tuple[str, UUID, datetime]:
+        """Return audience, flow run and end of a token that Kubernetes has not reviewed yet."""
+        try:
+            payload = token.split(".")[1]
+            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+            audiences = claims["aud"]
+            expires = datetime.fromtimestamp(claims["exp"], UTC)
+        except (
+            *(IndexError, KeyError, TypeError, ValueError, OverflowError, OSError),
+            *(binascii.Error, RecursionError),
+        ):
+            raise Unauthorized("the token is not one of a ServiceAccount") from None
+        prefix = f"{self._audience}{OF_A_RUN}"
+        for audience in audiences if isinstance(audiences, list) else ():
+            if isinstance(audience, str) and audience.startswith(prefix):
+                try:
+                    return audience, UUID(audience.removeprefix(prefix)), expires
+                except ValueError:
+                    break
+        raise Unauthorized(f"the token is for {audiences}, not for a flow run of {self._audience}")

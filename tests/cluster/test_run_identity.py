@@ -1,0 +1,146 @@
+"""With run identity, the runs of the platform work, and a hostile flow reaches only its own run."""
+
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+
+from prefect_platform_cli.host.paths import REPOSITORY
+from tests.cluster.deployed import (
+    DEPLOYMENT,
+    JOBS,
+    POOL,
+    Platform,
+    command,
+    deploy_code,
+    eventually,
+    final,
+    helm,
+    messages,
+    run_etl,
+)
+
+_RELEASES = (("prefect", "prefect-server"), ("prefect-workers", "prefect-worker"))
+# Sends requests with the token of its pod, and prints the answers.
+_INTRUDER = """
+import json
+import os
+
+import httpx
+from prefect import flow
+
+@flow(log_prints=True)
+def intruder(attacks: list):
+    with open(os.environ["RUN_TOKEN_FILE"]) as file:
+        headers = {"Authorization": "Bearer " + file.read()}
+    url = os.environ["PREFECT_API_URL"]
+    for name, method, path, body in attacks:
+        answer = httpx.request(method, url + path, json=body, headers=headers, timeout=60)
+        print("found", json.dumps([name, answer.status_code]))
+    print("found", json.dumps(["auth string", "PREFECT_API_AUTH_STRING" in os.environ]))
+"""
+
+
+@pytest.fixture(scope="module")
+def identified(platform: Platform) -> Iterator[Platform]:
+    """Turn run identity on, first in the server, and off again at the end."""
+    for namespace, release in _RELEASES:
+        helm(
+            platform.kubectl,
+            namespace,
+            *("upgrade", release, str(REPOSITORY / "helm" / release)),
+            *("--reset-then-reuse-values", "--set", "auth.runIdentity.enabled=true"),
+        )
+    yield platform
+    for namespace, release in reversed(_RELEASES):  # a rollback waits until the pods are ready
+        helm(platform.kubectl, namespace, "rollback", release)
+
+
+def test_the_daily_etl_needs_no_auth_string(
+    identified: Platform, prefect: SyncPrefectClient
+) -> None:
+    run = run_etl(prefect, "2013-05-01")
+    job = identified.kubectl(
+        *(f"--namespace={JOBS}", "get", "jobs", "--output=json"),
+        f"--selector=prefect.io/flow-run-id={run.id}",
+    )
+
+    assert run.state is not None
+    assert run.state.is_completed(), run.state.message
+    assert "PREFECT_API_AUTH_STRING" not in job
+    assert f"prefect-server.prefect/flow-runs/{run.id}" in job
+    assert messages(prefect, run.id)
+
+
+@pytest.mark.usefixtures("identified")
+def test_a_hostile_flow_reaches_only_its_own_run(prefect: SyncPrefectClient) -> None:
+    other = prefect.read_deployment_by_name(DEPLOYMENT)
+    theirs = prefect.create_flow_run_from_deployment(
+        other.id, parameters={"date": "2013-05-02"}, tags=["theirs"]
+    )
+    block = "/block_types/slug/s3-bucket/block_documents/name"
+    template = prefect.read_work_pool(POOL).base_job_template
+    template["job_configuration"]["cluster_config"] = {"config": {}, "context_name": "a"}
+    pod = {"privileged": True}
+    attacks: list[tuple[str, str, str, object]] = [
+        (
+            "change the template of its pool",
+            "PATCH",
+            f"/work_pools/{POOL}",
+            {"base_job_template": template},
+        ),
+        ("read another run", "GET", f"/flow_runs/{theirs.id}", None),
+        ("read all runs", "POST", "/flow_runs/filter", {}),
+        ("read all logs", "POST", "/logs/filter", {}),
+        ("read all blocks", "POST", "/block_documents/filter", {"include_secrets": True}),
+        ("read all variables", "POST", "/variables/filter", {}),
+        (
+            "cancel another run",
+            "POST",
+            f"/flow_runs/{theirs.id}/set_state",
+            {"state": {"type": "CANCELLING"}},
+        ),
+        ("delete another run", "DELETE", f"/flow_runs/{theirs.id}", None),
+        ("start an undeclared deployment", "POST", f"/deployments/{other.id}/create_flow_run", {}),
+        (
+            "start a privileged pod",
+            "POST",
+            f"/deployments/{other.id}/create_flow_run",
+            {"job_variables": pod},
+        ),
+        ("change a deployment", "PATCH", f"/deployments/{other.id}", {"job_variables": pod}),
+        ("create a pool", "POST", "/work_pools/", {"name": "evil", "type": "process"}),
+        ("create an automation", "POST", "/automations/", {}),
+        ("read the block of the results", "GET", f"{block}/results-default", None),
+    ]
+    deployment = deploy_code(prefect, "intruder", _INTRUDER)
+    try:
+        run = final(
+            prefect,
+            prefect.create_flow_run_from_deployment(deployment, parameters={"attacks": attacks}),
+        )
+        assert run.state is not None
+        assert run.state.is_completed(), run.state.message
+
+        def printed() -> list[str]:
+            lines = messages(prefect, run.id)
+            return [line.removeprefix("found ") for line in lines if line.startswith("found ")]
+
+        eventually("the log of the run is stored", lambda: len(printed()) == len(attacks) + 1)
+        found = dict(json.loads(line) for line in printed())
+        for name, answer in found.items():
+            sys.stdout.write(f"{name:40} {answer}\n")
+        assert found.pop("auth string") is False
+        assert found.pop("read the block of the results") == 200
+        assert set(found.values()) == {403}
+        assert "theirs" in prefect.read_flow_run(theirs.id).tags
+    finally:
+        prefect.delete_deployment(deployment)
+
+
+@pytest.mark.usefixtures("identified")
+def test_every_wall_stands() -> None:
+    looked = command("doctor", "pools")
+    assert looked.returncode == 0, looked.stderr

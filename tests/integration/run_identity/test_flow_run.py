@@ -1,0 +1,113 @@
+"""A run with the token of its pod does everything that a flow needs, while its token is renewed."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.run_identity.conftest import Objects, World, grant
+from tests.support import servers
+
+_VALID_SECONDS = 8
+_RENEWED_SECONDS = 2.0
+_WITHIN = 300
+
+
+@pytest.fixture(scope="module")
+def deployment(world: World, ids: Objects) -> str:
+    """Create the deployment of the flow in the pool `other`, beside the objects that it uses."""
+    assert ids.other_deployment
+    flow = world.api("POST", "/flows/", {"name": "every-right"})["id"]
+    made: str = world.api(
+        "POST",
+        "/deployments/",
+        {
+            "name": "other",
+            "flow_id": flow,
+            "work_pool_name": "other",
+            "entrypoint": "every_right.py:every_right",
+            "path": str(Path(__file__).parent),
+            "enforce_parameter_schema": False,
+            "concurrency_limit": 1,
+        },
+    )["id"]
+    return made
+
+
+def test_a_run_completes_while_its_token_is_renewed(
+    world: World, ids: Objects, deployment: str, tmp_path: Path
+) -> None:
+    grant(
+        world,
+        ids,
+        blocks=["secret/theirs"],
+        variables=["theirs"],
+        deployments=["ours/default"],
+        concurrency_limits=["theirs"],
+    )
+    run = world.api("POST", f"/deployments/{deployment}/create_flow_run", {})["id"]
+    output = _execute(world, run, tmp_path, seconds=2 * _VALID_SECONDS)
+
+    found = world.api("GET", f"/flow_runs/{run}")
+    assert found["state_type"] == "COMPLETED", output
+    tasks = world.api("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    assert {each["state_type"] for each in tasks} == {"COMPLETED", "SCHEDULED"}, output
+    logged = world.api("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+    assert f"ended {found['name']} of every-right" in [each["message"] for each in logged]
+    assert f"of flow run {run} with" not in world.log.read_text()
+
+
+def test_a_run_that_uses_what_is_not_granted_fails_with_the_reason(
+    world: World, ids: Objects, deployment: str, tmp_path: Path
+) -> None:
+    grant(world, ids, concurrency_limits=["theirs"])
+    run = world.api("POST", f"/deployments/{deployment}/create_flow_run", {})["id"]
+    _execute(world, run, tmp_path, seconds=0)
+
+    state = world.api("GET", f"/flow_runs/{run}")["state"]
+    assert state["type"] == "FAILED"
+    assert "theirs is not granted to the runs of this work pool" in state["message"]
+
+
+def _execute(world: World, run: str, directory: Path, *, seconds: int) -> str:
+    """Execute a run as its pod does, and renew its token like a kubelet; return the output."""
+    token = directory / "token"
+
+    def renew() -> None:
+        of_pod = world.token(run, namespace="others")
+        renewed = directory / "renewed"
+        renewed.write_text(world.resigned(of_pod, exp=int(time.time()) + _VALID_SECONDS))
+        renewed.replace(token)
+
+    renew()
+    environment = servers.clean_environment(
+        directory,
+        PREFECT_API_URL=world.url,
+        PREFECT_PLUGINS_ENABLED="true",
+        PREFECT_PLUGINS_ALLOW="first-connection,run-token",
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30",
+        RUN_TOKEN_FILE=str(token),
+        SECONDS=str(seconds),
+    )
+    with (directory / "output").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "flow-run", "execute", run],
+            cwd=Path(__file__).parent,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + _WITHIN
+        while True:
+            try:
+                process.wait(_RENEWED_SECONDS)
+                return (directory / "output").read_text()
+            except subprocess.TimeoutExpired:
+                assert time.monotonic() < deadline, (directory / "output").read_text()
+                renew()
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,109 @@
+"""The API believes the token of a run's pod, and no other."""
+
+import base64
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from prefect_platform.polling import wait_until
+from tests.integration.run_identity.conftest import AUDIENCE, AUTH, Objects, World
+
+Make = Callable[[World, Objects], str]
+
+
+def _altered(world: World, ids: Objects) -> str:
+    """Return a token of another run with the audience of this one, under the same signature."""
+    header, _, signature = world.token(ids.foreign).split(".")
+    return f"{header}.{world.token(ids.own).split('.')[1]}.{signature}"
+
+
+def _unsigned(world: World, ids: Objects) -> str:
+    header = base64.urlsafe_b64encode(b'{"alg":"none"}').decode().rstrip("=")
+    return f"{header}.{world.token(ids.own).split('.')[1]}."
+
+
+def _of_another_cluster(world: World, ids: Objects) -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return world.resigned(world.token(ids.own), key)
+
+
+def _expired(world: World, ids: Objects) -> str:
+    return world.resigned(world.token(ids.own), exp=int(time.time()) - 3600)
+
+
+_REFUSED: dict[str, tuple[Make, str]] = {
+    "of another server": (
+        lambda world, ids: world.token(ids.own, audience="prefect-server.staging"),
+        f"not for a flow run of {AUDIENCE}",
+    ),
+    "for Kubernetes": (
+        lambda world, _: world.token_for("https://kubernetes.default.svc", "flows", "flows", "run"),
+        f"not for a flow run of {AUDIENCE}",
+    ),
+    "for no run": (
+        lambda world, _: world.token("all"),
+        f"not for a flow run of {AUDIENCE}",
+    ),
+    "of a run that does not exist": (
+        lambda world, _: world.token("00000000-0000-4000-8000-000000000000"),
+        "does not exist, or is in no work pool",
+    ),
+    "of another pool's account": (
+        lambda world, ids: world.token(ids.own, namespace="others"),
+        "system:serviceaccount:others:flows may not execute the runs of the work pool default",
+    ),
+    "of an account without a pod": (
+        lambda world, ids: world.token(ids.own, pod=None),
+        "is not bound to a pod",
+    ),
+    "with another audience under its signature": (_altered, "Kubernetes refuses the token"),
+    "of another cluster": (_of_another_cluster, "Kubernetes refuses the token"),
+    "that has expired": (_expired, "Kubernetes refuses the token"),
+    "without a signature": (_unsigned, "Kubernetes refuses the token"),
+    "that is none": (lambda *_: "x", "the token is not one of a ServiceAccount"),
+    "that is an auth string": (lambda *_: ":".join(AUTH), "not one of a ServiceAccount"),
+    "with claims of another form": (
+        lambda *_: f"x.{base64.urlsafe_b64encode(b'[]').decode()}.x",
+        "the token is not one of a ServiceAccount",
+    ),
+}
+
+
+def _get(world: World, token: str, path: str) -> httpx.Response:
+    return httpx.get(f"{world.url}{path}", headers={"Authorization": f"Bearer {token}"}, timeout=60)
+
+
+@pytest.mark.parametrize("which", _REFUSED)
+def test_a_token_is_refused(which: str, world: World, ids: Objects) -> None:
+    make, reason = _REFUSED[which]
+    before = len(world.log.read_text())
+    answer = _get(world, make(world, ids), f"/flow_runs/{ids.own}")
+
+    assert answer.status_code == httpx.codes.UNAUTHORIZED
+    assert answer.json() == {"exception_message": "Unauthorized"}
+    assert reason in world.log.read_text()[before:]
+
+
+def test_a_token_is_refused_when_it_expires(world: World, ids: Objects) -> None:
+    """Kubernetes itself allows clocks to differ by a minute."""
+    token = world.resigned(world.token(ids.own), exp=int(time.time()) - 1)
+    answer = _get(world, token, f"/flow_runs/{ids.own}")
+
+    assert answer.status_code == httpx.codes.UNAUTHORIZED
+    assert f"the token of flow run {ids.own} has expired" in world.log.read_text()
+
+
+def test_a_token_of_a_deleted_pod_is_refused(world: World, ids: Objects) -> None:
+    world.create_pod("flows", "deleted")
+    token = world.token(ids.own, pod="deleted")
+    path = f"/flow_runs/{ids.own}"
+    assert _get(world, token, path).is_success
+
+    world.kubectl("delete", "pod", "deleted", "--namespace=flows", "--grace-period=0", "--force")
+    refused = wait_until(
+        lambda: _get(world, token, path).status_code == httpx.codes.UNAUTHORIZED, 60
+    )
+    assert refused

@@ -1,0 +1,93 @@
+"""With run identity, a job pod holds the token of its run and no auth string."""
+
+import json
+
+from tests.render.job_pods import AUTH_STRING, created_job
+from tests.support.rendering import STORIES, Object, Story, find, objects
+
+_SERVER, _WORKER = STORIES["server-run-identity"], STORIES["worker-run-identity"]
+
+
+def _spec(job: Object) -> Object:
+    spec: Object = job["spec"]["template"]["spec"]
+    return spec
+
+
+def _environment(job: Object) -> dict[str, Object]:
+    return {each["name"]: each for each in _spec(job)["containers"][0]["env"]}
+
+
+def _plugins(story: Story) -> list[str]:
+    """Return the plugins of the worker, which passes Prefect's settings on to its Jobs."""
+    worker = find(objects(story), "Deployment", "worker")["spec"]["template"]["spec"]
+    variables = {each["name"]: each for each in worker["containers"][0]["env"]}
+    allowed: str = variables["PREFECT_PLUGINS_ALLOW"]["value"]
+    return allowed.split(",")
+
+
+def test_a_job_has_a_token_for_its_own_run_and_no_auth_string() -> None:
+    job = created_job(_WORKER)
+    (volume,) = (each for each in _spec(job)["volumes"] if each["name"] == "run-token")
+    (mount,) = (
+        each for each in _spec(job)["containers"][0]["volumeMounts"] if each["name"] == "run-token"
+    )
+    (source,) = volume["projected"]["sources"]
+    run = job["metadata"]["labels"]["prefect.io/flow-run-id"]
+
+    token = source["serviceAccountToken"]
+    assert token["audience"] == f"prefect-server.prefect/flow-runs/{run}"
+    assert _environment(job)["RUN_TOKEN_FILE"]["value"] == f"{mount['mountPath']}/{token['path']}"
+    assert "run-token" in _plugins(_WORKER)
+    assert "run-token" not in _plugins(STORIES["worker"])
+    assert "PREFECT_API_AUTH_STRING" not in _environment(job)
+    assert AUTH_STRING not in json.dumps(job)
+    assert "prefect-auth" not in json.dumps(job)
+
+
+def test_a_job_variable_does_not_bring_the_auth_string_back() -> None:
+    job = created_job(_WORKER, env={"PREFECT_API_AUTH_STRING": "x"})
+    assert _environment(job)["PREFECT_API_AUTH_STRING"]["value"] == "x"
+    assert "prefect-auth" not in json.dumps(job)
+
+
+def test_each_run_has_a_token_of_its_own() -> None:
+    audiences = {
+        volume["projected"]["sources"][0]["serviceAccountToken"]["audience"]
+        for job in (created_job(_WORKER), created_job(_WORKER))
+        for volume in _spec(job)["volumes"]
+        if "projected" in volume
+    }
+    assert len(audiences) == 2
+
+
+def test_the_accounts_of_a_pool_may_only_be_known_as_its_runs() -> None:
+    rendered = objects(_WORKER)
+    role = find(rendered, "ClusterRole", "flow-run", pool="default")
+    binding = find(rendered, "ClusterRoleBinding", "flow-run", pool="default")
+    account = find(rendered, "ServiceAccount", "flow-run", pool="default")["metadata"]
+
+    assert role["rules"] == [
+        {"nonResourceURLs": ["/prefect-server.prefect/work-pools/default"], "verbs": ["run"]}
+    ]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
+    ]
+
+
+def test_only_the_api_may_ask_kubernetes_about_tokens() -> None:
+    rendered = objects(_SERVER)
+    binding = find(rendered, "ClusterRoleBinding", "api")
+    pod = find(rendered, "Deployment", "api")["spec"]["template"]["spec"]
+    policy = find(rendered, "NetworkPolicy", "api")["spec"]
+    holders = [
+        item["metadata"]["name"] for item in rendered if "kubernetes-token" in json.dumps(item)
+    ]
+
+    assert binding["roleRef"]["name"] == "system:auth-delegator"
+    assert [each["name"] for each in binding["subjects"]] == [pod["serviceAccountName"]]
+    # Otherwise a rollback would leave the pods without their deleted account.
+    assert pod["serviceAccount"] == pod["serviceAccountName"]
+    assert holders == ["prefect-server"]
+    assert "6443" in json.dumps(policy["egress"])
+    assert "6443" not in json.dumps(find(objects(STORIES["server"]), "NetworkPolicy", "api"))
