@@ -4,7 +4,7 @@ The parent of a run or task run never changes, so what was read once is remember
 not started can be moved to another work pool, so its pool is read again after some minutes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from prefect.server.database import PrefectDBInterface
 from prefect_platform.run_identity.identity import NotFound
 
 _REMEMBERED = 20_000
+_DEEPEST = 50  # subflow runs below each other
 _FACTS_SECONDS = 300.0
 
 
@@ -83,23 +84,35 @@ class Ancestry:
         column, table = self._db.Artifact.flow_run_id, self._db.Artifact
         return await self._owner(self._flow_run_of_artifact, artifact, column, table.id)
 
-    async def descends(self, flow_run: UUID | None, root: UUID) -> bool:
-        """Return whether the flow run is `root`, or a subflow run below it; raises NotFound."""
-        seen: set[UUID] = set()
-        while flow_run is not None and flow_run not in seen:
-            if flow_run == root:
-                return True
-            seen.add(flow_run)
-            parent = (await self.facts(flow_run)).parent_task_run
-            flow_run = None if parent is None else await self.flow_run_of_task(parent)
-        return False
+    async def flow_runs_of_tasks(self, task_runs: Collection[UUID]) -> list[UUID | None]:
+        """Return the flow runs of those task runs that are stored."""
+        table = self._db.TaskRun
+        query = sa.select(table.flow_run_id).where(table.id.in_(task_runs)).distinct()
+        async with self._db.session_context() as session:
+            return list((await session.execute(query)).scalars())
 
-    async def all_descend(self, flow_runs: Iterable[UUID], root: UUID) -> bool:
-        """Return whether every one of the flow runs descends from `root`; raises NotFound."""
-        for each in flow_runs:
-            if not await self.descends(each, root):
+    async def state_type(self, flow_run: UUID) -> str | None:
+        """Return the type of the run's state, which is not remembered; raises NotFound."""
+        row = await self._row(
+            sa.select(self._db.FlowRun.state_type).where(self._db.FlowRun.id == flow_run)
+        )
+        if row is None:
+            raise NotFound(f"flow run {flow_run} does not exist")
+        return None if row[0] is None else str(getattr(row[0], "value", row[0]))
+
+    async def descends(self, flow_run: UUID | None, root: UUID, *, in_pod: bool = False) -> bool:
+        """Return whether the flow run is `root`, or a subflow run below it; raises NotFound.
+
+        With `in_pod`, runs of deployments count only as themselves: they have pods of their own.
+        """
+        for _ in range(_DEEPEST):
+            if flow_run is None or flow_run == root:
+                return flow_run is not None
+            facts = await self.facts(flow_run)
+            if facts.parent_task_run is None or (in_pod and facts.deployment is not None):
                 return False
-        return True
+            flow_run = await self.flow_run_of_task(facts.parent_task_run)
+        return False
 
     async def _owner(self, known: Any, key: UUID, column: Any, identifier: Any) -> UUID | None:  # noqa: ANN401 - columns of Prefect's models
         if key not in known:

@@ -1,42 +1,57 @@
 """Which events a run may send and receive: those that speak of its own runs.
 
 Automations act on events, and the server stores the task runs that events describe, so an event
-about another run would change or end it.
+about another run would change or end it. The server stores the events of all runs together, so one
+that it cannot store would take others with it.
 """
 
+import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any
 from uuid import UUID
+
+from prefect.server.events.schemas.events import Event
+from prefect.server.services.task_run_recorder import db_recordable_task_run_from_event
 
 from prefect_platform.run_identity.ancestry import Ancestry, FlowRunFacts
 from prefect_platform.run_identity.identity import Forbidden, NotFound, Refused
 
-_ID = "prefect.resource.id"
+_ID, _ROLE = "prefect.resource.id", "prefect.resource.role"
 _PREFECTS = "prefect."
 # What Prefect's client reports about a run. The server itself reports changes of its state.
 _OF_A_FLOW_RUN = frozenset({"prefect.flow-run.heartbeat", "prefect.flow-run.pull-step.executed"})
-_OF_A_TASK_RUN = re.compile(r"prefect\.task-run\.[A-Za-z]+")
+_OF_A_TASK_RUN = re.compile(r"prefect\.task-run\..+", re.DOTALL)  # and the name of its state
 # What a run uses or creates: these events change nothing on the server.
 _OF_USE = re.compile(r"prefect\.(artifact|asset|block|concurrency-limit)\.[a-z0-9.-]+")
 _USED = ("prefect.artifact.", "prefect.block-document.", "prefect.concurrency-limit.")
-# Resources that describe, and that no automation finds a run by.
-_DESCRIPTIVE = ("prefect.tag.", "prefect.block-type.")
+# Related resources that describe an event, and that are no objects of another run.
+_DESCRIPTIVE = ("prefect.tag.", "prefect.block-type.", "prefect.concurrency-limit.")
 _OVERRIDES = ("id", "flow_run_id", "state", "state_id")
+_LONGEST_NAME = 1024  # characters; PostgreSQL refuses an index entry of about 2.7 KB
+_NUL = "\\u0000"  # as JSON; PostgreSQL stores no text with it
+_LARGEST = 2**31 - 1  # of an integer column
 
 
 async def refuse_foreign_event(event: object, root: UUID, ancestry: Ancestry) -> None:
-    """Raise Forbidden unless an event to send speaks only of `root` and its subflow runs."""
+    """Raise Forbidden unless an event to send speaks only of `root` and its subflow runs.
+
+    Subflow runs that have a pod of their own send their own events.
+    """
     if not isinstance(event, dict):
         raise Forbidden("the message is not an event")
     name, resource = str(event.get("event")), _resource(event.get("resource"))
     related = [_resource(each) for each in _related(event)]
+    if _NUL in json.dumps(event) or max(map(len, (name, resource, *related))) > _LONGEST_NAME:
+        raise Forbidden("the event has a name or a text that cannot be stored")
     runs = [run for each in (resource, *related) if (run := _id("flow-run", each)) is not None]
-    if not await ancestry.all_descend(runs, root):
-        raise Forbidden(f"the event {name} is about another flow run")
-    facts = [await ancestry.facts(run) for run in {root, *runs}]
-    for each in related:
-        _refuse_foreign_resource(name, each, facts)
+    for run in runs:
+        if not await ancestry.descends(run, root, in_pod=True):
+            raise Forbidden(f"the event {name} is about another flow run")
+    facts = [await ancestry.facts(each) for each in {root, *runs}]
+    for named in related:
+        await _refuse_foreign_resource(name, named, facts, root, ancestry)
     if _OF_A_TASK_RUN.fullmatch(name):
         await _refuse_foreign_task_run(event, resource, runs, ancestry)
     elif name in _OF_A_FLOW_RUN:
@@ -45,10 +60,12 @@ async def refuse_foreign_event(event: object, root: UUID, ancestry: Ancestry) ->
     elif _OF_USE.fullmatch(name):
         if resource.startswith(_PREFECTS) and not resource.startswith(_USED):
             raise Forbidden(f"the event {name} is about {resource}")
+        await _refuse_foreign_artifact(resource, root, ancestry)
     elif name.startswith(_PREFECTS):
         raise Forbidden(f"only the platform sends the event {name}")
     elif resource.startswith(_PREFECTS):
-        _refuse_foreign_resource(name, resource, facts)
+        await _refuse_foreign_resource(name, resource, facts, root, ancestry)
+    _refuse_unreadable(event, is_task_run=name.startswith("prefect.task-run."))
 
 
 async def is_own_event(event: Mapping[str, Any], root: UUID, ancestry: Ancestry) -> bool:
@@ -67,12 +84,20 @@ async def _refuse_foreign_task_run(
     event: Mapping[str, Any], resource: str, runs: list[UUID], ancestry: Ancestry
 ) -> None:
     task_run = _id("task-run", resource)
-    if task_run is None or len(runs) != 1:
+    roles = [_resource(each) for each in _related(event) if _role(each) == "flow-run"]
+    if task_run is None or len(runs) != 1 or [_id("flow-run", each) for each in roles] != runs:
         raise Forbidden("the event is not about one task run of one flow run")
     payload = event.get("payload")
-    described = payload.get("task_run") if isinstance(payload, dict) else None
-    if isinstance(described, dict) and (given := [k for k in _OVERRIDES if k in described]):
-        raise Forbidden(f"the event describes a task run with {', '.join(given)}")
+    if not isinstance(payload, dict):
+        raise Forbidden("the event describes no task run")
+    described, state = payload.get("task_run"), payload.get("validated_state")
+    if not isinstance(described, dict) or not isinstance(state, dict):
+        raise Forbidden("the event describes no task run")
+    given = [key for key in _OVERRIDES if key in described]
+    if given or "id" in state or "timestamp" in state:
+        raise Forbidden("the event describes a task run that is not the one it is about")
+    if any(not math.isfinite(each) or abs(each) > _LARGEST for each in _numbers(described)):
+        raise Forbidden("the event has a number that cannot be stored")
     try:
         stored = await ancestry.flow_run_of_task(task_run)
     except NotFound:
@@ -81,20 +106,62 @@ async def _refuse_foreign_task_run(
         raise Forbidden("the event is about a task run of another flow run")
 
 
-def _refuse_foreign_resource(name: str, resource: str, facts: list[FlowRunFacts]) -> None:
+async def _refuse_foreign_resource(
+    name: str, resource: str, facts: list[FlowRunFacts], root: UUID, ancestry: Ancestry
+) -> None:
     if not resource.startswith(_PREFECTS) or resource.startswith(_DESCRIPTIVE):
         return
-    own = {
-        "flow-run": None,  # checked before
+    kind = resource.removeprefix(_PREFECTS).partition(".")[0]
+    own: dict[str, set[UUID | None]] = {
         "flow": {each.flow for each in facts},
         "deployment": {each.deployment for each in facts},
         "work-queue": {each.work_queue for each in facts},
         "work-pool": {each.work_pool for each in facts},
     }
-    kind = resource.removeprefix(_PREFECTS).partition(".")[0]
-    if kind in own and (own[kind] is None or _id(kind, resource) in (own[kind] or ())):
+    if kind == "flow-run":
+        return  # checked before
+    if kind == "task-run" and (task_run := _id(kind, resource)) is not None:
+        # The run of a task that started just now is stored later.
+        if await _descends_if_stored(ancestry.flow_run_of_task(task_run), root, ancestry):
+            return
+    elif kind in own and _id(kind, resource) in own[kind]:
         return
     raise Forbidden(f"the event {name} names {resource}, which is not the run's own")
+
+
+async def _refuse_foreign_artifact(resource: str, root: UUID, ancestry: Ancestry) -> None:
+    artifact = _id("artifact", resource)
+    if artifact is not None and not await _descends_if_stored(
+        ancestry.flow_run_of_artifact(artifact), root, ancestry
+    ):
+        raise Forbidden("the event is about an artifact of another flow run")
+
+
+async def _descends_if_stored(
+    owner: Coroutine[Any, Any, UUID | None], root: UUID, ancestry: Ancestry
+) -> bool:
+    try:
+        return await ancestry.descends(await owner, root, in_pod=True)
+    except NotFound:
+        return True
+
+
+def _refuse_unreadable(event: Mapping[str, Any], *, is_task_run: bool) -> None:
+    """Raise Forbidden for an event on which the server's consumers would fail, for all runs."""
+    try:
+        read = Event.model_validate(event)
+        if is_task_run:
+            db_recordable_task_run_from_event(read.receive())
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        raise Forbidden(f"the server cannot read the event: {type(error).__name__}") from None
+
+
+def _numbers(value: object) -> Iterator[float]:
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(each)
+    elif isinstance(value, int | float):
+        yield value
 
 
 def _related(event: Mapping[str, Any]) -> list[object]:
@@ -109,6 +176,10 @@ def _resource(value: object) -> str:
     if not isinstance(identifier, str):
         raise Forbidden("the event has a resource without an id")
     return identifier
+
+
+def _role(value: object) -> object:
+    return value.get(_ROLE) if isinstance(value, dict) else None
 
 
 def _id(kind: str, resource: str) -> UUID | None:

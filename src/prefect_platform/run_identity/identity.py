@@ -6,6 +6,10 @@ from http import HTTPStatus
 from typing import ClassVar
 from uuid import UUID
 
+from prefect_platform.visible_text import visible
+
+_LONGEST_LINE = 500
+
 OF_A_RUN = "/flow-runs/"
 """Stands between the name of the server and the id of the run in the audience of a token."""
 
@@ -23,6 +27,11 @@ class Refused(Exception):  # noqa: N818 - it reports an outcome
     """A request is not allowed. The message says why."""
 
     status: ClassVar[HTTPStatus]
+
+    @property
+    def line(self) -> str:
+        """Return the message as one line of the log, which the run's texts cannot break."""
+        return one_line(str(self))
 
 
 class Unauthorized(Refused):
@@ -50,6 +59,11 @@ class Malformed(Refused):
 
 
 class Unavailable(Refused):
-    """Kubernetes cannot review the token at the moment; the client tries again."""
+    """Kubernetes or the database does not answer at the moment; the client tries again."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def one_line(text: str) -> str:
+    """Return a text of a run as a part of one line of the log."""
+    return " ".join(visible(text[:_LONGEST_LINE]).split())

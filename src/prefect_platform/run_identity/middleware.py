@@ -17,11 +17,18 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prefect_platform.run_identity.authorization import Authorization
-from prefect_platform.run_identity.identity import Malformed, Refused, Unauthorized, Unavailable
+from prefect_platform.run_identity.identity import (
+    Malformed,
+    Refused,
+    Unauthorized,
+    Unavailable,
+    one_line,
+)
 from prefect_platform.run_identity.web_socket import WebSocket
 
 _BEARER = "bearer "
 _RETRY_AFTER = {"Retry-After": "5"}  # seconds
+_OF_AUTOMATIONS = b"prefect-automation-"  # with them, Prefect calls an automation the creator
 _REPLACED = (b"authorization", b"content-length", b"content-type")
 
 _logger = get_logger("server.run_identity")
@@ -50,13 +57,14 @@ class RunIdentityMiddleware:
         method, path, who = scope["method"], get_route_path(scope), "a token"
         authorization = self._authorization()
         try:
-            identity = await authorization.reviews.identify(header[len(_BEARER) :].strip())
+            identity = await authorization.identify(header[len(_BEARER) :].strip())
             who = f"flow run {identity.flow_run}"
+            matched = authorization.route(method, path)
             content, body = await _read(Request(scope, receive))
-            await authorization.decide(identity, method, path, body)
+            await authorization.decide(identity, matched, body)
         except Refused as error:
-            status = error.status
-            _logger.warning("Refused %s %s of %s with %d: %s", method, path, who, status, error)
+            what, status = one_line(f"{method} {path}"), error.status
+            _logger.warning("Refused %s of %s with %d: %s", what, who, status, error.line)
             await _answer(error)(scope, receive, send)
             return
         trusted = {**scope, "headers": self._headers(scope, content)}
@@ -64,7 +72,11 @@ class RunIdentityMiddleware:
 
     def _headers(self, scope: Scope, content: bytes) -> list[tuple[bytes, bytes]]:
         """Return the headers with the server's auth string, for the body that was decided about."""
-        kept = [(name, value) for name, value in scope["headers"] if name not in _REPLACED]
+        kept = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name not in _REPLACED and not name.startswith(_OF_AUTOMATIONS)
+        ]
         encoded = base64.b64encode(self._auth_string.encode())
         kept.append((b"authorization", b"Basic " + encoded))
         kept.append((b"content-length", str(len(content)).encode()))

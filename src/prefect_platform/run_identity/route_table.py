@@ -28,13 +28,12 @@ ALLOWED: Mapping[str, Rule] = {
     "GET /flows/{id:uuid}": rules.anything,
     "GET /flow_runs/{id:uuid}": rules.own_flow_run,
     "PATCH /flow_runs/{id:uuid}": rules.change_of_own_flow_run,
-    "PATCH /flow_runs/{id:uuid}/labels": rules.own_flow_run,
-    "POST /flow_runs/{id:uuid}/set_state": rules.own_flow_run,
-    "POST /flow_runs/{id:uuid}/resume": rules.own_flow_run,
-    "POST /flow_runs/{id:uuid}/input": rules.own_flow_run,
+    "PATCH /flow_runs/{id:uuid}/labels": rules.own_flow_run_in_pod,
+    "POST /flow_runs/{id:uuid}/set_state": rules.state_of_own_flow_run,
+    "POST /flow_runs/{id:uuid}/input": rules.own_flow_run_in_pod,
     "POST /flow_runs/{id:uuid}/input/filter": rules.own_flow_run,
     "GET /flow_runs/{id:uuid}/input/{key}": rules.own_flow_run,
-    "DELETE /flow_runs/{id:uuid}/input/{key}": rules.own_flow_run,
+    "DELETE /flow_runs/{id:uuid}/input/{key}": rules.own_flow_run_in_pod,
     "POST /flow_runs/": rules.new_subflow_run,
     "POST /flow_runs/filter": rules.own_flow_runs_only,
     "POST /task_runs/": rules.object_of_own_run,
@@ -45,7 +44,7 @@ ALLOWED: Mapping[str, Rule] = {
     "POST /artifacts/": rules.object_of_own_run,
     "POST /artifacts/filter": rules.own_runs_in("artifacts"),
     "GET /artifacts/{id:uuid}": rules.own_artifact,
-    "PATCH /artifacts/{id:uuid}": rules.own_artifact,
+    "PATCH /artifacts/{id:uuid}": rules.change_of_own_artifact,
     "POST /events": rules.own_events,
     "WEBSOCKET /events/in": rules.anything,  # each event is checked
     "WEBSOCKET /events/out": rules.anything,  # each event is checked
@@ -63,6 +62,7 @@ ALLOWED: Mapping[str, Rule] = {
     "GET /block_types/{id:uuid}": rules.anything,
     "GET /block_schemas/{id:uuid}": rules.anything,
     "GET /block_schemas/checksum/{checksum}": rules.anything,
+    "POST /v2/concurrency_limits/increment": rules.granted_rates,
     "POST /v2/concurrency_limits/increment-with-lease": rules.granted_limits,
     # The id of a lease is random, and only who took the slots was told it.
     "POST /v2/concurrency_limits/decrement-with-lease": rules.anything,
@@ -89,6 +89,7 @@ DENIED = frozenset(
     POST /flow_runs/bulk_set_state
     POST /flow_runs/paginate
     GET /flow_runs/{id:uuid}/logs/download
+    POST /flow_runs/{id:uuid}/resume
     PATCH /task_runs/{id:uuid}
     POST /task_runs/count
     POST /task_runs/history
@@ -137,7 +138,6 @@ DENIED = frozenset(
     POST /v2/concurrency_limits/filter
     PATCH /v2/concurrency_limits/{id_or_name}
     DELETE /v2/concurrency_limits/{id_or_name}
-    POST /v2/concurrency_limits/increment
     POST /v2/concurrency_limits/decrement
     POST /block_types/
     POST /block_types/filter

@@ -6,7 +6,6 @@ run's own objects is checked or refused.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,8 +14,14 @@ from prefect_platform.run_identity.ancestry import Ancestry
 from prefect_platform.run_identity.declared_names import DeclaredNames
 from prefect_platform.run_identity.events import refuse_foreign_event
 from prefect_platform.run_identity.grants import Grants
-from prefect_platform.run_identity.identity import Forbidden, Malformed, NotFound
+from prefect_platform.run_identity.identity import Forbidden, Malformed
 
+# Values by which Prefect reads variables and renders templates in the API's process.
+_HYDRATED = "__prefect_kind"
+_ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+_STOPPING = ("CANCELLING", "CANCELLED")
+_MOST_TASK_RUNS = 1000  # that the lines of one request may name
+_LONGEST_LEASE_SECONDS = 3600
 # Fields of a new or changed run that decide where and how pods are started, or name other objects.
 _NOT_OF_A_SUBFLOW = (
     "deployment_id",
@@ -28,6 +33,7 @@ _NOT_OF_A_SUBFLOW = (
 )
 _NOT_OF_A_CHANGE = ("infrastructure_pid", "job_variables")
 _NOT_OF_A_START = (
+    "enforce_parameter_schema",
     "idempotency_key",
     "infrastructure_document_id",
     "job_variables",
@@ -55,20 +61,47 @@ async def anything(_call: Call) -> None:
 
 
 async def own_flow_run(call: Call) -> None:
-    """Allow the run itself and its subflow runs, by the id in the path."""
+    """Allow to read the run itself and its subflow runs, by the id in the path."""
     await _refuse_foreign(call, [call.path["id"]])
+
+
+async def own_flow_run_in_pod(call: Call) -> None:
+    """Allow to change the run itself and the subflow runs that this pod executes."""
+    await _refuse_outside(call, [call.path["id"]])
 
 
 async def change_of_own_flow_run(call: Call) -> None:
     """Allow changes that do not decide which Job belongs to the run."""
-    await own_flow_run(call)
-    _refuse_fields(_object(call.body), _NOT_OF_A_CHANGE)
+    await own_flow_run_in_pod(call)
+    # Null is a value, too: without its Job a run could not be cancelled.
+    if given := [name for name in _NOT_OF_A_CHANGE if name in _object(call.body)]:
+        raise Forbidden(f"a run may not set {', '.join(given)}")
+
+
+async def state_of_own_flow_run(call: Call) -> None:
+    """Allow states of the run and of its subflow runs; one that has a pod can only be cancelled.
+
+    A run that has ended or is being cancelled does not run again: each start would also free a slot
+    of the deployment's limit.
+    """
+    body = _object(call.body)
+    state, run = _new_state(body), call.path["id"]
+    kind = state.get("type")
+    await _refuse_foreign(call, [run])
+    if kind not in _STOPPING:
+        await _refuse_outside(call, [run])
+    before = await call.ancestry.state_type(run)
+    if before in _ENDED and kind in ("RUNNING", "PENDING"):
+        raise Forbidden("the run has ended")
+    if before in _STOPPING and body.get("force") and kind not in (*_STOPPING, *_ENDED):
+        raise Forbidden("the run is being cancelled")
 
 
 async def new_subflow_run(call: Call) -> None:
     """Allow a run below an own task run, which runs in this pod and not in a work pool."""
     body = _object(call.body)
     _refuse_fields(body, _NOT_OF_A_SUBFLOW)
+    _new_state(body)
     await _refuse_foreign_parent(call, body)
 
 
@@ -98,21 +131,27 @@ async def own_task_run(call: Call) -> None:
 
 
 async def object_of_own_run(call: Call) -> None:
-    """Allow a new task run or artifact of an own flow run."""
+    """Allow a new task run or artifact of a flow run in this pod."""
     body = _object(call.body)
-    await _refuse_foreign(call, [_uuid(body.get("flow_run_id"))])
+    _new_state(body)
+    await _refuse_outside(call, [_uuid(body.get("flow_run_id"))])
     await _refuse_foreign_tasks(call, [_uuid(body.get("task_run_id"))])
 
 
 async def own_artifact(call: Call) -> None:
-    """Allow an artifact of an own flow run."""
+    """Allow to read an artifact of an own flow run."""
     await _refuse_foreign(call, [await call.ancestry.flow_run_of_artifact(call.path["id"])])
 
 
+async def change_of_own_artifact(call: Call) -> None:
+    """Allow to change an artifact of a flow run in this pod."""
+    await _refuse_outside(call, [await call.ancestry.flow_run_of_artifact(call.path["id"])])
+
+
 async def own_logs(call: Call) -> None:
-    """Allow log lines of own flow runs."""
+    """Allow log lines of the flow runs in this pod."""
     lines = [_object(each) for each in _list(call.body)]
-    await _refuse_foreign(call, {_uuid(each.get("flow_run_id")) for each in lines})
+    await _refuse_outside(call, {_uuid(each.get("flow_run_id")) for each in lines})
     await _refuse_foreign_tasks(call, {_uuid(each.get("task_run_id")) for each in lines})
 
 
@@ -158,6 +197,9 @@ async def start_of_granted_deployment(call: Call) -> None:
     _refuse_ungranted(call.grants.deployments, "deployments", name)
     body = _object(call.body)
     _refuse_fields(body, _NOT_OF_A_START)
+    if _contains_key(body, _HYDRATED):
+        raise Forbidden(f"a run may not use {_HYDRATED} in parameters")
+    _new_state(body)
     await _refuse_foreign_parent(call, body)
 
 
@@ -165,11 +207,21 @@ async def granted_limits(call: Call) -> None:
     """Allow slots of granted limits, and names without a limit, such as most tags of tasks."""
     body = _object(call.body)
     _refuse_fields(body, ("create_if_missing",))
+    duration = body.get("lease_duration", 0)
+    if not isinstance(duration, int | float) or duration > _LONGEST_LEASE_SECONDS:
+        raise Forbidden(f"a lease may take {_LONGEST_LEASE_SECONDS} s at most")
     if body.get("holder") is not None:
         await _refuse_foreign_holder(call, _object(body["holder"]))
     names = frozenset(str(each) for each in _list(body.get("names")))
     for name in await call.names.existing_limits(names - call.grants.concurrency_limits):
         _refuse_ungranted(call.grants.concurrency_limits, "concurrency_limits", name)
+
+
+async def granted_rates(call: Call) -> None:
+    """Allow slots without a lease of granted limits that free them by time alone."""
+    if _object(call.body).get("mode") != "rate_limit":
+        raise Forbidden("a run may take slots only with a lease, so that they are freed")
+    await granted_limits(call)
 
 
 async def own_work_pool(call: Call) -> None:
@@ -191,7 +243,7 @@ async def _refuse_foreign_parent(call: Call, body: Mapping[str, Any]) -> None:
             "a run may start other runs only as its subflow runs: call run_deployment with "
             "as_subflow=True, inside the flow"
         )
-    await _refuse_foreign(call, [await call.ancestry.flow_run_of_task(parent)])
+    await _refuse_outside(call, [await call.ancestry.flow_run_of_task(parent)])
 
 
 async def _refuse_foreign_holder(call: Call, holder: Mapping[str, Any]) -> None:
@@ -205,10 +257,11 @@ async def _refuse_foreign_holder(call: Call, holder: Mapping[str, Any]) -> None:
 
 async def _refuse_foreign_tasks(call: Call, task_runs: Iterable[UUID | None]) -> None:
     """Refuse stored task runs of others; the server stores a new one later than its logs."""
-    for each in task_runs:
-        if each is not None:
-            with suppress(NotFound):
-                await _refuse_foreign(call, [await call.ancestry.flow_run_of_task(each)])
+    named = {each for each in task_runs if each is not None}
+    if len(named) > _MOST_TASK_RUNS:
+        raise Malformed(f"a request may name {_MOST_TASK_RUNS} task runs at most")
+    if named:
+        await _refuse_outside(call, await call.ancestry.flow_runs_of_tasks(named))
 
 
 async def _refuse_foreign_search(call: Call, flow_runs: Sequence[UUID | None]) -> None:
@@ -221,6 +274,32 @@ async def _refuse_foreign(call: Call, flow_runs: Iterable[UUID | None]) -> None:
     for each in flow_runs:
         if not await call.ancestry.descends(each, call.run):
             raise Forbidden("this belongs to another flow run")
+
+
+async def _refuse_outside(call: Call, flow_runs: Iterable[UUID | None]) -> None:
+    """Refuse flow runs that this pod does not execute."""
+    for each in flow_runs:
+        if not await call.ancestry.descends(each, call.run, in_pod=True):
+            raise Forbidden("this belongs to another flow run")
+
+
+def _new_state(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the state that a request sets, an empty one if it sets none.
+
+    A deferred one would go to whichever process waits for tasks of that key, and use the results
+    that all task runs share by key.
+    """
+    state = _object(body.get("state") or {})
+    details = _object(state.get("state_details") or {})
+    if details.get("deferred") or details.get("cache_key"):
+        raise Forbidden("a run may not hand tasks to other processes")
+    return state
+
+
+def _contains_key(value: object, key: str) -> bool:
+    if isinstance(value, dict):
+        return key in value or any(_contains_key(each, key) for each in value.values())
+    return isinstance(value, list) and any(_contains_key(each, key) for each in value)
 
 
 def _refuse_ungranted(granted: frozenset[str], kind: str, name: str) -> None:
@@ -245,10 +324,14 @@ def _filter(body: object, section: str) -> Mapping[str, Any]:
 
 
 def _any_of(chosen: Mapping[str, Any], field: str) -> list[UUID]:
-    """Return the ids that one field of a search may have."""
+    """Return the ids that one field of a search may have, of which it has to have one."""
     if chosen.get(field) is None:
         return []
-    ids = [_uuid(each) for each in _list(_object(chosen[field]).get("any_"))]
+    condition = _object(chosen[field])
+    others = [key for key, value in condition.items() if key != "any_" and value is not None]
+    if others not in ([], ["operator"]) or condition.get("operator") not in (None, "and_"):
+        raise Forbidden("a run may search only by the ids of its own runs")
+    ids = [_uuid(each) for each in _list(condition.get("any_"))]
     return [each for each in ids if each is not None]
 
 

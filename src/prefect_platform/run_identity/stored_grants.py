@@ -4,11 +4,16 @@ from typing import Any
 
 import sqlalchemy as sa
 from cachetools import TTLCache
+from prefect.logging import get_logger
 from prefect.server.database import PrefectDBInterface
+from pydantic import ValidationError
 
 from prefect_platform.run_identity.grants import Grants, variable_of
+from prefect_platform.run_identity.identity import one_line
 
 _SECONDS = 5.0
+_logger = get_logger("server.run_identity")
+
 _RESULTS = "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK"
 
 
@@ -35,11 +40,24 @@ class StoredGrants:
             stored = await session.scalar(
                 sa.select(variables.value).where(variables.name == variable_of(pool))
             )
-        grants = Grants() if stored is None else Grants.model_validate(stored)
+        grants = _read(pool, stored)
         results = _block_of_results(template)
         grants = grants.model_copy(update={"blocks": grants.blocks | results})
         self._recent[pool] = grants
         return grants
+
+
+def _read(pool: str, stored: object) -> Grants:
+    try:
+        return Grants() if stored is None else Grants.model_validate(stored)
+    except ValidationError as error:
+        # The file was checked, so the variable was changed by hand.
+        _logger.warning(
+            "The variable %s is not valid, so that nothing is granted: %s",
+            variable_of(pool),
+            one_line(str(error)),
+        )
+        return Grants()
 
 
 def _block_of_results(template: Any) -> frozenset[str]:  # noqa: ANN401 - a pool may have any

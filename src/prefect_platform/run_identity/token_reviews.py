@@ -68,16 +68,18 @@ class TokenReviews:
         self._refused: Any = TTLCache(_TOKENS, _REFUSED_SECONDS)
         # Identities by token, for the minutes in which Kubernetes does not answer.
         self._last: Any = TTLCache(_TOKENS, 3600.0)
-        self._reviews = Semaphore(_CONCURRENT_REVIEWS)
+        # Tokens that were valid before do not wait behind a flood of others.
+        self._first_reviews = Semaphore(_CONCURRENT_REVIEWS)
+        self._later_reviews = Semaphore(_CONCURRENT_REVIEWS)
 
     async def identify(self, token: str) -> RunIdentity:
         """Return the identity that the token proves; raises Unauthorized or Unavailable."""
-        key = hashlib.sha256(token.encode()).digest()
+        key = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         known = self._recent.get(key)
         if known is None:
             if reason := self._refused.get(key):
                 raise Unauthorized(reason)
-            async with self._reviews:
+            async with self._later_reviews if key in self._last else self._first_reviews:
                 known = self._recent.get(key) or await self._reviewed(token, key)
         if known.expires <= datetime.now(UTC):
             raise Unauthorized(f"the token of flow run {known.flow_run} has expired")
@@ -108,6 +110,8 @@ class TokenReviews:
 
     async def _review(self, token: str) -> RunIdentity:
         audience, flow_run, expires = self._claims(token)
+        if expires <= datetime.now(UTC):
+            raise Unauthorized(f"the token of flow run {flow_run} has expired")
         api = self._api = self._api or await self._connect()
         reviewed = await AuthenticationV1Api(api).create_token_review(
             V1TokenReview(spec=V1TokenReviewSpec(token=token, audiences=[audience])),

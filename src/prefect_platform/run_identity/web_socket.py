@@ -15,7 +15,12 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from prefect_platform.run_identity.authorization import Authorization
 from prefect_platform.run_identity.events import is_own_event, refuse_foreign_event
-from prefect_platform.run_identity.identity import Refused, RunIdentity, Unavailable
+from prefect_platform.run_identity.identity import (
+    Refused,
+    RunIdentity,
+    Unavailable,
+    one_line,
+)
 
 _METHOD = "WEBSOCKET"
 _SENDING = "WEBSOCKET /events/in"
@@ -77,12 +82,13 @@ class WebSocket:
         if not isinstance(read, dict) or not isinstance(token, str) or ":" in token:
             return message
         try:
+            matched = self._authorization.route(_METHOD, self._path)
             identity = await self._identified(token)
-            matched = await self._authorization.decide(identity, _METHOD, self._path)
+            await self._authorization.decide(identity, matched)
         except Unavailable as error:
-            await self._close(WS_1013_TRY_AGAIN_LATER, str(error))
+            await self._close(WS_1013_TRY_AGAIN_LATER, error.line)
         except Refused as error:
-            await self._close(WS_1008_POLICY_VIOLATION, str(error))
+            await self._close(WS_1008_POLICY_VIOLATION, error.line)
         else:
             self._identity, self._route = identity, matched.route
             return _text({**read, "token": self._auth_string})
@@ -99,19 +105,19 @@ class WebSocket:
         try:
             await refuse_foreign_event(event, run, self._authorization.ancestry)
         except Refused as error:
-            _logger.warning("Dropped an event of flow run %s: %s", run, error)
+            _logger.warning("Dropped an event of flow run %s: %s", run, error.line)
             return None
         return _text(event)
 
     async def _identified(self, token: str) -> RunIdentity:
-        """Return the identity, after waiting for Kubernetes, because clients do not try again."""
+        """Return the identity, after waiting for an answer, because clients do not try again."""
         tries = AsyncRetrying(
             retry=retry_if_exception_type(Unavailable),
             stop=stop_after_delay(_REVIEWED_WITHIN_SECONDS),
             wait=wait_fixed(1.0),
             reraise=True,
         )
-        return await tries(self._authorization.reviews.identify, token)
+        return await tries(self._authorization.identify, token)
 
     async def _is_expired(self, identity: RunIdentity) -> bool:
         """Return whether the token has expired; if so, close, so that a new one is sent."""
@@ -123,7 +129,7 @@ class WebSocket:
 
     async def _close(self, code: int, reason: str) -> None:
         self._closed = True
-        _logger.warning("Closed the web socket %s: %s", self._path, reason)
+        _logger.warning("Closed the web socket %s: %s", one_line(self._path), reason)
         await self._send({"type": "websocket.close", "code": code, "reason": "Unauthorized"})
 
 

@@ -4,24 +4,32 @@ import os
 import time
 from uuid import UUID
 
-from prefect import flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
     update_progress_artifact,
 )
 from prefect.blocks.system import Secret
-from prefect.concurrency.sync import concurrency
+from prefect.concurrency.sync import concurrency, rate_limit
 from prefect.deployments import run_deployment
 from prefect.events import emit_event
 from prefect.runtime import flow_run
+from prefect.states import Completed
 from prefect.variables import Variable
 
 
 @task(tags=["tagged"], persist_result=True)
 def add_one(number: int) -> int:
     get_run_logger().info("a line of a task")
+    emit_event("number.added", resource={"prefect.resource.id": f"number.{number}"})
+    rate_limit("no-limit-of-this-name")
     return number + 1
+
+
+@task
+def named() -> State[None]:
+    return Completed(name="Done by hand")
 
 
 @flow
@@ -33,6 +41,7 @@ def below(number: int) -> int:
 def every_right() -> int:
     """Take longer than a token is valid, and use everything that a run may use."""
     total: int = sum(add_one.map([1, 2]).result()) + below(3)
+    named()
     create_markdown_artifact("report", key="report")
     progress = create_progress_artifact(0.0, key="progress")
     assert isinstance(progress, UUID)

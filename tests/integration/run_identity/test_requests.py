@@ -13,6 +13,7 @@ Request = tuple[str, str, object]
 Of = Callable[[Objects], Request]
 
 _RUNNING = {"state": {"type": "RUNNING"}}
+_HYDRATED = {"__prefect_kind": "workspace_variable", "variable_name": "theirs"}
 _CANCELLING = {"state": {"type": "CANCELLING"}, "force": True}
 
 
@@ -86,6 +87,39 @@ _OWN: dict[str, Of] = {
         "/events",
         [_event("prefect.flow-run.heartbeat", f"prefect.flow-run.{o.own}")],
     ),
+    "send an event of a task of its own": lambda o: (
+        "POST",
+        "/events",
+        [
+            _event(
+                "order.arrived",
+                "order.1",
+                f"prefect.task-run.{o.own_task}",
+                f"prefect.flow-run.{o.own}",
+                f"prefect.concurrency-limit.{o.limit}",
+            )
+        ],
+    ),
+    "report a task with a state of its own name": lambda o: (
+        "POST",
+        "/events",
+        [
+            _event(
+                "prefect.task-run.Done with 3",
+                f"prefect.task-run.{uuid4()}",
+                f"prefect.flow-run.{o.own}",
+                payload={
+                    "task_run": {"name": "t", "task_key": "t", "dynamic_key": "1"},
+                    "validated_state": {"type": "COMPLETED", "name": "Done with 3"},
+                },
+            )
+        ],
+    ),
+    "wait for a rate": lambda _: (
+        "POST",
+        "/v2/concurrency_limits/increment",
+        {"names": ["any"], "slots": 1, "mode": "rate_limit"},
+    ),
     "read its deployment": lambda o: ("GET", f"/deployments/{o.deployment}", None),
     "read its work pool": lambda _: ("GET", "/work_pools/default", None),
     "read its work queue": lambda o: ("GET", f"/work_queues/{o.queue}", None),
@@ -130,6 +164,49 @@ _FOREIGN: dict[str, Of] = {
         "/flow_runs/filter",
         {"flow_runs": {"operator": "or_", "id": {"any_": [o.own]}, "tags": {"is_null_": True}}},
     ),
+    "read all runs by an alternative of one field": lambda o: (
+        "POST",
+        "/flow_runs/filter",
+        {
+            "flow_runs": {
+                "parent_task_run_id": {
+                    "any_": [o.own_task],
+                    "operator": "or_",
+                    "is_null_": True,
+                }
+            }
+        },
+    ),
+    "read all task runs by an alternative of one field": lambda o: (
+        "POST",
+        "/task_runs/filter",
+        {
+            "flow_runs": {
+                "parent_task_run_id": {"any_": [o.own_task], "operator": "or_", "is_null_": True}
+            }
+        },
+    ),
+    "read a variable by resuming": lambda o: (
+        "POST",
+        f"/flow_runs/{o.own}/resume",
+        {"run_input": {"x": _HYDRATED}},
+    ),
+    "give a task to another process": lambda o: (
+        "POST",
+        "/task_runs/",
+        {
+            "flow_run_id": o.own,
+            "task_key": "theirs",
+            "dynamic_key": "1",
+            "state": {"type": "SCHEDULED", "state_details": {"deferred": True}},
+        },
+    ),
+    "share a cached result": lambda o: (
+        "POST",
+        f"/flow_runs/{o.child}/set_state",
+        {"state": {"type": "COMPLETED", "state_details": {"cache_key": "theirs"}}},
+    ),
+    "forget its Job": lambda o: ("PATCH", f"/flow_runs/{o.own}", {"infrastructure_pid": None}),
     "read another run beside its own": lambda o: (
         "POST",
         "/flow_runs/filter",
@@ -285,6 +362,37 @@ _FOREIGN: dict[str, Of] = {
             )
         ],
     ),
+    "send an event that no consumer can read": lambda o: (
+        "POST",
+        "/events",
+        [
+            _event(
+                "prefect.task-run.Running",
+                f"prefect.task-run.{uuid4()}",
+                f"prefect.flow-run.{o.own}",
+            )
+        ],
+    ),
+    "send an event that cannot be stored": lambda _: (
+        "POST",
+        "/events",
+        [_event("order\0arrived", "order.1")],
+    ),
+    "send an event with a name that cannot be stored": lambda _: (
+        "POST",
+        "/events",
+        [_event("order.arrived", "x" * 3000)],
+    ),
+    "report another's artifact": lambda o: (
+        "POST",
+        "/events",
+        [_event("prefect.artifact.updated", f"prefect.artifact.{o.foreign_artifact}")],
+    ),
+    "name another's task run in an event": lambda o: (
+        "POST",
+        "/events",
+        [_event("order.arrived", "order.1", f"prefect.task-run.{o.foreign_task}")],
+    ),
     "read all events": lambda _: ("POST", "/events/filter", {}),
     "read a block": lambda _: (
         "GET",
@@ -376,6 +484,16 @@ _FOREIGN: dict[str, Of] = {
         "POST",
         "/v2/concurrency_limits/increment-with-lease",
         {"names": ["theirs"], "slots": 1},
+    ),
+    "take slots without a lease": lambda _: (
+        "POST",
+        "/v2/concurrency_limits/increment",
+        {"names": ["tag:any"], "slots": 1, "mode": "concurrency"},
+    ),
+    "take slots for a day": lambda _: (
+        "POST",
+        "/v2/concurrency_limits/increment-with-lease",
+        {"names": ["tag:any"], "slots": 1, "lease_duration": 86400},
     ),
     "free the slots of others": lambda _: (
         "POST",
@@ -494,9 +612,91 @@ def test_grants_open_what_they_name_to_the_runs_of_one_pool(
             concurrency_limits=["theirs"],
         )
         assert all(status < httpx.codes.BAD_REQUEST for status in statuses(granted))
-        unlike = granted.post(
-            f"/deployments/{ids.deployment}/create_flow_run",
-            json={"parent_task_run_id": ids.other_task, "job_variables": {"image": "evil"}},
-        )
-        assert unlike.status_code == httpx.codes.FORBIDDEN
+        for unlike in (
+            {"job_variables": {"image": "evil"}},
+            {"enforce_parameter_schema": False},
+            {"parameters": {"x": [_HYDRATED]}},
+        ):
+            path = f"/deployments/{ids.deployment}/create_flow_run"
+            refused = granted.post(path, json={"parent_task_run_id": ids.other_task, **unlike})
+            assert refused.status_code == httpx.codes.FORBIDDEN, unlike
     assert run.get("/variables/name/theirs").status_code == httpx.codes.FORBIDDEN
+
+
+def test_a_run_may_cancel_the_run_that_it_started_and_not_change_it(
+    world: World, ids: Objects
+) -> None:
+    grant(world, ids)
+    grant(world, ids, variables=["theirs"], deployments=["ours/default"])
+    with world.run(ids.other_pool, namespace="others") as run:
+        path = f"/deployments/{ids.deployment}/create_flow_run"
+        started = run.post(path, json={"parent_task_run_id": ids.other_task}).json()["id"]
+
+        assert run.get(f"/flow_runs/{started}").is_success
+        changes = {
+            f"/flow_runs/{started}": run.patch(
+                f"/flow_runs/{started}", json={"parameters": {"x": 1}}
+            ),
+            "/logs/": run.post("/logs/", json=[_log(started)]),
+            "set_state": run.post(f"/flow_runs/{started}/set_state", json=_RUNNING),
+        }
+        assert {each.status_code for each in changes.values()} == {httpx.codes.FORBIDDEN}
+        cancelled = run.post(
+            f"/flow_runs/{started}/set_state", json={"state": {"type": "CANCELLED"}}
+        )
+        assert cancelled.is_success
+
+
+def test_a_run_that_has_ended_does_not_run_again(world: World, ids: Objects) -> None:
+    ended = _started(world, ids)
+    with world.run(ended) as run:
+        path = f"/flow_runs/{ended}/set_state"
+        assert run.post(path, json={"state": {"type": "COMPLETED"}}).is_success
+        again = run.post(path, json={**_RUNNING, "force": True})
+
+    assert again.status_code == httpx.codes.FORBIDDEN
+
+
+def test_a_run_that_is_being_cancelled_cannot_refuse(world: World, ids: Objects) -> None:
+    cancelled = _started(world, ids)
+    world.api("POST", f"/flow_runs/{cancelled}/set_state", _CANCELLING)
+    with world.run(cancelled) as run:
+        path = f"/flow_runs/{cancelled}/set_state"
+        refused = run.post(path, json={**_RUNNING, "force": True})
+
+    assert refused.status_code == httpx.codes.FORBIDDEN
+
+
+def test_a_grant_that_was_changed_by_hand_grants_nothing(world: World, ids: Objects) -> None:
+    grant(world, ids, variables=["theirs"])
+    grant(world, ids, blocks=["secret/theirs"], unknown=["x"])
+    with world.run(ids.other_pool, namespace="others") as run:
+        assert run.get(f"/flow_runs/{ids.other_pool}").is_success
+        block = _FOREIGN["read a block"](ids)
+        assert run.get(block[1]).status_code == httpx.codes.FORBIDDEN
+    assert "is not valid, so that nothing is granted" in world.log.read_text()
+
+
+def test_a_run_does_not_pass_as_an_automation(
+    run: httpx.Client, world: World, ids: Objects
+) -> None:
+    body = {"flow_id": ids.flow, "parent_task_run_id": ids.own_task}
+    headers = {"prefect-automation-id": ids.automation, "prefect-automation-name": "theirs"}
+    made = run.post("/flow_runs/", json=body, headers=headers).json()
+
+    assert world.api("GET", f"/flow_runs/{made['id']}")["created_by"] is None
+
+
+def test_a_path_does_not_control_the_terminal_of_who_reads_the_log(
+    run: httpx.Client, world: World
+) -> None:
+    assert run.get("/x%1b[2J%0Dy").status_code == httpx.codes.FORBIDDEN
+    log = world.log.read_text()
+    assert "\x1b[2J" not in log
+    assert "GET /x␛[2J␍y of" in log
+
+
+def _started(world: World, ids: Objects) -> str:
+    run: str = world.api("POST", f"/deployments/{ids.deployment}/create_flow_run", {})["id"]
+    world.api("POST", f"/flow_runs/{run}/set_state", _RUNNING)
+    return run
