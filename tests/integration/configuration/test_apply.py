@@ -38,6 +38,10 @@ work_pools:
     queues:
       nightly: {priority: 1, concurrency_limit: 1}
       default: {priority: 2}
+    grants:
+      blocks: [s3-bucket/results]
+      variables: [region]
+      concurrency_limits: [warehouse]
 blocks:
   custom-webhook/chat:
     name: chat
@@ -174,6 +178,26 @@ def test_deployments_are_planned_applied_and_pruned_like_other_resources(
     assert [flow.name for flow in client.read_flows()] == ["hello"]
 
 
+@pytest.mark.parametrize(
+    ("grants", "missing"),
+    [
+        ("blocks: [secret/absent]", "block secret/absent"),
+        ("variables: [absent]", "variable absent"),
+        ("deployments: [hello/absent]", "deployment hello/absent"),
+        ("concurrency_limits: [absent]", "concurrency limit absent"),
+        ("concurrency_limits: ['tag:absent']", "tag concurrency limit absent"),
+    ],
+)
+def test_a_grant_of_what_does_not_exist_is_refused(
+    client: SyncPrefectClient, write: Callable[[str], Files], grants: str, missing: str
+) -> None:
+    files = write(f"work_pools:\n  default:\n    grants:\n      {grants}\n")
+
+    with pytest.raises(ConfigurationError, match=f"needs the {missing}, which is neither") as error:
+        plan(client, files)
+    assert "platform.yaml:3" in str(error.value)
+
+
 def test_a_rotated_secret_reaches_its_block_and_is_never_printed(
     client: SyncPrefectClient,
     write: Callable[[str], Files],
@@ -265,7 +289,7 @@ def test_only_differences_are_applied_and_only_owned_resources_are_pruned(
     commands.apply(client, files, context_of(files), prune=True)
     assert client.request("POST", "/concurrency_limits/filter", json={}).json() == []
     names = {each["name"] for each in client.request("POST", "/variables/filter", json={}).json()}
-    assert names == {"by_hand", "region"}
+    assert names == {"by_hand", "region", "work_pool_grants_default"}
 
 
 def test_an_existing_resource_is_adopted(

@@ -50,6 +50,12 @@ def test_an_empty_file_declares_only_the_automation_pack(tmp_path: Path, text: s
             1,
             "is reserved for the lock of `apply`",
         ),
+        (
+            "variables: {work_pool_grants_default: {value: {}}}\n",
+            1,
+            "is reserved for the grants of a work pool",
+        ),
+        ("work_pools: {a: {grants: {blocks: [results]}}}\n", 1, "should match pattern"),
         ("work_pools: {prefect-etl: {}}\n", 1, "Prefect reserves names"),
         ("work_pools: {a: {queues: {x/y: {}}}}\n", 1, "should match pattern"),
         (
