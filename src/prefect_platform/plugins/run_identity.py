@@ -64,5 +64,8 @@ def _authorization() -> Authorization:
 
 async def _kubernetes() -> ApiClient:
     """Return a client for the cluster of this pod, or outside a cluster for the kubeconfig's."""
-    await config.load_config()
-    return ApiClient()
+    try:
+        config.load_incluster_config()  # type: ignore[no-untyped-call]
+        return ApiClient()
+    except config.ConfigException:
+        return await config.new_client_from_config()

@@ -94,7 +94,7 @@ class TokenReviews:
             self._last.pop(key, None)
             raise
         except (ApiException, ConfigException, ClientError, TimeoutError, OSError) as error:
-            cause = getattr(error, "reason", None) or error or type(error).__name__
+            cause = getattr(error, "reason", None) or str(error) or type(error).__name__
             if last := self._last.get(key):
                 _logger.warning(
                     "Kubernetes cannot review the token of flow run %s, which was valid before: %s",
