@@ -241,7 +241,7 @@ def ids(world: World) -> Objects:
     )
     for name in ("theirs", "ours"):
         world.api("POST", "/variables/", {"name": name, "value": "of-the-variable"})
-    limit = world.api("POST", "/v2/concurrency_limits/", {"name": "theirs", "limit": 1})["id"]
+    limit = world.api("POST", "/v2/concurrency_limits/", {"name": "theirs", "limit": 100})["id"]
     automation = world.api("POST", "/automations/", _AUTOMATION)["id"]
     return Objects(
         own=own,
