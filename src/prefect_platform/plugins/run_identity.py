@@ -12,13 +12,12 @@ from functools import cache, partial
 from typing import Any
 
 from fastapi import FastAPI
-from kubernetes_asyncio import config
-from kubernetes_asyncio.client import ApiClient
 from prefect.plugins import HookContext, register_hook
 from prefect.server.api import server
 from prefect.server.database import provide_database_interface
 from prefect.settings.context import get_current_settings
 
+from prefect_platform import kubernetes_client
 from prefect_platform.errors import PlatformError
 from prefect_platform.run_identity.authorization import Authorization
 from prefect_platform.run_identity.middleware import RunIdentityMiddleware
@@ -27,7 +26,6 @@ from prefect_platform.run_identity.token_reviews import TokenReviews
 _VARIABLE = "RUN_IDENTITY_AUDIENCE"
 
 _create_api_app = server.create_api_app
-_wrapped: list[FastAPI] = []
 
 
 @register_hook
@@ -46,8 +44,9 @@ def create_api_app(**options: Any) -> FastAPI:  # noqa: ANN401 - as Prefect's
             f"{_VARIABLE} is set, but the server has no auth string, so that everything is allowed",
             next_step="set PREFECT_SERVER_API_AUTH_STRING",
         )
-    if app not in _wrapped:  # Prefect returns the same application for the same settings
-        _wrapped.append(app)
+    # Prefect caches its applications, so this one may have the middleware already.
+    present: list[object] = [each.cls for each in app.user_middleware]
+    if RunIdentityMiddleware not in present:
         app.add_middleware(
             RunIdentityMiddleware,
             authorization=_authorization,
@@ -58,14 +57,5 @@ def create_api_app(**options: Any) -> FastAPI:  # noqa: ANN401 - as Prefect's
 
 @cache
 def _authorization() -> Authorization:
-    reviews = partial(TokenReviews, os.environ[_VARIABLE], _kubernetes)
+    reviews = partial(TokenReviews, os.environ[_VARIABLE], kubernetes_client.connect)
     return Authorization(provide_database_interface(), reviews)
-
-
-async def _kubernetes() -> ApiClient:
-    """Return a client for the cluster of this pod, or outside a cluster for the kubeconfig's."""
-    try:
-        config.load_incluster_config()  # type: ignore[no-untyped-call]
-        return ApiClient()
-    except config.ConfigException:
-        return await config.new_client_from_config()

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, StateType, WorkPool
 from prefect.exceptions import ObjectNotFound
 
-from prefect_platform import container
+from prefect_platform import container, kubernetes_client
 from prefect_platform.api_failures import IN_A_POD, MISSING_POOL, describe
 from prefect_platform.errors import PlatformError
 from prefect_platform.reaper.flow_runs import (
@@ -230,15 +229,6 @@ class Reaper:
             )
 
 
-async def _kubernetes() -> ApiClient:
-    """Return a client for the cluster of this pod, or outside a cluster for the kubeconfig's."""
-    try:
-        config.load_incluster_config()  # type: ignore[no-untyped-call]
-        return ApiClient()
-    except config.ConfigException:
-        return await config.new_client_from_config()
-
-
 async def _reap(
     kubernetes: ApiClient, namespace: str, periods: ReaperPeriods, report: PassReport
 ) -> str | None:
@@ -262,7 +252,7 @@ async def make_pass(pools: Mapping[str, str], periods: ReaperPeriods, *, dry_run
     """
     started = time.monotonic()
     reports = [PassReport(pool, dry_run) for pool in pools]
-    async with await _kubernetes() as kubernetes:
+    async with await kubernetes_client.connect() as kubernetes:
         outcomes = await asyncio.gather(
             *(_reap(kubernetes, pools[report.pool], periods, report) for report in reports)
         )

@@ -43,6 +43,8 @@ class RunIdentityMiddleware:
         self._app = app
         self._authorization = authorization
         self._auth_string = auth_string
+        encoded = base64.b64encode(auth_string.encode())
+        self._trusted = (b"authorization", b"Basic " + encoded)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decide about one connection."""
@@ -77,9 +79,7 @@ class RunIdentityMiddleware:
             for name, value in scope["headers"]
             if name not in _REPLACED and not name.startswith(_OF_AUTOMATIONS)
         ]
-        encoded = base64.b64encode(self._auth_string.encode())
-        kept.append((b"authorization", b"Basic " + encoded))
-        kept.append((b"content-length", str(len(content)).encode()))
+        kept += [self._trusted, (b"content-length", str(len(content)).encode())]
         return [*kept, (b"content-type", b"application/json")] if content else kept
 
 

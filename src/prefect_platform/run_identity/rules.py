@@ -67,7 +67,7 @@ async def own_flow_run(call: Call) -> None:
 
 async def own_flow_run_in_pod(call: Call) -> None:
     """Allow to change the run itself and the subflow runs that this pod executes."""
-    await _refuse_outside(call, [call.path["id"]])
+    await _refuse_foreign(call, [call.path["id"]], in_pod=True)
 
 
 async def change_of_own_flow_run(call: Call) -> None:
@@ -89,7 +89,7 @@ async def state_of_own_flow_run(call: Call) -> None:
     kind = state.get("type")
     await _refuse_foreign(call, [run])
     if kind not in _STOPPING:
-        await _refuse_outside(call, [run])
+        await _refuse_foreign(call, [run], in_pod=True)
     before = await call.ancestry.state_type(run)
     if before in _ENDED and kind in ("RUNNING", "PENDING"):
         raise Forbidden("the run has ended")
@@ -134,7 +134,7 @@ async def object_of_own_run(call: Call) -> None:
     """Allow a new task run or artifact of a flow run in this pod."""
     body = _object(call.body)
     _new_state(body)
-    await _refuse_outside(call, [_uuid(body.get("flow_run_id"))])
+    await _refuse_foreign(call, [_uuid(body.get("flow_run_id"))], in_pod=True)
     await _refuse_foreign_tasks(call, [_uuid(body.get("task_run_id"))])
 
 
@@ -145,13 +145,15 @@ async def own_artifact(call: Call) -> None:
 
 async def change_of_own_artifact(call: Call) -> None:
     """Allow to change an artifact of a flow run in this pod."""
-    await _refuse_outside(call, [await call.ancestry.flow_run_of_artifact(call.path["id"])])
+    await _refuse_foreign(
+        call, [await call.ancestry.flow_run_of_artifact(call.path["id"])], in_pod=True
+    )
 
 
 async def own_logs(call: Call) -> None:
     """Allow log lines of the flow runs in this pod."""
     lines = [_object(each) for each in _list(call.body)]
-    await _refuse_outside(call, {_uuid(each.get("flow_run_id")) for each in lines})
+    await _refuse_foreign(call, {_uuid(each.get("flow_run_id")) for each in lines}, in_pod=True)
     await _refuse_foreign_tasks(call, {_uuid(each.get("task_run_id")) for each in lines})
 
 
@@ -243,7 +245,7 @@ async def _refuse_foreign_parent(call: Call, body: Mapping[str, Any]) -> None:
             "a run may start other runs only as its subflow runs: call run_deployment with "
             "as_subflow=True, inside the flow"
         )
-    await _refuse_outside(call, [await call.ancestry.flow_run_of_task(parent)])
+    await _refuse_foreign(call, [await call.ancestry.flow_run_of_task(parent)], in_pod=True)
 
 
 async def _refuse_foreign_holder(call: Call, holder: Mapping[str, Any]) -> None:
@@ -261,7 +263,7 @@ async def _refuse_foreign_tasks(call: Call, task_runs: Iterable[UUID | None]) ->
     if len(named) > _MOST_TASK_RUNS:
         raise Malformed(f"a request may name {_MOST_TASK_RUNS} task runs at most")
     if named:
-        await _refuse_outside(call, await call.ancestry.flow_runs_of_tasks(named))
+        await _refuse_foreign(call, await call.ancestry.flow_runs_of_tasks(named), in_pod=True)
 
 
 async def _refuse_foreign_search(call: Call, flow_runs: Sequence[UUID | None]) -> None:
@@ -270,16 +272,12 @@ async def _refuse_foreign_search(call: Call, flow_runs: Sequence[UUID | None]) -
     await _refuse_foreign(call, flow_runs)
 
 
-async def _refuse_foreign(call: Call, flow_runs: Iterable[UUID | None]) -> None:
+async def _refuse_foreign(
+    call: Call, flow_runs: Iterable[UUID | None], *, in_pod: bool = False
+) -> None:
+    """Refuse flow runs that are not own ones, with `in_pod` also own ones that have other pods."""
     for each in flow_runs:
-        if not await call.ancestry.descends(each, call.run):
-            raise Forbidden("this belongs to another flow run")
-
-
-async def _refuse_outside(call: Call, flow_runs: Iterable[UUID | None]) -> None:
-    """Refuse flow runs that this pod does not execute."""
-    for each in flow_runs:
-        if not await call.ancestry.descends(each, call.run, in_pod=True):
+        if not await call.ancestry.descends(each, call.run, in_pod=in_pod):
             raise Forbidden("this belongs to another flow run")
 
 

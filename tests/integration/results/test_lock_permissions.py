@@ -110,7 +110,7 @@ def test_every_other_command_and_key_is_refused(server: LocksRedis, command: str
         server.client().execute_command(*command.split())
 
 
-def test_nobody_logs_in_as_the_default_user(server: LocksRedis) -> None:
+def test_the_default_user_cannot_log_in(server: LocksRedis) -> None:
     for login in ("", ":of-the-locks@", "default:@"):
         with pytest.raises(AuthenticationError):
             Redis.from_url(f"redis://{login}127.0.0.1:{server.port}/0").ping()

@@ -26,6 +26,13 @@ from tests.support.control_plane import control_plane
 AUDIENCE = "prefect-server.prefect"
 AUTH = ("admin", "of-people")
 ISSUER = "https://issuer.example.org"
+# A grant for each object of others that the fixture `ids` creates.
+EVERYTHING = {
+    "blocks": ["secret/theirs"],
+    "variables": ["theirs"],
+    "deployments": ["ours/default"],
+    "concurrency_limits": ["theirs"],
+}
 _KNOWN_WITHIN = 30.0
 
 _POD = {"containers": [{"name": "prefect-job", "image": "flows"}]}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.run_identity.conftest import Objects, World, grant
+from tests.integration.run_identity.conftest import EVERYTHING, Objects, World, grant
 from tests.support import servers
 
 _VALID_SECONDS = 15  # much longer than a request takes on a busy machine
@@ -39,14 +39,7 @@ def deployment(world: World, ids: Objects) -> str:
 def test_a_run_completes_while_its_token_is_renewed(
     world: World, ids: Objects, deployment: str, tmp_path: Path
 ) -> None:
-    grant(
-        world,
-        ids,
-        blocks=["secret/theirs"],
-        variables=["theirs"],
-        deployments=["ours/default"],
-        concurrency_limits=["theirs"],
-    )
+    grant(world, ids, **EVERYTHING)
     run = world.api("POST", f"/deployments/{deployment}/create_flow_run", {})["id"]
     output = _execute(world, run, tmp_path, seconds=_VALID_SECONDS + 5)
 

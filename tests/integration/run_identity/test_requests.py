@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.integration.run_identity.conftest import Objects, World, grant
+from tests.integration.run_identity.conftest import EVERYTHING, Objects, World, grant
 
 Request = tuple[str, str, object]
 Of = Callable[[Objects], Request]
@@ -603,14 +603,7 @@ def test_grants_open_what_they_name_to_the_runs_of_one_pool(
 
         grant(world, ids)
         assert set(statuses(granted)) == {httpx.codes.FORBIDDEN}
-        grant(
-            world,
-            ids,
-            blocks=["secret/theirs"],
-            variables=["theirs"],
-            deployments=["ours/default"],
-            concurrency_limits=["theirs"],
-        )
+        grant(world, ids, **EVERYTHING)
         assert all(status < httpx.codes.BAD_REQUEST for status in statuses(granted))
         for unlike in (
             {"job_variables": {"image": "evil"}},
