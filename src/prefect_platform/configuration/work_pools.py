@@ -11,6 +11,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from pydantic import Field, JsonValue
 
 from prefect_platform.configuration.core.context import Context
+from prefect_platform.configuration.core.lock import LOCK
 from prefect_platform.configuration.core.prefect_api import pages
 from prefect_platform.configuration.core.resource import (
     Declared,
@@ -33,7 +34,7 @@ from prefect_platform.configuration.core.source import (
     Problem,
     Source,
 )
-from prefect_platform.run_identity.grants import variable_of
+from prefect_platform.run_identity.grants import is_of_grants, variable_of
 
 _KUBERNETES = "kubernetes"
 _FIXED = ("name", "type")
@@ -63,6 +64,9 @@ class Grants(Section):
     results are stored does not need a grant."""
     variables: list[str] = Field(default_factory=list)
     """Variables that runs may read."""
+    writable_variables: list[str] = Field(default_factory=list)
+    """Variables that runs may read, create, change and delete, such as the position of an
+    incremental load. They are not declared in `variables`, where each `apply` would set them."""
     deployments: list[Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]] = Field(default_factory=list)
     """Deployments that runs may start as subflow runs, as FLOW/NAME."""
     concurrency_limits: list[str] = Field(default_factory=list)
@@ -87,7 +91,7 @@ class WorkPool(Section):
     other types need one."""
     grants: Grants | None = None
     """What the pool's runs may use. By default it is nothing but the block of their results. It has
-    no effect unless the charts set `auth.runIdentity.enabled`."""
+    no effect if the charts set `auth.runIdentity.enabled` to false."""
     queues: dict[Annotated[str, Field(pattern=r"^[^/%&<>]+$")], WorkQueue] = Field(
         default_factory=dict
     )
@@ -172,6 +176,13 @@ def _granted(source: Source, section: str, name: str, grants: Grants) -> Declare
     )
     body = {"value": grants.model_dump(mode="json"), "tags": []}
     at = source.at(section, name, "grants")
+    declared = source.data.get("variables")
+    taken = {LOCK, *(declared if isinstance(declared, dict) else ())}
+    for variable in grants.writable_variables:
+        if variable in taken or is_of_grants(variable):
+            cause = f"runs may not change the variable {variable}, which the configuration sets"
+            fix = "move it to grants.variables, or give the variable of the runs another name"
+            raise ConfigurationError([Problem(at, cause, fix)])
     return Declared(Key(Kind.VARIABLE, variable_of(name)), body, at, needs=needs)
 
 

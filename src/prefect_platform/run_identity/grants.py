@@ -12,6 +12,7 @@ class Grants(BaseModel):
 
     blocks: frozenset[str] = frozenset()
     variables: frozenset[str] = frozenset()
+    writable_variables: frozenset[str] = frozenset()
     deployments: frozenset[str] = frozenset()
     concurrency_limits: frozenset[str] = frozenset()
 

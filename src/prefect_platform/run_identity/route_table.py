@@ -55,6 +55,9 @@ ALLOWED: Mapping[str, Rule] = {
     "GET /work_pools/{name}": rules.own_work_pool,
     "GET /work_queues/{id:uuid}": rules.own_work_queue,
     "GET /variables/name/{name:str}": rules.granted_variable,
+    "POST /variables/": rules.new_writable_variable,
+    "PATCH /variables/name/{name:str}": rules.change_of_writable_variable,
+    "DELETE /variables/name/{name:str}": rules.change_of_writable_variable,
     "GET /block_types/slug/{slug}/block_documents/name/{block_document_name}": rules.granted_block,
     "GET /block_documents/{id:uuid}": rules.granted_block_by_id,
     # Types and schemas of blocks are those of public packages.
@@ -185,14 +188,11 @@ DENIED = frozenset(
     POST /block_schemas/filter
     GET /block_capabilities/
     GET /collections/views/{view}
-    POST /variables/
     GET /variables/{id:uuid}
     POST /variables/filter
     POST /variables/count
     PATCH /variables/{id:uuid}
-    PATCH /variables/name/{name:str}
     DELETE /variables/{id:uuid}
-    DELETE /variables/name/{name:str}
     POST /events/filter
     GET /events/filter/next
     POST /events/count-by/{countable}

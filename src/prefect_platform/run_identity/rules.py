@@ -13,7 +13,7 @@ from uuid import UUID
 from prefect_platform.run_identity.ancestry import Ancestry
 from prefect_platform.run_identity.declared_names import DeclaredNames
 from prefect_platform.run_identity.events import refuse_foreign_event
-from prefect_platform.run_identity.grants import Grants
+from prefect_platform.run_identity.grants import Grants, is_of_grants
 from prefect_platform.run_identity.identity import Forbidden, Malformed
 
 # Values by which Prefect reads variables and renders templates in the API's process.
@@ -176,8 +176,22 @@ async def granted_block_by_id(call: Call) -> None:
 
 
 async def granted_variable(call: Call) -> None:
-    """Allow a variable that platform.yaml grants."""
-    _refuse_ungranted(call.grants.variables, "variables", call.path["name"])
+    """Allow to read a variable that platform.yaml grants."""
+    granted = call.grants.variables | call.grants.writable_variables
+    _refuse_ungranted(granted, "variables", call.path["name"])
+
+
+async def new_writable_variable(call: Call) -> None:
+    """Allow to create a variable that platform.yaml lets runs change."""
+    _refuse_unwritable(call, str(_object(call.body).get("name")))
+
+
+async def change_of_writable_variable(call: Call) -> None:
+    """Allow to change or delete a variable that platform.yaml lets runs change, by its name."""
+    name = call.path["name"]
+    if call.body is not None and _object(call.body).get("name", name) != name:
+        raise Forbidden("a run may not rename a variable")
+    _refuse_unwritable(call, name)
 
 
 async def granted_deployment_by_name(call: Call) -> None:
@@ -306,6 +320,12 @@ def _refuse_ungranted(granted: frozenset[str], kind: str, name: str) -> None:
             f"{name} is not granted to the runs of this work pool. Next step: add it to "
             f"grants.{kind} of the work pool in platform.yaml"
         )
+
+
+def _refuse_unwritable(call: Call, name: str) -> None:
+    if is_of_grants(name):
+        raise Forbidden(f"only the configuration changes {name}")
+    _refuse_ungranted(call.grants.writable_variables, "writable_variables", name)
 
 
 def _refuse_fields(body: Mapping[str, Any], names: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ ISSUER = "https://issuer.example.org"
 EVERYTHING = {
     "blocks": ["secret/theirs"],
     "variables": ["theirs"],
+    "writable_variables": ["position"],
     "deployments": ["ours/default"],
     "concurrency_limits": ["theirs"],
 }
@@ -157,7 +159,13 @@ def grant(world: World, ids: Objects, **grants: list[str]) -> None:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Start Kubernetes' API server and Prefect's."""
     directory = tmp_path_factory.mktemp("run-identity")
-    folder = tmp_path_factory.mktemp("prefect-server")
+    with running_world(directory, tmp_path_factory.mktemp("prefect-server")) as world:
+        yield world
+
+
+@contextmanager
+def running_world(directory: Path, folder: Path) -> Iterator[World]:
+    """Start Kubernetes' API server in `directory`, and Prefect's in `folder`."""
     with control_plane(directory, ISSUER) as kubectl:
         kubectl.apply(yaml.safe_dump_all(_objects()))
         (directory / "server.kubeconfig").write_text(_kubeconfig(directory, kubectl))
@@ -217,6 +225,11 @@ def _kubeconfig(directory: Path, kubectl: Kubectl) -> str:
 
 @pytest.fixture(scope="session")
 def ids(world: World) -> Objects:
+    """Create what the tests use."""
+    return create_objects(world)
+
+
+def create_objects(world: World) -> Objects:
     """Create two pools with runs, and a block, a variable, a limit and an automation."""
     for pool in ("default", "other"):
         world.api("POST", "/work_pools/", {"name": pool, "type": "kubernetes"})

@@ -49,6 +49,10 @@ def every_right() -> int:
         time.sleep(float(os.environ["SECONDS"]))
     update_progress_artifact(progress, 100.0)
     assert Variable.get("theirs") == "of-the-variable"
+    for position in (1, 2):  # created, then changed
+        Variable.set("position", position, overwrite=True)
+        assert Variable.get("position") == position
+    assert Variable.unset("position")
     secret = Secret.load("theirs")
     assert isinstance(secret, Secret)
     assert secret.get() == "of-the-block"

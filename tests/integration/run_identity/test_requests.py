@@ -616,6 +616,31 @@ def test_grants_open_what_they_name_to_the_runs_of_one_pool(
     assert run.get("/variables/name/theirs").status_code == httpx.codes.FORBIDDEN
 
 
+def test_a_run_changes_only_the_variables_that_its_pool_may_change(
+    world: World, ids: Objects
+) -> None:
+    grants = "work_pool_grants_other"
+    refused: list[Request] = [
+        ("PATCH", "/variables/name/theirs", {"value": "forged"}),
+        ("DELETE", "/variables/name/theirs", None),
+        ("PATCH", "/variables/name/position", {"name": "theirs", "value": 1}),
+        ("PATCH", "/variables/name/position", {"name": None, "value": 1}),
+        ("POST", "/variables/", {"name": "forged", "value": 1}),
+        ("POST", "/variables/", {"name": grants, "value": EVERYTHING}),
+        ("PATCH", f"/variables/name/{grants}", {"value": EVERYTHING}),
+        ("DELETE", f"/variables/name/{grants}", None),
+    ]
+    grant(world, ids)
+    grant(world, ids, **{**EVERYTHING, "writable_variables": ["position", grants]})
+    with world.run(ids.other_pool, namespace="others") as run:
+        created = run.post("/variables/", json={"name": "position", "value": 1})
+        assert created.status_code == httpx.codes.CREATED
+        for how, path, body in refused:
+            answer = run.request(how, path, json=body)
+            assert answer.status_code == httpx.codes.FORBIDDEN, (how, path, body)
+        assert run.delete("/variables/name/position").is_success
+
+
 def test_a_run_may_cancel_the_run_that_it_started_and_not_change_it(
     world: World, ids: Objects
 ) -> None:

@@ -56,6 +56,16 @@ def test_an_empty_file_declares_only_the_automation_pack(tmp_path: Path, text: s
             "is reserved for the grants of a work pool",
         ),
         ("work_pools: {a: {grants: {blocks: [results]}}}\n", 1, "should match pattern"),
+        *(
+            (
+                f"variables: {{region: {{value: 1}}}}\nwork_pools:\n  a:\n    type: docker\n"
+                "    base_job_template: {variables: {}, job_configuration: {}}\n"
+                f"    grants: {{writable_variables: [{name}]}}\n",
+                6,
+                f"runs may not change the variable {name}, which the configuration sets",
+            )
+            for name in ("region", "prefect_platform_lock", "work_pool_grants_a")
+        ),
         ("work_pools: {prefect-etl: {}}\n", 1, "Prefect reserves names"),
         ("work_pools: {a: {queues: {x/y: {}}}}\n", 1, "should match pattern"),
         (
