@@ -1,15 +1,22 @@
 """The API believes the token of a run's pod, and no other."""
 
+import asyncio
 import base64
 import time
 from collections.abc import Callable
+from uuid import UUID
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from kubernetes_asyncio.client import ApiClient, Configuration
+from kubernetes_asyncio.config import load_kube_config
 
 from prefect_platform.polling import wait_until
+from prefect_platform.run_identity.identity import RunIdentity, Unavailable
+from prefect_platform.run_identity.token_reviews import TokenReviews
 from tests.integration.run_identity.conftest import AUDIENCE, AUTH, Objects, World
+from tests.support.servers import free_ports
 
 Make = Callable[[World, Objects], str]
 
@@ -98,3 +105,32 @@ def test_a_token_of_a_deleted_pod_is_refused(world: World, ids: Objects) -> None
         lambda: _get(world, token, path).status_code == httpx.codes.UNAUTHORIZED, 60
     )
     assert refused
+
+
+def test_a_token_that_was_valid_before_is_believed_while_kubernetes_is_away(
+    world: World, ids: Objects
+) -> None:
+    known, unknown = world.token(ids.own), world.token(ids.foreign)
+    (port,) = free_ports(1)  # nothing listens
+
+    async def default(_flow_run: UUID) -> str:
+        return "default"
+
+    async def identify_both() -> RunIdentity:
+        configuration = Configuration()
+        await load_kube_config(str(world.kubectl.kubeconfig), client_configuration=configuration)
+        client = ApiClient(configuration)
+        async with client:
+
+            async def connect() -> ApiClient:
+                return client
+
+            reviews = TokenReviews(AUDIENCE, connect, default)
+            await reviews.identify(known)
+            configuration.host = f"https://127.0.0.1:{port}"
+            reviews._recent.clear()  # as after 30 seconds
+            with pytest.raises(Unavailable):
+                await reviews.identify(unknown)
+            return await reviews.identify(known)
+
+    assert asyncio.run(identify_both()).flow_run == UUID(ids.own)
