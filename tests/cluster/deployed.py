@@ -170,6 +170,11 @@ def final(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
     return ended
 
 
+def tell(prefect: SyncPrefectClient, run_id: UUID, word: str) -> None:
+    """Give a run a tag that its flow waits for."""
+    prefect.update_flow_run(run_id, tags={*prefect.read_flow_run(run_id).tags, word})
+
+
 def messages(prefect: SyncPrefectClient, run_id: UUID) -> list[str]:
     """Return the messages that the API has so far of the log of a run."""
     return [line.message for line in log_lines(prefect, run_id)]

@@ -115,22 +115,30 @@ def test_a_second_run_of_a_day_in_another_pod_uses_the_cached_extract(
 def test_a_run_is_one_job_pod_without_privileges_or_secrets_in_its_spec(
     platform: Platform, runs: dict[str, FlowRun]
 ) -> None:
-    pod = job_pod(platform, runs["2013-07-10"])
+    run = runs["2013-07-10"]
+    pod = job_pod(platform, run)
     spec = pod["spec"]
     (container,) = spec["containers"]
 
     assert pod["metadata"]["ownerReferences"][0]["kind"] == "Job"
     assert spec["automountServiceAccountToken"] is False
-    assert not any("projected" in volume for volume in spec["volumes"])
+    (token,) = (
+        source["serviceAccountToken"]
+        for volume in spec["volumes"]
+        for source in volume.get("projected", {}).get("sources", ())
+    )
+    assert token["audience"] == f"prefect-server.prefect/flow-runs/{run.id}"
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert set(container["resources"]) >= {"requests", "limits"}
+    assert "PREFECT_API_AUTH_STRING" not in {item["name"] for item in container["env"]}
     by_reference = {item["name"] for item in container["env"] if "valueFrom" in item}
-    assert by_reference >= {"PREFECT_API_AUTH_STRING", "WAREHOUSE_PASSWORD"}
+    assert "WAREHOUSE_PASSWORD" in by_reference
     secrets = json.loads(
         platform.kubectl("--namespace=flows-default", "get", "secrets", "--output=json")
     )
+    assert "prefect-auth" not in {item["metadata"]["name"] for item in secrets["items"]}
     template = "{{range .items}}{{range .data}}{{base64decode .}}\n{{end}}{{end}}"
     values = platform.kubectl(
         "--namespace=flows-default", "get", "secrets", f"--output=go-template={template}"

@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform_cli.deploy.connection import connected
@@ -23,13 +22,14 @@ from tests.cluster.deployed import (
     deploy_code,
     eventually,
     final,
+    messages,
     pool_concurrency,
+    tell,
 )
 
-# The secrets that the runs of the local environment need: the auth string of the API, the keys of
-# the object store, and the passwords of the warehouse and of the result locks.
+# The secrets that the runs of the local environment need: the keys of the object store, and the
+# passwords of the warehouse and of the result locks.
 _SECRETS_OF_RUNS = {
-    "PREFECT_API_AUTH_STRING",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "WAREHOUSE_PASSWORD",
@@ -47,8 +47,8 @@ class Neighbour:
 
     def count(self) -> int:
         """Return how far the run has counted."""
-        found = self._prefect.read_variable_by_name("neighbour_count")
-        return int(str(found.value)) if found else 0
+        lines = messages(self._prefect, self.run.id)
+        return max((int(line) for line in lines if line.isdigit()), default=0)
 
     def assert_keeps_running(self) -> None:
         """Fail unless the run is running and keeps counting."""
@@ -77,12 +77,11 @@ def deployments(platform: Platform) -> Iterator[dict[str, UUID]]:
 def neighbour(platform: Platform, deployments: dict[str, UUID]) -> Iterator[Neighbour]:
     """Run the neighbour for the whole module, and fail unless it completes."""
     with connected(platform.kubectl) as prefect:
-        set_variable(prefect, "neighbour", "go on")
         run = prefect.create_flow_run_from_deployment(deployments["neighbour"], job_variables=SMALL)
         found = Neighbour(prefect, run)
         eventually("the neighbour runs", lambda: found.count() > 0)
         yield found
-        set_variable(prefect, "neighbour", "stop")
+        tell(prefect, run.id, "stop")
         ended = final(prefect, run).state
         assert ended is not None
         assert ended.is_completed(), ended
@@ -236,11 +235,3 @@ def secrets(platform: Platform) -> set[str]:
 def node_is_ready(platform: Platform) -> bool:
     (node,) = kubernetes_client.CoreV1Api(platform.kubectl.api()).list_node().items
     return any(each.type == "Ready" and each.status == "True" for each in node.status.conditions)
-
-
-def set_variable(prefect: SyncPrefectClient, name: str, value: str) -> None:
-    """Create a variable of Prefect, or update its value."""
-    if prefect.read_variable_by_name(name):
-        prefect.update_variable(VariableUpdate(name=name, value=value))
-    else:
-        prefect.create_variable(VariableCreate(name=name, value=value))

@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
 import boto3
 import pytest
 from mypy_boto3_s3 import S3Client
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import VariableCreate
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_platform_cli.deploy.connection import connected
@@ -29,6 +29,7 @@ from tests.cluster.deployed import (
     pool_concurrency,
     read_secret,
     task_states,
+    tell,
 )
 from tests.support import records
 
@@ -40,7 +41,7 @@ _FOREIGN_OBJECTS = (("results", "other/theirs"), ("backups", "dump"))
 
 def returned_and_read(prefect: SyncPrefectClient, begin: Begin, _: S3Client) -> list[FlowRun]:
     written = completed(prefect, begin("returning", number=1))
-    return [written, completed(prefect, begin("reading", of=str(written.id)))]
+    return [written, completed(prefect, begin("reading", of=described(written)))]
 
 
 def cached_and_expired(
@@ -56,8 +57,9 @@ def cached_and_expired(
 
 def both_at_once(prefect: SyncPrefectClient, begin: Begin, _: S3Client) -> list[FlowRun]:
     runs = [begin("computing_alone", number=3) for _ in range(2)]
-    with gate_open(prefect, runs):
-        return [completed(prefect, run) for run in runs]
+    wait_until_begun(prefect, runs)
+    open_gate(prefect, runs)
+    return [completed(prefect, run) for run in runs]
 
 
 def trespassing(prefect: SyncPrefectClient, begin: Begin, _: S3Client) -> list[FlowRun]:
@@ -201,13 +203,15 @@ def test_no_result_is_lost_when_the_object_store_is_killed(
         again = "A result could not be written; the next attempt is in"
         return any(again in line for line in messages(prefect, run.id))
 
-    with gate_open(prefect, runs, before_opening=kill):
-        try:
-            eventually("both runs try again", lambda: all(map(tried_again, runs)))
-        finally:
-            in_data("scale", "statefulset/object-store", "--replicas=1")
-        for run in runs:
-            completed(prefect, run)
+    wait_until_begun(prefect, runs)
+    kill()
+    try:
+        open_gate(prefect, runs)
+        eventually("both runs try again", lambda: all(map(tried_again, runs)))
+    finally:
+        in_data("scale", "statefulset/object-store", "--replicas=1")
+    for run in runs:
+        completed(prefect, run)
     checked = completed(prefect, begin("checking", first=0, last=30))
 
     assert checked.state is not None
@@ -230,23 +234,25 @@ def test_no_block_in_the_api_contains_a_key_of_the_object_store(
     assert not [key for key in keys if key in written]
 
 
-@contextmanager
-def gate_open(
-    prefect: SyncPrefectClient,
-    runs: list[FlowRun],
-    before_opening: Callable[[], None] = lambda: None,
-) -> Iterator[None]:
-    """When all runs have begun, call `before_opening`, and open the gate during the block."""
+def wait_until_begun(prefect: SyncPrefectClient, runs: list[FlowRun]) -> None:
+    """Wait until all runs stand at the gate."""
     eventually(
         "all runs have begun",
         lambda: all("begins" in messages(prefect, run.id) for run in runs),
     )
-    before_opening()
-    prefect.create_variable(VariableCreate(name=stored_results.GATE, value="open"))
-    try:
-        yield
-    finally:
-        prefect.delete_variable_by_name(stored_results.GATE)
+
+
+def open_gate(prefect: SyncPrefectClient, runs: list[FlowRun]) -> None:
+    """Let the runs go on."""
+    for run in runs:
+        tell(prefect, run.id, stored_results.OPEN)
+
+
+def described(run: FlowRun) -> dict[str, Any]:
+    """Return the final state of a run as JSON."""
+    assert run.state is not None
+    found: dict[str, Any] = run.state.model_dump(mode="json")
+    return found
 
 
 def completed(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:

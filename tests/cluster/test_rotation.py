@@ -10,7 +10,6 @@ import pytest
 from kubernetes import client as kubernetes_client
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.variables import Variable
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.deploy.connection import connected, forwarded
@@ -27,21 +26,24 @@ from tests.cluster.deployed import (
     put_secret,
     read_secret,
     run_etl,
+    tell,
 )
 from tests.support import documented
 
-_VARIABLE = "rotation_test"
 # Calls the API with a new client every second until the rotation is over.
-_LONG = f"""
+_LONG = """
 import time
-from prefect import flow
-from prefect.variables import Variable
+from prefect import flow, get_client, runtime
+
+def tags():
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(runtime.flow_run.id).tags
 
 @flow(log_prints=True)
 def through_a_rotation():
     print("begun")
     end = time.monotonic() + 900
-    while Variable.get("{_VARIABLE}") != "over":
+    while "over" not in tags():
         if time.monotonic() > end:
             raise TimeoutError("the rotation is not over after 900 s")
         time.sleep(1)
@@ -94,7 +96,7 @@ def test_new_values_are_valid_and_existing_runs_and_blocks_keep_working(
     kubectl = platform.kubectl
     assert only_value(kubectl, "prefect", "prefect-auth") != rotation.auth
     with connected(kubectl) as prefect:
-        Variable.set(_VARIABLE, "over", overwrite=True)
+        tell(prefect, rotation.run_id, "over")
         assert final(prefect, prefect.read_flow_run(rotation.run_id)).state_name == "Completed"
         assert run_etl(prefect, "2013-06-06").state_name == "Completed"
         assert block(prefect) == "written before"
@@ -158,7 +160,6 @@ def begin_long_run(kubectl: Kubectl) -> UUID:
     """Write a block, and start a run that keeps running until the end of the rotation."""
     with connected(kubectl) as prefect:
         Secret(value="written before").save("rotation-test", overwrite=True)
-        Variable.set(_VARIABLE, "begun", overwrite=True)
         deployment = deploy_code(prefect, "through_a_rotation", _LONG)
         run_id = prefect.create_flow_run_from_deployment(deployment).id
         eventually("the run has begun", lambda: "begun" in messages(prefect, run_id))

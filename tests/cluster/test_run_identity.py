@@ -1,28 +1,21 @@
-"""With run identity, the runs of the platform work, and a hostile flow reaches only its own run."""
+"""A hostile flow reaches only its own run through the API."""
 
 import json
 import sys
-from collections.abc import Iterator
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_platform_cli.host.paths import REPOSITORY
 from tests.cluster.deployed import (
     DEPLOYMENT,
-    JOBS,
     POOL,
-    Platform,
     command,
     deploy_code,
     eventually,
     final,
-    helm,
     messages,
-    run_etl,
 )
 
-_RELEASES = (("prefect", "prefect-server"), ("prefect-workers", "prefect-worker"))
 # Sends requests with the token of its pod, and prints the answers.
 _INTRUDER = """
 import json
@@ -43,38 +36,6 @@ def intruder(attacks: list):
 """
 
 
-@pytest.fixture(scope="module")
-def identified(platform: Platform) -> Iterator[Platform]:
-    """Turn run identity on, first in the server, and off again at the end."""
-    for namespace, release in _RELEASES:
-        helm(
-            platform.kubectl,
-            namespace,
-            *("upgrade", release, str(REPOSITORY / "helm" / release)),
-            *("--reset-then-reuse-values", "--set", "auth.runIdentity.enabled=true"),
-        )
-    yield platform
-    for namespace, release in reversed(_RELEASES):  # a rollback waits until the pods are ready
-        helm(platform.kubectl, namespace, "rollback", release)
-
-
-def test_the_daily_etl_needs_no_auth_string(
-    identified: Platform, prefect: SyncPrefectClient
-) -> None:
-    run = run_etl(prefect, "2013-05-01")
-    job = identified.kubectl(
-        *(f"--namespace={JOBS}", "get", "jobs", "--output=json"),
-        f"--selector=prefect.io/flow-run-id={run.id}",
-    )
-
-    assert run.state is not None
-    assert run.state.is_completed(), run.state.message
-    assert "PREFECT_API_AUTH_STRING" not in job
-    assert f"prefect-server.prefect/flow-runs/{run.id}" in job
-    assert messages(prefect, run.id)
-
-
-@pytest.mark.usefixtures("identified")
 def test_a_hostile_flow_reaches_only_its_own_run(prefect: SyncPrefectClient) -> None:
     other = prefect.read_deployment_by_name(DEPLOYMENT)
     theirs = prefect.create_flow_run_from_deployment(
@@ -140,7 +101,7 @@ def test_a_hostile_flow_reaches_only_its_own_run(prefect: SyncPrefectClient) -> 
         prefect.delete_deployment(deployment)
 
 
-@pytest.mark.usefixtures("identified")
+@pytest.mark.usefixtures("platform")
 def test_every_wall_stands() -> None:
     looked = command("doctor", "pools")
     assert looked.returncode == 0, looked.stderr

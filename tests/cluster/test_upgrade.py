@@ -16,7 +16,6 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
 )
-from prefect.variables import Variable
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.deploy.connection import connected
@@ -29,17 +28,20 @@ from tests.cluster.deployed import (
     messages,
     run_etl,
     start_etl,
+    tell,
 )
 from tests.cluster.ha_server import NAMESPACE, Server, single_server
 from tests.cluster.older_prefect import DROPPED, REVISION, VERSION, load_older
 
-_VARIABLE = "upgrade_test"
 _PAGE = 200  # the maximum of task runs in a response of the API
 # Runs a step about every second until the change of versions is over.
-_LONG = f"""
+_LONG = """
 import itertools, time
-from prefect import flow, task
-from prefect.variables import Variable
+from prefect import flow, get_client, runtime, task
+
+def tags():
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(runtime.flow_run.id).tags
 
 @task
 def step(number):
@@ -51,7 +53,7 @@ def through_a_change():
     end = time.monotonic() + 900
     for number in itertools.count():
         step(number)
-        if Variable.get("{_VARIABLE}") == "over":
+        if "over" in tags():
             print("steps:", number + 1)
             return
         if time.monotonic() > end:
@@ -155,7 +157,6 @@ def version(server: Server) -> str:
 def begin_long_run(server: Server) -> UUID:
     """Start a run that continues until the change is over, and return it after its first step."""
     with connected(server.kubectl) as client:
-        Variable.set(_VARIABLE, "begun", overwrite=True)
         deployment = deploy_code(client, "through_a_change", _LONG)
         run_id = client.create_flow_run_from_deployment(deployment).id
         eventually("the long run has begun", lambda: bool(steps_done(client, run_id)))
@@ -197,7 +198,7 @@ def end_long_run(server: Server, run_id: UUID, began: dt.datetime, over: dt.date
             "a step is done after the change",
             lambda: any(at > over for _, at in steps_done(client, run_id)),
         )
-        Variable.set(_VARIABLE, "over", overwrite=True)
+        tell(client, run_id, "over")
         ended = final(client, client.read_flow_run(run_id))
         assert ended.state is not None
         assert ended.state.is_completed(), ended.state

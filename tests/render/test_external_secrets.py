@@ -116,19 +116,3 @@ def test_each_namespace_reads_secrets_with_a_service_account_that_no_pod_uses(
     assert len(set(roles)) == len(roles)
     assert pods
     assert accounts & pods == set()
-
-
-@pytest.mark.parametrize("environment", NAMES)
-def test_only_objects_in_job_namespaces_are_applied_after_the_charts(environment: str) -> None:
-    later = {
-        item["metadata"]["namespace"]
-        for item in external_secrets(environment)
-        if item["metadata"]["labels"].get("app.kubernetes.io/component") == "flow-run"
-    }
-    made_by_the_chart = {
-        item["metadata"]["name"]
-        for item in objects(STORIES[f"worker-{environment}"])
-        if item["kind"] == "Namespace"
-    }
-
-    assert later == made_by_the_chart

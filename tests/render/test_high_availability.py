@@ -41,11 +41,14 @@ def test_processes_share_all_state_through_redis(story: str, component: str) -> 
 
 
 @pytest.mark.parametrize("story", HA)
-def test_api_and_services_differ_only_in_settings_of_the_user_interface(story: str) -> None:
+def test_only_the_api_has_settings_of_the_user_interface_and_of_run_identity(story: str) -> None:
     api, services = environment(story, "api"), environment(story, "services")
 
     assert services.items() <= api.items()
-    assert all(name.startswith("PREFECT_SERVER_UI_") for name in set(api) - set(services))
+    assert all(
+        name.startswith(("PREFECT_SERVER_UI_", "RUN_IDENTITY_"))
+        for name in set(api) - set(services)
+    )
 
 
 def test_the_password_of_embedded_redis_comes_from_a_secret_and_is_not_an_argument() -> None:

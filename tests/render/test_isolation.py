@@ -21,7 +21,7 @@ from tests.support.rendering import (
 _STRANGER = End("default", {"app.kubernetes.io/name": "stranger"})
 _DNS = End("kube-system", {"k8s-app": "kube-dns"})
 _KUBERNETES = "10.96.0.1"  # the address that these stories set
-_WORKER = {
+_KUBERNETES_API = {
     "networkPolicies.kubernetesApi.to": [{"ipBlock": {"cidr": f"{_KUBERNETES}/32"}}],
 }
 _DATA_SERVICES = {Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS}
@@ -55,8 +55,8 @@ def installed(name: str) -> tuple[Network, tuple[Object, ...]]:
         for namespace in ("prefect-workers", "flows-default", *chosen.clients)
     ]
     server = {"networkPolicies.apiClients": clients} if chosen.clients else {}
-    found = objects(STORIES[chosen.server].with_values(server))
-    found += objects(STORIES[chosen.worker].with_values(_WORKER))
+    found = objects(STORIES[chosen.server].with_values({**server, **_KUBERNETES_API}))
+    found += objects(STORIES[chosen.worker].with_values(_KUBERNETES_API))
     if chosen.local:
         found += all_objects()["data-local"]
     labels = {
@@ -189,8 +189,11 @@ def test_the_server_reaches_the_internet_only_on_port_443(port: int) -> None:
         assert not network.allows(pod, End(address="203.0.113.7"), port)
 
 
-def test_without_the_address_of_the_kubernetes_api_a_worker_reaches_the_internet() -> None:
-    policies = [item for item in objects(STORIES["worker"]) if item["kind"] == "NetworkPolicy"]
-    (worker,) = ends("staging", "worker")
+@pytest.mark.parametrize(("story", "component"), [("server", "api"), ("worker", "worker")])
+def test_without_the_address_of_the_kubernetes_api_its_port_is_open_to_the_internet(
+    story: str, component: str
+) -> None:
+    policies = [item for item in objects(STORIES[story]) if item["kind"] == "NetworkPolicy"]
+    (pod,) = ends("staging", component)
 
-    assert Network(policies, {}).allows(worker, End(address="203.0.113.7"), 443)
+    assert Network(policies, {}).allows(pod, End(address="203.0.113.7"), 6443)

@@ -12,6 +12,7 @@ WORKER = STORIES["worker"]
 POOLS = STORIES["worker-pools"]
 _POOL_LABEL = "prefect.io/work-pool-name"
 _PER_POOL = {
+    *("ClusterRole", "ClusterRoleBinding"),
     *("Deployment", "LimitRange", "Namespace", "NetworkPolicy", "Pod", "PodDisruptionBudget"),
     *("ResourceQuota", "Role", "RoleBinding", "ServiceAccount"),
     *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),

@@ -1,11 +1,12 @@
-"""With run identity, a job pod holds the token of its run and no auth string."""
+"""A job pod holds the token of its run and no auth string, unless run identity is off."""
 
 import json
 
 from tests.render.job_pods import AUTH_STRING, created_job
 from tests.support.rendering import STORIES, Object, Story, find, objects
 
-_SERVER, _WORKER = STORIES["server-run-identity"], STORIES["worker-run-identity"]
+_SERVER, _WORKER = STORIES["server"], STORIES["worker"]
+_SERVER_WITHOUT, _WORKER_WITHOUT = STORIES["server-auth-string"], STORIES["worker-auth-string"]
 
 
 def _spec(job: Object) -> Object:
@@ -38,7 +39,6 @@ def test_a_job_has_a_token_for_its_own_run_and_no_auth_string() -> None:
     assert token["audience"] == f"prefect-server.prefect/flow-runs/{run}"
     assert _environment(job)["RUN_TOKEN_FILE"]["value"] == f"{mount['mountPath']}/{token['path']}"
     assert "run-token" in _plugins(_WORKER)
-    assert "run-token" not in _plugins(STORIES["worker"])
     assert "PREFECT_API_AUTH_STRING" not in _environment(job)
     assert AUTH_STRING not in json.dumps(job)
     assert "prefect-auth" not in json.dumps(job)
@@ -90,4 +90,14 @@ def test_only_the_api_may_ask_kubernetes_about_tokens() -> None:
     assert pod["serviceAccount"] == pod["serviceAccountName"]
     assert holders == ["prefect-server"]
     assert "6443" in json.dumps(policy["egress"])
-    assert "6443" not in json.dumps(find(objects(STORIES["server"]), "NetworkPolicy", "api"))
+
+
+def test_without_run_identity_a_job_refers_to_the_auth_string_and_the_api_asks_nothing() -> None:
+    job, rendered = created_job(_WORKER_WITHOUT), objects(_SERVER_WITHOUT)
+
+    reference = _environment(job)["PREFECT_API_AUTH_STRING"]["valueFrom"]["secretKeyRef"]
+    assert reference == {"name": "prefect-auth", "key": "auth-string"}
+    assert "serviceAccountToken" not in json.dumps(job)
+    assert "run-token" not in _plugins(_WORKER_WITHOUT)
+    assert "system:auth-delegator" not in json.dumps(rendered)
+    assert "6443" not in json.dumps(find(rendered, "NetworkPolicy", "api"))

@@ -120,8 +120,8 @@ STORIES = {
             "encryption.previousSecret.name": "our-previous-key",
         },
     ),
-    "server-run-identity": Story(
-        "prefect-server", "prefect", values={**_SERVER_TAGS, "auth.runIdentity.enabled": True}
+    "server-auth-string": Story(
+        "prefect-server", "prefect", values={**_SERVER_TAGS, "auth.runIdentity.enabled": False}
     ),
     "server-cloudnative-pg": Story(
         "prefect-server",
@@ -175,10 +175,10 @@ STORIES = {
             "priorityClass.create": True,
         },
     ),
-    "worker-run-identity": Story(
+    "worker-auth-string": Story(
         "prefect-worker",
         "prefect-workers",
-        values={**_WORKER_TAGS, "auth.runIdentity.enabled": True},
+        values={**_WORKER_TAGS, "auth.runIdentity.enabled": False},
     ),
     "worker-configuration": Story(
         "prefect-worker",

@@ -231,7 +231,7 @@ def test_a_namespace_cannot_read_the_secrets_of_another(cluster: Callable[[str],
     hostile = {
         "apiVersion": "external-secrets.io/v1",
         "kind": "ExternalSecret",
-        "metadata": {"name": "stolen", "namespace": "flows-default"},
+        "metadata": {"name": "stolen", "namespace": "prefect-workers"},
         "spec": {
             "refreshPolicy": "OnChange",
             "secretStoreRef": {"kind": "SecretStore", "name": "terraform"},
@@ -245,22 +245,22 @@ def test_a_namespace_cannot_read_the_secrets_of_another(cluster: Callable[[str],
     }
 
     made.kubectl("apply", "--filename=-", stdin=json.dumps(hostile))
-    error_with_own_role = made.refusal("flows-default", "stolen")
-    made.kubectl("--namespace=flows-default", "delete", "externalsecret", "stolen")
+    error_with_own_role = made.refusal("prefect-workers", "stolen")
+    made.kubectl("--namespace=prefect-workers", "delete", "externalsecret", "stolen")
     # The role for the server's namespace may read the key, but trusts no account of this one.
     made.kubectl(
-        *("--namespace=flows-default", "annotate", "--overwrite", "serviceaccount"),
+        *("--namespace=prefect-workers", "annotate", "--overwrite", "serviceaccount"),
         "external-secrets",
         "eks.amazonaws.com/role-arn=arn:aws:iam::123456789012:role/prefect-production-prefect-secrets",
     )
-    hostile["metadata"] = {"name": "stolen-again", "namespace": "flows-default"}
+    hostile["metadata"] = {"name": "stolen-again", "namespace": "prefect-workers"}
     made.kubectl("apply", "--filename=-", stdin=json.dumps(hostile))
-    error_with_other_role = made.refusal("flows-default", "stolen-again")
+    error_with_other_role = made.refusal("prefect-workers", "stolen-again")
 
     assert {each["metadata"]["name"]: ready_reason(each) for each in made.externals()}[
         "stolen-again"
     ] == "SecretSyncedError"
     assert "secretsmanager:GetSecretValue" in error_with_own_role
-    assert "prefect-production-flows-default-secrets is not authorized" in error_with_own_role
+    assert "prefect-production-prefect-workers-secrets is not authorized" in error_with_own_role
     assert "may not assume" in error_with_other_role
     assert made.secrets() == before

@@ -75,7 +75,7 @@ class SecretKey(Values):
 
 
 class RunIdentity(Values):
-    enabled: bool = False
+    enabled: bool = True
     """Use run identity; see docs/operations/run-identity.md."""
     audience: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] = (
         "prefect-server.prefect"

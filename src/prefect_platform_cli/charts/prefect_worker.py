@@ -37,7 +37,7 @@ class Api(Values):
 
 class AuthSecret(Values):
     name: str = "prefect-auth"
-    """Name of the Secret, which is the same in all of these namespaces."""
+    """Name of the Secret."""
     key: NonEmpty = "auth-string"
     """Key of the Secret that holds the auth string, as "user:password"."""
 
@@ -48,7 +48,8 @@ class Auth(Values):
     run_identity: RunIdentity = RunIdentity()
     """Let each flow run use the API with the token of its pod, for its own objects only, instead of
     the auth string. Set it in the chart prefect-server to the same values, there first. If false,
-    each job pod holds the auth string, and a flow can read and change everything on the server."""
+    each job pod holds the auth string, whose Secret has to exist in its namespace, and a flow can
+    read and change everything on the server."""
 
 
 class SecretVersions(Values):
@@ -307,8 +308,7 @@ class PrefectWorker(PoolDefaults, Chart):
     api: Api = Api()
     """The API of the server."""
     auth: Auth = Auth()
-    """Basic authentication of the API. The Secret has to exist in the release's namespace and in
-    each namespace of job pods, because a pod can read only the Secrets of its own namespace."""
+    """Authentication at the API. The Secret has to exist in the release's namespace."""
     secret_versions: SecretVersions = SecretVersions()
     """Versions of the Secrets. A pod reads a Secret only when it starts, so a changed Secret needs
     new pods. Set a version to any new text, such as Terraform's version number, to restart the pods

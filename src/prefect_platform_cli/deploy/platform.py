@@ -8,8 +8,13 @@ from typing import Any
 
 from kubernetes import client
 from prefect.client.schemas.objects import FlowRun
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from prefect_platform.console import step
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.charts.prefect_worker import Auth
 from prefect_platform_cli.cluster.provider import ClusterProvider
 from prefect_platform_cli.deploy import first_run
 from prefect_platform_cli.deploy.connection import connected, kubernetes_api_addresses
@@ -71,7 +76,7 @@ def deploy(
     with step("Wait for prefect-server"):
         wait_until_ready(api, server.namespace, _selector(server), within=_READY_WITHIN)
     with step("Install prefect-worker, which configures the server"):
-        changed |= bool(copy_secrets(api))
+        changed |= bool(copy_secrets(api, run_identity=_has_run_identity()))
         worker = _worker(references, api)
         changed |= install(kubectl, worker)
     with step("Wait for the configuration, prefect-worker and the data of the flows"):
@@ -146,6 +151,7 @@ def _server(references: Mapping[str, str], api: client.ApiClient) -> Release:
                 for name in ("auth", "encryption")
                 if has_secret(api, names.SERVER_NAMESPACE, f"prefect-{name}-previous")
             },
+            **_kubernetes_api(api),
         },
     )
 
@@ -160,13 +166,30 @@ def _worker(references: Mapping[str, str], api: client.ApiClient) -> Release:
             **_image("image", references["platform"]),
             **_image("jobs.image", references["flows"]),
             "secretVersions.auth": secret_version(api, names.WORKER_NAMESPACE, names.AUTH_SECRET),
-            **{
-                f"networkPolicies.kubernetesApi.to[{index}].ipBlock.cidr": f"{address}/32"
-                for index, address in enumerate(kubernetes_api_addresses(api))
-            },
+            **_kubernetes_api(api),
         },
         contents={"configuration.platform": _ENVIRONMENT / "platform.yaml"},
     )
+
+
+def _kubernetes_api(api: client.ApiClient) -> dict[str, str]:
+    return {
+        f"networkPolicies.kubernetesApi.to[{index}].ipBlock.cidr": f"{address}/32"
+        for index, address in enumerate(kubernetes_api_addresses(api))
+    }
+
+
+def _has_run_identity() -> bool:
+    """Return whether job pods have tokens instead of the auth string; raises PlatformError."""
+    path = _ENVIRONMENT / "worker.yaml"
+    try:
+        values = YAML(typ="safe").load(path) or {}
+        return Auth.model_validate(values.get("auth", {})).run_identity.enabled
+    except (YAMLError, ValidationError) as error:
+        raise PlatformError(
+            f"{path} cannot be read: {error}",
+            next_step="correct the file, and run the command again",
+        ) from error
 
 
 def _image(prefix: str, reference: str) -> dict[str, str]:

@@ -69,11 +69,12 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
     return _ensure_all(core, wanted)
 
 
-def copy_secrets(api: client.ApiClient) -> list[str]:
+def copy_secrets(api: client.ApiClient, *, run_identity: bool) -> list[str]:
     """Update the Secrets of workers and job pods; return those that were not up to date.
 
-    Call it after the servers use the values, because job pods may read theirs at any time. Raises
-    kubernetes' ApiException when a namespace is missing or writing is forbidden.
+    Job pods need the auth string only without `run_identity`. Call it after the servers use the
+    values, because job pods may read theirs at any time. Raises kubernetes' ApiException when a
+    namespace is missing or writing is forbidden.
     """
     core = client.CoreV1Api(api)
     auth = {"auth-string": read_auth_string(api)}
@@ -82,7 +83,7 @@ def copy_secrets(api: client.ApiClient) -> list[str]:
     locks_host = f"{names.RESULT_LOCKS}.{names.DATA_NAMESPACE}.svc.cluster.local"
     wanted = {
         (names.WORKER_NAMESPACE, names.AUTH_SECRET): auth,
-        (names.JOB_NAMESPACE, names.AUTH_SECRET): auth,
+        **({} if run_identity else {(names.JOB_NAMESPACE, names.AUTH_SECRET): auth}),
         (names.JOB_NAMESPACE, names.OBJECT_STORE): {
             key: store[f"{names.POOL}-{key}"] for key in _S3_KEY
         },

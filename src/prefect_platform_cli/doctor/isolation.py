@@ -45,7 +45,10 @@ ALLOWED: Mapping[Origin, frozenset[Target]] = {
         {Target.API, Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS, Target.DNS}
     ),
     Origin.WORKER: frozenset({Target.API, Target.KUBERNETES, Target.DNS}),
-    Origin.API: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
+    # The API asks Kubernetes about the tokens of runs.
+    Origin.API: frozenset(
+        {Target.DATABASE, Target.REDIS, Target.KUBERNETES, Target.DNS, Target.WORLD}
+    ),
     Origin.SERVICES: frozenset({Target.DATABASE, Target.REDIS, Target.DNS, Target.WORLD}),
     Origin.STRANGER: frozenset({Target.KUBERNETES, Target.METADATA, Target.DNS, Target.WORLD}),
 }

@@ -45,7 +45,6 @@ module "identity" {
   secrets = {
     prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
     prefect-workers = [module.secrets.arns.auth]
-    flows-default   = [module.secrets.arns.auth]
   }
   pools = {
     default = {
