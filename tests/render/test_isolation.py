@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefect_platform_cli.doctor.isolation import Origin, Target, allowed
 from tests.render.reachability import End, Network
@@ -113,7 +116,7 @@ def targets(name: str) -> dict[Target, list[tuple[End, int]]]:
         Target.METADATA: [(End(address="169.254.169.254"), 80)],
         Target.DNS: [(_DNS, 53)],
         Target.JOB: [(end, 8080) for end in job_pods(name)],
-        Target.WORLD: [(End(address="203.0.113.7"), 443)],
+        Target.WORLD: [(End(address="1.1.1.1"), 443)],
     }
 
 
@@ -186,7 +189,51 @@ def test_the_server_reaches_the_internet_only_on_port_443(port: int) -> None:
 
     for component in ("api", "services"):
         (pod,) = ends("ha", component)
-        assert not network.allows(pod, End(address="203.0.113.7"), port)
+        assert not network.allows(pod, End(address="1.1.1.1"), port)
+
+
+def reaches(address: str) -> bool:
+    """Return whether the API or the background services reach HTTPS at an address."""
+    pods = [*ends("ha", "api"), *ends("ha", "services")]
+    return any(installed("ha")[0].allows(pod, End(address=address), 443) for pod in pods)
+
+
+# Strategies for addresses prefer those of special-purpose networks.
+@given(st.ip_addresses().filter(lambda address: not address.is_global))
+def test_the_server_reaches_no_address_that_is_not_public(
+    address: IPv4Address | IPv6Address,
+) -> None:
+    assert not reaches(str(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",  # metadata of AWS, Azure, Google Cloud, OpenStack and others
+        "169.254.170.2",  # credentials of AWS containers
+        "169.254.170.23",  # credentials of EKS pods
+        "168.63.129.16",  # Azure's platform
+        "192.0.0.192",  # metadata of Oracle Cloud
+        "100.100.100.200",  # metadata of Alibaba Cloud
+        "fd00:ec2::254",  # metadata of AWS
+        "fd00:ec2::23",  # credentials of EKS pods
+        "fd20:ce::254",  # metadata of Google Cloud
+        "fe80::a9fe:a9fe",  # metadata of OpenStack
+        "::ffff:169.254.169.254",
+        "64:ff9b::a9fe:a9fe",  # 169.254.169.254 through NAT64
+        "64:ff9b:1::a9fe:a9fe",
+        "2002:a9fe:a9fe::1",  # 169.254.169.254 through 6to4
+    ],
+)
+def test_the_server_reaches_no_service_of_a_clouds_platform(address: str) -> None:
+    assert not reaches(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "168.63.129.17", "2606:4700:4700::1111", "2a00:1450::1"]
+)
+def test_the_server_reaches_public_addresses(address: str) -> None:
+    assert reaches(address)
 
 
 @pytest.mark.parametrize(("story", "component"), [("server", "api"), ("worker", "worker")])
@@ -196,4 +243,4 @@ def test_without_the_address_of_the_kubernetes_api_its_port_is_open_to_the_inter
     policies = [item for item in objects(STORIES[story]) if item["kind"] == "NetworkPolicy"]
     (pod,) = ends("staging", component)
 
-    assert Network(policies, {}).allows(pod, End(address="203.0.113.7"), 6443)
+    assert Network(policies, {}).allows(pod, End(address="1.1.1.1"), 6443)

@@ -128,7 +128,7 @@ def test_only_the_ingress_controller_reaches_the_pods_that_answer_certificate_ch
     assert network.allows(controller, solver, 8089)
     assert not network.allows(controller, solver, 8080)
     assert not network.allows(End("default"), solver, 8089)
-    assert not network.allows(solver, End(address="203.0.113.7"), 443)
+    assert not network.allows(solver, End(address="1.1.1.1"), 443)
 
 
 def test_only_its_own_policy_opens_the_connection_that_the_enforcement_check_tries() -> None:

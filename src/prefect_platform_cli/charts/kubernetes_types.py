@@ -111,22 +111,47 @@ class Peer(KubernetesObject):
     """Selects addresses outside the cluster, with `cidr` and `except`."""
 
 
-# Public addresses: not those of private networks, nodes, pods or a cloud's metadata service
-# (RFC 1918, 6598, 3927, 4193).
+# Public addresses: none of IANA's special-purpose registries, and none of a cloud's platform
+# (https://www.iana.org/assignments/iana-ipv4-special-registry, .../iana-ipv6-special-registry,
+# https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16).
 PUBLIC = [
     Peer(
         ip_block={
             "cidr": "0.0.0.0/0",
             "except": [
-                "10.0.0.0/8",
-                "100.64.0.0/10",
-                "169.254.0.0/16",
-                "172.16.0.0/12",
-                "192.168.0.0/16",
+                "0.0.0.0/8",  # this network
+                "10.0.0.0/8",  # private
+                "100.64.0.0/10",  # shared with carriers; pods, and the metadata of Alibaba Cloud
+                "127.0.0.0/8",  # loopback
+                "168.63.129.16/32",  # Azure's platform, on every virtual machine
+                "169.254.0.0/16",  # link-local: the metadata of most clouds
+                "172.16.0.0/12",  # private
+                "192.0.0.0/24",  # protocol assignments; the metadata of Oracle Cloud
+                "192.0.2.0/24",  # documentation
+                "192.88.99.0/24",  # relays of 6to4
+                "192.168.0.0/16",  # private
+                "198.18.0.0/15",  # benchmarks
+                "198.51.100.0/24",  # documentation
+                "203.0.113.0/24",  # documentation
+                "224.0.0.0/4",  # multicast
+                "240.0.0.0/4",  # reserved, and broadcast
             ],
         }
     ),
-    Peer(ip_block={"cidr": "::/0", "except": ["fc00::/7", "fe80::/10"]}),
+    # IANA has assigned public addresses from this block alone. Outside of it are unique local
+    # addresses (the metadata of AWS, fd00:ec2::254), link-local ones, multicast, and those that
+    # contain an IPv4 address: mapped (::ffff:0:0/96) and of NAT64 (64:ff9b::/96, 64:ff9b:1::/48).
+    Peer(
+        ip_block={
+            "cidr": "2000::/3",
+            "except": [
+                "2001::/23",  # protocol assignments, such as Teredo
+                "2001:db8::/32",  # documentation
+                "2002::/16",  # 6to4, which contains an IPv4 address
+                "3fff::/20",  # documentation
+            ],
+        }
+    ),
 ]
 
 

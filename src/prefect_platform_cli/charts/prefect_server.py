@@ -405,8 +405,10 @@ class NetworkPolicies(Values):
     such a Service."""
     api_egress: list[EgressRule] = [EgressRule(to=PUBLIC, ports=[PolicyPort(port=443)])]
     """What the API and the background services may connect to besides DNS, the database and Redis.
-    The default allows HTTPS to public addresses, for notifications by webhook. Add a rule for a
-    webhook in your own network and for an SMTP server. A list that you set replaces the default."""
+    The default allows HTTPS to public addresses, for notifications by webhook. Private addresses,
+    the metadata services of clouds, and IPv4 addresses through NAT64 are excluded; if your nodes,
+    pods or Services have public addresses, add those to `except`. Add a rule for a webhook in your
+    own network and for an SMTP server. A list that you set replaces the default."""
     external_database: EgressRule = EgressRule(ports=[PolicyPort(port=5432)])
     """Where the external database is. The default allows port 5432 of every address; set `to` to
     narrow it."""
