@@ -392,7 +392,9 @@ class NetworkPolicies(Values):
     connections to the API from `apiClients` and `apiProxies`, connections of this release to its
     database and Redis, and the egress that is listed below. All other traffic is denied. They have
     no effect if the cluster's network does not enforce NetworkPolicies; see
-    docs/operations/network-policies.md."""
+    docs/operations/network-policies.md. If you set it to false, also remove the NetworkPolicy
+    `default-deny` that the environment's namespaces.yaml creates in the release's namespace:
+    otherwise it blocks all traffic of these pods."""
     components: PolicyComponents = PolicyComponents()
     """Turn off single NetworkPolicies if you manage them elsewhere."""
     api_clients: list[Peer] = [namespaces("prefect-workers", "flows-default")]

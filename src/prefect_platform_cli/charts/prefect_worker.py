@@ -255,7 +255,10 @@ class NetworkPolicies(Values):
     """Create NetworkPolicies for the workers, the job pods and the other pods of this release. They
     allow DNS in kube-system and the egress that is listed below. All other traffic is denied, and
     nothing may connect to these pods. They have no effect if the cluster's network does not enforce
-    NetworkPolicies; see docs/operations/network-policies.md."""
+    NetworkPolicies; see docs/operations/network-policies.md. If you set it to false, also remove
+    the NetworkPolicy `default-deny` that the environment's namespaces.yaml creates in the release's
+    namespace: otherwise it blocks all traffic of the workers and of the other pods there. Job pods
+    are then not restricted at all."""
     api: EgressRule = EgressRule(
         to=[
             Peer(
