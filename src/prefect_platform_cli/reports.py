@@ -23,13 +23,15 @@ from rich.table import Table
 from prefect_platform.console import out
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.cluster.provider import ClusterProvider
+from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.deploy.platform import Outcome
 from prefect_platform_cli.deploy.releases import installed
+from prefect_platform_cli.doctor.components import base_job_templates
 from prefect_platform_cli.doctor.isolation import Cell
-from prefect_platform_cli.doctor.pools import Wall
+from prefect_platform_cli.doctor.pools import Wall, template_states
+from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
-from prefect_platform_cli.kube.names import NAMESPACES
-from prefect_platform_cli.kube.workloads import unready_pods
+from prefect_platform_cli.kube.workloads import Unready, unready_pods
 
 _SHOW_LOGIN = (
     "kubectl --namespace prefect get secret prefect-auth "
@@ -48,7 +50,7 @@ def print_deployed(
     table = _table(
         "The platform is running" if changed else "Nothing changed: the platform is running"
     )
-    for namespace in NAMESPACES:
+    for namespace in names.NAMESPACES:
         pods = core.list_namespaced_pod(namespace).items
         table.add_row(
             f"namespace {namespace}",
@@ -69,7 +71,7 @@ def print_deployed(
 
 
 def print_status(provider: ClusterProvider) -> None:
-    """Print the cluster's facts, its components, the releases, and pods that are not ready."""
+    """Print facts of the cluster, components, releases, pods that are not ready, and work pools."""
     status = provider.status()
     table = _table("Status")
     for label, value in status.facts:
@@ -97,7 +99,7 @@ def print_status(provider: ClusterProvider) -> None:
         )
     unready = [
         pod
-        for namespace in (*_SYSTEM, *NAMESPACES)
+        for namespace in (*_SYSTEM, *names.NAMESPACES)
         if namespace in existing
         for pod in unready_pods(api, namespace, with_logs=True)
     ]
@@ -105,6 +107,8 @@ def print_status(provider: ClusterProvider) -> None:
         table.add_row("[red]not ready[/]", escape(str(pod)))
     if not unready:
         table.add_row("not ready", "none")
+    for state in _work_pools(kubectl, core, unready):
+        table.add_row("work pool", escape(state))
     out.print(table)
 
 
@@ -181,6 +185,18 @@ def refuse_busy_port(port: int) -> None:
                 f"port {port} of 127.0.0.1 cannot be used: {error.strerror}",
                 next_step=f"make ui PORT={port + 1}",
             ) from error
+
+
+def _work_pools(kubectl: Kubectl, core: client.CoreV1Api, unready: Sequence[Unready]) -> list[str]:
+    # kubectl waits a minute for a pod that is not ready.
+    if any(pod.namespace == names.SERVER_NAMESPACE for pod in unready):
+        return ["not compared with the chart, because prefect-server is not ready"]
+    try:
+        templates = base_job_templates(core)
+        with connected(kubectl) as prefect:
+            return template_states(prefect, templates)
+    except PlatformError as error:
+        return [f"not compared with the chart: {error.message}"]
 
 
 def _cell(cell: Cell, reasons: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ _PROBES = "--selector=prefect-platform/probe"
 _OPEN = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "NetworkPolicy",
-    "metadata": {"name": "opened-by-somebody", "namespace": JOBS},
+    "metadata": {"name": "opened-to-everything", "namespace": JOBS},
     "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]},
 }
 
@@ -93,7 +93,7 @@ def test_a_connection_that_an_additional_policy_allows_is_reported(two_pools: Se
 def test_a_pool_whose_namespace_lost_its_protection_is_reported(two_pools: Server) -> None:
     label = "pod-security.kubernetes.io/enforce"
     name = "prefect-workers-prefect-worker-second"
-    before = command("doctor", "pools")
+    before, status = command("doctor", "pools"), command("status")
     two_pools.kubectl("label", "namespace", f"flows-{_SECOND}", f"{label}-")
     two_pools.kubectl("delete", "validatingadmissionpolicybinding", name)
     try:
@@ -103,6 +103,9 @@ def test_a_pool_whose_namespace_lost_its_protection_is_reported(two_pools: Serve
 
     sys.stdout.write(looked.stdout)
     assert before.returncode == 0, before.stderr
+    shown = " ".join(status.stdout.replace("│", " ").split())
+    for pool in ("default", _SECOND):
+        assert f"{pool}: the server has the base job template of the chart" in shown
     assert looked.returncode == 1
     assert f"the namespace flows-{_SECOND} does not enforce the Pod Security" in looked.stderr
     assert f"Kubernetes admits Jobs in the namespace flows-{_SECOND} that" in looked.stderr

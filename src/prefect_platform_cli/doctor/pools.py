@@ -12,10 +12,13 @@ from prefect.exceptions import ObjectNotFound
 
 from prefect_platform.errors import PlatformError
 from prefect_platform.worker.base_job_template import BaseJobTemplate
+from prefect_platform_cli.kube import names
 
 _ENFORCED = "pod-security.kubernetes.io/enforce"
 _RESTRICTED = "restricted"
 _NAME = "kubernetes.io/metadata.name"
+# Prints how the configuration corrects the pools: its Job, or the commands where there is none.
+_CORRECT = f"helm get notes {names.WORKER_RELEASE} --namespace {names.WORKER_NAMESPACE}"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,18 @@ def walls(
             Wall(pool, "template", _template(prefect, pool, template)),
         ]
     return found
+
+
+def template_states(
+    prefect: SyncPrefectClient, templates: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return a line for each pool: whether the server has the chart's template, or what to do."""
+    return [
+        f"{fault}; next: {_CORRECT}"
+        if (fault := _template(prefect, pool, template))
+        else f"{pool}: the server has the base job template of the chart"
+        for pool, template in templates.items()
+    ]
 
 
 def job_namespaces(templates: Mapping[str, Mapping[str, Any]]) -> list[str]:
