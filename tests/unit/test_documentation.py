@@ -12,6 +12,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
+from prefect_platform.run_identity.route_table import ALLOWED
 from prefect_platform_cli.doctor.isolation import Origin, Target, allowed
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.main import app
@@ -20,6 +21,7 @@ from tests.support.documented import tables
 README = REPOSITORY / "README.md"
 INDEX = REPOSITORY / "docs" / "index.md"
 MAKE = REPOSITORY / "docs" / "operations" / "make.md"
+ISOLATION = REPOSITORY / "docs" / "operations" / "isolation.md"
 AGENT = REPOSITORY / "network-policy-agent"
 PAGES = sorted(
     [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), AGENT / "README.md"]
@@ -270,11 +272,17 @@ def test_the_decisions_are_numbered_without_gaps() -> None:
     assert [int(page.name[:4]) for page in DECISIONS] == list(range(1, len(DECISIONS) + 1))
 
 
-def test_the_page_on_isolation_shows_the_table_that_the_code_declares() -> None:
-    page = REPOSITORY / "docs" / "operations" / "isolation.md"
+def test_the_page_on_isolation_names_exactly_the_rules_of_the_route_table() -> None:
+    named = [rule for row in tables(ISOLATION, "rule") for rule in _SPAN.findall(row[0])]
+    # The name of a rule that a function returns is that of the function.
+    rules = {rule.__qualname__.partition(".")[0] for rule in ALLOWED.values()}
 
-    assert f"| from | {' | '.join(Target)} |" in page.read_text()
-    assert tables(page, "from") == [
+    assert sorted(named) == sorted(rules)
+
+
+def test_the_page_on_isolation_shows_the_table_that_the_code_declares() -> None:
+    assert f"| from | {' | '.join(Target)} |" in ISOLATION.read_text()
+    assert tables(ISOLATION, "from") == [
         [source, *("yes" if allowed(source, target) else "" for target in Target)]
         for source in Origin
     ]
