@@ -2,8 +2,10 @@
 # Both stand on the stage `base`, so that a node stores the system and Prefect once. Only
 # instructions that Docker's first builder, BuildKit and buildah all know.
 
-# A Debian with Python 3.11 to 3.13, its venv module and ca-certificates.
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
+# A Debian with Python 3.11 to 3.13, its venv module and ca-certificates. `make base` writes the two
+# lines below.
+# sha256:0bee7276f83efd4a1ee05bbbf4281d95ed28e079220a9457f25a93e3f1e3c31b was created at 2026-08-25T01:20:57+00:00
+ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:0bee7276f83efd4a1ee05bbbf4281d95ed28e079220a9457f25a93e3f1e3c31b
 
 # --- Installs. Of this stage the images have only what they copy from it --------------------
 FROM ${BASE} AS installer

@@ -5,7 +5,7 @@ PLATFORM := .venv/bin/prefect-platform
 PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
 
-.PHONY: help deploy-cluster destroy-cluster status ui image logs test test-whole test-fast upstream generate format \
+.PHONY: help deploy-cluster destroy-cluster status ui image logs base test test-whole test-fast upstream generate format \
 	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfiles lint-charts lint-terraform
 
 help: ## list the targets
@@ -28,6 +28,9 @@ image: .venv/ready ## build the images and load them into the running cluster
 
 logs: .venv/ready ## show the logs of the newest flow run, or of RUN=name
 	$(PLATFORM) logs
+
+base: .venv/ready ## pin the base of the images to what its tag names in the registry today
+	$(PLATFORM) base
 
 test: .venv/ready ## run all tests, on a cluster of their own
 	$(PYTHON) -m tests.lanes

@@ -215,6 +215,16 @@ def logs(
         reports.print_logs(client, run)
 
 
+@app.command()
+def base() -> None:
+    """Pin the base of the images to what its tag names in the registry today."""
+    from prefect_platform_cli.images.pinned_base import pin_base
+
+    pinned, changed = pin_base()
+    out.print(f"{'Pinned' if changed else 'Nothing changed: pinned'} {pinned.reference}")
+    out.print(f"It was created on {pinned.created:%Y-%m-%d}.")
+
+
 Environment = Annotated[
     str | None, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments")
 ]

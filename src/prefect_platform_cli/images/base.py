@@ -2,17 +2,16 @@
 
 import hashlib
 import os
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefect_platform.console import step
-from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.debian import ensure_packages
-from prefect_platform_cli.host.paths import REPOSITORY, cache_directory
+from prefect_platform_cli.host.paths import cache_directory
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.host.registry import DOCKER_HUB, why_unreachable
+from prefect_platform_cli.images.pinned_base import pinned_base
 
 _LOCAL = "prefect-platform.local/base"
 _PACKAGES = ("python3", "python3-venv", "ca-certificates")
@@ -57,20 +56,10 @@ def choose_base(forced: str | None = None, *, registry: str = DOCKER_HUB) -> Bas
     """
     if forced is not None:
         return Base(forced, forced, f"BASE={forced}")
-    default = _default_reference()
+    pinned = pinned_base()
     if reason := why_unreachable(registry):
         return _debian(reason)
-    return Base(default, default, f"{registry} answers")
-
-
-def _default_reference() -> str:
-    found = re.search(r"^ARG BASE=(\S+)$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
-    if found is None:
-        raise PlatformError(
-            "the Dockerfile does not name a base image",
-            next_step="add the line ARG BASE=REFERENCE to the Dockerfile",
-        )
-    return found[1]
+    return Base(pinned.reference, pinned.reference, f"{registry} answers")
 
 
 def _debian(reason: str) -> Base:

@@ -41,11 +41,3 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
 def test_every_builder_supports_every_instruction(dockerfile: Path) -> None:
     text = dockerfile.read_text()
     assert [word for word in BUILDKIT_ONLY if word in text] == []
-
-
-@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=_name)
-def test_all_dockerfiles_start_from_the_same_base(dockerfile: Path) -> None:
-    def default(path: Path) -> list[str]:
-        return [line for line in path.read_text().splitlines() if line.startswith("ARG BASE=")]
-
-    assert default(dockerfile) == default(REPOSITORY / "Dockerfile") != []
