@@ -17,7 +17,7 @@ deploy-cluster: .venv/ready ## set everything up and run the daily ETL once
 destroy-cluster: .venv/ready ## remove the cluster and all that was made for it
 	$(PLATFORM) destroy
 
-status: .venv/ready ## show engine, nodes, components, releases, pods not ready and why, work pools
+status: .venv/ready ## show engine, nodes, components, releases, base image, pods not ready and why, work pools
 	$(PLATFORM) status
 
 ui: .venv/ready ## port-forward to the user interface; prints its address and where the password is

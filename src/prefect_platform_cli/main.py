@@ -164,7 +164,7 @@ def destroy(context: typer.Context) -> None:
 
 @app.command()
 def status(context: typer.Context) -> None:
-    """Show engine, nodes, components, releases, why pods are not ready, and the work pools."""
+    """Show engine, nodes, components, releases, base image, pods not ready and why, work pools."""
     from prefect_platform_cli import reports
 
     reports.print_status(context.obj.provider())

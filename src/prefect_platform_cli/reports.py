@@ -24,6 +24,7 @@ from prefect_platform.console import out
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.cluster.provider import ClusterProvider
 from prefect_platform_cli.deploy.connection import connected
+from prefect_platform_cli.deploy.image_bases import deployed_bases
 from prefect_platform_cli.deploy.platform import Outcome
 from prefect_platform_cli.deploy.releases import installed
 from prefect_platform_cli.doctor.components import base_job_templates
@@ -97,6 +98,11 @@ def print_status(provider: ClusterProvider) -> None:
             f"{release['namespace']}/{release['name']} {release['chart']}: {release['status']}, "
             f"revision {release['revision']}",
         )
+    now = dt.datetime.now(dt.UTC)
+    for base in deployed_bases(api):
+        table.add_row("base image", escape(base.describe(now)))
+        if renewal := base.renewal(now):
+            table.add_row("[yellow]old base[/]", escape(renewal))
     unready = [
         pod
         for namespace in (*_SYSTEM, *names.NAMESPACES)

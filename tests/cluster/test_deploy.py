@@ -1,6 +1,7 @@
 """deploy-cluster: its output, repeated deploys, repairs and refusals."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -149,6 +150,7 @@ def test_status_names_a_pod_that_is_not_ready_and_its_cause(platform: Platform) 
     assert "pod/broken in data" in shown
     assert "ErrImageNeverPull" in shown
     assert "prefect/prefect-server" in shown
+    assert re.search(r"base image\s+│ \d+ days old", shown), shown
     assert "private" in shown or "existing" in shown
 
 

@@ -18,6 +18,7 @@ from prefect_platform_cli.charts.prefect_worker import Auth
 from prefect_platform_cli.cluster.provider import ClusterProvider
 from prefect_platform_cli.deploy import first_run
 from prefect_platform_cli.deploy.connection import connected, kubernetes_api_addresses
+from prefect_platform_cli.deploy.image_bases import record_bases
 from prefect_platform_cli.deploy.releases import Release, install
 from prefect_platform_cli.deploy.secrets import (
     bootstrap_secrets,
@@ -66,6 +67,7 @@ def deploy(
     with step("Create namespaces and secrets"):
         changed |= kubectl.apply((_ENVIRONMENT / "namespaces.yaml").read_text())
         changed |= bool(bootstrap_secrets(api))
+        changed |= record_bases(kubectl, images)
     with step("Check that the network enforces NetworkPolicies") as current:
         if not enforces_policies(kubectl, names.SERVER_NAMESPACE, references["platform"]):
             current.detail = refuse_unenforced(accept=accept_unenforced)

@@ -1,5 +1,6 @@
 """The base of the images: a registry's Python image, or a Debian that is built here."""
 
+import datetime as dt
 import hashlib
 import os
 import tempfile
@@ -13,7 +14,9 @@ from prefect_platform_cli.host.process import run
 from prefect_platform_cli.host.registry import DOCKER_HUB, why_unreachable
 from prefect_platform_cli.images.pinned_base import pinned_base
 
-_LOCAL = "prefect-platform.local/base"
+LOCAL = "prefect-platform.local/base"
+"""The repository of the bases that are built here."""
+_ANNOTATION = "org.opencontainers.image.base"
 _PACKAGES = ("python3", "python3-venv", "ca-certificates")
 # Later file times are set to this one, so that the same packages always give the same archive.
 _NEWEST_TIME = "1767225600"  # 2026-01-01
@@ -39,13 +42,24 @@ class Base:
     """The base image of a Dockerfile, and the reason for it, which is shown to the user.
 
     `identity` changes with the content of the image. `rootfs` is the archive to import if the image
-    is built here.
+    is built here. `created` is None if it is not known.
     """
 
     reference: str
     identity: str
     reason: str
     rootfs: Path | None = None
+    created: dt.datetime | None = None
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels that name the base in an image; OCI has none for its creation."""
+        name, _, digest = self.reference.partition("@")
+        labels = {
+            f"{_ANNOTATION}.name": name,
+            f"{_ANNOTATION}.digest": digest,
+            "prefect-platform/base-created": self.created.isoformat() if self.created else "",
+        }
+        return {key: value for key, value in labels.items() if value}
 
 
 def choose_base(forced: str | None = None, *, registry: str = DOCKER_HUB) -> Base:
@@ -59,7 +73,7 @@ def choose_base(forced: str | None = None, *, registry: str = DOCKER_HUB) -> Bas
     pinned = pinned_base()
     if reason := why_unreachable(registry):
         return _debian(reason)
-    return Base(pinned.reference, pinned.reference, f"{registry} answers")
+    return Base(pinned.reference, pinned.reference, f"{registry} answers", created=pinned.created)
 
 
 def _debian(reason: str) -> Base:
@@ -68,7 +82,11 @@ def _debian(reason: str) -> Base:
     if not folder.exists():
         _build_debian(folder)
     content = (folder / "rootfs.sha256").read_text()
-    return Base(f"{_LOCAL}:{content[:12]}", content, reason, folder / "rootfs.tar")
+    rootfs = folder / "rootfs.tar"
+    created = dt.datetime.fromtimestamp(int(rootfs.stat().st_mtime), dt.UTC)
+    # Images carry the time as a label: without it in the identity, one tag could have two of them.
+    identity = f"{content} {created.isoformat()}"
+    return Base(f"{LOCAL}:{content[:12]}", identity, reason, rootfs, created)
 
 
 def _build_debian(folder: Path) -> None:

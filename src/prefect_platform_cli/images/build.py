@@ -20,11 +20,12 @@ from prefect_platform_cli.images.selection import choose_builder
 
 @dataclass(frozen=True)
 class Image:
-    """A built image, and the archive that holds it and the others of the same build."""
+    """A built image, its base, and the archive that holds it and the others of the same build."""
 
     name: str
     reference: str
     archive: Path
+    base: Base
 
 
 def build(
@@ -58,7 +59,7 @@ def build(
             _build_missing(chosen, wanted, references, chosen_base, folder / "logs")
             _export(chosen, list(references.values()), archive)
             _discard_superseded(chosen, references, chosen_base, archive.parent)
-    return [Image(name, references[name], archive) for name in references]
+    return [Image(name, references[name], archive, chosen_base) for name in references]
 
 
 def _build_missing(
@@ -89,6 +90,7 @@ def _build_missing(
                         **index_arguments(),
                         **provenance.build_arguments(recipe.paths(REPOSITORY)),
                     },
+                    labels=base.labels(),
                 )
             )
         if reference(recipe, base.identity) != built:

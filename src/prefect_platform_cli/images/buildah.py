@@ -83,6 +83,8 @@ class Buildah:
             arguments["PIP_CERT"] = _AUTHORITIES
         for name, value in arguments.items():
             options += ["--build-arg", f"{name}={value}"]
+        for name, value in order.labels.items():
+            options += ["--label", f"{name}={value}"]
         run_logged([*self._command(), "bud", *options, order.context], order, self._environment())
 
     def _command(self) -> list[str | Path]:

@@ -28,6 +28,7 @@ class Order:
     target: str | None = None
     installer: str | None = None
     arguments: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     base_is_local: bool = False
 
 

@@ -35,6 +35,8 @@ class Docker:
             options += ["--target", order.target]
         for name, value in order.arguments.items():
             options += ["--build-arg", f"{name}={value}"]
+        for name, value in order.labels.items():
+            options += ["--label", f"{name}={value}"]
         run_logged(["docker", "build", *options, order.context], order, self._environment)
 
     def export(self, references: Sequence[str], archive: Path) -> None:

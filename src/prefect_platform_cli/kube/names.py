@@ -17,6 +17,9 @@ WORKER_RELEASE = "prefect-worker"
 BASE_JOB_TEMPLATES = f"{WORKER_RELEASE}-base-job-template"
 """The ConfigMap with a base job template for each work pool."""
 
+IMAGE_BASES = "prefect-image-bases"
+"""The ConfigMap that says on which base each deployed image was built."""
+
 AUTH_SECRET = "prefect-auth"  # noqa: S105 - a name
 DATABASE_SECRET = "prefect-database"  # noqa: S105 - a name
 ENCRYPTION_SECRET = "prefect-encryption"  # noqa: S105 - a name

@@ -19,7 +19,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
     built = build([recipe.name for recipe in RECIPES], builder="buildah")
     (archive,) = {image.archive for image in built}
     copy = Path(shutil.copyfile(archive, tmp_path_factory.mktemp("images") / "images.tar"))
-    return {image.name: Image(image.name, image.reference, copy) for image in built}
+    return {image.name: Image(image.name, image.reference, copy, image.base) for image in built}
 
 
 @pytest.fixture(scope="session")

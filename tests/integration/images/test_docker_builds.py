@@ -64,6 +64,7 @@ def test_docker_builds_exports_and_discards_an_image(
             REPOSITORY / redis.context,
             tmp_path / "log",
             arguments={"BASE": base, "VERSION": "1.2.3"},
+            labels={"org.opencontainers.image.base.name": base},
         )
     )
     assert reference in docker.references()
@@ -78,5 +79,6 @@ def test_docker_builds_exports_and_discards_an_image(
     assert image["RepoTags"] == [reference]
     assert config["User"] == "999:999"
     assert config["Labels"]["org.opencontainers.image.version"] == "1.2.3"
+    assert config["Labels"]["org.opencontainers.image.base.name"] == base
     docker.discard([reference])
     assert reference not in docker.references()

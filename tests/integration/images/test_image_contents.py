@@ -87,6 +87,15 @@ def test_the_labels_name_the_image_and_its_source(contained: Contained, name: st
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_labels_name_the_base_and_its_creation(
+    contained: Contained, images: dict[str, Image], name: str
+) -> None:
+    expected = images[name].base.labels()
+    assert {"org.opencontainers.image.base.name", "prefect-platform/base-created"} <= set(expected)
+    assert expected.items() <= contained.config["Labels"].items()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_configuration_contains_nothing_from_the_build_machine(
     contained: Contained, name: str
 ) -> None:

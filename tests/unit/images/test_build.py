@@ -153,3 +153,10 @@ def test_every_order_includes_the_provenance_of_the_image(builder: _Builder) -> 
     build(["seaweedfs"])
     arguments = builder.orders["seaweedfs"].arguments
     assert {"VERSION", "REVISION", "CREATED", "SOURCE"} <= set(arguments)
+
+
+def test_every_image_is_built_with_the_labels_of_its_base(builder: _Builder, base: Base) -> None:
+    images = build(["platform", "redis"])
+    assert [builder.orders[image.name].labels for image in images] == [base.labels()] * 2
+    assert base.labels()
+    assert [image.base for image in images] == [base] * 2

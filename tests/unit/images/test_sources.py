@@ -1,5 +1,7 @@
 """How the base image, pip's settings and the provenance labels are determined."""
 
+import datetime as dt
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images import base, pip_settings, provenance
+from prefect_platform_cli.images.pinned_base import pinned_base
 
 
 @contextmanager
@@ -70,6 +73,44 @@ def test_a_debian_base_is_made_once_if_the_registry_fails_or_is_unreachable(
     assert "not reachable" in away.reason
     assert broken.reference == away.reference == "prefect-platform.local/base:0123456789ab"
     assert len(made) == 1
+
+
+def test_a_base_is_named_in_labels_with_its_creation_time(made: list[Path]) -> None:
+    with _registry(200) as registry:
+        pulled = base.choose_base(registry=registry).labels()
+    built = base.choose_base(registry=registry)
+    pinned = pinned_base()
+    annotation = "org.opencontainers.image.base"
+
+    assert pinned.created is not None
+    assert pulled == {
+        f"{annotation}.name": pinned.name,
+        f"{annotation}.digest": pinned.digest,
+        "prefect-platform/base-created": pinned.created.isoformat(),
+    }
+    assert built.labels() == {
+        f"{annotation}.name": "prefect-platform.local/base:0123456789ab",
+        "prefect-platform/base-created": _modified(made[0] / "rootfs.tar"),
+    }
+
+
+def test_the_same_debian_made_at_another_time_has_another_identity(made: list[Path]) -> None:
+    with _registry(503) as registry:
+        first = base.choose_base(registry=registry)
+        os.utime(made[0] / "rootfs.tar", (0, 0))
+        second = base.choose_base(registry=registry)
+    assert first.reference == second.reference
+    assert first.identity != second.identity
+    assert second.created == dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def _modified(file: Path) -> str:
+    return dt.datetime.fromtimestamp(int(file.stat().st_mtime), dt.UTC).isoformat()
+
+
+def test_a_base_of_unknown_age_has_only_a_name() -> None:
+    labels = base.choose_base("example.org/python:3.11").labels()
+    assert labels == {"org.opencontainers.image.base.name": "example.org/python:3.11"}
 
 
 def test_a_forced_base_is_used_and_none_is_made(made: list[Path]) -> None:
