@@ -1,5 +1,6 @@
 """Build the platform's images and put them into one archive that a cluster's nodes load."""
 
+import datetime as dt
 import fcntl
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,17 +16,22 @@ from prefect_platform_cli.images.base import Base, choose_base
 from prefect_platform_cli.images.builder import Builder, Order
 from prefect_platform_cli.images.catalogue import REGISTRY, Recipe, recipes, reference
 from prefect_platform_cli.images.pip_settings import index_arguments
+from prefect_platform_cli.images.sbom import FACTS, read_facts, sbom
 from prefect_platform_cli.images.selection import choose_builder
 
 
 @dataclass(frozen=True)
 class Image:
-    """A built image, its base, and the archive that holds it and the others of the same build."""
+    """A built image, its base, and its files.
+
+    `archive` holds the image and the others of the same build, and `sbom` lists its packages.
+    """
 
     name: str
     reference: str
     archive: Path
     base: Base
+    sbom: Path
 
 
 def build(
@@ -57,9 +63,13 @@ def build(
             )
             err.print(f"Image builder: {chosen.name} ({reason})")
             _build_missing(chosen, wanted, references, chosen_base, folder / "logs")
+            _write_sboms(chosen, wanted, references, chosen_base, folder)
             _export(chosen, list(references.values()), archive)
-            _discard_superseded(chosen, references, chosen_base, archive.parent)
-    return [Image(name, references[name], archive, chosen_base) for name in references]
+            _discard_superseded(chosen, references, chosen_base, folder)
+    return [
+        Image(name, built, archive, chosen_base, _sbom_file(folder, built))
+        for name, built in references.items()
+    ]
 
 
 def _build_missing(
@@ -112,6 +122,32 @@ def _import_base(builder: Builder, base: Base, rootfs: Path, logs: Path) -> None
         builder.build(Order(base.reference, context, logs / f"{_label(base.reference)}.log"))
 
 
+def _write_sboms(
+    builder: Builder,
+    wanted: Sequence[Recipe],
+    references: Mapping[str, str],
+    base: Base,
+    folder: Path,
+) -> None:
+    """List the packages of each image that has no list yet."""
+    for recipe in wanted:
+        built = references[recipe.name]
+        file = _sbom_file(folder, built)
+        if file.exists():
+            continue
+        file.parent.mkdir(exist_ok=True)
+        created = provenance.build_arguments(recipe.paths(REPOSITORY))["CREATED"]
+        with (
+            step(f"List the packages of {built}"),
+            tempfile.TemporaryDirectory(dir=folder, prefix=".listing-") as temporary,
+        ):
+            archive = Path(temporary) / "files.tar"
+            builder.pack_files(built, FACTS, archive)
+            text = sbom(built, base, dt.datetime.fromisoformat(created), read_facts(archive))
+            (Path(temporary) / file.name).write_text(text)
+            (Path(temporary) / file.name).rename(file)
+
+
 def _export(builder: Builder, references: Sequence[str], archive: Path) -> None:
     archive.parent.mkdir(parents=True, exist_ok=True)
     temporary = archive.with_suffix(".part")
@@ -122,9 +158,9 @@ def _export(builder: Builder, references: Sequence[str], archive: Path) -> None:
 
 
 def _discard_superseded(
-    builder: Builder, references: Mapping[str, str], base: Base, archives: Path
+    builder: Builder, references: Mapping[str, str], base: Base, folder: Path
 ) -> None:
-    """Remove earlier versions of the images from the builder's store and from the archives."""
+    """Remove earlier versions of the images from the builder's store, and their files."""
     current = {*references.values(), base.reference}
     names = {f"{REGISTRY}/{name}" for name in (*references, "base")}
     builder.discard(
@@ -135,7 +171,11 @@ def _discard_superseded(
         ]
     )
     labels = {_label(built) for built in current}
-    for archive in archives.iterdir():
+    for file in (folder / "sboms").iterdir():
+        label = file.name.partition(".")[0]
+        if label.rpartition("-")[0] in references and label not in labels:
+            file.unlink()
+    for archive in (folder / "archives").iterdir():
         ours = {held for held in archive.stem.split("_") if held.rpartition("-")[0] in references}
         if ours - labels or archive.suffix == ".part":
             archive.unlink()
@@ -152,6 +192,10 @@ def alone(folder: Path) -> Iterator[None]:
             with step("Wait for another build of the images"):
                 fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _sbom_file(folder: Path, image: str) -> Path:
+    return folder / "sboms" / f"{_label(image)}.spdx.json"
 
 
 def _label(image: str) -> str:

@@ -1,6 +1,7 @@
 """Build with buildah, which needs no daemon, in a store of its own."""
 
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,11 @@ from prefect_platform_cli.images.layout import Layout
 from prefect_platform_cli.images.pip_settings import certificate_authority
 
 _AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+# buildah runs in its own namespaces, so that it never leaves a mount or process behind.
+_NAMESPACES = (
+    *("unshare", "--mount", "--propagation", "private"),
+    *("--pid", "--fork", "--kill-child", "--mount-proc"),
+)
 _INSTALLER = f"{REGISTRY}/installer:kept"
 
 
@@ -60,6 +66,28 @@ class Buildah:
                 )
         self._layout.pack(references, archive)
 
+    def pack_files(self, reference: str, patterns: Sequence[str], archive: Path) -> None:
+        """Write the files of an image that match `patterns` to a tar file."""
+        container = self._buildah("from", "--pull-never", reference).strip()
+        matches = shlex.join(
+            [word for each in patterns for word in ("-o", "-path", f"./{each}")][1:]
+        )
+        # The mount is only visible in the namespaces of this shell, and ends with them.
+        script = (
+            f'root=$("$@" mount {shlex.quote(container)}) && cd "$root" '
+            f"&& find . -type f '(' {matches} ')' "
+            f"-exec tar --append --file={shlex.quote(str(archive))} {{}} +"
+        )
+        try:
+            run(
+                [*_NAMESPACES, "sh", "-c", script, "sh", *self._program()],
+                failure=f"the files of {reference} cannot be read",
+                next_step="run the command again",
+                env=self._environment(),
+            )
+        finally:
+            self._buildah("rm", container)
+
     def discard(self, references: Sequence[str]) -> None:
         """Remove the images, their layers and their exports."""
         if references:
@@ -88,10 +116,10 @@ class Buildah:
         run_logged([*self._command(), "bud", *options, order.context], order, self._environment())
 
     def _command(self) -> list[str | Path]:
-        # buildah runs in its own namespaces, so that it never leaves a mount or process behind.
+        return [*_NAMESPACES, *self._program()]
+
+    def _program(self) -> list[str | Path]:
         return [
-            *("unshare", "--mount", "--propagation", "private"),
-            *("--pid", "--fork", "--kill-child", "--mount-proc"),
             *("buildah", "--storage-driver", "overlay"),
             *("--root", self._store, "--runroot", self._run),
         ]

@@ -49,6 +49,10 @@ class Builder(Protocol):
         """Write the images to one file that containerd loads, each layer once."""
         ...
 
+    def pack_files(self, reference: str, patterns: Sequence[str], archive: Path) -> None:
+        """Write at least the files of an image that match `patterns` to a tar file."""
+        ...
+
     def discard(self, references: Sequence[str]) -> None:
         """Remove images from the store, with the layers that only they use."""
         ...

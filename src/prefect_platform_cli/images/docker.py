@@ -43,6 +43,19 @@ class Docker:
         """Write one archive in the engine's format."""
         self._docker("save", "--output", str(archive), *references)
 
+    def pack_files(
+        self,
+        reference: str,
+        patterns: Sequence[str],  # noqa: ARG002 - the engine exports all files
+        archive: Path,
+    ) -> None:
+        """Write all files of an image to a tar file."""
+        container = self._docker("create", reference).strip()
+        try:
+            self._docker("export", "--output", str(archive), container)
+        finally:
+            self._docker("rm", container)
+
     def discard(self, references: Sequence[str]) -> None:
         """Remove the images, but keep the engine's build cache, which belongs to the user."""
         if references:

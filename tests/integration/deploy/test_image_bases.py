@@ -43,7 +43,8 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
 
 
 def image(reference: str, base: Base) -> Image:
-    return Image(reference.rpartition("/")[2], reference, Path("images.tar"), base)
+    name = reference.rpartition("/")[2]
+    return Image(name, reference, Path("images.tar"), base, Path(f"{name}.spdx.json"))
 
 
 def run_pod(kubectl: Kubectl, name: str, reference: str) -> None:

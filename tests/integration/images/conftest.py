@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
     built = build([recipe.name for recipe in RECIPES], builder="buildah")
     (archive,) = {image.archive for image in built}
     copy = Path(shutil.copyfile(archive, tmp_path_factory.mktemp("images") / "images.tar"))
-    return {image.name: Image(image.name, image.reference, copy, image.base) for image in built}
+    return {image.name: replace(image, archive=copy) for image in built}
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from prefect_platform_cli.images.base import choose_base
 from prefect_platform_cli.images.builder import Order
 from prefect_platform_cli.images.catalogue import recipes
 from prefect_platform_cli.images.docker import Docker
+from prefect_platform_cli.images.sbom import FACTS, packages, read_facts
 
 
 @pytest.fixture(scope="module")
@@ -80,5 +81,8 @@ def test_docker_builds_exports_and_discards_an_image(
     assert config["User"] == "999:999"
     assert config["Labels"]["org.opencontainers.image.version"] == "1.2.3"
     assert config["Labels"]["org.opencontainers.image.base.name"] == base
+    docker.pack_files(reference, FACTS, tmp_path / "files.tar")
+    names = {package.name for package in packages(read_facts(tmp_path / "files.tar"))}
+    assert {"libc6", "redis-tools"} <= names
     docker.discard([reference])
     assert reference not in docker.references()

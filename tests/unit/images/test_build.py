@@ -1,5 +1,7 @@
 """Unchanged images are not built again, and an interrupted build is completed."""
 
+import json
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +22,7 @@ class _Builder:
     def __init__(self) -> None:
         self.held: list[str] = []
         self.built: list[str] = []
+        self.listed: list[str] = []
         self.orders: dict[str, Order] = {}
         self.fails = ""
 
@@ -35,6 +38,12 @@ class _Builder:
 
     def export(self, references: Sequence[str], archive: Path) -> None:
         archive.write_text("\n".join(references))
+
+    def pack_files(self, reference: str, patterns: Sequence[str], archive: Path) -> None:
+        assert patterns
+        self.listed.append(reference.rpartition("/")[2].partition(":")[0])
+        with tarfile.open(archive, "w"):
+            pass
 
     def discard(self, references: Sequence[str]) -> None:
         self.held = [held for held in self.held if held not in references]
@@ -153,6 +162,24 @@ def test_every_order_includes_the_provenance_of_the_image(builder: _Builder) -> 
     build(["seaweedfs"])
     arguments = builder.orders["seaweedfs"].arguments
     assert {"VERSION", "REVISION", "CREATED", "SOURCE"} <= set(arguments)
+
+
+def test_the_packages_of_an_image_are_listed_once_and_discarded_with_it(
+    builder: _Builder, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (redis,) = build(["redis"])
+    (old,) = build(["flows"])
+    listed = json.loads(old.sbom.read_text())["name"]
+    old.archive.unlink()
+    build(["flows"])
+    once = list(builder.listed)
+    _another_base(base, monkeypatch)
+    (new,) = build(["flows"])
+    assert listed == old.reference
+    assert once == ["redis", "flows"]
+    assert not old.sbom.exists()
+    assert new.sbom.exists()
+    assert redis.sbom.exists()
 
 
 def test_every_image_is_built_with_the_labels_of_its_base(builder: _Builder, base: Base) -> None:
