@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from prefect_platform.api_certificate import refuse_untrusted
 from prefect_platform.errors import PlatformError
 
 _REFUSALS = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
@@ -45,6 +46,7 @@ def describe(api_url: str, next_steps: NextSteps) -> Iterator[None]:
     try:
         yield
     except httpx.TransportError as error:
+        refuse_untrusted(api_url, error)
         raise PlatformError(
             f"{api_url} does not answer: {type(error).__name__} {error}".rstrip(),
             next_step=next_steps.away,

@@ -12,6 +12,7 @@ from kubernetes_asyncio.client import V1Job
 from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
+    PREFECT_API_SSL_CERT_FILE,
     PREFECT_API_URL,
     PREFECT_HOME,
     temporary_settings,
@@ -23,7 +24,6 @@ from prefect_platform.worker.job_configuration import ChartJobConfiguration
 from tests.support.rendering import Object, Story, find, objects
 
 AUTH_STRING = "admin:never-in-a-job"
-_API_URL = "http://prefect-server.prefect.svc.cluster.local:4200/api"
 
 
 def base_job_template(story: Story, pool: str = "default") -> dict[str, Any]:
@@ -40,6 +40,7 @@ def created_job(story: Story, pool: str = "default", /, **job_variables: object)
     """
     sent: list[Object] = []
     template = base_job_template(story, pool)
+    given = _environment(story, pool)
 
     class Recorder:
         def __init__(self, _client: object) -> None: ...
@@ -50,23 +51,26 @@ def created_job(story: Story, pool: str = "default", /, **job_variables: object)
             return V1Job()
 
     with (
-        patch.dict(os.environ, _integration_settings(story, pool)),
+        patch.dict(os.environ, _integration_settings(given)),
         patch.object(prefect_kubernetes.worker, "BatchV1Api", Recorder),
         patch.object(ChartJobConfiguration, "template", BaseJobTemplate(template), create=True),
         temporary_settings(
             {
-                PREFECT_API_URL: _API_URL,
+                PREFECT_API_URL: given["PREFECT_API_URL"],
                 PREFECT_API_AUTH_STRING: AUTH_STRING,
                 PREFECT_HOME: "/tmp/prefect",  # noqa: S108 - a path in the pod
             }
         ),
     ):
-        asyncio.run(_submit(pool, template, job_variables))
+        asyncio.run(_submit(pool, template, job_variables, given.get("PREFECT_API_SSL_CERT_FILE")))
     return sent[0]
 
 
 async def _submit(
-    pool_name: str, template: dict[str, Any], job_variables: dict[str, object]
+    pool_name: str,
+    template: dict[str, Any],
+    job_variables: dict[str, object],
+    authority: str | None,
 ) -> None:
     flow = Flow(name="etl-daily", labels={})
     run = FlowRun(id=uuid4(), flow_id=flow.id, name="quiet-otter", deployment_id=uuid4())
@@ -79,16 +83,21 @@ async def _submit(
     configuration: ChartJobConfiguration = await ChartJobConfiguration.from_template_and_values(
         {}, job_variables
     )
-    configuration.prepare_for_flow_run(run, flow=flow, work_pool=pool, worker_name="worker-0")
+    # Set only here, because each client of Prefect would read the file, which is in the pod.
+    with temporary_settings({PREFECT_API_SSL_CERT_FILE: authority}):
+        configuration.prepare_for_flow_run(run, flow=flow, work_pool=pool, worker_name="worker-0")
     await KubernetesWorker(work_pool_name=pool_name)._create_job(configuration, client=None)
 
 
-def _integration_settings(story: Story, pool: str) -> dict[str, str]:
-    """Return the variables of the worker's pod that prefect-kubernetes reads."""
+def _environment(story: Story, pool: str) -> dict[str, str]:
+    """Return the plain variables of the worker's pod."""
     worker = find(objects(story), "Deployment", "worker", pool=pool)
-    pod = worker["spec"]["template"]["spec"]
+    variables = worker["spec"]["template"]["spec"]["containers"][0]["env"]
+    return {each["name"]: each["value"] for each in variables if "value" in each}
+
+
+def _integration_settings(given: dict[str, str]) -> dict[str, str]:
+    """Return the variables that prefect-kubernetes reads."""
     return {
-        variable["name"]: variable["value"]
-        for variable in pod["containers"][0]["env"]
-        if variable["name"].startswith("PREFECT_INTEGRATIONS_")
+        name: value for name, value in given.items() if name.startswith("PREFECT_INTEGRATIONS_")
     }

@@ -1,4 +1,4 @@
-"""JSON Schemas of Kubernetes and three operators, for kubeconform.
+"""JSON Schemas of Kubernetes and four operators, for kubeconform.
 
 The schemas are generated from the API descriptions in each project's Go module. They are committed,
 so that a check needs no network. For Kubernetes, they contain only the definitions that the
@@ -54,6 +54,11 @@ _EXTERNAL_SECRETS = Module(
 )
 # The CustomResourceDefinitions of the kinds that charts and environments use, with their modules.
 CUSTOM_RESOURCES = {
+    "deploy/crds/cert-manager.io_certificates.yaml": Module(
+        "github.com/cert-manager/cert-manager",
+        "v1.21.2",
+        "h1:UWgoYM+KLNtRlqmoWOKjKBOBUPVHeepQ6/ac3ERJW68=",
+    ),
     "config/crd/bases/postgresql.cnpg.io_clusters.yaml": Module(
         "github.com/cloudnative-pg/cloudnative-pg",
         "v1.28.0",

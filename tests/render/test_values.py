@@ -32,6 +32,7 @@ _OTHER_ITEMS = {
     "redis.mode": "external",
     "pools.default": {"worker": {"replicas": 7}},
     "priorityClass.preemptionPolicy": "PreemptLowerPriority",
+    "api.certificateAuthority.kind": "Secret",
     "worker.limit": 7,
     "jobs.template": {"variables": {"description": "another"}},
     "database.external.tls.mode": "verify-ca",
@@ -286,6 +287,31 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             {"database.passwordSecret.key": "pw"},
             "set it to password",
         ),
+        ("server", {"api.tls.enabled": True}, "no certificate is named: set api.tls.secret.name"),
+        ("server", {"api.tls.secret.name": "ours"}, "the API would serve plain HTTP"),
+        (
+            "server",
+            {"api.tls.certManager.issuerRef.name": "ours"},
+            "the API would serve plain HTTP",
+        ),
+        (
+            "server-tls",
+            {"api.tls.certManager.issuerRef.name": "ours"},
+            "the API serves only one certificate: clear one of them",
+        ),
+        (
+            "worker",
+            {"api.certificateAuthority.name": "ours"},
+            "which uses no TLS: set api.url=https://",
+        ),
+        *(
+            (
+                "worker",
+                {key: [{"name": "PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "value": "true"}]},
+                "with which anyone in between could read the auth string",
+            )
+            for key in ("worker.extraEnv", "jobs.env")
+        ),
         ("server-ingress", {"publicUrl": ""}, "no host is named"),
         ("server-ingress", {"ingress.host": "b.example.org"}, "publicUrl points to example.org"),
         ("server-ingress", {"publicUrl": "http://example.org"}, "set publicUrl=https://HOST"),
@@ -362,7 +388,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         (
             "worker",
             {"jobs.env": [{"name": "PREFECT_API_AUTH_STRING", "value": "admin:x"}]},
-            "use api.url and auth",
+            "use api.url, api.certificateAuthority and auth",
         ),
         ("worker", {"jobs.env": [{"name": "EMPTY"}]}, "neither value nor valueFrom"),
         (
@@ -483,6 +509,7 @@ def test_an_unsafe_combination_is_refused_with_advice(
         ),
         ("server", {"image.tag": "", "image.digest": f"sha256:{'0' * 64}"}),
         ("server", {"image.tag": "latest", "image.digest": f"sha256:{'0' * 64}"}),
+        ("worker", {"api.url": "https://prefect.example.org/api"}),
         ("worker", {"global.aKeyOfAParentChart": "1"}),
         ("worker", {"pools.etl": {"jobs": {"image": {"tag": "ba9876543210"}}}}),
         ("worker", {"pools.etl": {"jobs": {"resources": {"requests": {"cpu": "2"}}}}}),

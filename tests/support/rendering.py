@@ -123,6 +123,23 @@ STORIES = {
     "server-auth-string": Story(
         "prefect-server", "prefect", values={**_SERVER_TAGS, "auth.runIdentity.enabled": False}
     ),
+    "server-tls": Story(
+        "prefect-server",
+        "prefect",
+        values={**_SERVER_TAGS, "api.tls.enabled": True, "api.tls.secret.name": "our-certificate"},
+    ),
+    "server-cert-manager": Story(
+        "prefect-server",
+        "prefect",
+        values={
+            **_HA_TAGS,
+            "publicUrl": "https://example.org/prefect",
+            "ingress.enabled": True,
+            "networkPolicies.apiProxies": [_CONTROLLER],
+            "api.tls.enabled": True,
+            "api.tls.certManager.issuerRef.name": "our-authority",
+        },
+    ),
     "server-cloudnative-pg": Story(
         "prefect-server",
         "prefect",
@@ -179,6 +196,16 @@ STORIES = {
         "prefect-worker",
         "prefect-workers",
         values={**_WORKER_TAGS, "auth.runIdentity.enabled": False},
+    ),
+    "worker-tls": Story(
+        "prefect-worker",
+        "prefect-workers",
+        values={
+            **_WORKER_TAGS,
+            "api.url": "https://prefect-server.prefect.svc.cluster.local:4200/api",
+            "api.certificateAuthority.name": "our-authority",
+            "configuration.platform": "work_pools: {default: {}}\n",
+        },
     ),
     "worker-configuration": Story(
         "prefect-worker",

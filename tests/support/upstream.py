@@ -83,6 +83,9 @@ FOLLOWED = tuple(
             ("prefect.server.api.server:token_validation", "db7062686898"),
             ("prefect.server.utilities.subscriptions:accept_prefect_socket", "dc5393573ad1"),
         ),
+        ("plugins/api_tls", PREFECT): (
+            ("prefect.cli._server_utils:_run_in_foreground", "306cc417fe32"),
+        ),
         ("plugins/security_headers", PREFECT): (
             ("prefect.server.api.server:create_app", "0f896a78bc06"),
         ),

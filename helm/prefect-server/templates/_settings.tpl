@@ -52,7 +52,7 @@
 - name: PREFECT_PLUGINS_ENABLED
   value: "true"
 - name: PREFECT_PLUGINS_ALLOW
-  value: notification-delivery,security-headers{{ with .Values.auth.previousSecret.name }},previous-auth-string{{ end }}{{ if .Values.auth.runIdentity.enabled }},run-identity{{ end }}
+  value: notification-delivery,security-headers{{ with .Values.auth.previousSecret.name }},previous-auth-string{{ end }}{{ if .Values.auth.runIdentity.enabled }},run-identity{{ end }}{{ if .Values.api.tls.enabled }},api-tls{{ end }}
 - name: PREFECT_SERVER_API_AUTH_STRING # the actions of automations call the API too
   valueFrom:
     secretKeyRef:

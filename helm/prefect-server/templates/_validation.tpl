@@ -49,6 +49,18 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- fail "encryption.secret.name is empty: Prefect would keep the encryption key of the blocks in the same database; name a Secret that holds a Fernet key" -}}
 {{- end -}}
 
+{{- $tls := .Values.api.tls -}}
+{{- $certificate := or $tls.secret.name $tls.certManager.issuerRef.name -}}
+{{- if and $tls.enabled (not $certificate) -}}
+{{- fail "api.tls.enabled is true, but no certificate is named: set api.tls.secret.name, or api.tls.certManager.issuerRef.name if cert-manager is installed" -}}
+{{- end -}}
+{{- if and $certificate (not $tls.enabled) -}}
+{{- fail "api.tls names a certificate, but api.tls.enabled is false, so the API would serve plain HTTP: set api.tls.enabled=true, or clear the names" -}}
+{{- end -}}
+{{- if and $tls.secret.name $tls.certManager.issuerRef.name -}}
+{{- fail "api.tls.secret.name and api.tls.certManager.issuerRef.name are both set, but the API serves only one certificate: clear one of them" -}}
+{{- end -}}
+
 {{- $database := .Values.database -}}
 {{- if eq $database.mode "embedded" -}}
 {{- include "prefect-library.validateImage" (dict "key" "database.embedded.image" "image" $database.embedded.image) -}}

@@ -1,12 +1,39 @@
-{{/* Environment with the URL and the auth string of the API. */}}
+{{/* Environment with the URL and the auth string of the API. Its containers mount apiVolumeMounts. */}}
 {{- define "prefect-worker.apiEnv" -}}
 - name: PREFECT_API_URL
   value: {{ .Values.api.url | quote }}
+{{- if .Values.api.certificateAuthority.name }}
+- name: PREFECT_API_SSL_CERT_FILE
+  value: /etc/prefect-api/ca.crt
+{{- end }}
 - name: PREFECT_API_AUTH_STRING
   valueFrom:
     secretKeyRef:
       name: {{ .Values.auth.secret.name }}
       key: {{ .Values.auth.secret.key }}
+{{- end -}}
+
+{{/* The certificate authority of the API as a volume. Renders nothing if none is set. */}}
+{{- define "prefect-worker.apiVolumes" -}}
+{{- with .Values.api.certificateAuthority -}}
+{{- if .name -}}
+- name: api-authority
+  {{- if eq .kind "Secret" }}
+  secret:
+    secretName: {{ .name }}
+  {{- else }}
+  configMap:
+    name: {{ .name }}
+  {{- end }}
+    items: [{key: {{ .key }}, path: ca.crt}]
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "prefect-worker.apiVolumeMounts" -}}
+{{- if .Values.api.certificateAuthority.name -}}
+- {name: api-authority, mountPath: /etc/prefect-api, readOnly: true}
+{{- end -}}
 {{- end -}}
 
 {{/* Environment of a pod that calls the API and then exits. */}}

@@ -31,6 +31,10 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- fail "auth.secret.name is empty: prefect-server requires authentication; name the Secret that holds \"user:password\"" -}}
 {{- end -}}
 
+{{- if and .Values.api.certificateAuthority.name (hasPrefix "http://" .Values.api.url) -}}
+{{- fail (printf "api.certificateAuthority.name is set, but api.url is %s, which uses no TLS: set api.url=https://..., or clear api.certificateAuthority.name" .Values.api.url) -}}
+{{- end -}}
+
 {{- if not .Values.pools -}}
 {{- fail "pools is empty: no worker would be installed; name a pool, for example --set-json 'pools.default={}'" -}}
 {{- end -}}
@@ -66,8 +70,8 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- if and .valueFrom (hasPrefix "PREFECT_" .name) (not (hasPrefix "PREFECT_INTEGRATIONS_" .name)) -}}
 {{- fail (printf "worker.extraEnv sets %s for the pool %s from a reference, but the worker copies Prefect's settings into each Job in plain text: set it in jobs.env for the job pods" .name $pool.name) -}}
 {{- end -}}
-{{- if has .name (list "PREFECT_API_URL" "PREFECT_API_AUTH_STRING" "PREFECT_API_KEY") -}}
-{{- fail (printf "worker.extraEnv sets %s for the pool %s: use api.url and auth" .name $pool.name) -}}
+{{- if has .name (list "PREFECT_API_URL" "PREFECT_API_AUTH_STRING" "PREFECT_API_KEY" "PREFECT_API_SSL_CERT_FILE") -}}
+{{- fail (printf "worker.extraEnv sets %s for the pool %s: use api.url, api.certificateAuthority and auth" .name $pool.name) -}}
 {{- end -}}
 {{- end -}}
 
@@ -93,10 +97,17 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- range $pool.jobs.env -}}
 {{- $environment = append $environment .name -}}
 {{- end -}}
-{{- range $name := list "PREFECT_API_URL" "PREFECT_API_AUTH_STRING" "PREFECT_API_KEY" "PREFECT_HOME" -}}
+{{- range $name := list "PREFECT_API_URL" "PREFECT_API_AUTH_STRING" "PREFECT_API_KEY" "PREFECT_API_SSL_CERT_FILE" "PREFECT_HOME" -}}
 {{- if has $name $environment -}}
-{{- fail (printf "jobs.env or jobs.template sets %s for the pool %s, which the worker sets itself: use api.url and auth" $name $pool.name) -}}
+{{- fail (printf "jobs.env or jobs.template sets %s for the pool %s, which the worker sets itself: use api.url, api.certificateAuthority and auth" $name $pool.name) -}}
 {{- end -}}
+{{- end -}}
+{{- $unverified := "PREFECT_API_TLS_INSECURE_SKIP_VERIFY" -}}
+{{- range $pool.worker.extraEnv -}}
+{{- $environment = append $environment .name -}}
+{{- end -}}
+{{- if has $unverified $environment -}}
+{{- fail (printf "worker.extraEnv, jobs.env or jobs.template sets %s for the pool %s, with which anyone in between could read the auth string: remove it, and set api.certificateAuthority" $unverified $pool.name) -}}
 {{- end -}}
 {{- $every := toString (int64 $pool.jobs.heartbeatSeconds) -}}
 {{- $set := dig "properties" "env" "default" "PREFECT_FLOWS_HEARTBEAT_FREQUENCY" "" $variables | toString -}}

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from prefect_platform import container
+from prefect_platform.api_certificate import refuse_untrusted, verification
 from prefect_platform.configuration import commands
 from prefect_platform.configuration.core.context import Mounted
 from prefect_platform.configuration.core.prefect_api import prefect_api
@@ -16,12 +17,13 @@ from prefect_platform.container import NotYet, wait_for
 
 
 async def _await_api(url: str, timeout: float) -> None:
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with httpx.AsyncClient(timeout=10, verify=verification()) as client:
 
         async def check() -> None:
             try:
                 response = await client.get(f"{url}/ready")
             except httpx.TransportError as error:
+                refuse_untrusted(url, error)
                 raise NotYet(f"it does not answer ({type(error).__name__})") from error
             if not response.is_success:
                 raise NotYet(f"it answered {response.status_code}")

@@ -14,6 +14,7 @@ from importlib.metadata import version
 import httpx
 
 from prefect_platform import container
+from prefect_platform.api_certificate import refuse_untrusted, verification
 from prefect_platform.api_failures import MISSING_POOL
 from prefect_platform.container import NotYet, wait_for
 from prefect_platform.errors import PlatformError
@@ -29,18 +30,21 @@ async def await_work_pool(
     """Return when the API has this Prefect version or a newer one, and knows the work pool `name`.
 
     Only major and minor version are compared. Each of the two waits may take `timeout` seconds.
-    Raises PlatformError when one of them takes longer, and when the API refuses `auth_string`
-    ("user:password").
+    Raises PlatformError when one of them takes longer, when the API refuses `auth_string`
+    ("user:password"), and when its certificate is not trusted.
     """
     user, _, password = (auth_string or "").partition(":")
     auth = httpx.BasicAuth(user, password) if auth_string else None
 
-    async with httpx.AsyncClient(auth=auth, timeout=_REQUEST_SECONDS) as client:
+    async with httpx.AsyncClient(
+        auth=auth, timeout=_REQUEST_SECONDS, verify=verification()
+    ) as client:
 
         async def get(path: str) -> httpx.Response:
             try:
                 response = await client.get(f"{api_url}/{path}")
             except httpx.TransportError as error:
+                refuse_untrusted(api_url, error)
                 raise NotYet(f"{api_url} does not answer ({error})") from error
             if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
                 raise PlatformError(

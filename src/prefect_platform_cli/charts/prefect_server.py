@@ -106,6 +106,37 @@ class Autoscaling(Values):
     """Average CPU utilization, in percent of the CPU request, above which pods are added."""
 
 
+class ApiCertificateSecret(Values):
+    name: str = ""
+    """Name of a Secret of type kubernetes.io/tls in the release's namespace. The certificate has to
+    be valid for the host name in `api.url` of prefect-worker."""
+
+
+class IssuerRef(Values):
+    name: str = ""
+    """Name of the issuer. If empty, no Certificate is created."""
+    kind: NonEmpty = "Issuer"
+    """Kind of the issuer: Issuer (in the release's namespace) or ClusterIssuer."""
+    group: NonEmpty = "cert-manager.io"
+    """API group of the issuer."""
+
+
+class CertManager(Values):
+    issuer_ref: IssuerRef = IssuerRef()
+    """Issuer that signs the certificate. It has to sign names such as
+    prefect-server.prefect.svc.cluster.local, which public authorities do not."""
+
+
+class ApiTls(Values):
+    enabled: bool = False
+    """Serve HTTPS instead of HTTP. It needs a certificate: set either `secret.name` or
+    `certManager.issuerRef.name`."""
+    secret: ApiCertificateSecret = ApiCertificateSecret()
+    """Certificate and key that you create yourself."""
+    cert_manager: CertManager = CertManager()
+    """Certificate that cert-manager creates and renews, for all names of the Service."""
+
+
 class Api(Extras):
     replicas: Count = 1
     """Number of API pods. 0 stops the API. More than 1 needs mode `ha`."""
@@ -115,6 +146,10 @@ class Api(Extras):
     """Seconds that a starting pod of the API or the background services waits for the migrations,
     and in mode `ha` for Redis. After that it fails with the reason in its log, and Kubernetes
     starts it again."""
+    tls: ApiTls = ApiTls()
+    """TLS of the API and the user interface on port 4200, off by default. Set `api.url` and
+    `api.certificateAuthority` of prefect-worker to match. A renewed certificate is served without a
+    restart. See docs/operations/tls.md."""
     resources: Resources = resources("400m", "512Mi", memory_limit="1Gi")
     """Resources of each API pod. The CPU request keeps bursts of job pods from starving the API. By
     default there is no CPU limit, because a throttled API fails its probes."""
@@ -141,8 +176,8 @@ class Ui(Values):
 class Service(Values):
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
     """Type of the Service: ClusterIP (reachable from inside the cluster only), NodePort or
-    LoadBalancer. The last two expose plain HTTP outside the cluster, unless a load balancer in
-    front terminates TLS."""
+    LoadBalancer. Without `api.tls`, the last two expose plain HTTP outside the cluster, unless a
+    load balancer in front terminates TLS."""
     annotations: dict[str, str] = {}
     """Annotations added to the Service, such as those of a cloud's load balancer."""
 

@@ -27,12 +27,27 @@ from prefect_platform_cli.charts.kubernetes_types import (
 from prefect_platform_cli.charts.overrides import overrides
 
 
+class CertificateAuthority(Values):
+    kind: Literal["ConfigMap", "Secret"] = "ConfigMap"
+    """Kind of the object that holds the certificate authority: ConfigMap or Secret."""
+    name: str = ""
+    """Name of the object, which has to exist in the release's namespace and in each namespace of
+    job pods. If empty, the public certificate authorities are trusted."""
+    key: NonEmpty = "ca.crt"
+    """Key of the object that holds the CA certificates, in PEM format."""
+
+
 class Api(Values):
     url: Annotated[str, StringConstraints(pattern=r"^https?://.*/api$")] = (
         "http://prefect-server.prefect.svc.cluster.local:4200/api"
     )
     """URL of prefect-server's API, ending in /api, as the workers and the job pods reach it. The
-    default is the Service of a release named prefect-server in the namespace prefect."""
+    default is the Service of a release named prefect-server in the namespace prefect. If
+    prefect-server has `api.tls`, the URL begins with https."""
+    certificate_authority: CertificateAuthority = CertificateAuthority()
+    """Certificate authority that signed the API's certificate. Prefect trusts it instead of the
+    public ones, for the API only: connections of flows to other servers, such as object stores, are
+    not affected. See docs/operations/tls.md."""
 
 
 class AuthSecret(Values):

@@ -6,6 +6,7 @@ from typing import Any
 
 from kubernetes import client
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.settings import PREFECT_API_TLS_INSECURE_SKIP_VERIFY, temporary_settings
 
 from prefect_platform.configuration.core.prefect_api import prefect_api
 from prefect_platform_cli.deploy.secrets import read_auth_string
@@ -27,7 +28,7 @@ def forwarded(kubectl: Kubectl, local_port: int = 0) -> Iterator[str]:
         namespace=names.SERVER_NAMESPACE,
         local_port=local_port,
     ) as port:
-        yield f"http://127.0.0.1:{port}{_path_prefix(kubectl)}"
+        yield _forwarded_url(kubectl, port)
 
 
 @contextmanager
@@ -37,6 +38,8 @@ def connected(kubectl: Kubectl) -> Iterator[SyncPrefectClient]:
     Raises PlatformError when there is no server, or when it refuses the auth string in the Secret.
     """
     with (
+        # The port-forward ends in the API's pod, whose certificate is not for this machine's name.
+        temporary_settings({PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True}),
         forwarded(kubectl) as url,
         prefect_api(f"{url}/api", read_auth_string(kubectl.api())) as prefect,
     ):
@@ -47,6 +50,12 @@ def path_prefix(deployment: Mapping[str, Any]) -> str:
     """Return the path of `publicUrl`, which is the prefix of everything that the API serves."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     return next((str(each["value"]) for each in container["env"] if each["name"] == _PATH), "")
+
+
+def scheme(deployment: Mapping[str, Any]) -> str:
+    """Return `https` if the API serves TLS, otherwise `http`."""
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return str(container["ports"][0]["name"])
 
 
 def kubernetes_api_addresses(api: client.ApiClient) -> list[str]:
@@ -63,9 +72,12 @@ def kubernetes_api_addresses(api: client.ApiClient) -> list[str]:
     )
 
 
-def _path_prefix(kubectl: Kubectl) -> str:
+def _forwarded_url(kubectl: Kubectl, port: int) -> str:
     api = kubectl.api()
     selector = names.selector(instance=names.SERVER_RELEASE, component="api")
     apps = client.AppsV1Api(api)
     found = apps.list_namespaced_deployment(names.SERVER_NAMESPACE, label_selector=selector).items
-    return path_prefix(api.sanitize_for_serialization(found[0])) if found else ""
+    if not found:
+        return f"http://127.0.0.1:{port}"
+    deployment = api.sanitize_for_serialization(found[0])
+    return f"{scheme(deployment)}://127.0.0.1:{port}{path_prefix(deployment)}"

@@ -62,10 +62,12 @@ _CHANGED = STORIES["worker-local"].with_values(
     }
 )
 _IDENTITY = STORIES["worker-run-identity"].with_values({"jobs.namespace": "flows-identity"})
+_TLS = STORIES["worker-tls"].with_values({"jobs.namespace": "flows-tls"})
 _STORIES = {
     "flows-default": (STORIES["worker-local"], "default"),
     "flows-heavy": (STORIES["worker-production"], "heavy"),
     "flows-identity": (_IDENTITY, "default"),
+    "flows-tls": (_TLS, "default"),
     "changed": (_CHANGED, "default"),
 }
 """The namespaces of the API server, each with the chart's values and the pool of its policy."""

@@ -32,6 +32,9 @@ containers:
       {{- toYaml $configuration.resources | nindent 6 }}
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
+      {{- with include "prefect-worker.apiVolumeMounts" . }}
+      {{- . | nindent 6 }}
+      {{- end }}
       - {name: platform, mountPath: /etc/prefect-platform/platform, readOnly: true}
       - {name: templates, mountPath: /etc/prefect-platform/base-job-templates, readOnly: true}
       {{- range $index, $secret := $configuration.secrets }}
@@ -40,6 +43,9 @@ containers:
 volumes:
   - name: tmp
     emptyDir: {sizeLimit: 64Mi}
+  {{- with include "prefect-worker.apiVolumes" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   - name: platform
     configMap: {name: {{ include "prefect-library.fullname" . }}-configuration}
   - name: templates

@@ -80,6 +80,9 @@ job_configuration:
                   memory: '{{ "{{ memory_limit }}" }}'
               volumeMounts:
                 - {name: tmp, mountPath: /tmp}
+                {{- with include "prefect-worker.apiVolumeMounts" .root }}
+                {{- . | nindent 16 }}
+                {{- end }}
                 {{- if $identity.enabled }}
                 - {name: run-token, mountPath: /var/run/secrets/prefect, readOnly: true}
                 {{- end }}
@@ -89,6 +92,9 @@ job_configuration:
           volumes:
             - name: tmp
               emptyDir: {sizeLimit: {{ $jobs.tmpSizeLimit }}}
+            {{- with include "prefect-worker.apiVolumes" .root }}
+            {{- . | nindent 12 }}
+            {{- end }}
             {{- if $identity.enabled }}
             # The worker adds the id of the run, so that the API knows the run by the token.
             - name: run-token
