@@ -11,7 +11,7 @@ from prefect.settings.models.root import Settings
 from prefect_kubernetes.settings import KubernetesSettings  # type: ignore[import-untyped]
 from pydantic import AliasChoices
 
-from tests.support.rendering import all_objects, containers, pod_of
+from tests.support.rendering import STORIES, all_objects, containers, find, objects, pod_of
 
 # Variables that are read without a settings model, with the modules that read them.
 READ_BY_GETENV = {
@@ -61,6 +61,24 @@ def test_every_rendered_setting_is_read_by_the_pinned_prefect(known: set[str]) -
     }
     assert len(rendered) > 20
     assert rendered - known == set(READ_BY_GETENV)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "variable"),
+    [
+        (None, None),
+        ("any", None),
+        ([], ""),
+        (["hooks.slack.com", "mail.example.org"], "hooks.slack.com,mail.example.org"),
+    ],
+)
+def test_declared_hosts_reach_the_processes_that_send(hosts: object, variable: str | None) -> None:
+    rendered = objects(STORIES["server-ha"].with_values({"notifications.hosts": hosts}))
+
+    for component in ("api", "services"):
+        pod = find(rendered, "Deployment", component)["spec"]["template"]["spec"]
+        env = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+        assert env.get("NOTIFICATION_HOSTS") == variable
 
 
 def test_settings_of_each_model_are_found(known: set[str]) -> None:

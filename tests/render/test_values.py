@@ -26,6 +26,7 @@ _OTHER_STRINGS = {
 }
 _PEERS: list[dict[str, object]] = [{"podSelector": {}}]
 _PORTS = [{"port": 7}]
+_PRODUCTION: dict[str, object] = {"profile": "production", "notifications.hosts": []}
 _OTHER_ITEMS = {
     "mode": "single",
     "profile": "production",
@@ -42,6 +43,7 @@ _OTHER_ITEMS = {
     "configuration.secrets": ["another"],
     "configuration.schedule": "0 * * * *",
     "migrations.mayLose": ["another"],
+    "notifications.hosts": ["hooks.example.org"],
     "retention.jobs.succeeded": "25h",
     "retention.objects.results": "1d",
     "ui.imageOrigins": ["https://images.example.org"],
@@ -267,6 +269,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             {"profile": "production", "database.external.tls.mode": "prefer"},
             "in the clear",
         ),
+        ("server-ha-external", {"profile": "production"}, "notifications.hosts is not set"),
         (
             "server",
             {"database.external.tls.caSecret.name": "ours"},
@@ -328,7 +331,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         (
             "server-ha-external",
             {
-                "profile": "production",
+                **_PRODUCTION,
                 "service.type": "LoadBalancer",
                 "networkPolicies.apiProxies": _PEERS,
             },
@@ -486,12 +489,13 @@ def test_an_unsafe_combination_is_refused_with_advice(
                 "database.embedded.parameters": {"max_connections": "200"},
             },
         ),
-        ("server-ha-external", {"profile": "production"}),
-        ("server-cloudnative-pg", {"profile": "production", "database.cloudnativePg.instances": 2}),
+        ("server-ha-external", _PRODUCTION),
+        ("server-ha-external", {"profile": "production", "notifications.hosts": "any"}),
+        ("server-cloudnative-pg", {**_PRODUCTION, "database.cloudnativePg.instances": 2}),
         (
             "server-ha-external",
             {
-                "profile": "production",
+                **_PRODUCTION,
                 "service.type": "LoadBalancer",
                 "publicUrl": "https://prefect.example.org",
                 "networkPolicies.apiProxies": _PEERS,

@@ -78,6 +78,12 @@ FOLLOWED = tuple(
             ("prefect.server.events.actions:_load_block_from_block_document", "163922dbc5f4"),
             ("prefect.server.events.actions:consumer", "20cf786f4385"),
             ("prefect.server.events.services.actions:Actions.start", "71910435a7ba"),
+            (
+                "prefect.server.events.actions:CallWebhook._get_webhook_block",
+                "14a3c1a0faec",
+            ),
+            ("prefect.server.events.actions:CallWebhook.act", "fb7b184a1572"),
+            ("prefect.blocks.webhook:Webhook.call", "9b0529cb7ccd"),
         ),
         ("plugins/previous_auth_string", PREFECT): (
             ("prefect.server.api.server:token_validation", "db7062686898"),

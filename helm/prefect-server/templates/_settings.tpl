@@ -53,6 +53,10 @@
   value: "true"
 - name: PREFECT_PLUGINS_ALLOW
   value: notification-delivery,security-headers{{ with .Values.auth.previousSecret.name }},previous-auth-string{{ end }}{{ if .Values.auth.runIdentity.enabled }},run-identity{{ end }}{{ if .Values.api.tls.enabled }},api-tls{{ end }}
+{{- if kindIs "slice" .Values.notifications.hosts }}
+- name: NOTIFICATION_HOSTS # read by the plugin notification-delivery
+  value: {{ join "," .Values.notifications.hosts | quote }}
+{{- end }}
 - name: PREFECT_SERVER_API_AUTH_STRING # the actions of automations call the API too
   valueFrom:
     secretKeyRef:

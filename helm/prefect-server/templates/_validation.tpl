@@ -99,6 +99,10 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- end -}}
 {{- end -}}
 
+{{- if and (eq .Values.profile "production") (kindIs "invalid" .Values.notifications.hosts) -}}
+{{- fail "notifications.hosts is not set, but profile is production: whoever may write automations could make the server send requests to every host that its NetworkPolicy allows; list the hosts of your notification and webhook blocks, set [] for none, or set any" -}}
+{{- end -}}
+
 {{- $retention := .Values.retention -}}
 {{- $types := dict -}}
 {{- range $type, $period := $retention.events.byType -}}

@@ -27,10 +27,11 @@ from anyio import CapacityLimiter, to_thread
 from docket import ConcurrencyLimit, CurrentDocket, Docket, Worker
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from prefect.blocks.core import UnknownBlockType
+from prefect.blocks.webhook import Webhook
 from prefect.logging import get_logger
 from prefect.plugins import HookContext, register_hook
 from prefect.server.events import actions
-from prefect.server.events.actions import ActionFailed, SendNotification
+from prefect.server.events.actions import ActionFailed, CallWebhook, SendNotification
 from prefect.server.events.schemas.automations import TriggeredAction
 from prefect.server.events.schemas.events import RelatedResource
 from prefect.server.schemas.core import BlockDocument
@@ -38,7 +39,9 @@ from prefect.server.utilities.messaging import Message, MessageHandler
 from prefect.settings.context import get_current_settings
 from pydantic import ValidationError
 
+from prefect_platform.plugins import notification_hosts
 from prefect_platform.plugins.email_block import EmailRefused
+from prefect_platform.plugins.notification_hosts import HostRefused
 
 # Seconds between two attempts. Up to a quarter is added to each: six attempts in 8 to 10 minutes.
 WAITS = (15.0, 30.0, 60.0, 120.0, 240.0)
@@ -59,6 +62,7 @@ _APPRISE_STATUS = re.compile(r"\berror=(\d{3})\b")
 
 _logger = get_logger("server.notifications")
 _prefects_consumer = actions.consumer
+_prefects_webhook_block = CallWebhook._get_webhook_block
 # What Apprise logs in the thread of one attempt: its only report of why a delivery failed.
 _complaints: ContextVar[list[str]] = ContextVar("complaints")
 
@@ -101,6 +105,21 @@ def listening_to_apprise() -> Iterator[None]:
 def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's signature
     """Make the service that runs actions in this process use the consumer of this module."""
     actions.consumer = consumer
+    CallWebhook._get_webhook_block = _webhook_block  # type: ignore[method-assign]
+    notification_hosts.install()
+
+
+async def _webhook_block(self: CallWebhook, triggered_action: TriggeredAction) -> Webhook:
+    """Return the block of the action; raises ActionFailed if its host is not declared.
+
+    The block follows no redirects, so the host of its URL is the only one that it connects to.
+    """
+    block = await _prefects_webhook_block(self, triggered_action)
+    try:
+        notification_hosts.check(block.url.get_secret_value())
+    except HostRefused as error:
+        raise ActionFailed(str(error)) from None
+    return block
 
 
 @asynccontextmanager
@@ -292,6 +311,8 @@ async def _send(block: NotificationBlock, subject: str, body: str) -> None:
                 abandon_on_cancel=True,
                 limiter=CapacityLimiter(1),
             )
+    except HostRefused as error:
+        raise DeliveryFailed(str(error), lasting=True) from None
     except EmailRefused as error:
         raise DeliveryFailed(error.log, lasting=True) from None
     except NotificationError as error:
@@ -302,10 +323,11 @@ async def _send(block: NotificationBlock, subject: str, body: str) -> None:
 
 
 def _notify(block: NotificationBlock, subject: str, body: str) -> None:
-    # Without an event loop, Prefect's own blocks return when done; others may return a coroutine.
-    outcome: object = block.notify(body, subject=subject)
-    if inspect.iscoroutine(outcome):
-        asyncio.run(outcome)
+    with notification_hosts.confined():
+        # Without an event loop, Prefect's blocks return when done; others may return a coroutine.
+        outcome: object = block.notify(body, subject=subject)
+        if inspect.iscoroutine(outcome):
+            asyncio.run(outcome)
 
 
 def _refused_with(status: int) -> DeliveryFailed:

@@ -406,6 +406,18 @@ class Redis(Values):
     """The Redis of this release in mode `embedded`."""
 
 
+HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+
+
+class Notifications(Values):
+    hosts: list[HostName] | Literal["any"] | None = None
+    """Hosts that notifications and webhooks of automations may be sent to: the host names of the
+    URLs and SMTP servers in their blocks, such as hooks.slack.com. The server refuses every other
+    host, also if a receiver redirects to it. `[]` allows none, and `any` allows all, as when it is
+    not set. The profile `production` requires it; see
+    docs/operations/alerts.md#declare-the-hosts-of-your-channels."""
+
+
 class PolicyComponents(Values):
     api: bool = True
     """Create the NetworkPolicy of the API."""
@@ -475,8 +487,9 @@ class PrefectServer(Chart):
     them, so that the loss of one pod stops nothing)."""
     profile: Literal["development", "production"] = "development"
     """Which values the chart accepts: development (every valid combination) or production (it
-    refuses values with which data is lost together with a node, such as the embedded database, and
-    values with which passwords cross the network unencrypted)."""
+    refuses values with which data is lost together with a node, such as the embedded database,
+    values with which passwords cross the network unencrypted, and notifications to undeclared
+    hosts)."""
     global_: Annotated[Global, Field(alias="global")] = Global()
     """Values that this chart shares with the other charts of a parent chart."""
     image: Image = Image(repository="platform")
@@ -506,6 +519,8 @@ class PrefectServer(Chart):
     """Environment variables added to the API and the background services, as a list of Kubernetes
     EnvVars. The chart refuses variables that have a value of their own here, such as the connection
     to the database."""
+    notifications: Notifications = Notifications()
+    """Where the API and the background services may send notifications to."""
     ui: Ui = Ui()
     """The user interface."""
     public_url: Annotated[

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.core import Block
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -80,7 +80,7 @@ class Platform:
         user, _, password = _AUTH.partition(":")
         return httpx.Client(base_url=self.api_url, auth=(user, password), timeout=60)
 
-    def save(self, block: NotificationBlock, name: str) -> str:
+    def save(self, block: Block, name: str) -> str:
         """Save the block and return the id of its document."""
         settings = {PREFECT_API_URL: self.api_url, PREFECT_API_AUTH_STRING: _AUTH}
         with temporary_settings(settings):
@@ -91,6 +91,24 @@ class Platform:
 
         Returns its id.
         """
+        texts = {
+            "subject": subject or "{{ automation.name }}",
+            "body": body or "{{ event.resource.name }}",
+        }
+        return self._automation(
+            name,
+            [
+                {"type": "send-notification", "block_document_id": block, **texts}
+                for block in blocks
+            ],
+        )
+
+    def calling(self, name: str, block: str) -> str:
+        """Create an automation that calls a webhook on each event `test.NAME`; return its id."""
+        action = {"type": "call-webhook", "block_document_id": block, "payload": "{}"}
+        return self._automation(name, [action])
+
+    def _automation(self, name: str, actions: list[dict[str, str]]) -> str:
         automation = {
             "name": name,
             "trigger": {
@@ -100,15 +118,7 @@ class Platform:
                 "threshold": 1,
                 "within": 0,
             },
-            "actions": [
-                {
-                    "type": "send-notification",
-                    "block_document_id": block,
-                    "subject": subject or "{{ automation.name }}",
-                    "body": body or "{{ event.resource.name }}",
-                }
-                for block in blocks
-            ],
+            "actions": actions,
         }
         with self.client() as client:
             answer = client.post("/automations/", json=automation).raise_for_status()

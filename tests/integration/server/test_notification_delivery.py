@@ -10,6 +10,7 @@ from prefect.blocks.notifications import (
     MattermostWebhook,
     MicrosoftTeamsWebhook,
 )
+from prefect.blocks.webhook import Webhook
 from pydantic import SecretStr
 
 from prefect_platform.plugins.email_block import Email
@@ -64,7 +65,7 @@ def platform(
 ) -> Iterator[Platform]:
     start = {"single": alerting.single, "ha": alerting.high_availability}[request.param]
     home = tmp_path_factory.mktemp(request.param)
-    with start(home, _SHORT, **trusting(certificates)) as running:
+    with start(home, _SHORT, NOTIFICATION_HOSTS=HOST, **trusting(certificates)) as running:
         yield running
 
 
@@ -274,6 +275,35 @@ def test_a_permanent_failure_is_not_tried_again(
     assert "after 1 of 6 attempts: the block is not valid" in reasons[4]
     assert (len(hooks.requests(path)), len(hooks.requests(gone))) == (1, 1)
     assert_secret_is_not_disclosed(platform, automation)
+
+
+def test_notifications_and_webhooks_reach_declared_hosts_only(
+    platform: Platform, hooks: Webhooks, path: str
+) -> None:
+    hooks.received.pop(path, None)
+    declared, other = (hooks.url(path), hooks.url(path).replace(HOST, "localhost"))
+    notified = platform.automation(
+        "not-declared",
+        platform.save(webhook(other), "not-declared"),
+        platform.save(webhook(declared), "declared"),
+    )
+    called = {
+        url: platform.calling(name, platform.save(Webhook(url=SecretStr(url)), name))
+        for name, url in (("calls-declared", declared), ("calls-another", other))
+    }
+    for automation in (notified, *called.values()):
+        platform.fire(automation)
+
+    refused = "the host localhost is not in notifications.hosts of prefect-server"
+    (failed,) = platform.wait_for(notified, "action.failed")
+    assert failed["payload"]["reason"].endswith(f"failed after 1 of 6 attempts: {refused}")
+    (failed,) = platform.wait_for(called[other], "action.failed")
+    assert failed["payload"]["reason"] == refused
+    assert refused in " ".join(platform.log.read_text().split())
+    platform.wait_for(notified, "action.executed")
+    platform.wait_for(called[declared], "action.executed")
+    assert len(hooks.requests(path)) == 2
+    assert_secret_is_not_disclosed(platform, notified, *called.values())
 
 
 def test_an_action_that_is_received_twice_is_sent_once(
