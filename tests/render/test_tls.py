@@ -40,7 +40,7 @@ def test_the_api_finds_its_certificate_in_a_volume(story: Story) -> None:
     }
 
     assert "api-tls" in given["PREFECT_PLUGINS_ALLOW"].split(",")
-    assert {given["API_TLS_CERTIFICATE"], given["API_TLS_KEY"]} == files
+    assert {given["API_TLS_CERTIFICATE_FILE"], given["API_TLS_KEY_FILE"]} == files
 
 
 def test_cert_manager_writes_the_certificate_that_the_api_serves() -> None:

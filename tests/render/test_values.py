@@ -26,7 +26,11 @@ _OTHER_STRINGS = {
 }
 _PEERS: list[dict[str, object]] = [{"podSelector": {}}]
 _PORTS = [{"port": 7}]
-_PRODUCTION: dict[str, object] = {"profile": "production", "notifications.hosts": []}
+_PRODUCTION: dict[str, object] = {
+    "profile": "production",
+    "notifications.hosts": [],
+    "networkPolicies.kubernetesApi.to": _PEERS,
+}
 _OTHER_ITEMS = {
     "mode": "single",
     "profile": "production",
@@ -271,6 +275,11 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
         ("server-ha-external", {"profile": "production"}, "notifications.hosts is not set"),
         (
+            "server-ha-external",
+            {**_PRODUCTION, "networkPolicies.kubernetesApi.to": []},
+            "networkPolicies.kubernetesApi.to is empty, but profile is production",
+        ),
+        (
             "server",
             {"database.external.tls.caSecret.name": "ours"},
             "set database.mode=external",
@@ -490,7 +499,15 @@ def test_an_unsafe_combination_is_refused_with_advice(
             },
         ),
         ("server-ha-external", _PRODUCTION),
-        ("server-ha-external", {"profile": "production", "notifications.hosts": "any"}),
+        ("server-ha-external", {**_PRODUCTION, "notifications.hosts": "any"}),
+        (
+            "server-ha-external",
+            {
+                **_PRODUCTION,
+                "networkPolicies.kubernetesApi.to": [],
+                "auth.runIdentity.enabled": False,
+            },
+        ),
         ("server-cloudnative-pg", {**_PRODUCTION, "database.cloudnativePg.instances": 2}),
         (
             "server-ha-external",

@@ -5,7 +5,8 @@ the files of the certificate when the Secret changes. Each handshake looks wheth
 that a renewed certificate is served without a restart.
 
 Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED. The
-files are named by API_TLS_CERTIFICATE and API_TLS_KEY; when these are empty, nothing changes.
+files are named by API_TLS_CERTIFICATE_FILE and API_TLS_KEY_FILE; when these are empty, nothing
+changes.
 """
 
 import os
@@ -18,8 +19,8 @@ import uvicorn
 from prefect.logging import get_logger
 from prefect.plugins import HookContext, register_hook
 
-_CERTIFICATE = "API_TLS_CERTIFICATE"
-_KEY = "API_TLS_KEY"
+_CERTIFICATE = "API_TLS_CERTIFICATE_FILE"
+_KEY = "API_TLS_KEY_FILE"
 
 _logger = get_logger("server.api_tls")
 

@@ -475,7 +475,7 @@ class NetworkPolicies(Values):
     kubernetes_api: EgressRule = EgressRule(ports=[PolicyPort(port=443), PolicyPort(port=6443)])
     """Where the Kubernetes API is. The instances of CloudNativePG may connect to it, and with
     `auth.runIdentity` the API. Its addresses differ between clusters, so the default allows two
-    ports of every address; set `to` if you know the addresses."""
+    ports of every address; set `to` to the addresses. `profile: production` requires it."""
 
 
 class PrefectServer(Chart):

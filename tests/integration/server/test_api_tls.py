@@ -96,8 +96,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         folder,
         PREFECT_PLUGINS_ENABLED="true",
         PREFECT_PLUGINS_ALLOW="api-tls",
-        API_TLS_CERTIFICATE=str(mounted.file("tls_crt")),
-        API_TLS_KEY=str(mounted.file("tls_key")),
+        API_TLS_CERTIFICATE_FILE=str(mounted.file("tls_crt")),
+        API_TLS_KEY_FILE=str(mounted.file("tls_key")),
     ) as url:
         https = url.replace("http://", "https://")
         yield Served(https, authority, mounted, folder / "log")
