@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
 
 .PHONY: help deploy-cluster destroy-cluster status ui image logs base test test-whole test-fast upstream generate format \
-	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfiles lint-charts lint-terraform
+	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-shell lint-dockerfiles lint-charts lint-terraform
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -58,7 +58,7 @@ format: .venv/ready ## write every file in the project's format
 	.venv/bin/ruff format
 	$(PYTHON) -m tests.support.linters format
 
-lint: lint-format lint-style lint-types lint-imports lint-dependencies lint-shell lint-dockerfiles lint-charts lint-terraform ## check format, style, types, imports, dependencies, shell, Dockerfiles, charts and Terraform
+lint: lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-shell lint-dockerfiles lint-charts lint-terraform ## check format, style, types, imports, dependencies, flows, shell, Dockerfiles, charts and Terraform
 
 lint-format: .venv/ready
 	.venv/bin/ruff format --check
@@ -75,6 +75,9 @@ lint-imports: .venv/ready
 lint-dependencies: .venv/ready
 	.venv/bin/deptry --config src/pyproject.toml src/prefect_platform
 	.venv/bin/deptry src/prefect_platform_cli
+
+lint-flows: .venv/ready
+	$(PLATFORM) lint flows prefect.yaml
 
 lint-shell: .venv/ready
 	.venv/bin/shellcheck $(SHELL_SCRIPTS)

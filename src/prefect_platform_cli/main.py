@@ -77,7 +77,10 @@ class _Options:
 
     def images(self) -> "list[Image]":
         from prefect_platform_cli.images.build import build
+        from prefect_platform_cli.lint.command import refuse_errors
 
+        with step("Lint the flows"):
+            refuse_errors()
         return build(_IMAGES, builder=self.builder)
 
     def kubectl(self) -> "Kubectl":
@@ -316,6 +319,27 @@ def export(context: typer.Context) -> None:
 
     with _server(context.obj) as (client, cluster):
         commands.export(client, cluster)
+
+
+@app.command()
+def lint(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="files and folders; by default our own flows")
+    ] = None,
+    output: Annotated[str, typer.Option("--format", help="text, json, sarif or github")] = "text",
+    file: PlatformFile = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="ID", help="explain a rule instead, with examples")
+    ] = None,
+) -> None:
+    """Check flows and prefect.yaml without running them; exit with 1 if something is found."""
+    from prefect_platform_cli.lint import command
+    from prefect_platform_cli.lint.catalogue import explanation
+
+    if explain is not None:
+        out.print(explanation(explain), markup=False)
+        return
+    raise typer.Exit(command.run(paths or list(command.OURS), command.parse_format(output), file))
 
 
 @doctor.command()
