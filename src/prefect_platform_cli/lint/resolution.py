@@ -71,9 +71,10 @@ class Project:
         self._names: dict[tuple[str, Scope], Symbols] = {}
         self._derived: dict[tuple[int, Function], Function] = {}
         self._applied: dict[Function, tuple[ast.Call, Scope]] = {}
-        self.is_file = cache(Path.is_file)
-        self.is_folder = cache(Path.is_dir)
+        # Every import asks for the same files again.
         self._roots = cache(self._find_roots)
+        self._top_level = cache(self._find_top_level)
+        self._submodule = cache(self._find_submodule)
 
     def add(self, read: source.Source) -> Module:
         """Return the module of a file that has been read."""
@@ -117,19 +118,19 @@ class Project:
             start = self._attributes(start, part)
         return start
 
-    def _top_level(self, name: str, folder: Path) -> Symbol | None:
+    def _find_top_level(self, name: str, folder: Path) -> Symbol | None:
         for root in self._roots(folder):
             if found := self._submodule(root, name):
                 return found
         return None
 
-    def _submodule(self, folder: Path, name: str) -> Symbol | None:
+    def _find_submodule(self, folder: Path, name: str) -> Symbol | None:
         for path in (folder / name / "__init__.py", folder / f"{name}.py"):
-            if self.is_file(path):
+            if path.is_file():
                 return self.module(path)
         inner = folder / name
         # A folder of data or of another kind of project is no package.
-        if self.is_folder(inner) and any((*inner.glob("*.py"), *inner.glob("*/__init__.py"))):
+        if inner.is_dir() and any((*inner.glob("*.py"), *inner.glob("*/__init__.py"))):
             return Folder(inner)
         return None
 

@@ -99,6 +99,10 @@ class Module:
         _Binder(self).statements(self.source.tree.body, self.scope, self.imported)
 
 
+# Most nodes of a tree, which bind and call nothing.
+_LEAVES = (ast.Name, ast.Constant, ast.expr_context, ast.operator, ast.cmpop, ast.boolop)
+
+
 class _Binder:
     """Walks over a module once, in the order of its text."""
 
@@ -110,7 +114,9 @@ class _Binder:
         for node in nodes:
             self._visit(node, scope, body)
 
-    def _visit(self, node: ast.AST, scope: Scope, body: Body) -> None:  # noqa: PLR0912 - a table
+    def _visit(self, node: ast.AST, scope: Scope, body: Body) -> None:  # noqa: PLR0911, PLR0912 - a table
+        if isinstance(node, _LEAVES):
+            return
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 self._function(node, scope, body)

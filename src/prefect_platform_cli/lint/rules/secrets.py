@@ -18,6 +18,7 @@ RULES = (HARDCODED,)
 
 _FIX = "load it from a Secret block, or from a variable that the pod gets from a Secret"
 _PREFECT_KEY = re.compile(r"\bpn[ub]_[A-Za-z0-9]{30,}\b")
+_ADDRESS = re.compile(r"://[^/\s:@{}]*:([^/\s@{}]+)@")
 _SHORTEST_KEY, _LONGEST_TEXT = 16, 20_000
 _PASSWORD = re.compile(r"(^|[^a-z])(password|passwd|passphrase)$")
 _KEY = re.compile(
@@ -122,10 +123,8 @@ def _is_secret(name: str, value: str) -> bool:
 def _detectors() -> "list[BasePlugin]":
     """Return those detectors that know the exact form of a key. The others guess by entropy."""
     from detect_secrets.plugins import (  # noqa: PLC0415 - loads an HTTP client, so only if needed
-        artifactory,
         aws,
         azure_storage_key,
-        basic_auth,
         discord,
         github_token,
         gitlab_token,
@@ -144,10 +143,8 @@ def _detectors() -> "list[BasePlugin]":
     )
 
     return [
-        artifactory.ArtifactoryDetector(),
         aws.AWSKeyDetector(),
         azure_storage_key.AzureStorageKeyDetector(),
-        basic_auth.BasicAuthDetector(),
         discord.DiscordBotTokenDetector(),
         github_token.GitHubTokenDetector(),
         gitlab_token.GitLabTokenDetector(),
@@ -172,7 +169,9 @@ def _kind(value: object) -> str | None:
     if not isinstance(value, str) or not _SHORTEST_KEY <= len(value) <= _LONGEST_TEXT:
         return None
     if _PREFECT_KEY.search(value):
-        return "Prefect API key"
+        return "API key of Prefect"
+    if (address := _ADDRESS.search(value)) and not _PLACEHOLDER.fullmatch(address[1]):
+        return "password in an address"
     for detector in _detectors():
         for secret in detector.analyze_string(value):
             if not _PLACEHOLDER.fullmatch(secret):
