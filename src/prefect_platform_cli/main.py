@@ -77,10 +77,7 @@ class _Options:
 
     def images(self) -> "list[Image]":
         from prefect_platform_cli.images.build import build
-        from prefect_platform_cli.lint.command import refuse_errors
 
-        with step("Lint the flows"):
-            refuse_errors()
         return build(_IMAGES, builder=self.builder)
 
     def kubectl(self) -> "Kubectl":
@@ -142,6 +139,7 @@ def deploy(
     from prefect_platform_cli import reports
     from prefect_platform_cli.deploy import platform
     from prefect_platform_cli.deploy.first_run import parse_day
+    from prefect_platform_cli.lint.command import refuse_errors
 
     chosen: _Options = context.obj
     day = parse_day(date)
@@ -152,6 +150,8 @@ def deploy(
             "make deploy-cluster UNENFORCED_POLICIES=accept",
         )
     provider = chosen.provider()
+    with step("Lint the flows"):
+        refuse_errors()
     changed = provider.create()
     accepted = unenforced_policies is not None
     outcome = platform.deploy(provider, chosen.images(), day, accept_unenforced=accepted)
@@ -177,8 +177,11 @@ def status(context: typer.Context) -> None:
 def image(context: typer.Context) -> None:
     """Build the images, and load them into the cluster if it is running."""
     from prefect_platform_cli.deploy import platform
+    from prefect_platform_cli.lint.command import refuse_errors
 
     chosen: _Options = context.obj
+    with step("Lint the flows"):
+        refuse_errors()
     images = chosen.images()
     provider = chosen.provider()
     if provider.status().running:
