@@ -16,7 +16,7 @@ from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import CLUSTER, JOBS, command, eventually, helm
 from tests.cluster.ha_server import Server
-from tests.cluster.outside import outside
+from tests.cluster.outside import WORLD, outside
 
 _SECOND = "second"
 _PROBES = "--selector=prefect-platform/probe"
@@ -43,7 +43,14 @@ def two_pools(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
         for namespace in namespaces
     ]
-    server.upgrade("--set-json", f"networkPolicies.apiClients={json.dumps(clients)}")
+    # The chart's own rule excludes the network of WORLD, as it is not public.
+    chart = yaml.safe_load((REPOSITORY / "helm/prefect-server/values.yaml").read_text())
+    to_world = {"to": [{"ipBlock": {"cidr": f"{WORLD}/32"}}], "ports": [{"port": 443}]}
+    egress = [*chart["networkPolicies"]["apiEgress"], to_world]
+    server.upgrade(
+        *("--set-json", f"networkPolicies.apiClients={json.dumps(clients)}"),
+        *("--set-json", f"networkPolicies.apiEgress={json.dumps(egress)}"),
+    )
     declared = yaml.safe_load((REPOSITORY / "k8s/environments/local/platform.yaml").read_text())
     declared["work_pools"][_SECOND] = {}
     file = tmp_path_factory.mktemp("pools") / "platform.yaml"
@@ -118,12 +125,12 @@ def test_unreachable_targets_and_refused_probe_pods_are_reported_as_not_probed(
 ) -> None:
     two_pools.kubectl.apply(json.dumps(_FULL))
     try:
-        looked = command("doctor", "isolation", "--world", "198.19.255.2:443")
+        looked = command("doctor", "isolation", "--world", f"{WORLD}:443")
     finally:
         two_pools.kubectl("delete", "--filename=-", stdin=json.dumps(_FULL))
 
     assert looked.returncode == 0, looked.stderr
-    assert "not probed: no pod reaches 198.19.255.2:443" in looked.stdout
+    assert f"not probed: no pod reaches {WORLD}:443" in looked.stdout
     assert f"not probed: a pod in {JOBS} is refused: " in looked.stdout
     assert "exceeded quota: full" in looked.stdout
 
@@ -147,7 +154,7 @@ def test_probe_pods_receive_no_traffic_and_are_deleted_after_an_interruption(
     with subprocess.Popen(
         [
             *(Path(sys.executable).with_name("prefect-platform"), "doctor", "isolation"),
-            *("--world", "198.19.255.2:443"),
+            *("--world", f"{WORLD}:443"),
         ],
         env={**os.environ, "CLUSTER_NAME": CLUSTER},
         stderr=subprocess.DEVNULL,
