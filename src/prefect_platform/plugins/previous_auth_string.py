@@ -1,7 +1,7 @@
 """A Prefect plugin: during a rotation, the API also accepts the previous auth string.
 
-A job pod keeps the auth string that it was started with. If the API accepted only the new one, the
-pod's requests would be refused and its run would crash. Prefect supports one auth string and
+A worker, and without run identity a job pod, keeps the auth string that it was started with. If the
+API accepted only the new one, its requests would be refused. Prefect supports one auth string and
 compares it in two modules with `hmac`, which the plugin replaces there.
 
 Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED. The

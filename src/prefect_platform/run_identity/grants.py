@@ -20,7 +20,7 @@ class Grants(BaseModel):
 def variable_of(pool: str) -> str:
     """Return the name of the variable in which the configuration stores a pool's grants.
 
-    Runs cannot change variables, so the server may believe it.
+    Runs cannot change these variables, so the server may believe them.
     """
     return f"{_PREFIX}{pool}"
 

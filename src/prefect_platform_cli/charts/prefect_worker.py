@@ -62,9 +62,10 @@ class Auth(Values):
     """The auth string."""
     run_identity: RunIdentity = RunIdentity()
     """Let each flow run use the API with the token of its pod, for its own objects only, instead of
-    the auth string. Set it in the chart prefect-server to the same values, there first. If false,
-    each job pod holds the auth string, whose Secret has to exist in its namespace, and a flow can
-    read and change everything on the server."""
+    the auth string. Both charts need the same values. To turn it on, upgrade prefect-server first;
+    to turn it off, upgrade prefect-worker first. If false, each job pod holds the auth string, whose
+    Secret has to exist in its namespace, and a flow can read and change everything on the server.
+    See docs/operations/run-identity.md."""
 
 
 class SecretVersions(Values):

@@ -87,7 +87,7 @@ class Network:
             name, position = timeout
             if self._given(call, name, position) or self._in_session(path, module):
                 continue
-            message = f"{network.readable(path)} waits for ever for an answer: add {name}=30"
+            message = f"{network.readable(path)} has no timeout: add {name}=30"
             yield finding(NO_TIMEOUT, module, call, message)
             return
 
