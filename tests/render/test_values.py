@@ -347,6 +347,18 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             "the password would cross the network in the clear",
         ),
         ("server", {"publicUrl": "https://example.org/v2"}, "second user interface"),
+        *(
+            ("server", {"extraEnv": [{"name": name, "value": "x"}]}, f"extraEnv sets {name}, with")
+            for name in ("PREFECT_PLUGINS_ALLOW", "PREFECT_PLUGINS_SAFE_MODE", "NOTIFICATION_HOSTS")
+        ),
+        *(
+            (
+                "worker",
+                {key: [{"name": "PREFECT_PLUGINS_ALLOW", "value": "x"}]},
+                "sets PREFECT_PLUGINS_ALLOW for the pool default: without the chart's plugins",
+            )
+            for key in ("worker.extraEnv", "jobs.env")
+        ),
         (
             "server",
             {"extraEnv": [{"name": "PREFECT_SERVER_EVENTS_RETENTION_PERIOD", "value": "7d"}]},

@@ -142,6 +142,9 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- if regexMatch "^PREFECT_(SERVER_SERVICES_DB_VACUUM_|(SERVER_)?EVENTS_RETENTION_PERIOD$)" .name -}}
 {{- fail (printf "extraEnv sets %s, which the retention sweep and the buckets would not follow: set the values under retention" .name) -}}
 {{- end -}}
+{{- if or (hasPrefix "PREFECT_PLUGINS_" .name) (eq .name "NOTIFICATION_HOSTS") -}}
+{{- fail (printf "extraEnv sets %s, with which the chart's plugins would not protect the server: remove it, and set the values under auth, api.tls and notifications" .name) -}}
+{{- end -}}
 {{- if hasPrefix "PREFECT_SERVER_UI_" .name -}}
 {{- fail (printf "extraEnv sets %s, which the chart derives from other values: set publicUrl and ui" .name) -}}
 {{- end -}}

@@ -109,6 +109,11 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- if has $unverified $environment -}}
 {{- fail (printf "worker.extraEnv, jobs.env or jobs.template sets %s for the pool %s, with which anyone in between could read the auth string: remove it, and set api.certificateAuthority" $unverified $pool.name) -}}
 {{- end -}}
+{{- range $environment -}}
+{{- if hasPrefix "PREFECT_PLUGINS_" . -}}
+{{- fail (printf "worker.extraEnv, jobs.env or jobs.template sets %s for the pool %s: without the chart's plugins, runs would be refused by the API or lose results; remove it" . $pool.name) -}}
+{{- end -}}
+{{- end -}}
 {{- $every := toString (int64 $pool.jobs.heartbeatSeconds) -}}
 {{- $set := dig "properties" "env" "default" "PREFECT_FLOWS_HEARTBEAT_FREQUENCY" "" $variables | toString -}}
 {{- range concat $pool.worker.extraEnv $pool.jobs.env -}}

@@ -174,7 +174,8 @@ def _granted(source: Source, section: str, name: str, grants: Grants) -> Declare
             *limits,
         ]
     )
-    body = {"value": grants.model_dump(mode="json"), "tags": []}
+    # A server of an earlier version refuses keys that it does not know.
+    body = {"value": grants.model_dump(mode="json", exclude_defaults=True), "tags": []}
     at = source.at(section, name, "grants")
     declared = source.data.get("variables")
     taken = {LOCK, *(declared if isinstance(declared, dict) else ())}

@@ -324,10 +324,15 @@ async def _send(block: NotificationBlock, subject: str, body: str) -> None:
 
 def _notify(block: NotificationBlock, subject: str, body: str) -> None:
     with notification_hosts.confined():
-        # Without an event loop, Prefect's blocks return when done; others may return a coroutine.
-        outcome: object = block.notify(body, subject=subject)
-        if inspect.iscoroutine(outcome):
-            asyncio.run(outcome)
+        try:
+            # Without an event loop, Prefect's blocks return when done; others return a coroutine.
+            outcome: object = block.notify(body, subject=subject)
+            if inspect.iscoroutine(outcome):
+                asyncio.run(outcome)
+        finally:
+            # Some clients of Apprise log out when they are deleted, which is confined only here.
+            if (client := getattr(block, "_apprise_client", None)) is not None:
+                client.clear()
 
 
 def _refused_with(status: int) -> DeliveryFailed:

@@ -6,7 +6,7 @@ it is not set, all are.
 
 The blocks of Prefect use several clients, some of which follow redirects. What these have in common
 is Python's module socket. In a confined thread it looks up declared hosts only, and connects only
-to addresses that a look-up has returned.
+to addresses that such a look-up has returned.
 """
 
 import os
@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,15 +32,19 @@ class HostRefused(Exception):  # noqa: N818 - it reports an outcome
     """A block connected to a host that is not declared, whatever its client made of the refusal."""
 
 
+# Addresses of declared hosts, in this process: a thread that one attempt has started may look names
+# up for a later one.
+_resolved: set[object] = set()
+
+
 @dataclass
 class _Attempt:
     hosts: frozenset[str]
-    addresses: set[object] = field(default_factory=set)
     refusal: str = ""
 
     def check(self, host: object) -> None:
         """Fail as when the network denies a connection, which clients expect."""
-        if host not in self.addresses and _normal(host) not in self.hosts:
+        if host not in _resolved and _normal(host) not in self.hosts:
             self.refusal = self.refusal or _not_declared(_normal(host))
             raise PermissionError(self.refusal)
 
@@ -92,7 +96,7 @@ def _checked_look_up(host: Any, *arguments: Any, **options: Any) -> list[Any]:  
         return _look_up(host, *arguments, **options)
     attempt.check(host)
     found = _look_up(host, *arguments, **options)
-    attempt.addresses.update(address[0] for *_, address in found)
+    _resolved.update(address[0] for *_, address in found)
     return found
 
 

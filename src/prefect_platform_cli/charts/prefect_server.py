@@ -48,8 +48,8 @@ class Auth(Values):
     """The auth string."""
     previous_secret: PreviousAuthString = PreviousAuthString()
     """The previous auth string. While it is set, the API accepts both auth strings. Set it when you
-    rotate the auth string, and remove it when the workers have restarted; without run identity, when
-    no run that started before the rotation is left. See docs/operations/rotation.md."""
+    rotate the auth string, and remove it when the workers have restarted; without run identity,
+    when no run that started before the rotation is left. See docs/operations/rotation.md."""
     run_identity: RunIdentity = RunIdentity()
     """Let each flow run use the API with the token of its pod, for its own objects only. Set it in
     the chart prefect-worker to the same values."""

@@ -63,9 +63,9 @@ class Auth(Values):
     run_identity: RunIdentity = RunIdentity()
     """Let each flow run use the API with the token of its pod, for its own objects only, instead of
     the auth string. Both charts need the same values. To turn it on, upgrade prefect-server first;
-    to turn it off, upgrade prefect-worker first. If false, each job pod holds the auth string, whose
-    Secret has to exist in its namespace, and a flow can read and change everything on the server.
-    See docs/operations/run-identity.md."""
+    to turn it off, upgrade prefect-worker first. If false, each job pod holds the auth string,
+    whose Secret has to exist in its namespace, and a flow can read and change everything on the
+    server. See docs/operations/run-identity.md."""
 
 
 class SecretVersions(Values):

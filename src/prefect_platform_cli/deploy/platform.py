@@ -186,7 +186,7 @@ def _has_run_identity() -> bool:
     path = _ENVIRONMENT / "worker.yaml"
     try:
         values = YAML(typ="safe").load(path) or {}
-        return Auth.model_validate(values.get("auth", {})).run_identity.enabled
+        return Auth.model_validate(values.get("auth") or {}).run_identity.enabled
     except (YAMLError, ValidationError) as error:
         raise PlatformError(
             f"{path} cannot be read: {error}",

@@ -150,7 +150,8 @@ class _Anonymous(httpx.Auth):
         realm = parameters.pop("realm", "")
         if answer.status_code != httpx.codes.UNAUTHORIZED or scheme != "Bearer" or not realm:
             return
-        issued = yield httpx.Request("GET", realm, params=parameters)
+        # The extensions hold the timeout.
+        issued = yield httpx.Request("GET", realm, params=parameters, extensions=request.extensions)
         if issued.is_success:
             token = _Token.model_validate_json(issued.content).token
             self._headers["Authorization"] = f"Bearer {token}"

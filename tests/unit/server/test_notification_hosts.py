@@ -1,6 +1,8 @@
 """Notifications reach declared hosts only, whatever the block and the answer of a receiver."""
 
 import asyncio
+import gc
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +30,9 @@ _DECLARED = "127.0.0.1"
 _OTHERS = ["localhost", "127.0.0.2", "[::ffff:127.0.0.1]"]
 
 
+_LOGGED_IN = {"access_token": "a", "home_server": "h", "user_id": "u", "room_id": "!r:h"}
+
+
 class Receiver:
     """Counts the requests on all loopback addresses, and redirects those of a path to a URL."""
 
@@ -50,6 +55,9 @@ def receiver() -> Iterator[Receiver]:
             if location:
                 self.send_header("location", location)
             self.end_headers()
+            self.wfile.write(json.dumps(_LOGGED_IN).encode())
+
+        do_PUT = do_POST  # noqa: N815 - the name that the base class expects
 
         def log_message(self, *_: object) -> None:
             pass
@@ -64,6 +72,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(autouse=True)
 def declared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFICATION_HOSTS", f"{_DECLARED},Hooks.Example.org.")
+    monkeypatch.setattr(notification_hosts, "_resolved", set())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -147,6 +156,18 @@ def test_each_receiver_of_a_block_with_several_is_confined(receiver: Receiver) -
     assert receiver.requests == [f"/{_DECLARED}"]
 
 
+def test_a_client_that_logs_out_when_it_is_deleted_is_confined(receiver: Receiver) -> None:
+    logout = "/_matrix/client/v3/logout"
+    receiver.redirects[logout] = f"http://localhost:{receiver.port}/elsewhere"
+    url = f"matrix://user:password@{_DECLARED}:{receiver.port}/%21r%3Ah"
+    with suppress(DeliveryFailed):
+        send(SlackWebhook(url=SecretStr(url)))
+    gc.collect()
+
+    assert logout in receiver.requests
+    assert "/elsewhere" not in receiver.requests
+
+
 class _AsyncClientBlock(NotificationBlock):
     """A custom block as in Prefect's documentation: its client looks names up in other threads."""
 
@@ -177,6 +198,17 @@ def test_a_datagram_to_an_undeclared_host_is_refused() -> None:
         assert "the host 127.0.0.2 is not in" in refusal(SlackWebhook(url=SecretStr(url)))
         with pytest.raises(BlockingIOError):
             server.recv(1)
+
+
+def test_a_thread_that_looks_names_up_for_a_later_attempt_refuses_no_declared_host(
+    receiver: Receiver,
+) -> None:
+    with notification_hosts.confined():
+        others = ThreadPoolExecutor(1)
+        others.submit(socket.getaddrinfo, _DECLARED, 0).result()
+    with others, notification_hosts.confined():
+        found = others.submit(socket.getaddrinfo, _DECLARED, receiver.port).result()
+        socket.create_connection(found[0][4][:2]).close()
 
 
 def test_only_the_threads_of_an_attempt_are_confined(receiver: Receiver) -> None:
