@@ -61,12 +61,12 @@ _CHANGED = STORIES["worker-local"].with_values(
         },
     }
 )
-_IDENTITY = STORIES["worker-run-identity"].with_values({"jobs.namespace": "flows-identity"})
+_AUTH_STRING = STORIES["worker-auth-string"].with_values({"jobs.namespace": "flows-auth-string"})
 _TLS = STORIES["worker-tls"].with_values({"jobs.namespace": "flows-tls"})
 _STORIES = {
     "flows-default": (STORIES["worker-local"], "default"),
     "flows-heavy": (STORIES["worker-production"], "heavy"),
-    "flows-identity": (_IDENTITY, "default"),
+    "flows-auth-string": (_AUTH_STRING, "default"),
     "flows-tls": (_TLS, "default"),
     "changed": (_CHANGED, "default"),
 }
@@ -141,7 +141,7 @@ def test_fields_that_the_template_fills_from_job_variables_are_free(kubectl: Kub
     job = created_job(_CHANGED, claim="of-the-run", scheduler="batch", runtime_class="gvisor")
     pod = job["spec"]["template"]["spec"]
 
-    assert pod["volumes"][2]["persistentVolumeClaim"]["claimName"] == "of-the-run"
+    assert pod["volumes"][-1]["persistentVolumeClaim"]["claimName"] == "of-the-run"
     assert (pod["schedulerName"], pod["runtimeClassName"]) == ("batch", "gvisor")
     assert refusal(kubectl, job) == ""
 
@@ -237,7 +237,7 @@ def test_a_volume_that_the_template_does_not_have_is_refused(kubectl: Kubectl, v
     renamed = {**added, "name": "ours"}
     for job in (
         changed("flows-default", lambda pod: pod["volumes"].append(added)),
-        changed("changed", lambda pod: pod["volumes"].__setitem__(1, renamed)),
+        changed("changed", lambda pod: pod["volumes"].__setitem__(2, renamed)),
     ):
         assert "spec.template.spec.volumes;" in refusal(kubectl, job)
 
