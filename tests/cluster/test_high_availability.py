@@ -12,8 +12,17 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from prefect_platform_cli.deploy.connection import connected
 from tests.cluster import written_places
-from tests.cluster.deployed import JOBS, eventually, final, restricted_pod, run_etl, start_etl
-from tests.cluster.ha_server import END_LOOP, Server
+from tests.cluster.deployed import (
+    JOBS,
+    eventually,
+    final,
+    put_secret,
+    read_secret,
+    restricted_pod,
+    run_etl,
+    start_etl,
+)
+from tests.cluster.ha_server import END_LOOP, NAMESPACE, Server
 from tests.support.secret_search import search
 
 SERVICES = "app.kubernetes.io/component=services"
@@ -84,7 +93,11 @@ def test_a_rollout_of_the_api_loses_no_request(
     server: Server, record_property: Callable[[str, object], None]
 ) -> None:
     image = server("get", "deployment", "prefect-server", "-o=jsonpath={..containers[0].image}")
-    auth = {"secretKeyRef": {"name": "prefect-auth", "key": "auth-string"}}
+    # The namespace of job pods has no auth string of its own.
+    put_secret(
+        server.kubectl, JOBS, "client", read_secret(server.kubectl, NAMESPACE, "prefect-auth")
+    )
+    auth = {"secretKeyRef": {"name": "client", "key": "auth-string"}}
     # The policy of the job pods lets every pod of their namespace reach the API.
     pod = restricted_pod(
         "client",
@@ -119,7 +132,7 @@ def test_a_rollout_of_the_api_loses_no_request(
         eventually("the client ended", lambda: phase() == "Succeeded")
         last = kubectl(*in_jobs, "logs", "client", "--tail=1")
     finally:
-        kubectl(*in_jobs, "delete", "pod", "client", "--wait=false")
+        kubectl(*in_jobs, "delete", "pod/client", "secret/client", "--wait=false")
 
     record_property("requests during a rollout of the API, by outcome", last)
     assert set(json.loads(last.replace("'", '"'))) == {"200"}
