@@ -201,14 +201,15 @@ def test_a_datagram_to_an_undeclared_host_is_refused() -> None:
 
 
 def test_a_thread_that_looks_names_up_for_a_later_attempt_refuses_no_declared_host(
-    receiver: Receiver,
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("NOTIFICATION_HOSTS", "localhost")
     with notification_hosts.confined():
         others = ThreadPoolExecutor(1)
-        others.submit(socket.getaddrinfo, _DECLARED, 0).result()
+        others.submit(socket.gethostname).result()
     with others, notification_hosts.confined():
-        found = others.submit(socket.getaddrinfo, _DECLARED, receiver.port).result()
-        socket.create_connection(found[0][4][:2]).close()
+        found = others.submit(socket.getaddrinfo, "localhost", 0, socket.AF_INET).result()
+        socket.create_connection((str(found[0][4][0]), receiver.port)).close()
 
 
 def test_only_the_threads_of_an_attempt_are_confined(receiver: Receiver) -> None:
