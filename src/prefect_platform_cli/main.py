@@ -150,8 +150,7 @@ def deploy(
             "make deploy-cluster UNENFORCED_POLICIES=accept",
         )
     provider = chosen.provider()
-    with step("Lint the flows"):
-        refuse_errors()
+    refuse_errors()
     changed = provider.create()
     accepted = unenforced_policies is not None
     outcome = platform.deploy(provider, chosen.images(), day, accept_unenforced=accepted)
@@ -180,8 +179,7 @@ def image(context: typer.Context) -> None:
     from prefect_platform_cli.lint.command import refuse_errors
 
     chosen: _Options = context.obj
-    with step("Lint the flows"):
-        refuse_errors()
+    refuse_errors()
     images = chosen.images()
     provider = chosen.provider()
     if provider.status().running:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from prefect_platform.console import err, out
+from prefect_platform.console import err, out, step
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.lint.findings import Severity
@@ -16,15 +16,16 @@ OURS = (REPOSITORY / "flows", REPOSITORY / "prefect.yaml")
 
 def refuse_errors(paths: Sequence[Path] = OURS) -> None:
     """Raise PlatformError, after printing them, if there are errors in flows to be deployed."""
-    report = lint(paths)
-    errors = [each for each in report.findings if each.rule.severity is Severity.MUST]
-    if errors or report.unreadable:
-        refused = Report(report.files, errors, report.unreadable)
-        _print(refused, Format.TEXT)
-        raise PlatformError(
-            "the flows would fail or do harm in production: " + summary(refused),
-            next_step="correct the lines above; `prefect-platform lint` checks them again",
-        )
+    with step("Lint the flows"):
+        report = lint(paths)
+        errors = [each for each in report.findings if each.rule.severity is Severity.MUST]
+        if errors or report.unreadable:
+            refused = Report(report.files, errors, report.unreadable)
+            _print(refused, Format.TEXT)
+            raise PlatformError(
+                "the flows would fail or do harm in production: " + summary(refused),
+                next_step="correct the lines above; `prefect-platform lint` checks them again",
+            )
 
 
 def parse_format(name: str) -> Format:

@@ -1,4 +1,4 @@
-"""Which calls use the network, and which of them wait for ever without a timeout."""
+"""Which calls use the network, and which of them wait forever without a timeout."""
 
 import ast
 import re
@@ -92,7 +92,7 @@ def is_address(value: object) -> bool:
 
 
 def timeout_of(path: str) -> tuple[str, int | None] | None:
-    """Return the name and position of the argument without which `path` waits for ever."""
+    """Return the name and position of the argument without which `path` waits forever."""
     for pattern, name, position in _WAIT_FOR_EVER:
         if pattern.fullmatch(path):
             return name, position

@@ -1,4 +1,4 @@
-"""Caches and results: what can never be found again, or is found for ever."""
+"""Caches and results: what can never be found again, or is found forever."""
 
 import ast
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ class Caches:
                 yield finding(NOT_PERSISTED, module, run.at, message)
             elif cached and self._outlives_its_run(run) and option(run, "cache_expiration") is None:
                 message = (
-                    f"the task {run.name} reuses its result for ever, also when its source has "
+                    f"the task {run.name} reuses its result forever, even when its source has "
                     "changed: add cache_expiration=timedelta(hours=1)"
                 )
                 yield finding(NO_EXPIRATION, module, run.at, message)

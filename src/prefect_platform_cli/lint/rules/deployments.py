@@ -38,8 +38,8 @@ class Deployments:
             yield NO_TAGS, message
         if not {"schedules", "schedule"} & each.keys():
             message = (
-                f"nothing says when the deployment {name} runs, and a schedule of before would "
-                "stay: add schedules, or `schedules: []` for runs on demand"
+                f"nothing says when the deployment {name} runs, so `apply` deletes its schedules: "
+                "add schedules, or `schedules: []` for runs on demand"
             )
             yield UNDECIDED, message
         file, colon, flow = str(each.get("entrypoint")).rpartition(":")
@@ -58,5 +58,5 @@ class Deployments:
         if len(bound) == 1 and isinstance(bound[0], Function):
             run = self._context.runs.of(bound[0])
             if run is None or run.kind != "flow":
-                return f"{flow} in {file} is no flow"
+                return f"{flow} in {file} is not a flow"
         return None
