@@ -170,6 +170,16 @@ def final(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
     return ended
 
 
+HEARING = """
+from prefect import get_client, runtime
+
+def told(word):
+    with get_client(sync_client=True) as client:
+        return word in client.read_flow_run(runtime.flow_run.id).tags
+"""
+"""Code for flows that wait until the test tells their run a word."""
+
+
 def tell(prefect: SyncPrefectClient, run_id: UUID, word: str) -> None:
     """Give a run a tag that its flow waits for."""
     prefect.update_flow_run(run_id, tags={*prefect.read_flow_run(run_id).tags, word})

@@ -17,6 +17,7 @@ from prefect_platform_cli.host.process import run
 from prefect_platform_cli.host.toolchain import tool
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import (
+    HEARING,
     Platform,
     command,
     deploy_code,
@@ -31,19 +32,15 @@ from tests.cluster.deployed import (
 from tests.support import documented
 
 # Calls the API with a new client every second until the rotation is over.
-_LONG = """
+_LONG = f"""{HEARING}
 import time
-from prefect import flow, get_client, runtime
-
-def tags():
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(runtime.flow_run.id).tags
+from prefect import flow
 
 @flow(log_prints=True)
 def through_a_rotation():
     print("begun")
     end = time.monotonic() + 900
-    while "over" not in tags():
+    while not told("over"):
         if time.monotonic() > end:
             raise TimeoutError("the rotation is not over after 900 s")
         time.sleep(1)

@@ -21,6 +21,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.kube.workloads import unready_pods
 from tests.cluster.deployed import (
+    HEARING,
     deploy_code,
     eventually,
     final,
@@ -35,13 +36,9 @@ from tests.cluster.older_prefect import DROPPED, REVISION, VERSION, load_older
 
 _PAGE = 200  # the maximum of task runs in a response of the API
 # Runs a step about every second until the change of versions is over.
-_LONG = """
+_LONG = f"""{HEARING}
 import itertools, time
-from prefect import flow, get_client, runtime, task
-
-def tags():
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(runtime.flow_run.id).tags
+from prefect import flow, task
 
 @task
 def step(number):
@@ -53,7 +50,7 @@ def through_a_change():
     end = time.monotonic() + 900
     for number in itertools.count():
         step(number)
-        if "over" in tags():
+        if told("over"):
             print("steps:", number + 1)
             return
         if time.monotonic() > end:

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from prefect_platform.polling import wait_until, wait_while
 from prefect_platform_cli.host.toolchain import MODULES, go, tool
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.support import documented
 from tests.support.control_plane import control_plane
-from tests.support.rendering import ENVIRONMENTS, STORIES, external_secrets, objects
+from tests.support.rendering import ENVIRONMENTS, external_secrets
 from tests.support.servers import clean_environment
 from tests.terraform.clients import Client
 from tests.terraform.conftest import account_client
@@ -141,13 +140,9 @@ def cluster(
             manager = account_client("secretsmanager", emulator)
             guard = guarded(emulator, iam, manager, kubectl.api())
             stack.enter_context(controller(kubectl, stack.enter_context(guard), tmp_path))
-            of_the_chart = [
-                item for item in objects(STORIES[f"worker-{name}"]) if item["kind"] == "Namespace"
-            ]
             kubectl(
                 "apply", "--server-side", f"--filename={ENVIRONMENTS / name / 'namespaces.yaml'}"
             )
-            kubectl("create", "--filename=-", stdin=yaml.safe_dump_all(of_the_chart))
             kubectl("apply", "--server-side", f"--kustomize={ENVIRONMENTS / name / 'secrets'}")
             return Cluster(module, kubectl, manager, external_secrets(name))
 
