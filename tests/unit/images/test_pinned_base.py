@@ -6,10 +6,6 @@ answers as registries do that want a token, and as no registry does.
 
 import hashlib
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,38 +14,11 @@ from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images.pinned_base import PinnedBase, pin_base, pinned_base
 from tests.support.servers import free_ports
+from tests.unit.images.registry import Answer, registry
 
 _DIGEST = f"sha256:{'0' * 64}"
 _MANIFEST = json.dumps({"config": {"digest": _DIGEST}}).encode()
 _CONFIG = b'{"created": "2026-01-02T03:04:05.123456789Z"}'
-
-_Answer = tuple[int, dict[str, str], bytes]
-
-
-@contextmanager
-def _registry(answer: Callable[[str, str], _Answer]) -> Iterator[str]:
-    """Serve `answer`, a function of a path and its Authorization; yield the host and port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, headers, body = answer(self.path, self.headers.get("Authorization", ""))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture
@@ -106,7 +75,7 @@ def test_an_unreachable_registry_is_named_and_changes_nothing(dockerfile: Path) 
 def test_a_token_is_fetched_from_a_registry_that_wants_one(dockerfile: Path) -> None:
     asked = []
 
-    def answer(path: str, authorization: str) -> _Answer:
+    def answer(path: str, authorization: str) -> Answer:
         asked.append(path)
         if path == "/token?service=hub&scope=repository%3Alibrary%2Fpython%3Apull":
             return 200, {}, b'{"token": "issued"}'
@@ -118,7 +87,7 @@ def test_a_token_is_fetched_from_a_registry_that_wants_one(dockerfile: Path) -> 
             return 401, {"WWW-Authenticate": challenge}, b""
         return 200, {}, _MANIFEST if "manifests" in path else _CONFIG
 
-    with _registry(answer) as host:
+    with registry(answer) as host:
         dockerfile.write_text(f"ARG BASE={host}/library/python:1\n")
         base, changed = pin_base(dockerfile)
 
@@ -133,7 +102,7 @@ def test_a_token_is_fetched_from_a_registry_that_wants_one(dockerfile: Path) -> 
 def test_a_refusal_names_the_registry_the_image_and_the_status(
     dockerfile: Path, status: int
 ) -> None:
-    with _registry(lambda *_: (status, {}, b"")) as host:
+    with registry(lambda *_: (status, {}, b"")) as host:
         dockerfile.write_text(f"ARG BASE={host}/library/python:1\n")
         with pytest.raises(PlatformError) as refusal:
             pin_base(dockerfile)
@@ -146,7 +115,7 @@ def test_a_refusal_names_the_registry_the_image_and_the_status(
     "page", [b"<html>Log in to this network</html>", b'{"manifests": []}', b"{}"]
 )
 def test_an_answer_that_is_no_image_for_linux_is_refused(dockerfile: Path, page: bytes) -> None:
-    with _registry(lambda *_: (200, {}, page)) as host:
+    with registry(lambda *_: (200, {}, page)) as host:
         dockerfile.write_text(f"ARG BASE={host}/library/python:1\n")
         with pytest.raises(PlatformError, match=r"does not describe .* as an image for Linux"):
             pin_base(dockerfile)

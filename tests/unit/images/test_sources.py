@@ -3,10 +3,8 @@
 import datetime as dt
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,26 +12,13 @@ import pytest
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images import base, pip_settings, provenance
 from prefect_platform_cli.images.pinned_base import pinned_base
+from tests.unit.images.registry import registry
 
 
 @contextmanager
 def _registry(status: int) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v2/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with registry(lambda *_: (status, {}, b"")) as host:
+        yield f"http://{host}/v2/"
 
 
 @pytest.fixture
@@ -56,8 +41,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_the_dockerfiles_base_is_used_if_the_registry_answers(
     made: list[Path], status: int
 ) -> None:
-    with _registry(status) as registry:
-        chosen = base.choose_base(registry=registry)
+    with _registry(status) as root:
+        chosen = base.choose_base(registry=root)
     assert f"ARG BASE={chosen.reference}\n" in (REPOSITORY / "Dockerfile").read_text()
     assert chosen.rootfs is None
     assert made == []
@@ -66,9 +51,9 @@ def test_the_dockerfiles_base_is_used_if_the_registry_answers(
 def test_a_debian_base_is_made_once_if_the_registry_fails_or_is_unreachable(
     made: list[Path],
 ) -> None:
-    with _registry(503) as registry:
-        broken = base.choose_base(registry=registry)
-    away = base.choose_base(registry=registry)
+    with _registry(503) as root:
+        broken = base.choose_base(registry=root)
+    away = base.choose_base(registry=root)
     assert "503" in broken.reason
     assert "not reachable" in away.reason
     assert broken.reference == away.reference == "prefect-platform.local/base:0123456789ab"
@@ -76,9 +61,9 @@ def test_a_debian_base_is_made_once_if_the_registry_fails_or_is_unreachable(
 
 
 def test_a_base_is_named_in_labels_with_its_creation_time(made: list[Path]) -> None:
-    with _registry(200) as registry:
-        pulled = base.choose_base(registry=registry).labels()
-    built = base.choose_base(registry=registry)
+    with _registry(200) as root:
+        pulled = base.choose_base(registry=root).labels()
+    built = base.choose_base(registry=root)
     pinned = pinned_base()
     annotation = "org.opencontainers.image.base"
 
@@ -95,10 +80,10 @@ def test_a_base_is_named_in_labels_with_its_creation_time(made: list[Path]) -> N
 
 
 def test_the_same_debian_made_at_another_time_has_another_identity(made: list[Path]) -> None:
-    with _registry(503) as registry:
-        first = base.choose_base(registry=registry)
+    with _registry(503) as root:
+        first = base.choose_base(registry=root)
         os.utime(made[0] / "rootfs.tar", (0, 0))
-        second = base.choose_base(registry=registry)
+        second = base.choose_base(registry=root)
     assert first.reference == second.reference
     assert first.identity != second.identity
     assert second.created == dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
