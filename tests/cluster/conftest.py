@@ -52,6 +52,7 @@ def _position(item: pytest.Item) -> int:
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     """Deploy the platform and suspend its CronJobs; remove it at the end."""
+    _destroy()  # an earlier run that was killed leaves its cluster, with what its tests changed
     recording = executed_commands.recorded if executed_commands.available() else nullcontext
     try:
         with recording() as seen:
@@ -62,8 +63,13 @@ def platform() -> Iterator[Platform]:
         cronjobs.suspend(kubectl)
         yield Platform(deployed.stdout + deployed.stderr, seen, kubectl, as_deployed)
     finally:
-        destroyed = command("destroy")
-        assert destroyed.returncode == 0, destroyed.stderr
+        _destroy()
+
+
+def _destroy() -> None:
+    """Remove the cluster of the tests, if there is one."""
+    destroyed = command("destroy")
+    assert destroyed.returncode == 0, destroyed.stderr
 
 
 @pytest.fixture(scope="session")
