@@ -9,10 +9,9 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 
 from prefect_platform.polling import wait_until
 from prefect_platform.result_locks import URL_VARIABLE, LeasedLocks
+from tests.integration.results.computing import LEASE
 from tests.integration.results.locks_redis import LocksRedis, deployed, documented
 from tests.integration.results.pods import Pods
-
-LEASE = 0.6
 
 
 @pytest.fixture(scope="module", params=[documented, deployed], ids=lambda start: start.__name__)
@@ -53,7 +52,7 @@ def test_locks_use_every_granted_command_and_are_refused_none(
     assert locks.acquire_lock("used", "me")
     assert not locks.acquire_lock("used", "you", acquire_timeout=0)
     assert locks.is_lock_holder("used", "me")
-    assert not locks.wait_for_lock("used", timeout=2 * LEASE)  # it is renewed
+    assert not locks.wait_for_lock("used", timeout=1.5 * LEASE)  # it is renewed
     locks.release_lock("used", "you")
     assert locks.is_locked("used")
     locks.release_lock("used", "me")

@@ -17,7 +17,7 @@ from tests.integration.results.pods import Pods
 @pytest.fixture
 def locks(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> LeasedLocks:
     monkeypatch.setenv(URL_VARIABLE, redis_url)
-    return LeasedLocks(lease_seconds=0.6)
+    return LeasedLocks(LEASE)
 
 
 def _computed(journal: Path) -> list[str]:
@@ -87,7 +87,7 @@ def test_a_task_that_cannot_reach_redis_fails_with_its_address(pods: Pods, tmp_p
 
 def test_a_lock_is_renewed_while_it_is_held(locks: LeasedLocks, redis_url: str) -> None:
     assert locks.acquire_lock("renewed", "me")
-    assert not locks.acquire_lock("renewed", "you", acquire_timeout=2)
+    assert not locks.acquire_lock("renewed", "you", acquire_timeout=1.5 * LEASE)
     assert locks.is_lock_holder("renewed", "me")
     locks.release_lock("renewed", "me")
     assert not locks.is_locked("renewed")
