@@ -1,6 +1,7 @@
 """A hostile flow reaches only its own run through the API."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from tests.cluster.deployed import (
     DEPLOYMENT,
     POOL,
+    Platform,
     command,
     deploy_code,
     eventually,
@@ -26,7 +28,7 @@ from prefect import flow
 
 @flow(log_prints=True)
 def intruder(attacks: list):
-    with open(os.environ["RUN_TOKEN_FILE"]) as file:
+    with open(os.environ["POD_TOKEN_FILE"]) as file:
         headers = {"Authorization": "Bearer " + file.read()}
     url = os.environ["PREFECT_API_URL"]
     for name, method, path, body in attacks:
@@ -99,6 +101,15 @@ def test_a_hostile_flow_reaches_only_its_own_run(prefect: SyncPrefectClient) -> 
         assert "theirs" in prefect.read_flow_run(theirs.id).tags
     finally:
         prefect.delete_deployment(deployment)
+
+
+def test_worker_reaper_and_configuration_need_no_auth_string(platform: Platform) -> None:
+    """They ran in the tests before; a request that was refused is in the log of the API."""
+    secrets = platform.kubectl("--namespace=prefect-workers", "get", "secrets", "--output=name")
+    log = platform.kubectl("--namespace=prefect", "logs", "deployment/prefect-server", "--tail=-1")
+
+    assert "prefect-auth" not in secrets
+    assert not re.findall(r".* of the (?:worker|reaper|configuration|release-test)\b.*", log)
 
 
 @pytest.mark.usefixtures("platform")

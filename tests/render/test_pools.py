@@ -38,7 +38,8 @@ def test_two_pools_have_objects_of_the_same_kinds_and_share_none() -> None:
     assert {namespace for _, namespace, _ in etl} == {"", "prefect-workers", "flows-etl"}
     shared = [item for item in rendered if _POOL_LABEL not in item["metadata"]["labels"]]
     assert {item["kind"] for item in shared} == {
-        *("ConfigMap", "CronJob", "NetworkPolicy", "PriorityClass", "ServiceAccount"),
+        *("ClusterRole", "ClusterRoleBinding", "ConfigMap", "CronJob", "NetworkPolicy"),
+        *("PriorityClass", "ServiceAccount"),
     }
 
 

@@ -20,7 +20,7 @@ _SECRETS = {
     "server-cloudnative-pg": {"database": "prefect-database"},
     "server-external-url": {"database": "our-database"},
     "server-ha-external": {"database": "prefect-database", "redis": "our-redis"},
-    "worker-pools": {"auth": "prefect-auth"},
+    "worker-auth-string": {"auth": "prefect-auth"},
 }
 
 
@@ -48,7 +48,12 @@ def test_a_new_version_of_a_secret_restarts_exactly_its_readers(
     assert {name for name in before if before[name] != after[name]} == readers
 
 
-@pytest.mark.parametrize("story", ["server", "worker-pools"])
+def test_a_new_auth_string_restarts_nothing_that_has_tokens() -> None:
+    story = STORIES["worker-pools"]
+    assert workloads(story) == workloads(story.with_values({"secretVersions.auth": "2"}))
+
+
+@pytest.mark.parametrize("story", ["server", "worker-auth-string"])
 def test_without_secret_versions_a_pod_has_no_version_of_a_secret(story: str) -> None:
     for item in workloads(STORIES[story]).values():
         annotations = (pod_of(item) or {})["metadata"].get("annotations", {})

@@ -1,9 +1,11 @@
-"""A job pod holds the token of its run and no auth string, unless run identity is off."""
+"""Pods hold tokens for what they are and no auth string, unless run identity is off."""
 
 import json
 
+import pytest
+
 from tests.render.job_pods import AUTH_STRING, created_job
-from tests.support.rendering import STORIES, Object, Story, find, objects
+from tests.support.rendering import STORIES, Object, Story, find, objects, pod_of
 
 _SERVER, _WORKER = STORIES["server"], STORIES["worker"]
 _SERVER_WITHOUT, _WORKER_WITHOUT = STORIES["server-auth-string"], STORIES["worker-auth-string"]
@@ -28,17 +30,17 @@ def _plugins(story: Story) -> list[str]:
 
 def test_a_job_has_a_token_for_its_own_run_and_no_auth_string() -> None:
     job = created_job(_WORKER)
-    (volume,) = (each for each in _spec(job)["volumes"] if each["name"] == "run-token")
+    (volume,) = (each for each in _spec(job)["volumes"] if each["name"] == "pod-token")
     (mount,) = (
-        each for each in _spec(job)["containers"][0]["volumeMounts"] if each["name"] == "run-token"
+        each for each in _spec(job)["containers"][0]["volumeMounts"] if each["name"] == "pod-token"
     )
     (source,) = volume["projected"]["sources"]
     run = job["metadata"]["labels"]["prefect.io/flow-run-id"]
 
     token = source["serviceAccountToken"]
     assert token["audience"] == f"prefect-server.prefect/flow-runs/{run}"
-    assert _environment(job)["RUN_TOKEN_FILE"]["value"] == f"{mount['mountPath']}/{token['path']}"
-    assert "run-token" in _plugins(_WORKER)
+    assert _environment(job)["POD_TOKEN_FILE"]["value"] == f"{mount['mountPath']}/{token['path']}"
+    assert "pod-token" in _plugins(_WORKER)
     assert "PREFECT_API_AUTH_STRING" not in _environment(job)
     assert AUTH_STRING not in json.dumps(job)
     assert "prefect-auth" not in json.dumps(job)
@@ -75,6 +77,74 @@ def test_the_accounts_of_a_pool_may_only_be_known_as_its_runs() -> None:
     ]
 
 
+_PARTS = {
+    # kind and component: path and verb of the right
+    ("Deployment", "worker"): ("work-pools/default", "work"),
+    ("CronJob", "reaper"): ("reaper", "use"),
+    ("CronJob", "configuration"): ("configuration", "use"),
+    ("Job", "configuration"): ("configuration", "use"),
+    ("Pod", "release-test"): ("release-test", "use"),
+}
+
+
+@pytest.mark.parametrize(("kind", "component"), _PARTS)
+def test_a_part_has_a_token_of_its_own_and_the_right_to_act_as_the_part(
+    kind: str, component: str
+) -> None:
+    rendered = objects(STORIES["worker-configuration"])
+    path, verb = _PARTS[kind, component]
+    pod = pod_of(find(rendered, kind, component))
+    assert pod is not None
+    spec = pod["spec"]
+    sources = [each["projected"]["sources"] for each in spec["volumes"] if "projected" in each]
+    audiences = [each["serviceAccountToken"]["audience"] for (each,) in sources]
+    rights = [
+        rule
+        for binding in rendered
+        if binding["kind"] == "ClusterRoleBinding"
+        and binding["subjects"]
+        == [
+            {
+                "kind": "ServiceAccount",
+                "name": spec["serviceAccountName"],
+                "namespace": "prefect-workers",
+            }
+        ]
+        for role in rendered
+        if role["kind"] == "ClusterRole" and role["metadata"]["name"] == binding["roleRef"]["name"]
+        for rule in role["rules"]
+    ]
+
+    assert audiences == [f"prefect-server.prefect/{path}"]
+    assert rights == [{"nonResourceURLs": [f"/prefect-server.prefect/{path}"], "verbs": [verb]}]
+    for container in [*spec["containers"], *spec.get("initContainers", [])]:
+        variables = {each["name"]: each.get("value") for each in container["env"]}
+        assert variables["POD_TOKEN_FILE"] == "/var/run/secrets/prefect/token"
+
+
+def test_only_the_api_gets_the_passwords_of_workers_outside_the_cluster() -> None:
+    values = {"auth.workers.edge": {"name": "worker-edge", "key": "password"}}
+    rendered = objects(STORIES["server-ha"].with_values(values))
+    holders = [item for item in rendered if "worker-edge" in json.dumps(item)]
+    api = find(rendered, "Deployment", "api")
+    spec = api["spec"]["template"]["spec"]
+    (volume,) = (each for each in spec["volumes"] if "worker-edge" in json.dumps(each))
+    (mount,) = (
+        each for each in spec["containers"][0]["volumeMounts"] if each["name"] == volume["name"]
+    )
+    variables = {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}
+
+    assert holders == [api]
+    assert volume["projected"]["sources"] == [
+        {"secret": {"name": "worker-edge", "items": [{"key": "password", "path": "edge"}]}}
+    ]
+    assert variables["WORKER_PASSWORDS"] == mount["mountPath"]
+
+
+def test_with_run_identity_nothing_reads_the_auth_string() -> None:
+    assert "prefect-auth" not in json.dumps(objects(STORIES["worker-configuration"]))
+
+
 def test_only_the_api_may_ask_kubernetes_about_tokens() -> None:
     rendered = objects(_SERVER)
     binding = find(rendered, "ClusterRoleBinding", "api")
@@ -98,6 +168,15 @@ def test_without_run_identity_a_job_refers_to_the_auth_string_and_the_api_asks_n
     reference = _environment(job)["PREFECT_API_AUTH_STRING"]["valueFrom"]["secretKeyRef"]
     assert reference == {"name": "prefect-auth", "key": "auth-string"}
     assert "serviceAccountToken" not in json.dumps(job)
-    assert "run-token" not in _plugins(_WORKER_WITHOUT)
+    assert "pod-token" not in _plugins(_WORKER_WITHOUT)
     assert "system:auth-delegator" not in json.dumps(rendered)
     assert "6443" not in json.dumps(find(rendered, "NetworkPolicy", "api"))
+
+
+def test_without_run_identity_every_part_reads_the_auth_string() -> None:
+    rendered = objects(_WORKER_WITHOUT)
+    readers = {item["kind"] for item in rendered if '"name": "prefect-auth"' in json.dumps(item)}
+
+    assert readers >= {"CronJob", "Deployment", "Pod"}
+    assert "serviceAccountToken" not in json.dumps(rendered)
+    assert "nonResourceURLs" not in json.dumps(rendered)

@@ -187,6 +187,11 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             "raise database.cloudnativePg.parameters.max_connections, or lower",
         ),
         ("server", {"profile": "production"}, "lost with its node; set database.mode=external"),
+        (
+            "server",
+            {"profile": "production", "fullnameOverride": "second"},
+            "this server is second.prefect",
+        ),
         ("server", {"auth.secret.name": ""}, "without authentication everyone"),
         ("server", {"encryption.secret.name": ""}, "in the same database"),
         ("server", {"database.mode": "external"}, "no database is named"),
@@ -390,7 +395,19 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
         ("worker", {"jobs.image.tag": ""}, "jobs.image.tag is empty"),
         ("worker", {"jobs.image.tag": "latest"}, "jobs.image.tag is `latest`"),
-        ("worker", {"auth.secret.name": ""}, "requires authentication"),
+        (
+            "server",
+            {
+                "auth.workers.edge": {"name": "worker-edge", "key": "password"},
+                "auth.runIdentity.enabled": False,
+            },
+            "turn run identity on",
+        ),
+        (
+            "worker",
+            {"auth.secret.name": "", "auth.runIdentity.enabled": False},
+            "requires authentication",
+        ),
         ("worker", {"jobs.namespace": "prefect-workers"}, "a namespace of their own"),
         (
             "worker",

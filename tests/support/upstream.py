@@ -103,10 +103,16 @@ FOLLOWED = tuple(
             ("prefect.server.services.task_run_recorder:task_run_from_event", "b665d0a8bb2e"),
             ("prefect.server.utilities.subscriptions:accept_prefect_socket", "dc5393573ad1"),
         ),
-        ("plugins/run_token", PREFECT): (
+        ("plugins/pod_token", PREFECT): (
             ("prefect._internal.version_checking:check_server_version", "00dafae2aef3"),
             ("prefect.events.clients:PrefectEventSubscriber._reconnect", "c6beb299cbb9"),
             ("prefect.events.clients:PrefectEventsClient._auth_handshake", "827a1a68519b"),
+        ),
+        ("worker/channel_token", PREFECT): (
+            (
+                "prefect.workers._worker_channel._protocol:WorkerChannelProtocolHandler._auth_token",
+                "191fe67802c2",
+            ),
         ),
         ("worker/job_configuration", PREFECT): (
             ("prefect.workers.base:BaseJobConfiguration._base_environment", "e333c641b571"),

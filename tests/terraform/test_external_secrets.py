@@ -117,6 +117,20 @@ class Cluster:
         return found
 
 
+def external_secret(name: str, key: str, property: str) -> dict[str, Any]:  # noqa: A002 - as in value
+    """Return an ExternalSecret in prefect-workers with one property of a secret in the account."""
+    return {
+        "apiVersion": "external-secrets.io/v1",
+        "kind": "ExternalSecret",
+        "metadata": {"name": name, "namespace": "prefect-workers"},
+        "spec": {
+            "refreshPolicy": "OnChange",
+            "secretStoreRef": {"kind": "SecretStore", "name": "terraform"},
+            "data": [{"secretKey": property, "remoteRef": {"key": key, "property": property}}],
+        },
+    }
+
+
 def ready_reason(external: dict[str, Any]) -> str:
     """Return the reason of an ExternalSecret's Ready condition; empty if it has none yet."""
     conditions = external.get("status", {}).get("conditions", [])
@@ -219,39 +233,49 @@ def test_a_forced_sync_copies_the_rotated_value_and_the_previous_one(
     assert made.secrets() == {**before, "prefect": server}
 
 
-def test_a_namespace_cannot_read_the_secrets_of_another(cluster: Callable[[str], Cluster]) -> None:
-    made = cluster("production")
+def add_alerts(made: Cluster) -> None:
+    """Bring the alerts of production into prefect-workers as docs/operations/terraform.md says."""
+    facts = made.module.path / "main.tf"
+    granted = "secrets = {\n    prefect-workers = [module.secrets.arns.alerts]\n"
+    text = facts.read_text().replace("alerts = 0", "alerts = 1")
+    facts.write_text(text.replace("secrets = {\n", granted))
+    made.module.apply(alerts='{"routing-key": "of-the-alerts"}')
+
+    folder = made.module.path.parents[2] / "k8s/environments/production/secrets/prefect-workers"
+    folder.mkdir()
+    documented_folder = documented.block("operations/terraform.md", "### Into the cluster", "yaml")
+    (folder / "kustomization.yaml").write_text(
+        documented_folder.replace("flows-default", "prefect-workers").replace("warehouse", "alerts")
+    )
+    (folder / "alerts.yaml").write_text(
+        json.dumps(external_secret("alerts", "alerts", "routing-key"))
+    )
+    made.kubectl("apply", "--server-side", f"--kustomize={folder}")
     made.wait_until_synced()
+
+
+def test_a_namespace_reads_the_secrets_added_to_it_and_not_those_of_another(
+    cluster: Callable[[str], Cluster],
+) -> None:
+    made = cluster("production")
+    add_alerts(made)
     before = made.secrets()
-    hostile = {
-        "apiVersion": "external-secrets.io/v1",
-        "kind": "ExternalSecret",
-        "metadata": {"name": "stolen", "namespace": "prefect-workers"},
-        "spec": {
-            "refreshPolicy": "OnChange",
-            "secretStoreRef": {"kind": "SecretStore", "name": "terraform"},
-            "data": [
-                {
-                    "secretKey": "key",
-                    "remoteRef": {"key": "encryption", "property": "key"},
-                }
-            ],
-        },
-    }
+    hostile = external_secret("stolen", "auth", "auth-string")
 
     made.kubectl("apply", "--filename=-", stdin=json.dumps(hostile))
     error_with_own_role = made.refusal("prefect-workers", "stolen")
     made.kubectl("--namespace=prefect-workers", "delete", "externalsecret", "stolen")
-    # The role for the server's namespace may read the key, but trusts no account of this one.
+    # The role for the server's namespace may read it, but trusts no account of this one.
     made.kubectl(
         *("--namespace=prefect-workers", "annotate", "--overwrite", "serviceaccount"),
         "external-secrets",
         "eks.amazonaws.com/role-arn=arn:aws:iam::123456789012:role/prefect-production-prefect-secrets",
     )
-    hostile["metadata"] = {"name": "stolen-again", "namespace": "prefect-workers"}
+    hostile = external_secret("stolen-again", "auth", "auth-string")
     made.kubectl("apply", "--filename=-", stdin=json.dumps(hostile))
     error_with_other_role = made.refusal("prefect-workers", "stolen-again")
 
+    assert before["prefect-workers"] == {"alerts": {"routing-key": "of-the-alerts"}}
     assert {each["metadata"]["name"]: ready_reason(each) for each in made.externals()}[
         "stolen-again"
     ] == "SecretSyncedError"

@@ -41,6 +41,17 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- fail (printf "the database has %s connections, which leaves %d for each process of the API and the background services, but Prefect needs 5: raise database.%s, or lower api.replicas, api.autoscaling.maxReplicas or backgroundServices.replicas" (include "prefect-server.database.maxConnections" .) $pool (get (dict "embedded" "embedded.parameters.max_connections" "cloudnative-pg" "cloudnativePg.parameters.max_connections" "external" "external.maxConnections") .Values.database.mode)) -}}
 {{- end -}}
 
+{{- $own := printf "%s.%s" (include "prefect-library.fullname" .) .Release.Namespace -}}
+{{- with .Values.auth.runIdentity -}}
+{{- if and (eq $.Values.profile "production") .enabled (eq .audience "prefect-server.prefect") (ne .audience $own) -}}
+{{- fail (printf "auth.runIdentity.audience has the default, prefect-server.prefect, but this server is %s: if another server of the cluster has the default, too, each accepts the tokens of the other; set auth.runIdentity.audience=%s in both charts" $own $own) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and .Values.auth.workers (not .Values.auth.runIdentity.enabled) -}}
+{{- fail "auth.workers is set, but auth.runIdentity.enabled is false, so that the API would refuse these workers: turn run identity on, or give the workers the auth string and clear auth.workers" -}}
+{{- end -}}
+
 {{- if not .Values.auth.secret.name -}}
 {{- fail "auth.secret.name is empty: without authentication everyone who can reach the API could read every block; name a Secret that holds \"user:password\"" -}}
 {{- end -}}

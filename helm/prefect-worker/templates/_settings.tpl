@@ -1,4 +1,4 @@
-{{/* Environment with the URL and the auth string of the API. Its containers mount apiVolumeMounts. */}}
+{{/* Environment with the URL and the credential of the API. Its containers mount apiVolumeMounts. */}}
 {{- define "prefect-worker.apiEnv" -}}
 - name: PREFECT_API_URL
   value: {{ .Values.api.url | quote }}
@@ -6,17 +6,26 @@
 - name: PREFECT_API_SSL_CERT_FILE
   value: /etc/prefect-api/ca.crt
 {{- end }}
+{{- if .Values.auth.runIdentity.enabled }}
+- name: POD_TOKEN_FILE
+  value: /var/run/secrets/prefect/token
+{{- else }}
 - name: PREFECT_API_AUTH_STRING
   valueFrom:
     secretKeyRef:
       name: {{ .Values.auth.secret.name }}
       key: {{ .Values.auth.secret.key }}
+{{- end }}
 {{- end -}}
 
-{{/* The certificate authority of the API as a volume. Renders nothing if none is set. */}}
+{{/*
+Volumes of a pod that calls the API: its certificate authority if one is set, and the token by which
+the API knows the pod as `part` of the platform. Renders nothing if there is neither.
+*/}}
 {{- define "prefect-worker.apiVolumes" -}}
-{{- with .Values.api.certificateAuthority -}}
-{{- if .name -}}
+{{- $identity := .root.Values.auth.runIdentity -}}
+{{- with .root.Values.api.certificateAuthority -}}
+{{- if .name }}
 - name: api-authority
   {{- if eq .kind "Secret" }}
   secret:
@@ -28,17 +37,66 @@
     items: [{key: {{ .key }}, path: ca.crt}]
 {{- end -}}
 {{- end -}}
+{{- if $identity.enabled }}
+- name: pod-token
+  projected:
+    sources:
+      - serviceAccountToken:
+          audience: {{ $identity.audience }}/{{ .part }}
+          expirationSeconds: 3600
+          path: token
+{{- end -}}
 {{- end -}}
 
 {{- define "prefect-worker.apiVolumeMounts" -}}
-{{- if .Values.api.certificateAuthority.name -}}
+{{- if .Values.api.certificateAuthority.name }}
 - {name: api-authority, mountPath: /etc/prefect-api, readOnly: true}
+{{- end -}}
+{{- if .Values.auth.runIdentity.enabled }}
+- {name: pod-token, mountPath: /var/run/secrets/prefect, readOnly: true}
+{{- end -}}
+{{- end -}}
+
+{{/* The right of a ServiceAccount to act as a part of the platform. It gives none in Kubernetes. */}}
+{{- define "prefect-worker.partRole" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ .name }}
+  {{- include "prefect-library.metadata" .labels | nindent 2 }}
+rules:
+  - nonResourceURLs: [/{{ .labels.root.Values.auth.runIdentity.audience }}/{{ .path }}]
+    verbs: [{{ .verb }}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ .name }}
+  {{- include "prefect-library.metadata" .labels | nindent 2 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ .name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ .account }}
+    namespace: {{ .namespace }}
+{{- end -}}
+
+{{/* Plugins of a process that calls the API and is no worker. */}}
+{{- define "prefect-worker.clientPlugins" -}}
+{{- if .Values.auth.runIdentity.enabled }}
+- name: PREFECT_PLUGINS_ENABLED
+  value: "true"
+- name: PREFECT_PLUGINS_ALLOW
+  value: pod-token
 {{- end -}}
 {{- end -}}
 
 {{/* Environment of a pod that calls the API and then exits. */}}
 {{- define "prefect-worker.clientEnv" -}}
 {{ include "prefect-worker.apiEnv" . }}
+{{- include "prefect-worker.clientPlugins" . }}
 - name: PREFECT_HOME # on the volume /tmp
   value: /tmp/prefect
 - name: DO_NOT_TRACK
@@ -71,7 +129,7 @@
 - name: PREFECT_PLUGINS_ENABLED
   value: "true"
 - name: PREFECT_PLUGINS_ALLOW
-  value: first-connection,result-writes{{ if .root.Values.auth.runIdentity.enabled }},run-token{{ end }}
+  value: first-connection,result-writes{{ if .root.Values.auth.runIdentity.enabled }},pod-token{{ end }}
 - name: PREFECT_WORKER_QUERY_SECONDS
   value: {{ .pool.worker.querySeconds | quote }}
 - name: PREFECT_WORKER_PREFETCH_SECONDS

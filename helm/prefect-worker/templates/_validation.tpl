@@ -27,8 +27,8 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- define "prefect-worker.validation" -}}
 {{- include "prefect-library.validateImage" (dict "key" "image" "image" .Values.image) -}}
 
-{{- if not .Values.auth.secret.name -}}
-{{- fail "auth.secret.name is empty: prefect-server requires authentication; name the Secret that holds \"user:password\"" -}}
+{{- if not (or .Values.auth.runIdentity.enabled .Values.auth.secret.name) -}}
+{{- fail "auth.secret.name is empty, and auth.runIdentity.enabled is false: prefect-server requires authentication; name the Secret that holds \"user:password\"" -}}
 {{- end -}}
 
 {{- if and .Values.api.certificateAuthority.name (hasPrefix "http://" .Values.api.url) -}}

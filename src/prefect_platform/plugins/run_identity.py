@@ -1,14 +1,16 @@
-"""A Prefect plugin: the API accepts the token of a run's pod, for that run's own objects.
+"""A Prefect plugin: the API accepts the token of a pod, for what the pod needs.
 
-Prefect's API knows one auth string, which opens everything. With this plugin a job pod needs none:
-it sends the token that Kubernetes made for the pod. RUN_IDENTITY_AUDIENCE names this server in
-tokens; when it is empty, nothing changes.
+Prefect's API knows one auth string, which opens everything. With this plugin a pod needs none: it
+sends the token that Kubernetes made for it. RUN_IDENTITY_AUDIENCE names this server in tokens; when
+it is empty, nothing changes. WORKER_PASSWORDS is a folder with the passwords of workers outside the
+cluster, a file for each work pool.
 
 Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED.
 """
 
 import os
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,8 +24,10 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.run_identity.authorization import Authorization
 from prefect_platform.run_identity.middleware import RunIdentityMiddleware
 from prefect_platform.run_identity.token_reviews import TokenReviews
+from prefect_platform.run_identity.worker_credentials import WorkerCredentials
 
 _VARIABLE = "RUN_IDENTITY_AUDIENCE"
+_PASSWORDS = "WORKER_PASSWORDS"
 
 _create_api_app = server.create_api_app
 
@@ -58,4 +62,6 @@ def create_api_app(**options: Any) -> FastAPI:  # noqa: ANN401 - as Prefect's
 @cache
 def _authorization() -> Authorization:
     reviews = partial(TokenReviews, os.environ[_VARIABLE], kubernetes_client.connect)
-    return Authorization(provide_database_interface(), reviews)
+    folder = os.environ.get(_PASSWORDS)
+    workers = WorkerCredentials(Path(folder) if folder else None)
+    return Authorization(provide_database_interface(), reviews, workers)

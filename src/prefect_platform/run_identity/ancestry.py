@@ -74,6 +74,21 @@ class Ancestry:
         except NotFound:
             return None
 
+    async def pool_around(self, flow_run: UUID) -> str | None:
+        """Return the work pool whose pod executes a flow run; raises NotFound.
+
+        A subflow run without a deployment is executed by the pod of its parent.
+        """
+        current: UUID | None = flow_run
+        for _ in range(_DEEPEST):
+            if current is None:
+                return None
+            facts = await self.facts(current)
+            if facts.pool or facts.deployment or facts.parent_task_run is None:
+                return facts.pool
+            current = await self.flow_run_of_task(facts.parent_task_run)
+        return None
+
     async def flow_run_of_task(self, task_run: UUID) -> UUID | None:
         """Return the flow run of a task run, None if it has none; raises NotFound."""
         column, table = self._db.TaskRun.flow_run_id, self._db.TaskRun

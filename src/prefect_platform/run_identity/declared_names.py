@@ -24,6 +24,10 @@ class DeclaredNames:
             .where(db.BlockDocument.id == block_document)
         )
 
+    async def flow(self, flow: UUID) -> str:
+        """Return the name of a flow; raises NotFound."""
+        return await self._name(sa.select(self._db.Flow.name).where(self._db.Flow.id == flow))
+
     async def deployment(self, deployment: UUID) -> str:
         """Return FLOW/NAME of a deployment; raises NotFound."""
         db = self._db
@@ -33,6 +37,31 @@ class DeclaredNames:
             .where(db.Deployment.id == deployment)
         )
 
+    async def pool_of_deployment(self, deployment: UUID) -> str | None:
+        """Return the work pool of a deployment, None if it has none."""
+        db = self._db
+        return await self._pool(
+            sa.select(db.WorkPool.name)
+            .join(db.WorkQueue, db.WorkQueue.work_pool_id == db.WorkPool.id)
+            .join(db.Deployment, db.Deployment.work_queue_id == db.WorkQueue.id)
+            .where(db.Deployment.id == deployment)
+        )
+
+    async def pool(self, work_pool: UUID) -> str | None:
+        """Return the name of a work pool, None if there is none."""
+        return await self._pool(
+            sa.select(self._db.WorkPool.name).where(self._db.WorkPool.id == work_pool)
+        )
+
+    async def pool_of_work_queue(self, work_queue: UUID) -> str | None:
+        """Return the work pool of a work queue, None if there is none."""
+        db = self._db
+        return await self._pool(
+            sa.select(db.WorkPool.name)
+            .join(db.WorkQueue, db.WorkQueue.work_pool_id == db.WorkPool.id)
+            .where(db.WorkQueue.id == work_queue)
+        )
+
     async def existing_limits(self, names: frozenset[str]) -> set[str]:
         """Return which of the names are those of concurrency limits."""
         query = sa.select(self._db.ConcurrencyLimitV2.name).where(
@@ -40,6 +69,11 @@ class DeclaredNames:
         )
         async with self._db.session_context() as session:
             return set((await session.execute(query)).scalars())
+
+    async def _pool(self, query: Any) -> str | None:  # noqa: ANN401 - a query of Prefect's models
+        async with self._db.session_context() as session:
+            name: str | None = await session.scalar(query)
+        return name
 
     async def _name(self, query: Any) -> str:  # noqa: ANN401 - a query of Prefect's models
         async with self._db.session_context() as session:

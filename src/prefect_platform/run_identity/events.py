@@ -15,30 +15,32 @@ from uuid import UUID
 from prefect.server.events.schemas.events import Event
 from prefect.server.services.task_run_recorder import db_recordable_task_run_from_event
 
-from prefect_platform.run_identity.ancestry import Ancestry, FlowRunFacts
+from prefect_platform.run_identity.ancestry import Ancestry
 from prefect_platform.run_identity.identity import Forbidden, NotFound, Refused
+from prefect_platform.run_identity.owners import Owner
 
 _ID, _ROLE = "prefect.resource.id", "prefect.resource.role"
-_PREFECTS = "prefect."
+_PREFECTS, _PLATFORMS = "prefect.", "prefect-platform."
 # What Prefect's client reports about a run. The server itself reports changes of its state.
 _OF_A_FLOW_RUN = frozenset({"prefect.flow-run.heartbeat", "prefect.flow-run.pull-step.executed"})
 _OF_A_TASK_RUN = re.compile(r"prefect\.task-run\..+", re.DOTALL)  # and the name of its state
+# What a worker reports about itself and about the pods of its work pool.
+_OF_A_WORKER = re.compile(r"prefect\.(worker|kubernetes\.pod)\.[a-z0-9.-]+")
+_WORKERS = ("prefect.worker.", "prefect.kubernetes.pod.")
 # What a run uses or creates: these events change nothing on the server.
 _OF_USE = re.compile(r"prefect\.(artifact|asset|block|concurrency-limit)\.[a-z0-9.-]+")
 _USED = ("prefect.artifact.", "prefect.block-document.", "prefect.concurrency-limit.")
 # Related resources that describe an event, and that are no objects of another run.
 _DESCRIPTIVE = ("prefect.tag.", "prefect.block-type.", "prefect.concurrency-limit.")
+_OBJECTS = ("flow", "deployment", "work-queue", "work-pool")
 _OVERRIDES = ("id", "flow_run_id", "state", "state_id")
 _LONGEST_NAME = 1024  # characters; PostgreSQL refuses an index entry of about 2.7 KB
 _NUL = "\\u0000"  # as JSON; PostgreSQL stores no text with it
 _LARGEST = 2**31 - 1  # of an integer column
 
 
-async def refuse_foreign_event(event: object, root: UUID, ancestry: Ancestry) -> None:
-    """Raise Forbidden unless an event to send speaks only of `root` and its subflow runs.
-
-    Subflow runs that have a pod of their own send their own events.
-    """
+async def refuse_foreign_event(event: object, owner: Owner, ancestry: Ancestry) -> None:
+    """Raise Forbidden unless an event to send speaks only of own flow runs in own pods."""
     if not isinstance(event, dict):
         raise Forbidden("the message is not an event")
     name, resource = str(event.get("event")), _resource(event.get("resource"))
@@ -47,11 +49,21 @@ async def refuse_foreign_event(event: object, root: UUID, ancestry: Ancestry) ->
         raise Forbidden("the event has a name or a text that cannot be stored")
     runs = [run for each in (resource, *related) if (run := _id("flow-run", each)) is not None]
     for run in runs:
-        if not await ancestry.descends(run, root, in_pod=True):
+        if not await owner.owns(run, in_pod=True):
             raise Forbidden(f"the event {name} is about another flow run")
-    facts = [await ancestry.facts(each) for each in {root, *runs}]
     for named in related:
-        await _refuse_foreign_resource(name, named, facts, root, ancestry)
+        await _refuse_foreign_resource(name, named, runs, owner, ancestry)
+    reports = owner.root is None and _OF_A_WORKER.fullmatch(name) and resource.startswith(_WORKERS)
+    if not reports:
+        await _refuse_kind(event, runs, owner, ancestry)
+    _refuse_unreadable(event, is_task_run=name.startswith("prefect.task-run."))
+
+
+async def _refuse_kind(
+    event: Mapping[str, Any], runs: list[UUID], owner: Owner, ancestry: Ancestry
+) -> None:
+    """Raise Forbidden for names of Prefect's own events that do not fit what they are about."""
+    name, resource = str(event.get("event")), _resource(event.get("resource"))
     if _OF_A_TASK_RUN.fullmatch(name):
         await _refuse_foreign_task_run(event, resource, runs, ancestry)
     elif name in _OF_A_FLOW_RUN:
@@ -60,20 +72,19 @@ async def refuse_foreign_event(event: object, root: UUID, ancestry: Ancestry) ->
     elif _OF_USE.fullmatch(name):
         if resource.startswith(_PREFECTS) and not resource.startswith(_USED):
             raise Forbidden(f"the event {name} is about {resource}")
-        await _refuse_foreign_artifact(resource, root, ancestry)
-    elif name.startswith(_PREFECTS):
+        await _refuse_foreign_artifact(resource, owner, ancestry)
+    elif name.startswith((_PREFECTS, _PLATFORMS)):
         raise Forbidden(f"only the platform sends the event {name}")
     elif resource.startswith(_PREFECTS):
-        await _refuse_foreign_resource(name, resource, facts, root, ancestry)
-    _refuse_unreadable(event, is_task_run=name.startswith("prefect.task-run."))
+        await _refuse_foreign_resource(name, resource, runs, owner, ancestry)
 
 
-async def is_own_event(event: Mapping[str, Any], root: UUID, ancestry: Ancestry) -> bool:
-    """Return whether an event to receive is about `root` or one of its subflow runs."""
+async def is_own_event(event: Mapping[str, Any], owner: Owner) -> bool:
+    """Return whether an event to receive is about an own flow run."""
     for each in (event.get("resource"), *_related(event)):
         try:
             run = _id("flow-run", _resource(each))
-            if run is not None and await ancestry.descends(run, root):
+            if run is not None and await owner.owns(run):
                 return True
         except Refused:
             continue
@@ -107,41 +118,37 @@ async def _refuse_foreign_task_run(
 
 
 async def _refuse_foreign_resource(
-    name: str, resource: str, facts: list[FlowRunFacts], root: UUID, ancestry: Ancestry
+    name: str, resource: str, runs: list[UUID], owner: Owner, ancestry: Ancestry
 ) -> None:
     if not resource.startswith(_PREFECTS) or resource.startswith(_DESCRIPTIVE):
         return
+    if owner.root is None and resource.startswith(_WORKERS):
+        return
     kind = resource.removeprefix(_PREFECTS).partition(".")[0]
-    own: dict[str, set[UUID | None]] = {
-        "flow": {each.flow for each in facts},
-        "deployment": {each.deployment for each in facts},
-        "work-queue": {each.work_queue for each in facts},
-        "work-pool": {each.work_pool for each in facts},
-    }
     if kind == "flow-run":
         return  # checked before
     if kind == "task-run" and (task_run := _id(kind, resource)) is not None:
         # The run of a task that started just now is stored later.
-        if await _descends_if_stored(ancestry.flow_run_of_task(task_run), root, ancestry):
+        if await _owned_if_stored(ancestry.flow_run_of_task(task_run), owner):
             return
-    elif kind in own and _id(kind, resource) in own[kind]:
-        return
+    elif kind in _OBJECTS:
+        identifier = _id(kind, resource)
+        if identifier is not None and await owner.has(kind, identifier, runs):
+            return
     raise Forbidden(f"the event {name} names {resource}, which is not the run's own")
 
 
-async def _refuse_foreign_artifact(resource: str, root: UUID, ancestry: Ancestry) -> None:
+async def _refuse_foreign_artifact(resource: str, owner: Owner, ancestry: Ancestry) -> None:
     artifact = _id("artifact", resource)
-    if artifact is not None and not await _descends_if_stored(
-        ancestry.flow_run_of_artifact(artifact), root, ancestry
+    if artifact is not None and not await _owned_if_stored(
+        ancestry.flow_run_of_artifact(artifact), owner
     ):
         raise Forbidden("the event is about an artifact of another flow run")
 
 
-async def _descends_if_stored(
-    owner: Coroutine[Any, Any, UUID | None], root: UUID, ancestry: Ancestry
-) -> bool:
+async def _owned_if_stored(flow_run: Coroutine[Any, Any, UUID | None], owner: Owner) -> bool:
     try:
-        return await ancestry.descends(await owner, root, in_pod=True)
+        return await owner.owns(await flow_run, in_pod=True)
     except NotFound:
         return True
 

@@ -1,7 +1,8 @@
-"""The identity of a flow run, and why a request is refused."""
+"""Who sends a request, and why it is refused."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from http import HTTPStatus
 from typing import ClassVar
 from uuid import UUID
@@ -14,13 +15,34 @@ OF_A_RUN = "/flow-runs/"
 """Stands between the name of the server and the id of the run in the audience of a token."""
 
 
-@dataclass(frozen=True)
-class RunIdentity:
-    """The flow run that a token was issued for, with its work pool, and when the token expires."""
+class Part(StrEnum):
+    """The parts of the platform that use the API. Each has a table of what it may do."""
 
-    flow_run: UUID
-    pool: str
+    RUN = "flow run"
+    WORKER = "worker"
+    REAPER = "reaper"
+    CONFIGURATION = "configuration"
+    RELEASE_TEST = "release-test"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a token was issued for, and when it expires.
+
+    A run has its id as `flow_run` and the name of its work pool, a worker only the latter.
+    """
+
+    part: Part
     expires: datetime
+    pool: str = ""
+    flow_run: UUID | None = None
+
+    @property
+    def who(self) -> str:
+        """Return the part as lines of the log name it."""
+        if self.flow_run is not None:
+            return f"flow run {self.flow_run}"
+        return f"the {self.part}" + (f" of the work pool {self.pool}" if self.pool else "")
 
 
 class Refused(Exception):  # noqa: N818 - it reports an outcome
@@ -35,13 +57,13 @@ class Refused(Exception):  # noqa: N818 - it reports an outcome
 
 
 class Unauthorized(Refused):
-    """The token does not prove which run sends the request. Only the log says why."""
+    """The token does not prove who sends the request. Only the log says why."""
 
     status = HTTPStatus.UNAUTHORIZED
 
 
 class Forbidden(Refused):
-    """The run may not do this."""
+    """The sender may not do this."""
 
     status = HTTPStatus.FORBIDDEN
 

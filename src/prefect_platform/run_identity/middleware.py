@@ -1,7 +1,7 @@
-"""Let flow runs use the API with the token of their pod, each for its own objects.
+"""Let pods use the API with their tokens, each for what its part of the platform needs.
 
-A request with a token is decided here. If it is allowed, it goes on to Prefect with the server's
-auth string in place of the token. A request without a token is left to Prefect.
+A request with a token, or with the password of a worker, is decided here. If it is allowed, it goes
+on to Prefect with the server's auth string instead. All other requests are left to Prefect.
 """
 
 import base64
@@ -26,7 +26,6 @@ from prefect_platform.run_identity.identity import (
 )
 from prefect_platform.run_identity.web_socket import WebSocket
 
-_BEARER = "bearer "
 _RETRY_AFTER = {"Retry-After": "5"}  # seconds
 _OF_AUTOMATIONS = b"prefect-automation-"  # with them, Prefect calls an automation the creator
 _REPLACED = (b"authorization", b"content-length", b"content-type")
@@ -53,17 +52,25 @@ class RunIdentityMiddleware:
             await self._app(scope, socket.receive, socket.send)
             return
         header = Headers(scope=scope).get("authorization", "") if scope["type"] == "http" else ""
-        if not header.lower().startswith(_BEARER):
+        scheme, _, credential = header.partition(" ")
+        if scheme.lower() not in ("bearer", "basic"):
             await self._app(scope, receive, send)
             return
         method, path, who = scope["method"], get_route_path(scope), "a token"
         authorization = self._authorization()
         try:
-            identity = await authorization.identify(header[len(_BEARER) :].strip())
-            who = f"flow run {identity.flow_run}"
-            matched = authorization.route(method, path)
-            content, body = await _read(Request(scope, receive))
-            await authorization.decide(identity, matched, body)
+            if scheme.lower() == "bearer":
+                identity = await authorization.identify(credential.strip())
+            elif (worker := authorization.workers.identify_header(credential)) is not None:
+                identity = worker
+            else:
+                await self._app(scope, receive, send)
+                return
+            who = identity.who
+            matched = authorization.route(identity, method, path)
+            request = Request(scope, receive)
+            content, body = await _read(request)
+            await authorization.decide(identity, matched, body, _query(request))
         except Refused as error:
             what, status = one_line(f"{method} {path}"), error.status
             _logger.warning("Refused %s of %s with %d: %s", what, who, status, error.line)
@@ -96,6 +103,14 @@ async def _read(request: Request) -> tuple[bytes, Any]:
         return json.dumps(body).encode(), body
     except (ValueError, RecursionError):
         raise Malformed("the body is not JSON") from None
+
+
+def _query(request: Request) -> dict[str, str]:
+    """Return the query of a request; raises Malformed for a name that is given twice."""
+    pairs = request.query_params.multi_items()
+    if len(pairs) != len(dict(pairs)):
+        raise Malformed("a name is in the query twice")
+    return dict(pairs)
 
 
 def _replayed(content: bytes, receive: Receive) -> Receive:

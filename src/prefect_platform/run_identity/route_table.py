@@ -4,16 +4,12 @@ A route that is in neither part is refused as well. A test compares both with th
 that each new route is decided by a person.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from starlette.routing import compile_path
+from collections.abc import Mapping
 
 from prefect_platform.run_identity import rules
 from prefect_platform.run_identity.rules import Rule
 
-ALLOWED: Mapping[str, Rule] = {
+OF_EVERYONE: Mapping[str, Rule] = {
     "GET /health": rules.anything,
     "GET /ready": rules.anything,
     "GET /hello": rules.anything,
@@ -21,6 +17,10 @@ ALLOWED: Mapping[str, Rule] = {
     "GET /admin/version": rules.anything,
     # The client asks for it before its first change; the answer says that it is not needed.
     "GET /csrf-token": rules.anything,
+}
+
+ALLOWED: Mapping[str, Rule] = {
+    **OF_EVERYONE,
     # Names the block where results are stored if the run names none.
     "GET /admin/storage": rules.anything,
     # A flow has a name, tags and labels, which say nothing of its runs. A subflow needs its own.
@@ -229,31 +229,3 @@ DENIED = frozenset(
     """.splitlines()
     if line.strip()
 )
-
-
-@dataclass(frozen=True)
-class Matched:
-    """The entry of the table that a request matches, and its path parameters."""
-
-    route: str
-    rule: Rule
-    path: Mapping[str, Any]
-
-
-def _compiled() -> Iterator[tuple[str, str, Rule, Any, Any]]:
-    for route, rule in ALLOWED.items():
-        method, path = route.split(" ", 1)
-        pattern, _, convertors = compile_path(path)
-        yield method, route, rule, pattern, convertors
-
-
-_COMPILED = tuple(_compiled())
-
-
-def match(method: str, path: str) -> Matched | None:
-    """Return the allowed route of a request, by Starlette's own patterns, or None."""
-    for of_route, route, rule, pattern, convertors in _COMPILED:
-        if of_route == method and (found := pattern.match(path)):
-            values = found.groupdict()
-            return Matched(route, rule, {k: convertors[k].convert(v) for k, v in values.items()})
-    return None

@@ -1,4 +1,4 @@
-"""The decisions of the route table: what a run may do with a request.
+"""The decisions of the route tables: what a part of the platform may do with a request.
 
 A rule returns if the request is allowed. Otherwise it raises Forbidden, NotFound for an object that
 does not exist, or Malformed. Everything in a request is input: a field that could reach beyond the
@@ -15,6 +15,7 @@ from prefect_platform.run_identity.declared_names import DeclaredNames
 from prefect_platform.run_identity.events import refuse_foreign_event
 from prefect_platform.run_identity.grants import Grants, is_of_grants
 from prefect_platform.run_identity.identity import Forbidden, Malformed
+from prefect_platform.run_identity.owners import Owner
 
 # Values by which Prefect reads variables and renders templates in the API's process.
 _HYDRATED = "__prefect_kind"
@@ -22,6 +23,7 @@ _ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _STOPPING = ("CANCELLING", "CANCELLED")
 _MOST_TASK_RUNS = 1000  # that the lines of one request may name
 _LONGEST_LEASE_SECONDS = 3600
+_OF_A_POD = "prefect.kubernetes.pod."  # and its id in Kubernetes
 # Fields of a new or changed run that decide where and how pods are started, or name other objects.
 _NOT_OF_A_SUBFLOW = (
     "deployment_id",
@@ -39,14 +41,28 @@ _NOT_OF_A_START = (
     "job_variables",
     "work_queue_name",
 )
+# Fields of a deployment that decide what its runs execute, and when.
+_NOT_OF_A_RELEASE_TEST = (
+    "concurrency_limit",
+    "infrastructure_document_id",
+    "job_variables",
+    "path",
+    "pull_steps",
+    "schedules",
+    "storage_document_id",
+)
+RELEASE_TEST_FLOW = "prefect-platform-test"
+RELEASE_TEST_ENTRYPOINT = "prefect_platform.worker.probe_flow.platform_test"
+REAPER_EVENT = "prefect-platform.reaper.pass"
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request of a run: path parameters and JSON body, with what decides about them."""
+    """A request: who sends it, its parameters and JSON body, with what decides about them."""
 
-    run: UUID
+    owner: Owner
     path: Mapping[str, Any]
+    query: Mapping[str, str]
     body: Any
     grants: Grants
     ancestry: Ancestry
@@ -125,8 +141,7 @@ def own_runs_in(section: str) -> Rule:
 
 async def own_task_run(call: Call) -> None:
     """Allow task runs of own flow runs, and the one that this run is a subflow run of."""
-    facts = await call.ancestry.facts(call.run)
-    if call.path["id"] != facts.parent_task_run:
+    if not await call.owner.is_below(call.path["id"]):
         await _refuse_foreign(call, [await call.ancestry.flow_run_of_task(call.path["id"])])
 
 
@@ -160,7 +175,7 @@ async def own_logs(call: Call) -> None:
 async def own_events(call: Call) -> None:
     """Allow events that speak of nothing but own runs."""
     for event in _list(call.body):
-        await refuse_foreign_event(event, call.run, call.ancestry)
+        await refuse_foreign_event(event, call.owner, call.ancestry)
 
 
 async def granted_block(call: Call) -> None:
@@ -202,7 +217,7 @@ async def granted_deployment_by_name(call: Call) -> None:
 
 async def own_or_granted_deployment(call: Call) -> None:
     """Allow the run's own deployment, and those that platform.yaml grants."""
-    if call.path["id"] != (await call.ancestry.facts(call.run)).deployment:
+    if not await call.owner.has_deployment(call.path["id"]):
         name = await call.names.deployment(call.path["id"])
         _refuse_ungranted(call.grants.deployments, "deployments", name)
 
@@ -241,15 +256,84 @@ async def granted_rates(call: Call) -> None:
 
 
 async def own_work_pool(call: Call) -> None:
-    """Allow the work pool that the run is in."""
-    if call.path["name"] != (await call.ancestry.facts(call.run)).pool:
-        raise Forbidden("a run may read its own work pool only")
+    """Allow the own work pool, and its work queues and workers."""
+    if (call.path.get("work_pool_name") or call.path["name"]) != call.owner.pool:
+        raise Forbidden("only the own work pool may be used")
 
 
 async def own_work_queue(call: Call) -> None:
-    """Allow the work queue that the run is in."""
-    if call.path["id"] != (await call.ancestry.facts(call.run)).work_queue:
-        raise Forbidden("a run may read its own work queue only")
+    """Allow the work queue of own flow runs."""
+    if not await call.owner.has_work_queue(call.path["id"]):
+        raise Forbidden("only the own work queue may be read")
+
+
+async def states_of_own_flow_run(call: Call) -> None:
+    """Allow to read the states of an own flow run, which the query names."""
+    await _refuse_foreign(call, [_uuid(call.query.get("flow_run_id"))])
+
+
+async def state_of_a_run_of_the_pool(call: Call) -> None:
+    """Allow every state that Prefect's own rules allow, and to end a run against them."""
+    await own_flow_run(call)
+    body = _object(call.body)
+    kind = _new_state(body).get("type")
+    if body.get("force") and kind not in (*_STOPPING, *_ENDED):
+        raise Forbidden("a worker may use force only to end a flow run")
+
+
+async def deployment_of_the_release_test(call: Call) -> None:
+    """Allow the deployment of the flow of `helm test`, as that declares it."""
+    body = _object(call.body)
+    await _refuse_other_flow(call, _uuid(body.get("flow_id")))
+    if body.get("entrypoint") != RELEASE_TEST_ENTRYPOINT:
+        raise Forbidden("the release test deploys only its own flow")
+    _refuse_fields(body, _NOT_OF_A_RELEASE_TEST)
+
+
+async def run_of_the_release_test(call: Call) -> None:
+    """Allow a run of the flow of `helm test`, as its deployment declares it."""
+    name = await call.names.deployment(call.path["id"])
+    if not name.startswith(f"{RELEASE_TEST_FLOW}/"):
+        raise Forbidden("the release test runs only its own flow")
+    _refuse_fields(_object(call.body), _NOT_OF_A_START)
+
+
+async def cancellation_of_the_release_test(call: Call) -> None:
+    """Allow to cancel a run of the flow of `helm test`, without force."""
+    await _refuse_other_flow(call, (await call.ancestry.facts(call.path["id"])).flow)
+    _refuse_other_states(call, "CANCELLING")
+
+
+async def report_of_the_reaper(call: Call) -> None:
+    """Allow reports about what the reaper did in a work pool."""
+    for event in map(_object, _list(call.body)):
+        about = str(_object(event.get("resource")).get("prefect.resource.id"))
+        if event.get("event") != REAPER_EVENT or not about.startswith("prefect.work-pool."):
+            raise Forbidden("the reaper sends only its own reports")
+
+
+async def events_of_named_pods(call: Call) -> None:
+    """Allow a search for events about pods that it names. Their ids are random."""
+    chosen = _object(_object(call.body).get("filter") or {})
+    ids = _list(_object(chosen.get("resource") or {}).get("id") or [])
+    if not ids or not all(str(each).startswith(_OF_A_POD) for each in ids):
+        raise Forbidden("a worker may search for events only by the ids of pods")
+
+
+async def end_of_any_flow_run(call: Call) -> None:
+    """Allow to end a flow run as the reaper does it: without force, as Crashed or Cancelled."""
+    _refuse_other_states(call, "CRASHED", "CANCELLED")
+
+
+def _refuse_other_states(call: Call, *types: str) -> None:
+    body = _object(call.body)
+    if body.get("force") or _new_state(body).get("type") not in types:
+        raise Forbidden(f"a flow run may only be set to {' or '.join(types)}, without force")
+
+
+async def _refuse_other_flow(call: Call, flow: UUID | None) -> None:
+    if flow is None or await call.names.flow(flow) != RELEASE_TEST_FLOW:
+        raise Forbidden("the release test uses only its own flow")
 
 
 async def _refuse_foreign_parent(call: Call, body: Mapping[str, Any]) -> None:
@@ -291,7 +375,7 @@ async def _refuse_foreign(
 ) -> None:
     """Refuse flow runs that are not own ones, with `in_pod` also own ones that have other pods."""
     for each in flow_runs:
-        if not await call.ancestry.descends(each, call.run, in_pod=in_pod):
+        if not await call.owner.owns(each, in_pod=in_pod):
             raise Forbidden("this belongs to another flow run")
 
 
@@ -329,7 +413,7 @@ def _refuse_unwritable(call: Call, name: str) -> None:
 
 
 def _refuse_fields(body: Mapping[str, Any], names: Iterable[str]) -> None:
-    if given := [name for name in names if body.get(name) not in (None, {})]:
+    if given := [name for name in names if body.get(name) not in (None, {}, [])]:
         raise Forbidden(f"a run may not set {', '.join(given)}")
 
 

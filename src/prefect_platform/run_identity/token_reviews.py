@@ -1,9 +1,10 @@
-"""Ask Kubernetes which flow run a token belongs to.
+"""Ask Kubernetes whose token it is: that of a flow run, or of a part of the platform.
 
-Each run's pod has a token of its ServiceAccount that the kubelet requests, renews and binds to the
-pod, so it is worthless when the pod is gone. Its audience names the server and the flow run, and no
-other service accepts it. Kubernetes' RBAC says which ServiceAccounts belong to a work pool:
-they may `run` the path of the pool, which is a URL of no resource.
+Each pod has a token of its ServiceAccount that the kubelet requests, renews and binds to the pod,
+so it is worthless when the pod is gone. Its audience names the server and the flow run or the part,
+and no other service accepts it. Kubernetes' RBAC says which ServiceAccounts may be what, by verbs
+on paths that are URLs of no resource: `run` and `work` on that of a work pool, `use` on that of
+another part.
 """
 
 import base64
@@ -12,6 +13,7 @@ import hashlib
 import json
 from asyncio import Semaphore
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -32,9 +34,17 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.config import ConfigException
 from prefect.logging import get_logger
 
-from prefect_platform.run_identity.identity import OF_A_RUN, RunIdentity, Unauthorized, Unavailable
+from prefect_platform.run_identity.identity import (
+    OF_A_RUN,
+    Identity,
+    Part,
+    Unauthorized,
+    Unavailable,
+)
 
-_VERB = "run"
+_OF_A_WORKER = "/work-pools/"
+_PARTS = {f"/{part}": part for part in (Part.REAPER, Part.CONFIGURATION, Part.RELEASE_TEST)}
+_VERBS = {Part.RUN: "run", Part.WORKER: "work"}
 # How long a review is believed: a deleted pod's token is refused at the latest after this time.
 _REVIEWED_SECONDS = 30.0
 _REFUSED_SECONDS = 10.0
@@ -72,7 +82,7 @@ class TokenReviews:
         self._first_reviews = Semaphore(_CONCURRENT_REVIEWS)
         self._later_reviews = Semaphore(_CONCURRENT_REVIEWS)
 
-    async def identify(self, token: str) -> RunIdentity:
+    async def identify(self, token: str) -> Identity:
         """Return the identity that the token proves; raises Unauthorized or Unavailable."""
         key = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         known = self._recent.get(key)
@@ -82,11 +92,11 @@ class TokenReviews:
             async with self._later_reviews if key in self._last else self._first_reviews:
                 known = self._recent.get(key) or await self._reviewed(token, key)
         if known.expires <= datetime.now(UTC):
-            raise Unauthorized(f"the token of flow run {known.flow_run} has expired")
-        identity: RunIdentity = known
+            raise Unauthorized(f"the token of {known.who} has expired")
+        identity: Identity = known
         return identity
 
-    async def _reviewed(self, token: str, key: bytes) -> RunIdentity:
+    async def _reviewed(self, token: str, key: bytes) -> Identity:
         try:
             identity = await self._review(token)
         except Unauthorized as error:
@@ -97,21 +107,21 @@ class TokenReviews:
             cause = getattr(error, "reason", None) or str(error) or type(error).__name__
             if last := self._last.get(key):
                 _logger.warning(
-                    "Kubernetes cannot review the token of flow run %s, which was valid before: %s",
-                    last.flow_run,
+                    "Kubernetes cannot review the token of %s, which was valid before: %s",
+                    last.who,
                     cause,
                 )
                 self._recent[key] = last
-                known: RunIdentity = last
+                known: Identity = last
                 return known
             raise Unavailable(f"Kubernetes cannot review tokens: {cause}") from error
         self._recent[key] = self._last[key] = identity
         return identity
 
-    async def _review(self, token: str) -> RunIdentity:
-        audience, flow_run, expires = self._claims(token)
-        if expires <= datetime.now(UTC):
-            raise Unauthorized(f"the token of flow run {flow_run} has expired")
+    async def _review(self, token: str) -> Identity:
+        audience, claimed = self._claims(token)
+        if claimed.expires <= datetime.now(UTC):
+            raise Unauthorized(f"the token of {claimed.who} has expired")
         api = self._api = self._api or await self._connect()
         reviewed = await AuthenticationV1Api(api).create_token_review(
             V1TokenReview(spec=V1TokenReviewSpec(token=token, audiences=[audience])),
@@ -123,10 +133,13 @@ class TokenReviews:
         user = status.user
         if not user.username.startswith(_SERVICE_ACCOUNT) or _POD not in (user.extra or {}):
             raise Unauthorized(f"the token of {user.username} is not bound to a pod")
-        pool = await self._pool_of(flow_run)
-        if pool is None:
-            raise Unauthorized(f"flow run {flow_run} does not exist, or is in no work pool")
-        path = f"/{self._audience}/work-pools/{pool}"
+        if claimed.flow_run is not None:
+            pool = await self._pool_of(claimed.flow_run)
+            if pool is None:
+                raise Unauthorized(f"{claimed.who} does not exist, or is in no work pool")
+            claimed = replace(claimed, pool=pool)
+        at = f"work-pools/{claimed.pool}" if claimed.pool else claimed.part
+        path, verb = f"/{self._audience}/{at}", _VERBS.get(claimed.part, "use")
         allowed = await AuthorizationV1Api(api).create_subject_access_review(
             V1SubjectAccessReview(
                 spec=V1SubjectAccessReviewSpec(
@@ -134,20 +147,20 @@ class TokenReviews:
                     groups=user.groups,
                     uid=user.uid,
                     extra=user.extra,
-                    non_resource_attributes=V1NonResourceAttributes(path=path, verb=_VERB),
+                    non_resource_attributes=V1NonResourceAttributes(path=path, verb=verb),
                 )
             ),
             _request_timeout=_TIMEOUT_SECONDS,
         )
         if not allowed.status.allowed:
             raise Unauthorized(
-                f"{user.username} may not execute the runs of the work pool {pool}: "
-                f"`kubectl auth can-i {_VERB} {path} --as={user.username}` answers no"
+                f"{user.username} may not act as {claimed.who}: "
+                f"`kubectl auth can-i {verb} {path} --as={user.username}` answers no"
             )
-        return RunIdentity(flow_run, pool, expires)
+        return claimed
 
-    def _claims(self, token: str) -> tuple[str, UUID, datetime]:
-        """Return audience, flow run and end of a token that Kubernetes has not reviewed yet."""
+    def _claims(self, token: str) -> tuple[str, Identity]:
+        """Return the audience of a token that Kubernetes has not reviewed yet, and what it says."""
         try:
             payload = token.split(".")[1]
             claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -158,11 +171,21 @@ class TokenReviews:
             *(binascii.Error, RecursionError),
         ):
             raise Unauthorized("the token is not one of a ServiceAccount") from None
-        prefix = f"{self._audience}{OF_A_RUN}"
         for audience in audiences if isinstance(audiences, list) else ():
-            if isinstance(audience, str) and audience.startswith(prefix):
-                try:
-                    return audience, UUID(audience.removeprefix(prefix)), expires
-                except ValueError:
-                    break
-        raise Unauthorized(f"the token is for {audiences}, not for a flow run of {self._audience}")
+            if isinstance(audience, str) and audience.startswith(f"{self._audience}/"):
+                claimed = _claimed(audience.removeprefix(self._audience), expires)
+                if claimed is not None:
+                    return audience, claimed
+        raise Unauthorized(f"the token is for {audiences}, not for a client of {self._audience}")
+
+
+def _claimed(name: str, expires: datetime) -> Identity | None:
+    """Return the identity that the part of an audience behind the server's name claims."""
+    if name.startswith(OF_A_RUN):
+        try:
+            return Identity(Part.RUN, expires, flow_run=UUID(name.removeprefix(OF_A_RUN)))
+        except ValueError:
+            return None
+    if pool := name.removeprefix(_OF_A_WORKER) if name.startswith(_OF_A_WORKER) else "":
+        return Identity(Part.WORKER, expires, pool=pool)
+    return Identity(_PARTS[name], expires) if name in _PARTS else None

@@ -1,7 +1,8 @@
-"""A web socket of a flow run: who opened it, and which events pass.
+"""A web socket of a pod: who opened it, and which events pass.
 
 Prefect expects a first message of the form {"type": "auth", "token": AUTH STRING}. A token without
-a colon is that of a pod, because an auth string is `user:password`.
+a colon is that of a pod, because an auth string is `user:password`. That of a worker outside the
+cluster is decided about as well.
 """
 
 import json
@@ -16,14 +17,20 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from prefect_platform.run_identity.authorization import Authorization
 from prefect_platform.run_identity.events import is_own_event, refuse_foreign_event
 from prefect_platform.run_identity.identity import (
+    Identity,
     Refused,
-    RunIdentity,
     Unavailable,
     one_line,
 )
 
 _METHOD = "WEBSOCKET"
 _SENDING = "WEBSOCKET /events/in"
+_CHANNEL = "WEBSOCKET /work_pools/{work_pool_name}/workers/connect"
+# With them, the first frame of a worker would create its work pool, or fill in its template.
+_OF_A_POOL: dict[str, object] = {
+    "create_pool_if_not_found": False,
+    "default_base_job_template": {},
+}
 _REVIEWED_WITHIN_SECONDS = 60.0
 
 _logger = get_logger("server.run_identity")
@@ -47,7 +54,7 @@ class WebSocket:
         self._send = send
         self._is_first = True
         self._closed = False
-        self._identity: RunIdentity | None = None
+        self._identity: Identity | None = None
         self._route = ""
 
     async def receive(self) -> Message:
@@ -70,8 +77,8 @@ class WebSocket:
                 return
             sent = _json(message)
             event = sent.get("event") if isinstance(sent, dict) else None
-            run, ancestry = self._identity.flow_run, self._authorization.ancestry
-            if isinstance(event, dict) and not await is_own_event(event, run, ancestry):
+            owner = self._authorization.owner(self._identity)
+            if isinstance(event, dict) and not await is_own_event(event, owner):
                 return
         await self._send(message)
 
@@ -79,11 +86,14 @@ class WebSocket:
         self._is_first = False
         read = _json(message)
         token = read.get("token") if isinstance(read, dict) else None
-        if not isinstance(read, dict) or not isinstance(token, str) or ":" in token:
+        if not isinstance(read, dict) or not isinstance(token, str):
+            return message
+        worker = self._authorization.workers.identify(token)
+        if worker is None and ":" in token:
             return message
         try:
-            matched = self._authorization.route(_METHOD, self._path)
-            identity = await self._identified(token)
+            identity = worker or await self._identified(token)
+            matched = self._authorization.route(identity, _METHOD, self._path)
             await self._authorization.decide(identity, matched)
         except Unavailable as error:
             await self._close(WS_1013_TRY_AGAIN_LATER, error.line)
@@ -99,17 +109,19 @@ class WebSocket:
             return message
         if await self._is_expired(self._identity):
             return None
+        if self._route == _CHANNEL:
+            return _text(_without_pool(_json(message)))
         if self._route != _SENDING:
             return message
-        event, run = _json(message), self._identity.flow_run
+        event, owner = _json(message), self._authorization.owner(self._identity)
         try:
-            await refuse_foreign_event(event, run, self._authorization.ancestry)
+            await refuse_foreign_event(event, owner, self._authorization.ancestry)
         except Refused as error:
-            _logger.warning("Dropped an event of flow run %s: %s", run, error.line)
+            _logger.warning("Dropped an event of %s: %s", self._identity.who, error.line)
             return None
         return _text(event)
 
-    async def _identified(self, token: str) -> RunIdentity:
+    async def _identified(self, token: str) -> Identity:
         """Return the identity, after waiting for an answer, because clients do not try again."""
         tries = AsyncRetrying(
             retry=retry_if_exception_type(Unavailable),
@@ -119,11 +131,11 @@ class WebSocket:
         )
         return await tries(self._authorization.identify, token)
 
-    async def _is_expired(self, identity: RunIdentity) -> bool:
+    async def _is_expired(self, identity: Identity) -> bool:
         """Return whether the token has expired; if so, close, so that a new one is sent."""
         expired = identity.expires <= datetime.now(UTC)
         if expired:
-            reason = f"the token of flow run {identity.flow_run} has expired"
+            reason = f"the token of {identity.who} has expired"
             await self._close(WS_1013_TRY_AGAIN_LATER, reason)
         return expired
 
@@ -131,6 +143,15 @@ class WebSocket:
         self._closed = True
         _logger.warning("Closed the web socket %s: %s", one_line(self._path), reason)
         await self._send({"type": "websocket.close", "code": code, "reason": "Unauthorized"})
+
+
+def _without_pool(frame: object) -> object:
+    """Return a frame of a worker's channel that does not change the work pool."""
+    payload = frame.get("payload") if isinstance(frame, dict) else None
+    if not isinstance(frame, dict) or not isinstance(payload, dict):
+        return frame
+    replaced = {key: value for key, value in _OF_A_POOL.items() if key in payload}
+    return {**frame, "payload": {**payload, **replaced}}
 
 
 def _json(message: Message) -> object:

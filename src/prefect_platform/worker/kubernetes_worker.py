@@ -33,7 +33,7 @@ from prefect.workers.base import BaseWorkerResult
 from prefect_kubernetes.worker import KubernetesWorker  # type: ignore[import-untyped]
 
 from prefect_platform import container
-from prefect_platform.worker import evictions
+from prefect_platform.worker import channel_token, evictions
 from prefect_platform.worker.base_job_template import BaseJobTemplate
 from prefect_platform.worker.job_configuration import ChartJobConfiguration
 from prefect_platform.worker.observer import Watches
@@ -165,6 +165,7 @@ def main() -> None:
     watches = Watches()
     PodRefusals()
     evictions.watch()
+    channel_token.send_token()
 
     def build(is_healthy: Callable[[], bool], log_level: str = "error") -> uvicorn.Server:
         webserver = get_current_settings().worker.webserver

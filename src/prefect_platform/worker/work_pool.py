@@ -14,6 +14,7 @@ from importlib.metadata import version
 import httpx
 
 from prefect_platform import container
+from prefect_platform.api_authentication import PodToken, authentication
 from prefect_platform.api_certificate import refuse_untrusted, verification
 from prefect_platform.api_failures import MISSING_POOL
 from prefect_platform.container import NotYet, wait_for
@@ -25,17 +26,14 @@ _RELEASE = re.compile(r'"(\d+\.\d+\.[^"]+)"')  # a JSON string
 
 
 async def await_work_pool(
-    name: str, *, api_url: str, auth_string: str | None, timeout: float
+    name: str, *, api_url: str, auth: httpx.Auth | None, timeout: float
 ) -> None:
     """Return when the API has this Prefect version or a newer one, and knows the work pool `name`.
 
     Only major and minor version are compared. Each of the two waits may take `timeout` seconds.
-    Raises PlatformError when one of them takes longer, when the API refuses `auth_string`
-    ("user:password"), and when its certificate is not trusted.
+    Raises PlatformError when one of them takes longer, when the API refuses `auth`, and when its
+    certificate is not trusted.
     """
-    user, _, password = (auth_string or "").partition(":")
-    auth = httpx.BasicAuth(user, password) if auth_string else None
-
     async with httpx.AsyncClient(
         auth=auth, timeout=_REQUEST_SECONDS, verify=verification()
     ) as client:
@@ -47,11 +45,7 @@ async def await_work_pool(
                 refuse_untrusted(api_url, error)
                 raise NotYet(f"{api_url} does not answer ({error})") from error
             if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-                raise PlatformError(
-                    f"The API {api_url} refused the auth string of the worker",
-                    next_step="copy the auth string of the server's Secret into the worker's "
-                    "Secret",
-                )
+                raise _refused(api_url, auth)
             if not response.is_success and response.status_code != httpx.codes.NOT_FOUND:
                 raise NotYet(f"the API answered {response.status_code}")
             return response
@@ -87,6 +81,19 @@ def _minor(release: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
+def _refused(api_url: str, auth: httpx.Auth | None) -> PlatformError:
+    if isinstance(auth, PodToken):
+        return PlatformError(
+            f"The API {api_url} refused the token of the worker's pod",
+            next_step="read why: kubectl --namespace prefect logs --selector "
+            "app.kubernetes.io/component=api --tail=-1 | grep run_identity",
+        )
+    return PlatformError(
+        f"The API {api_url} refused the auth string of the worker",
+        next_step="copy the auth string of the server's Secret into the worker's Secret",
+    )
+
+
 def main() -> None:
     """Wait for the API that Prefect's own settings name."""
     parser = argparse.ArgumentParser(prog="python -m prefect_platform.worker.work_pool")
@@ -97,7 +104,7 @@ def main() -> None:
         await_work_pool(
             arguments.name,
             api_url=os.environ["PREFECT_API_URL"].rstrip("/"),
-            auth_string=os.environ.get("PREFECT_API_AUTH_STRING"),
+            auth=authentication(),
             timeout=arguments.timeout,
         )
     )

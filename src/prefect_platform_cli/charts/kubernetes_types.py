@@ -80,7 +80,7 @@ class RunIdentity(Values):
     audience: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] = (
         "prefect-server.prefect"
     )
-    """Name of the server in the tokens of runs. Each server of a cluster needs a name of its own.
+    """Name of the server in the tokens. Each server of a cluster needs a name of its own.
     The default is that of a release named prefect-server in the namespace prefect."""
 
 

@@ -48,11 +48,19 @@ class Auth(Values):
     """The auth string."""
     previous_secret: PreviousAuthString = PreviousAuthString()
     """The previous auth string. While it is set, the API accepts both auth strings. Set it when you
-    rotate the auth string, and remove it when the workers have restarted; without run identity,
-    when no run that started before the rotation is left. See docs/operations/rotation.md."""
+    rotate the auth string, and remove it when people and programs outside the cluster have the new
+    one; without run identity, when no worker and no run that started before the rotation is left.
+    See docs/operations/rotation.md."""
     run_identity: RunIdentity = RunIdentity()
-    """Let each flow run use the API with the token of its pod, for its own objects only. Set it in
-    the chart prefect-worker to the same values."""
+    """Let the pods of prefect-worker use the API with their tokens: a flow run for its own objects
+    only. Set it in the chart prefect-worker to the same values."""
+    workers: Annotated[
+        dict[str, SecretKey],
+        Field(json_schema_extra={"propertyNames": {"pattern": "^[A-Za-z0-9_-]+$"}}),
+    ] = {}
+    """Passwords of workers outside the cluster, by the name of their work pool. Such a worker has
+    the auth string `POOL:PASSWORD`, which opens what a worker of the pool may use and nothing else.
+    It requires run identity. See docs/operations/run-identity.md."""
 
 
 class EncryptionSecret(Values):

@@ -59,19 +59,20 @@ class AuthSecret(Values):
 
 class Auth(Values):
     secret: AuthSecret = AuthSecret()
-    """The auth string."""
+    """The auth string, which is used only without run identity. Its Secret then has to exist in the
+    release's namespace and in each namespace of job pods."""
     run_identity: RunIdentity = RunIdentity()
-    """Let each flow run use the API with the token of its pod, for its own objects only, instead of
-    the auth string. Both charts need the same values. To turn it on, upgrade prefect-server first;
-    to turn it off, upgrade prefect-worker first. If false, each job pod holds the auth string,
-    whose Secret has to exist in its namespace, and a flow can read and change everything on the
-    server. See docs/operations/run-identity.md."""
+    """Let each pod use the API with its token instead of the auth string: a flow run for its own
+    objects only, the worker for its work pool, the reaper and the configuration for their tasks.
+    Both charts need the same values. To turn it on, upgrade prefect-server first; to turn it off,
+    upgrade prefect-worker first. If false, each pod holds the auth string, and a flow can read and
+    change everything on the server. See docs/operations/run-identity.md."""
 
 
 class SecretVersions(Values):
     auth: str = ""
-    """Version of auth.secret. A new text restarts the workers. Job pods need no restart,
-    because each run has a new one."""
+    """Version of auth.secret. Without run identity, a new text restarts the workers. Job pods need
+    no restart, because each run has a new one."""
     configuration: str = ""
     """Version of the Secrets in configuration.secrets. A new text runs the configuration Job again.
     Without it, the configuration CronJob applies a changed Secret at its next scheduled time."""
@@ -327,7 +328,7 @@ class PrefectWorker(PoolDefaults, Chart):
     api: Api = Api()
     """The API of the server."""
     auth: Auth = Auth()
-    """Authentication at the API. The Secret has to exist in the release's namespace."""
+    """Authentication at the API."""
     secret_versions: SecretVersions = SecretVersions()
     """Versions of the Secrets. A pod reads a Secret only when it starts, so a changed Secret needs
     new pods. Set a version to any new text, such as Terraform's version number, to restart the pods

@@ -78,8 +78,9 @@ def deploy(
     with step("Wait for prefect-server"):
         wait_until_ready(api, server.namespace, _selector(server), within=_READY_WITHIN)
     with step("Install prefect-worker, which configures the server"):
-        changed |= bool(copy_secrets(api, run_identity=_has_run_identity()))
-        worker = _worker(references, api)
+        run_identity = _has_run_identity()
+        changed |= bool(copy_secrets(api, run_identity=run_identity))
+        worker = _worker(references, api, run_identity=run_identity)
         changed |= install(kubectl, worker)
     with step("Wait for the configuration, prefect-worker and the data of the flows"):
         wait_until_ready(api, worker.namespace, _selector(worker), within=_READY_WITHIN)
@@ -158,7 +159,8 @@ def _server(references: Mapping[str, str], api: client.ApiClient) -> Release:
     )
 
 
-def _worker(references: Mapping[str, str], api: client.ApiClient) -> Release:
+def _worker(references: Mapping[str, str], api: client.ApiClient, *, run_identity: bool) -> Release:
+    auth = (names.WORKER_NAMESPACE, names.AUTH_SECRET)
     return Release(
         name=names.WORKER_RELEASE,
         namespace=names.WORKER_NAMESPACE,
@@ -167,7 +169,7 @@ def _worker(references: Mapping[str, str], api: client.ApiClient) -> Release:
         settings={
             **_image("image", references["platform"]),
             **_image("jobs.image", references["flows"]),
-            "secretVersions.auth": secret_version(api, names.WORKER_NAMESPACE, names.AUTH_SECRET),
+            **({} if run_identity else {"secretVersions.auth": secret_version(api, *auth)}),
             **_kubernetes_api(api),
         },
         contents={"configuration.platform": _ENVIRONMENT / "platform.yaml"},
@@ -182,7 +184,7 @@ def _kubernetes_api(api: client.ApiClient) -> dict[str, str]:
 
 
 def _has_run_identity() -> bool:
-    """Return whether job pods have tokens instead of the auth string; raises PlatformError."""
+    """Return whether pods have tokens instead of the auth string; raises PlatformError."""
     path = _ENVIRONMENT / "worker.yaml"
     try:
         values = YAML(typ="safe").load(path) or {}

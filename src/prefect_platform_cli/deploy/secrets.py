@@ -72,18 +72,20 @@ def bootstrap_secrets(api: client.ApiClient) -> list[str]:
 def copy_secrets(api: client.ApiClient, *, run_identity: bool) -> list[str]:
     """Update the Secrets of workers and job pods; return those that were not up to date.
 
-    Job pods need the auth string only without `run_identity`. Call it after the servers use the
-    values, because job pods may read theirs at any time. Raises kubernetes' ApiException when a
+    They need the auth string only without `run_identity`. Call it after the servers use the values,
+    because job pods may read theirs at any time. Raises kubernetes' ApiException when a
     namespace is missing or writing is forbidden.
     """
     core = client.CoreV1Api(api)
-    auth = {"auth-string": read_auth_string(api)}
     store = _read(core, *_OBJECT_STORE)
     locks = f"{names.RESULT_LOCKS}:{_read(core, *_RESULT_LOCKS)['password']}"  # user and password
     locks_host = f"{names.RESULT_LOCKS}.{names.DATA_NAMESPACE}.svc.cluster.local"
     wanted = {
-        (names.WORKER_NAMESPACE, names.AUTH_SECRET): auth,
-        **({} if run_identity else {(names.JOB_NAMESPACE, names.AUTH_SECRET): auth}),
+        **{
+            (namespace, names.AUTH_SECRET): {"auth-string": read_auth_string(api)}
+            for namespace in (names.WORKER_NAMESPACE, names.JOB_NAMESPACE)
+            if not run_identity
+        },
         (names.JOB_NAMESPACE, names.OBJECT_STORE): {
             key: store[f"{names.POOL}-{key}"] for key in _S3_KEY
         },

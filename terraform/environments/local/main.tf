@@ -43,8 +43,7 @@ module "identity" {
   oidc_issuer = var.oidc_issuer
   buckets     = module.storage.arns
   secrets = {
-    prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
-    prefect-workers = [module.secrets.arns.auth]
+    prefect = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
   }
   pools = {
     default = {

@@ -40,8 +40,7 @@ module "identity" {
   # The secrets that the pods of each namespace read. k8s/environments/staging/secrets copies them
   # into the cluster.
   secrets = {
-    prefect         = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
-    prefect-workers = [module.secrets.arns.auth]
+    prefect = [for name in ["database", "auth", "encryption", "redis"] : module.secrets.arns[name]]
   }
   pools = {
     default = {

@@ -26,6 +26,8 @@ from tests.support.control_plane import control_plane
 
 AUDIENCE = "prefect-server.prefect"
 AUTH = ("admin", "of-people")
+OUTSIDE = ("outside", "of-the-worker")  # the work pool and the password of a worker elsewhere
+INTRUDED = ("absent", "empty")  # work pools with the same password
 ISSUER = "https://issuer.example.org"
 # A grant for each object of others that the fixture `ids` creates.
 EVERYTHING = {
@@ -34,6 +36,13 @@ EVERYTHING = {
     "writable_variables": ["position"],
     "deployments": ["ours/default"],
     "concurrency_limits": ["theirs"],
+}
+# ServiceAccounts of the platform's own parts, and what stands behind AUDIENCE in their tokens.
+PARTS = {
+    "worker": "work-pools/parts",
+    "reaper": "reaper",
+    "configuration": "configuration",
+    "release-test": "release-test",
 }
 _KNOWN_WITHIN = 30.0
 
@@ -56,7 +65,19 @@ class World:
 
     def run(self, flow_run: str, **options: str) -> httpx.Client:
         """Return a client with the token of a run's pod."""
-        return self._client(headers={"Authorization": f"Bearer {self.token(flow_run, **options)}"})
+        return self.bearer(self.token(flow_run, **options))
+
+    def part(self, part: str) -> httpx.Client:
+        """Return a client with the token of a part of the platform."""
+        return self.bearer(self.token_of(part))
+
+    def outside(self, password: str = OUTSIDE[1]) -> httpx.Client:
+        """Return a client with the auth string of a worker outside the cluster."""
+        return self._client(auth=(OUTSIDE[0], password))
+
+    def bearer(self, token: str) -> httpx.Client:
+        """Return a client with a token."""
+        return self._client(headers={"Authorization": f"Bearer {token}"})
 
     def _client(self, **options: Any) -> httpx.Client:  # noqa: ANN401 - httpx's
         # Like every Prefect client, it tries again while another writer locks the database.
@@ -81,6 +102,10 @@ class World:
     ) -> str:
         """Return a token as the kubelet requests it for the pod of a flow run."""
         return self.token_for(f"{audience}/flow-runs/{flow_run}", namespace, account, pod)
+
+    def token_of(self, part: str) -> str:
+        """Return a token as the kubelet requests it for the pod of a part of the platform."""
+        return self.token_for(f"{AUDIENCE}/{PARTS[part]}", "workers", part, part)
 
     def token_for(self, audience: str, namespace: str, account: str, pod: str | None) -> str:
         """Return a token for any audience, bound to a pod if one is given."""
@@ -169,6 +194,10 @@ def running_world(directory: Path, folder: Path) -> Iterator[World]:
     with control_plane(directory, ISSUER) as kubectl:
         kubectl.apply(yaml.safe_dump_all(_objects()))
         (directory / "server.kubeconfig").write_text(_kubeconfig(directory, kubectl))
+        passwords = directory / "worker-passwords"
+        passwords.mkdir()
+        for pool in (OUTSIDE[0], *INTRUDED):
+            (passwords / pool).write_text(f"{OUTSIDE[1]}\n")
         with servers.prefect_server(
             folder,
             KUBECONFIG=str(directory / "server.kubeconfig"),
@@ -176,10 +205,13 @@ def running_world(directory: Path, folder: Path) -> Iterator[World]:
             PREFECT_PLUGINS_ALLOW="run-identity",
             PREFECT_SERVER_API_AUTH_STRING=":".join(AUTH),
             RUN_IDENTITY_AUDIENCE=AUDIENCE,
+            WORKER_PASSWORDS=str(passwords),
         ) as url:
             world = World(url, kubectl, directory / "service-accounts.key", folder / "log")
             world.create_pod("flows", "run")
             world.create_pod("others", "run")
+            for part in PARTS:
+                world.create_pod("workers", part, part)
             yield world
 
 
@@ -188,21 +220,31 @@ def _encoded(content: bytes) -> str:
 
 
 def _objects() -> Iterator[dict[str, Any]]:
-    for namespace in ("prefect", "flows", "others"):
+    for namespace in ("prefect", "flows", "others", "workers"):
         yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    for namespace, account in (("prefect", "server"), ("flows", "flows"), ("others", "flows")):
+    for namespace, account in (
+        *(("prefect", "server"), ("flows", "flows"), ("others", "flows")),
+        *(("workers", account) for account in PARTS),
+    ):
         metadata = {"name": account, "namespace": namespace}
         yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
     yield _binding("server", "system:auth-delegator", "prefect", "server")
     for pool, namespace in (("default", "flows"), ("other", "others")):
-        path = f"/{AUDIENCE}/work-pools/{pool}"
-        yield {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": f"runs-of-{pool}"},
-            "rules": [{"nonResourceURLs": [path], "verbs": ["run"]}],
-        }
-        yield _binding(f"runs-of-{pool}", f"runs-of-{pool}", namespace, "flows")
+        yield from _right("run", f"work-pools/{pool}", namespace, "flows")
+    for account, path in PARTS.items():
+        yield from _right("work" if account == "worker" else "use", path, "workers", account)
+
+
+def _right(verb: str, path: str, namespace: str, account: str) -> Iterator[dict[str, Any]]:
+    """Yield the right of a ServiceAccount to act as a part of the platform."""
+    name = f"{verb}-{path.replace('/', '-')}"
+    yield {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name},
+        "rules": [{"nonResourceURLs": [f"/{AUDIENCE}/{path}"], "verbs": [verb]}],
+    }
+    yield _binding(name, name, namespace, account)
 
 
 def _binding(name: str, role: str, namespace: str, account: str) -> dict[str, Any]:

@@ -82,9 +82,9 @@ def _execute(world: World, run: str, directory: Path, *, seconds: int) -> str:
         directory,
         PREFECT_API_URL=world.url,
         PREFECT_PLUGINS_ENABLED="true",
-        PREFECT_PLUGINS_ALLOW="first-connection,run-token",
+        PREFECT_PLUGINS_ALLOW="first-connection,pod-token",
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30",
-        RUN_TOKEN_FILE=str(token),
+        POD_TOKEN_FILE=str(token),
         SECONDS=str(seconds),
     )
     with (directory / "output").open("w") as output:

@@ -1,4 +1,4 @@
-"""The API believes the token of a run's pod, and no other."""
+"""The API believes a token for what its pod is, and no other."""
 
 import asyncio
 import base64
@@ -13,12 +13,13 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.config import load_kube_config
 
 from prefect_platform.polling import wait_until
-from prefect_platform.run_identity.identity import RunIdentity, Unavailable
+from prefect_platform.run_identity.identity import Identity, Unavailable
 from prefect_platform.run_identity.token_reviews import TokenReviews
 from tests.integration.run_identity.conftest import AUDIENCE, AUTH, Objects, World
 from tests.support.servers import free_ports
 
 Make = Callable[[World, Objects], str]
+_POD_OF_RUN = ("flows", "flows", "run")  # namespace, account and pod
 
 
 def _altered(world: World, ids: Objects) -> str:
@@ -44,15 +45,15 @@ def _expired(world: World, ids: Objects) -> str:
 _REFUSED: dict[str, tuple[Make, str]] = {
     "of another server": (
         lambda world, ids: world.token(ids.own, audience="prefect-server.staging"),
-        f"not for a flow run of {AUDIENCE}",
+        f"not for a client of {AUDIENCE}",
     ),
     "for Kubernetes": (
         lambda world, _: world.token_for("https://kubernetes.default.svc", "flows", "flows", "run"),
-        f"not for a flow run of {AUDIENCE}",
+        f"not for a client of {AUDIENCE}",
     ),
     "for no run": (
         lambda world, _: world.token("all"),
-        f"not for a flow run of {AUDIENCE}",
+        f"not for a client of {AUDIENCE}",
     ),
     "of a run that does not exist": (
         lambda world, _: world.token("00000000-0000-4000-8000-000000000000"),
@@ -60,7 +61,31 @@ _REFUSED: dict[str, tuple[Make, str]] = {
     ),
     "of another pool's account": (
         lambda world, ids: world.token(ids.own, namespace="others"),
-        "system:serviceaccount:others:flows may not execute the runs of the work pool default",
+        "system:serviceaccount:others:flows may not act as flow run",
+    ),
+    "of a run's account, for a worker": (
+        lambda world, _: world.token_for(f"{AUDIENCE}/work-pools/default", *_POD_OF_RUN),
+        "system:serviceaccount:flows:flows may not act as the worker of the work pool default",
+    ),
+    "of a run's account, for the configuration": (
+        lambda world, _: world.token_for(f"{AUDIENCE}/configuration", *_POD_OF_RUN),
+        "system:serviceaccount:flows:flows may not act as the configuration",
+    ),
+    "of another part's account": (
+        lambda world, _: world.token_for(
+            f"{AUDIENCE}/configuration", "workers", "reaper", "reaper"
+        ),
+        "system:serviceaccount:workers:reaper may not act as the configuration",
+    ),
+    "of a worker, for another work pool": (
+        lambda world, _: world.token_for(
+            f"{AUDIENCE}/work-pools/other", "workers", "worker", "worker"
+        ),
+        "system:serviceaccount:workers:worker may not act as the worker of the work pool other",
+    ),
+    "for a part that does not exist": (
+        lambda world, _: world.token_for(f"{AUDIENCE}/people", *_POD_OF_RUN),
+        f"not for a client of {AUDIENCE}",
     ),
     "of an account without a pod": (
         lambda world, ids: world.token(ids.own, pod=None),
@@ -116,7 +141,7 @@ def test_a_token_that_was_valid_before_is_believed_while_kubernetes_is_away(
     async def default(_flow_run: UUID) -> str:
         return "default"
 
-    async def identify_both() -> RunIdentity:
+    async def identify_both() -> Identity:
         configuration = Configuration()
         await load_kube_config(str(world.kubectl.kubeconfig), client_configuration=configuration)
         client = ApiClient(configuration)

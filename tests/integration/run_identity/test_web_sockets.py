@@ -32,7 +32,7 @@ def _event(resource: str, name: str = "order.arrived") -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _socket(world: World, path: str, token: str) -> AsyncIterator[ClientConnection]:
+async def open_socket(world: World, path: str, token: str) -> AsyncIterator[ClientConnection]:
     """Open a web socket of the API and send the first message."""
     url = f"{world.url.replace('http', 'ws', 1)}{path}"
     async with websockets.connect(url, subprotocols=[websockets.Subprotocol("prefect")]) as socket:
@@ -40,7 +40,7 @@ async def _socket(world: World, path: str, token: str) -> AsyncIterator[ClientCo
         yield socket
 
 
-async def _received(socket: ClientConnection) -> Any:  # noqa: ANN401 - JSON
+async def received(socket: ClientConnection) -> Any:  # noqa: ANN401 - JSON
     return json.loads(await asyncio.wait_for(socket.recv(), _WITHIN))
 
 
@@ -55,8 +55,8 @@ def test_only_a_runs_own_events_are_accepted(world: World, ids: Objects) -> None
     own = _event(f"prefect.flow-run.{ids.own}", "prefect.flow-run.heartbeat")
 
     async def send() -> None:
-        async with _socket(world, "/events/in", world.token(ids.own)) as socket:
-            assert (await _received(socket))["type"] == "auth_success"
+        async with open_socket(world, "/events/in", world.token(ids.own)) as socket:
+            assert (await received(socket))["type"] == "auth_success"
             for each in (foreign, forged, "no event", own):
                 await socket.send(json.dumps(each))
 
@@ -76,14 +76,14 @@ def test_only_a_runs_own_events_are_delivered(world: World, ids: Objects) -> Non
     )
 
     async def receive() -> list[str]:
-        async with _socket(world, "/events/out", world.token(ids.own)) as socket:
-            assert (await _received(socket))["type"] == "auth_success"
+        async with open_socket(world, "/events/out", world.token(ids.own)) as socket:
+            assert (await received(socket))["type"] == "auth_success"
             await socket.send(json.dumps({"type": "filter", "filter": _ALL}))
             # The foreign event is first, so that its absence is seen when the own one arrives.
             await asyncio.to_thread(world.api, "POST", "/events", [foreign, own])
             seen: list[str] = []
             while own["id"] not in seen:
-                seen.append((await _received(socket))["event"]["id"])
+                seen.append((await received(socket))["event"]["id"])
             return seen
 
     assert foreign["id"] not in asyncio.run(receive())
@@ -96,8 +96,8 @@ def test_only_a_runs_own_events_are_delivered(world: World, ids: Objects) -> Non
 )
 def test_other_web_sockets_are_closed(path: str, world: World, ids: Objects) -> None:
     async def connect() -> None:
-        async with _socket(world, path, world.token(ids.own)) as socket:
-            await _received(socket)
+        async with open_socket(world, path, world.token(ids.own)) as socket:
+            await received(socket)
 
     with pytest.raises(websockets.ConnectionClosedError) as closed:
         asyncio.run(connect())
@@ -109,8 +109,8 @@ def test_other_web_sockets_are_closed(path: str, world: World, ids: Objects) -> 
 @pytest.mark.parametrize("token", ["x", "x.y.z", ""])
 def test_a_web_socket_without_a_valid_token_is_closed(token: str, world: World) -> None:
     async def connect() -> None:
-        async with _socket(world, "/events/in", token) as socket:
-            await _received(socket)
+        async with open_socket(world, "/events/in", token) as socket:
+            await received(socket)
 
     with pytest.raises(websockets.ConnectionClosedError):
         asyncio.run(connect())
@@ -120,8 +120,8 @@ def test_a_web_socket_of_people_is_left_alone(world: World, ids: Objects) -> Non
     event = _event(f"prefect.flow-run.{ids.foreign}", "prefect.flow-run.heartbeat")
 
     async def send() -> None:
-        async with _socket(world, "/events/in", ":".join(AUTH)) as socket:
-            assert (await _received(socket))["type"] == "auth_success"
+        async with open_socket(world, "/events/in", ":".join(AUTH)) as socket:
+            assert (await received(socket))["type"] == "auth_success"
             await socket.send(json.dumps(event))
 
     asyncio.run(send())
@@ -133,8 +133,8 @@ def test_a_web_socket_ends_with_its_token(world: World, ids: Objects) -> None:
     async def outlive() -> None:
         expires = int(time.time()) + 3
         token = world.resigned(world.token(ids.own), exp=expires)
-        async with _socket(world, "/events/out", token) as socket:
-            assert (await _received(socket))["type"] == "auth_success"
+        async with open_socket(world, "/events/out", token) as socket:
+            assert (await received(socket))["type"] == "auth_success"
             await socket.send(json.dumps({"type": "filter", "filter": _ALL}))
             while True:
                 own = _event(f"prefect.flow-run.{ids.own}")

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from prefect.server.api.server import API_ROUTERS, create_api_app
 from starlette.routing import Match, Route
 
-from prefect_platform.run_identity.route_table import ALLOWED, DENIED, match
+from prefect_platform.reaper import pass_report
+from prefect_platform.run_identity import rules
+from prefect_platform.run_identity.identity import Part
+from prefect_platform.run_identity.part_tables import TABLES, match
+from prefect_platform.run_identity.route_table import ALLOWED, DENIED
+from prefect_platform.worker import helm_test, probe_flow
 
 
 def _served() -> Iterator[tuple[str, Any]]:
@@ -30,9 +35,22 @@ def test_every_route_of_the_pinned_api_has_a_decision() -> None:
     assert ALLOWED.keys() | DENIED == _SERVED.keys()
 
 
-@given(st.data())
-@settings(deadline=None, max_examples=500)
-def test_a_request_is_decided_as_the_route_that_prefect_serves(data: st.DataObject) -> None:
+@pytest.mark.parametrize("part", Part)
+def test_each_table_names_routes_of_the_pinned_api(part: Part) -> None:
+    assert TABLES[part].keys() <= _SERVED.keys()
+
+
+def test_the_rules_name_the_release_test_and_the_report_of_the_reaper() -> None:
+    assert helm_test._ENTRYPOINT == rules.RELEASE_TEST_ENTRYPOINT
+    assert probe_flow.platform_test.name == rules.RELEASE_TEST_FLOW
+    assert pass_report.EVENT == rules.REAPER_EVENT
+
+
+@given(st.sampled_from(Part), st.data())
+@settings(deadline=None, max_examples=1000)
+def test_a_request_is_decided_as_the_route_that_prefect_serves(
+    part: Part, data: st.DataObject
+) -> None:
     """A name in a path may look like another route."""
     route = data.draw(st.sampled_from(sorted(ALLOWED.keys() | DENIED)))
     method, template = route.split(" ", 1)
@@ -45,10 +63,10 @@ def test_a_request_is_decided_as_the_route_that_prefect_serves(data: st.DataObje
         else each
         for each in template.split("/")
     )
-    found = match(method, path)
+    found = match(part, method, path)
 
     assert (found.route if found else None) == (
-        served if (served := _first(method, path)) in ALLOWED else None
+        served if (served := _first(method, path)) in TABLES[part] else None
     )
 
 
@@ -69,4 +87,4 @@ def test_a_denied_route_is_not_matched(route: str) -> None:
         (str(uuid4()) if each.endswith(":uuid}") else "x") if each.startswith("{") else each
         for each in path.split("/")
     )
-    assert match(method, filled) is None
+    assert match(Part.RUN, method, filled) is None

@@ -7,14 +7,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import httpx
 import prefect
 import pytest
 
+from prefect_platform.api_authentication import PodToken
 from prefect_platform.errors import PlatformError
 from prefect_platform.worker.work_pool import await_work_pool
 
-_AUTH_STRING = "admin:p:a%ss"
+_AUTH = httpx.BasicAuth("admin", "p:a%ss")
 _MAJOR, _MINOR = map(int, prefect.__version__.split(".")[:2])
 _Asked = tuple[str, str]
 
@@ -48,14 +51,14 @@ def api(*answers: int, version: object = prefect.__version__) -> Iterator[tuple[
         server.shutdown()
 
 
-def wait(url: str, timeout: float) -> None:
-    asyncio.run(await_work_pool("default", api_url=url, auth_string=_AUTH_STRING, timeout=timeout))
+def wait(url: str, timeout: float, auth: httpx.Auth = _AUTH) -> None:
+    asyncio.run(await_work_pool("default", api_url=url, auth=auth, timeout=timeout))
 
 
 def test_the_worker_starts_when_the_pool_appears() -> None:
     with api(503, 404, 200) as (url, asked):
         wait(url, timeout=60)
-    credentials = f"Basic {base64.b64encode(_AUTH_STRING.encode()).decode()}"
+    credentials = f"Basic {base64.b64encode(b'admin:p:a%ss').decode()}"
     paths = ["/api/admin/version", *["/api/work_pools/default"] * 2]
     assert asked == [(path, credentials) for path in paths]
 
@@ -111,3 +114,11 @@ def test_an_unreachable_api_is_named() -> None:
 def test_a_wrong_auth_string_fails_without_waiting(status: int) -> None:
     with api(status) as (url, _), pytest.raises(PlatformError, match="refused the auth string"):
         wait(url, timeout=600)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_token_fails_without_waiting(status: int, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("of-the-pod\n")
+    with api(status) as (url, asked), pytest.raises(PlatformError, match="refused the token"):
+        wait(url, timeout=600, auth=PodToken(tmp_path / "token"))
+    assert {credentials for _, credentials in asked} == {"Bearer of-the-pod"}

@@ -2,6 +2,9 @@
 {{- define "prefect-worker.configuration.podSpec" -}}
 {{- $configuration := .Values.configuration -}}
 restartPolicy: Never
+serviceAccountName: {{ include "prefect-library.fullname" . }}.configuration
+# Kubernetes copies the name into this older field, and back when only the newer one is removed.
+serviceAccount: {{ include "prefect-library.fullname" . }}.configuration
 automountServiceAccountToken: false
 {{- include "prefect-library.podDefaults" (dict "root" $ "values" $configuration "user" 1000) | nindent 0 }}
 containers:
@@ -21,6 +24,9 @@ containers:
       {{- end }}
     env:
       {{- include "prefect-worker.apiEnv" . | nindent 6 }}
+      {{- with include "prefect-worker.clientPlugins" . }}
+      {{- . | nindent 6 }}
+      {{- end }}
       - name: PREFECT_HOME
         value: /tmp/prefect
       - name: DO_NOT_TRACK
@@ -43,7 +49,7 @@ containers:
 volumes:
   - name: tmp
     emptyDir: {sizeLimit: 64Mi}
-  {{- with include "prefect-worker.apiVolumes" . }}
+  {{- with include "prefect-worker.apiVolumes" (dict "root" $ "part" "configuration") }}
   {{- . | nindent 2 }}
   {{- end }}
   - name: platform

@@ -28,7 +28,7 @@ their pods are written as constants and cannot be overridden. Prefect's placehol
 {{- end -}}
 {{- $identity := .root.Values.auth.runIdentity -}}
 {{- if $identity.enabled -}}
-{{- $references = append $references (dict "name" "RUN_TOKEN_FILE" "value" "/var/run/secrets/prefect/token") -}}
+{{- $references = append $references (dict "name" "POD_TOKEN_FILE" "value" "/var/run/secrets/prefect/token") -}}
 {{- end -}}
 job_configuration:
   command: '{{ "{{ command }}" }}'
@@ -83,27 +83,15 @@ job_configuration:
                 {{- with include "prefect-worker.apiVolumeMounts" .root }}
                 {{- . | nindent 16 }}
                 {{- end }}
-                {{- if $identity.enabled }}
-                - {name: run-token, mountPath: /var/run/secrets/prefect, readOnly: true}
-                {{- end }}
                 {{- with $jobs.extraVolumeMounts }}
                 {{- toYaml . | nindent 16 }}
                 {{- end }}
           volumes:
             - name: tmp
               emptyDir: {sizeLimit: {{ $jobs.tmpSizeLimit }}}
-            {{- with include "prefect-worker.apiVolumes" .root }}
+            # The worker adds the id of the run to the audience, so that the API knows the run.
+            {{- with include "prefect-worker.apiVolumes" (dict "root" .root "part" "flow-runs/") }}
             {{- . | nindent 12 }}
-            {{- end }}
-            {{- if $identity.enabled }}
-            # The worker adds the id of the run, so that the API knows the run by the token.
-            - name: run-token
-              projected:
-                sources:
-                  - serviceAccountToken:
-                      audience: {{ $identity.audience }}/flow-runs/
-                      expirationSeconds: 3600
-                      path: token
             {{- end }}
             {{- with $jobs.extraVolumes }}
             {{- toYaml . | nindent 12 }}

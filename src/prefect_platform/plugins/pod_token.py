@@ -1,14 +1,12 @@
-"""A Prefect plugin: a run sends the token of its pod to the API, and renews it.
+"""A Prefect plugin: a process sends the token of its pod to the API, as the kubelet renews it.
 
 Prefect's clients read a credential once, when they are made. The kubelet renews the token in the
-file RUN_TOKEN_FILE while the run goes on, so that each request and each new connection of a web
-socket reads it. When RUN_TOKEN_FILE is empty, nothing changes.
+file POD_TOKEN_FILE while the process goes on, so that each request and each new connection of a web
+socket reads it. When POD_TOKEN_FILE is empty, nothing changes.
 
 Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED.
 """
 
-import os
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,18 +17,18 @@ from prefect.logging.clients import PrefectLogsSubscriber
 from prefect.plugins import HookContext, register_hook
 from prefect.settings.context import get_current_settings
 
-_VARIABLE = "RUN_TOKEN_FILE"
+from prefect_platform.api_authentication import PodToken, pod_token
 
 
-class PodToken:
-    """The token in a file, in place of a setting and of an attribute that is set once."""
+class _TokenAttribute:
+    """The token, in place of a setting and of an attribute that is set once."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, token: PodToken) -> None:
+        self._token = token
 
     def value(self) -> str:
-        """Return the token as it is now."""
-        return self._path.read_text().strip()
+        """Return the token as it is now, as a setting does."""
+        return self._token.value()
 
     def __get__(self, _instance: object, _owner: type) -> str:
         return self.value()
@@ -46,9 +44,9 @@ _send = PrefectHttpxSyncClient.send
 @register_hook
 def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's signature
     """Make every client of the API in this process send the token."""
-    if not (path := os.environ.get(_VARIABLE)):
+    token = pod_token()
+    if token is None:
         return
-    token = PodToken(Path(path))
 
     def authorize(request: httpx.Request) -> None:
         api = httpx.URL(get_current_settings().api.url or "")
@@ -75,6 +73,7 @@ def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's
 
     PrefectHttpxAsyncClient.send = send_async  # type: ignore[method-assign]
     PrefectHttpxSyncClient.send = send  # type: ignore[method-assign]
-    version_checking.PREFECT_API_KEY = token  # type: ignore[attr-defined]
+    attribute = _TokenAttribute(token)
+    version_checking.PREFECT_API_KEY = attribute  # type: ignore[attr-defined]
     for client in (PrefectEventsClient, PrefectEventSubscriber, PrefectLogsSubscriber):
-        client._auth_token = token  # type: ignore[assignment]
+        client._auth_token = attribute  # type: ignore[assignment]
