@@ -9,6 +9,7 @@ import yaml
 
 from tests.support.rendering import HELM_CHARTS, STORIES, template
 
+_DIGEST = f"sha256:{'0' * 64}"
 _OTHER_STRINGS = {
     "storageBlock": "s3-bucket/other",
     "pullPolicy": "Always",
@@ -17,7 +18,7 @@ _OTHER_STRINGS = {
     "logFormat": "json",
     "publicUrl": "https://another.example.org/prefect",
     "url": "https://prefect.example.org/api",
-    "digest": f"sha256:{'0' * 64}",
+    "digest": _DIGEST,
     "revision": "0123456789ab",
     **dict.fromkeys(["cpu", "memory", "size", "tmpSizeLimit"], "7Gi"),
     **dict.fromkeys(["flowRuns", "unfinishedRuns", "default", "logs", "artifacts"], "89d"),
@@ -154,12 +155,11 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("story", "values", "message"),
     [
-        ("server", {"image.tag": ""}, "image.tag is empty: set the tag"),
         ("server", {"image.tag": "latest"}, "image.tag is `latest`"),
         (
             "server",
             {"database.embedded.image.tag": ""},
-            "database.embedded.image.tag is empty",
+            "at '/database/embedded/image/tag': minLength: got 0, want 1",
         ),
         ("server", {"migrations.mayLose": ["held"]}, "the next downgrade would drop rows"),
         ("server", {"api.replicas": 2}, "api.replicas is 2, but in mode single"),
@@ -170,7 +170,6 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
         ("server", {"api.autoscaling.enabled": True}, "mode single allows only one pod"),
         ("server", {"redis.external.urlSecret.name": "ours"}, "mode single uses no Redis"),
-        ("server", {"mode": "ha"}, "redis.embedded.image.tag is empty"),
         ("server-ha", {"redis.mode": "external"}, "no Redis is named"),
         ("server-ha", {"redis.external.urlSecret.name": "ours"}, "set redis.mode=external"),
         ("server-ha-scaled", {"api.autoscaling.minReplicas": 9}, "minReplicas is 9, which is more"),
@@ -393,7 +392,21 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             {"retention.objects.results": "90d"},
             "retention.objects.results is 90d, counted from the time that a result is written, but",
         ),
-        ("worker", {"jobs.image.tag": ""}, "jobs.image.tag is empty"),
+        (
+            "server-ha-external",
+            {**_PRODUCTION, "image.tag": ""},
+            "image has neither a tag nor a digest, but profile is production",
+        ),
+        (
+            "worker",
+            {"profile": "production", "jobs.image.tag": ""},
+            "jobs.image has neither a tag nor a digest, but profile is production",
+        ),
+        (
+            "worker",
+            {"jobs.image.digest": _DIGEST, "pools.etl": {"jobs": {"image": {"tag": "7"}}}},
+            "but jobs.image.digest would select another one: set pools.etl.jobs.image.digest",
+        ),
         ("worker", {"jobs.image.tag": "latest"}, "jobs.image.tag is `latest`"),
         (
             "server",
@@ -557,8 +570,15 @@ def test_an_unsafe_combination_is_refused_with_advice(
             "server-ingress",
             {"publicUrl": "", "ingress.host": "example.org", "ingress.tls.secretName": ""},
         ),
-        ("server", {"image.tag": "", "image.digest": f"sha256:{'0' * 64}"}),
-        ("server", {"image.tag": "latest", "image.digest": f"sha256:{'0' * 64}"}),
+        ("server", {"image.tag": "latest", "image.digest": _DIGEST}),
+        ("server-ha-external", {**_PRODUCTION, "image.tag": "", "image.digest": _DIGEST}),
+        (
+            "worker",
+            {
+                "jobs.image.digest": _DIGEST,
+                "pools.etl": {"jobs": {"image": {"tag": "7", "digest": ""}}},
+            },
+        ),
         ("worker", {"api.url": "https://prefect.example.org/api"}),
         ("worker", {"global.aKeyOfAParentChart": "1"}),
         ("worker", {"pools.etl": {"jobs": {"image": {"tag": "ba9876543210"}}}}),

@@ -60,6 +60,7 @@ def _platform(environment: str) -> dict[str, object]:
 
 
 STORIES = {
+    "server-defaults": Story("prefect-server", "prefect"),
     "server": Story("prefect-server", "prefect", values=_SERVER_TAGS),
     "server-local": Story(
         "prefect-server", "prefect", environment("local", "server"), _SERVER_TAGS
@@ -179,6 +180,7 @@ STORIES = {
         environment("production", "server"),
         {"image.tag": "0123456789ab"},
     ),
+    "worker-defaults": Story("prefect-worker", "prefect-workers"),
     "worker": Story("prefect-worker", "prefect-workers", values=_WORKER_TAGS),
     "worker-pools": Story(
         "prefect-worker",

@@ -3,7 +3,7 @@ Refuses combinations of values that would install and then fail or do harm. Each
 is wrong, why, and what to set. The schema checks types and unknown keys.
 */ -}}
 {{- define "prefect-server.validation" -}}
-{{- include "prefect-library.validateImage" (dict "key" "image" "image" .Values.image) -}}
+{{- include "prefect-library.validateImage" (dict "root" $ "key" "image" "image" .Values.image) -}}
 
 {{- if and .Values.migrations.mayLose (not .Values.migrations.revision) -}}
 {{- fail "migrations.mayLose is set, but migrations.revision is not: the next downgrade would drop rows without confirmation; remove it, for example with --set migrations.mayLose=null" -}}
@@ -24,7 +24,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- end -}}
 {{- else -}}
 {{- if eq .Values.redis.mode "embedded" -}}
-{{- include "prefect-library.validateImage" (dict "key" "redis.embedded.image" "image" .Values.redis.embedded.image) -}}
+{{- include "prefect-library.validateImage" (dict "root" $ "key" "redis.embedded.image" "image" .Values.redis.embedded.image) -}}
 {{- if .Values.redis.external.urlSecret.name -}}
 {{- fail "redis.external.urlSecret.name is set, but redis.mode is embedded: set redis.mode=external, or clear redis.external.urlSecret.name" -}}
 {{- end -}}
@@ -74,7 +74,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 
 {{- $database := .Values.database -}}
 {{- if eq $database.mode "embedded" -}}
-{{- include "prefect-library.validateImage" (dict "key" "database.embedded.image" "image" $database.embedded.image) -}}
+{{- include "prefect-library.validateImage" (dict "root" $ "key" "database.embedded.image" "image" $database.embedded.image) -}}
 {{- if eq .Values.profile "production" -}}
 {{- fail "database.mode is embedded, but profile is production: one pod with one volume is lost with its node; set database.mode=external or database.mode=cloudnative-pg" -}}
 {{- end -}}

@@ -25,7 +25,7 @@ Refuses combinations of values that would install and then fail or do harm. Each
 is wrong, why, and what to set. The schema checks types and unknown keys.
 */ -}}
 {{- define "prefect-worker.validation" -}}
-{{- include "prefect-library.validateImage" (dict "key" "image" "image" .Values.image) -}}
+{{- include "prefect-library.validateImage" (dict "root" $ "key" "image" "image" .Values.image) -}}
 
 {{- if not (or .Values.auth.runIdentity.enabled .Values.auth.secret.name) -}}
 {{- fail "auth.secret.name is empty, and auth.runIdentity.enabled is false: prefect-server requires authentication; name the Secret that holds \"user:password\"" -}}
@@ -48,7 +48,10 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- range $pool := include "prefect-worker.pools" . | fromYamlArray -}}
 {{- $own := dig "jobs" dict (get $.Values.pools $pool.name | default dict) | default dict -}}
 {{- $key := ternary (printf "pools.%s.jobs.image" $pool.name) "jobs.image" (hasKey $own "image") -}}
-{{- include "prefect-library.validateImage" (dict "key" $key "image" $pool.jobs.image) -}}
+{{- include "prefect-library.validateImage" (dict "root" $ "key" $key "image" $pool.jobs.image) -}}
+{{- if and $.Values.jobs.image.digest $own.image (not (hasKey $own.image "digest")) (or (hasKey $own.image "tag") (hasKey $own.image "repository")) -}}
+{{- fail (printf "pools.%s.jobs.image names an image, but jobs.image.digest would select another one: set pools.%s.jobs.image.digest, to '' if its tag shall count" $pool.name $pool.name) -}}
+{{- end -}}
 
 {{- if eq $pool.namespace $.Release.Namespace -}}
 {{- fail (printf "jobs.namespace is the release's own, %s: flows would run in the same namespace as the worker's token; give the job pods of the pool %s a namespace of their own" $pool.namespace $pool.name) -}}

@@ -126,9 +126,10 @@ def _rows(values: Values, parents: str = "") -> Iterator[tuple[str, str, str]]:
 
 
 def _fields(values: Values) -> list[tuple[str, FieldInfo]]:
-    """Return the fields of a mapping: its own first, then those that it inherits."""
-    own = type(values).__annotations__
-    return sorted(type(values).model_fields.items(), key=lambda field: field[0] not in own)
+    """Return the fields of a mapping: its own first, then those that it inherits or redefines."""
+    bases = [base for base in type(values).__bases__ if issubclass(base, Values)]
+    inherited = {name for base in bases for name in base.model_fields}
+    return sorted(type(values).model_fields.items(), key=lambda field: field[0] in inherited)
 
 
 def _is_group(value: object) -> bool:

@@ -58,13 +58,20 @@ class Image(Values):
     the nodes pull images. `global.imageRegistry` takes precedence."""
     repository: NonEmpty
     """Name of the image in the registry."""
-    tag: str = ""
-    """Tag of the image. It is required unless `digest` is set, and the tag `latest` is refused."""
+    tag: NonEmpty
+    """Tag of the image. The tag `latest` is refused."""
     digest: Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
     """Digest of the image, as `sha256:` and 64 hexadecimal digits. If set, the tag is ignored."""
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     """When the node pulls the image: IfNotPresent (if it does not have it), Always (each time a pod
     starts) or Never (the image has to be on the node)."""
+
+
+class PlatformImage(Image):
+    tag: str = ""
+    """Tag of the image. If empty, it is the chart's appVersion, the version of Prefect, which the
+    profile `production` refuses. No image of `make image` has this tag: push yours under it, or set
+    the tag that `make image` prints. The tag `latest` is refused."""
 
 
 class SecretKey(Values):

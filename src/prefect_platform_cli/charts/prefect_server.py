@@ -16,6 +16,7 @@ from prefect_platform_cli.charts.kubernetes_types import (
     Global,
     Image,
     Peer,
+    PlatformImage,
     PolicyPort,
     Positive,
     Quantity,
@@ -319,9 +320,10 @@ PostgresParameters = Annotated[
 
 
 class EmbeddedDatabase(Scheduling):
-    image: Image = Image(repository="postgres")
+    image: Image = Image(repository="postgres", tag="15")
     """Image of PostgreSQL. Any image with the interface of the official `postgres` image works. It
-    runs as user ID 999."""
+    runs as user ID 999. The default tag names the major version that this repository's image has;
+    the data of one major version cannot be read by another."""
     parameters: PostgresParameters = {"max_connections": "100", "shared_buffers": "128MB"}
     """PostgreSQL settings, each passed to the server as `-c name=value`."""
     storage: Storage = Storage()
@@ -389,7 +391,7 @@ class ExternalRedis(Values):
 
 
 class EmbeddedRedis(Scheduling):
-    image: Image = Image(repository="redis")
+    image: Image = Image(repository="redis", tag="7.0")
     """Image of Redis. Any image with redis-server 6.2 or newer works. It runs as user ID 999."""
     parameters: Annotated[
         dict[str, str], Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z-]+$"}})
@@ -496,11 +498,11 @@ class PrefectServer(Chart):
     profile: Literal["development", "production"] = "development"
     """Which values the chart accepts: development (every valid combination) or production (it
     refuses values with which data is lost together with a node, such as the embedded database,
-    values with which passwords cross the network unencrypted, and notifications to undeclared
-    hosts)."""
+    values with which passwords cross the network unencrypted, notifications to undeclared hosts,
+    and the default tag of `image`)."""
     global_: Annotated[Global, Field(alias="global")] = Global()
     """Values that this chart shares with the other charts of a parent chart."""
-    image: Image = Image(repository="platform")
+    image: PlatformImage = PlatformImage(repository="platform")
     """Image of the API, the background services, the migration Job and the retention sweep: the
     target `platform` of this repository's Dockerfile."""
     auth: Auth = Auth()

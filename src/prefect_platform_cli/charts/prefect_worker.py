@@ -14,8 +14,8 @@ from prefect_platform_cli.charts.kubernetes_types import (
     EnvVar,
     Extras,
     Global,
-    Image,
     Peer,
+    PlatformImage,
     PolicyPort,
     Positive,
     Quantity,
@@ -134,7 +134,7 @@ class Jobs(Scheduling):
     """Create the namespace, with the Pod Security Standard "restricted" enforced, and keep it when
     the release is uninstalled. If false, the default, the namespace has to exist. Either way, runs
     need the Secret of `auth` in it."""
-    image: Image = Image(repository="flows")
+    image: PlatformImage = PlatformImage(repository="flows")
     """Image of the flows: the target `flows` of this repository's Dockerfile."""
     allowed_images: list[Annotated[str, StringConstraints(pattern=r"^[^/@ ]+/[^ ]*$")]] = []
     """Images that runs may use in addition to `image`. An entry is a repository, such as
@@ -320,9 +320,12 @@ Pool = overrides(PoolDefaults)
 class PrefectWorker(PoolDefaults, Chart):
     """Values of the chart prefect-worker. They name Secrets and never contain them."""
 
+    profile: Literal["development", "production"] = "development"
+    """Which values the chart accepts: development (every valid combination) or production (it
+    refuses the default tag of `image` and `jobs.image`)."""
     global_: Annotated[Global, Field(alias="global")] = Global()
     """Values that this chart shares with the other charts of a parent chart."""
-    image: Image = Image(repository="platform")
+    image: PlatformImage = PlatformImage(repository="platform")
     """Image of the workers, the reaper and `helm test`: the target `platform` of this repository's
     Dockerfile."""
     api: Api = Api()

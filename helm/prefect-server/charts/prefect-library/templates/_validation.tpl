@@ -1,9 +1,11 @@
-{{/* Refuses an image that no tag or digest fixes. Takes (dict "key" NAME "image" VALUES). */}}
+{{/* Refuses an image that no tag or digest fixes. Takes (dict "root" $ "key" NAME "image" VALUES). */}}
 {{- define "prefect-library.validateImage" -}}
-{{- if not (or .image.tag .image.digest) -}}
-{{- fail (printf "%s.tag is empty: set the tag that `make image` printed, for example --set %s.tag=0123456789ab" .key .key) -}}
+{{- if not .image.digest -}}
+{{- if and (not .image.tag) (eq .root.Values.profile "production") -}}
+{{- fail (printf "%s has neither a tag nor a digest, but profile is production: the default tag, the chart's appVersion, does not identify an image; set %s.digest or %s.tag" .key .key .key) -}}
 {{- end -}}
-{{- if and (eq .image.tag "latest") (not .image.digest) -}}
+{{- if eq .image.tag "latest" -}}
 {{- fail (printf "%s.tag is `latest`, which does not identify an image, and nodes may run different ones: set a fixed tag" .key) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
