@@ -5,6 +5,16 @@ PLATFORM := .venv/bin/prefect-platform
 PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
 
+# Without this check, make would ignore a misspelt variable. `make A=1` is for the project's own
+# variables, and `A=1 make` for those of other programs, such as KUBECONFIG.
+VARIABLES := CLUSTER CONTEXT CLUSTER_NAME NODES ENGINE NODE_IMAGE BUILDER CLIENTS ENVIRONMENT DATE \
+	UNENFORCED_POLICIES PORT RUN FROM TO PLATFORM PYTHON
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
+ifneq ($(UNKNOWN),)
+$(error $(UNKNOWN) is not a variable of this Makefile: the variables are $(VARIABLES))
+endif
+
 .PHONY: help deploy-cluster destroy-cluster status ui image logs base test test-whole test-fast upstream generate format \
 	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-shell lint-dockerfiles lint-charts lint-terraform
 

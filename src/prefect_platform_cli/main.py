@@ -20,6 +20,7 @@ from rich.markup import escape
 from prefect_platform.console import err, out, step
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.variables import refuse_other
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -66,14 +67,21 @@ class _Options:
                 node_image=self.node_image,
                 docker_host=os.environ.get("DOCKER_HOST"),
             )
-        if self.cluster == "current":
-            from prefect_platform_cli.cluster.current import CurrentProvider
+        from prefect_platform_cli.cluster.current import CurrentProvider
 
-            return CurrentProvider(self.name, self.context)
-        raise PlatformError(
-            f"CLUSTER={self.cluster} is not a cluster provider: the providers are kind and current",
-            next_step="make deploy-cluster CLUSTER=kind",
-        )
+        return CurrentProvider(self.name, self.context)
+
+    def refuse_ignored(self) -> None:
+        """Refuse what the provider would ignore, so that nothing is deployed by mistake."""
+        of_kind = {"NODES": self.nodes, "ENGINE": self.engine, "NODE_IMAGE": self.node_image}
+        ignored = {"CONTEXT": self.context} if self.cluster == "kind" else of_kind
+        for variable, value in ignored.items():
+            if value is not None:
+                raise PlatformError(
+                    f"{variable}={value} has no effect with CLUSTER={self.cluster}",
+                    next_step=f"leave {variable} out, or choose the other provider: "
+                    "make deploy-cluster CLUSTER=kind, or CLUSTER=current CONTEXT=NAME",
+                )
 
     def images(self) -> "list[Image]":
         from prefect_platform_cli.images.build import build
@@ -118,6 +126,9 @@ def options(  # noqa: PLR0917  typer passes them by name
     ] = None,
 ) -> None:
     """Run Prefect on Kubernetes."""
+    given = {"CLUSTER": cluster, "ENGINE": engine, "NODE_IMAGE": node_image, "BUILDER": builder}
+    for variable, value in {**given, "CLIENTS": os.environ.get("CLIENTS")}.items():
+        refuse_other(variable, value)
     context.obj = _Options(cluster, kube_context, name, nodes, engine, node_image, builder)
 
 
@@ -134,6 +145,9 @@ def deploy(
             help="accept: continue even if the network does not enforce NetworkPolicies",
         ),
     ] = None,
+    environment: Annotated[
+        str, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments: only local")
+    ] = "local",
 ) -> None:
     """Create the cluster, deploy the platform and run the daily ETL once; safe to repeat."""
     from prefect_platform_cli import reports
@@ -143,12 +157,14 @@ def deploy(
 
     chosen: _Options = context.obj
     day = parse_day(date)
-    if unenforced_policies not in {None, "accept"}:
+    refuse_other("UNENFORCED_POLICIES", unenforced_policies)
+    if environment != "local":
         raise PlatformError(
-            f"UNENFORCED_POLICIES={unenforced_policies} is not valid: the only value is accept",
-            next_step="make deploy-cluster without UNENFORCED_POLICIES, or "
-            "make deploy-cluster UNENFORCED_POLICIES=accept",
+            f"ENVIRONMENT={environment} cannot be deployed by this command: it must be local",
+            next_step="leave ENVIRONMENT out, or install staging or production as in "
+            "docs/operations/deploy.md#deploy-staging-or-production",
         )
+    chosen.refuse_ignored()
     provider = chosen.provider()
     refuse_errors()
     changed = provider.create()
@@ -191,7 +207,7 @@ def image(context: typer.Context) -> None:
 @app.command()
 def ui(
     context: typer.Context,
-    port: Annotated[int, typer.Option(envvar="PORT", help="local port")] = 4200,
+    port: Annotated[int, typer.Option(min=1, max=65535, envvar="PORT", help="local port")] = 4200,
 ) -> None:
     """Port-forward to the user interface; print its address and how to get its password."""
     from prefect_platform_cli import reports

@@ -29,7 +29,7 @@ from tests.cluster.policy_agent import without_agent
 
 _WORKER = "prefect-worker-default"
 _MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
-    "provider": ({"CLUSTER": "moon"}, "CLUSTER=moon is not a cluster provider", "CLUSTER=kind"),
+    "provider": ({"CLUSTER": "moon"}, "CLUSTER=moon is not valid", "kind or current"),
     "day": (
         {"DATE": "2014-01-01"},
         "not between 2013-01-01 and 2013-12-31",
@@ -37,7 +37,7 @@ _MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
     ),
     "no day": ({"DATE": "tomorrow"}, "DATE=tomorrow is not a date", "DATE=2013-01-01"),
     "nodes": ({"NODES": "3"}, "has 1 nodes, not 3", "make destroy-cluster"),
-    "engine": ({"ENGINE": "steam"}, "ENGINE=steam is not valid", "existing, private"),
+    "engine": ({"ENGINE": "steam"}, "ENGINE=steam is not valid", "existing or private"),
 }
 _BROKEN = restricted_pod(
     "broken", "data", {"image": "missing.invalid/none:1", "imagePullPolicy": "Never"}

@@ -42,7 +42,7 @@ def test_brackets_in_an_error_are_printed_and_not_parsed_as_markup() -> None:
         check=False,
     )
     assert refused.returncode == 1
-    assert "error: CLUSTER=[/red] is not a cluster provider" in refused.stderr
+    assert "error: CLUSTER=[/red] is not valid: it must be kind or current" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
@@ -78,19 +78,53 @@ def schedule(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_an_unknown_value_of_unenforced_policies_is_refused_before_anything_is_done(
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("CLUSTER=moon", "CLUSTER=moon is not valid: it must be kind or current"),
+        ("CLUSTER_NAME=../a", "the cluster name '../a' is not valid"),
+        ("CLUSTER=current", "CLUSTER=current needs the name of a context"),
+        ("CLUSTER=current CONTEXT=b", "has no context b; it has it"),
+        ("CLUSTER=current CONTEXT=it CLUSTER_NAME=../a", "the cluster name '../a' is not valid"),
+        ("CLUSTER=current CONTEXT=it NODES=3", "NODES=3 has no effect with CLUSTER=current"),
+        ("CONTEXT=it", "CONTEXT=it has no effect with CLUSTER=kind"),
+        ("NODES=0", "(env var: 'NODES')"),
+        ("ENGINE=steam", "ENGINE=steam is not valid: it must be existing or private"),
+        ("NODE_IMAGE=tape", "NODE_IMAGE=tape is not valid: it must be registry or build"),
+        ("BUILDER=hand", "BUILDER=hand is not valid: it must be docker or buildah"),
+        ("CLIENTS=tape", "CLIENTS=tape is not valid: it must be path or build"),
+        (
+            "CLUSTER=current CONTEXT=it ENVIRONMENT=staging",
+            "ENVIRONMENT=staging cannot be deployed by this command: it must be local",
+        ),
+        ("DATE=2014-01-01", "DATE=2014-01-01 is not between 2013-01-01 and 2013-12-31"),
+        ("UNENFORCED_POLICIES=yes", "UNENFORCED_POLICIES=yes is not valid: it must be accept"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_a_deploy_touches_anything(
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+    message: str,
 ) -> None:
-    refused = subprocess.run(
-        [Path(sys.executable).with_name("prefect-platform"), "deploy"],
-        env={**os.environ, "UNENFORCED_POLICIES": "yes", "XDG_STATE_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert refused.returncode == 1
-    assert "error: UNENFORCED_POLICIES=yes is not valid: the only value is accept" in refused.stderr
-    assert list(tmp_path.iterdir()) == []
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(_KUBECONFIG % 1)
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # Without programs on PATH, no engine and no builder can be asked or started.
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "argv", ["prefect-platform", "deploy"])
+    for pair in given.split():
+        monkeypatch.setenv(*pair.split("="))
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code != 0
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == [kubeconfig]
 
 
 def _packages(program: str, *arguments: str) -> set[str]:

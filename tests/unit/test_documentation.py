@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -182,6 +183,25 @@ def test_the_page_on_make_lists_exactly_the_variables_of_the_command_line() -> N
     every = variables().union(*map(variables, group().commands))
 
     assert listed == every
+
+
+def test_make_accepts_the_variables_of_the_page_and_refuses_a_misspelt_one() -> None:
+    own = [f"{cells[0].strip('`')}=1" for cells in tables(MAKE, "variable")]
+
+    accepted, refused = (
+        subprocess.run(
+            ["make", "--dry-run", "--old-file=.venv/ready", "status", *given],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for given in (own, ["ENVIROMENT=local"])
+    )
+
+    assert accepted.returncode == 0, accepted.stderr
+    assert refused.returncode != 0
+    assert "ENVIROMENT is not a variable of this Makefile" in refused.stderr
 
 
 def test_the_page_on_make_gives_each_target_only_variables_that_its_command_reads() -> None:

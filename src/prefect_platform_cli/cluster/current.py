@@ -14,6 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.cluster.api import asking_once
+from prefect_platform_cli.cluster.engine.engine import checked_cluster_name
 from prefect_platform_cli.cluster.provider import ClusterStatus
 from prefect_platform_cli.host.paths import state_directory
 
@@ -41,7 +42,9 @@ class CurrentProvider:
                 next_step="kubectl config get-contexts",
             )
         self._context = context
-        self._kubeconfig = state_directory(cluster) / f"current-{context.replace('/', '_')}"
+        self._kubeconfig = (
+            state_directory(checked_cluster_name(cluster)) / f"current-{context.replace('/', '_')}"
+        )
 
     def create(self) -> bool:
         """Check that the cluster answers; change nothing."""

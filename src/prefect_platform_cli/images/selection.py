@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.variables import refuse_other
 from prefect_platform_cli.images.base import Base
 from prefect_platform_cli.images.buildah import Buildah
 from prefect_platform_cli.images.builder import Builder
 from prefect_platform_cli.images.docker import Docker
 from prefect_platform_cli.images.pip_settings import certificate_authority
-
-_BUILDERS = ("docker", "buildah")
 
 
 def choose_builder(
@@ -24,17 +23,13 @@ def choose_builder(
     Docker if an engine answers that can build these images. Raises PlatformError when the forced
     builder, or neither of them, can be used.
     """
+    refuse_other("BUILDER", forced)
     if forced == "buildah":
         return Buildah(folder), "BUILDER=buildah"
     docker = Docker(docker_host)
     if forced == "docker":
         docker.version()
         return docker, "BUILDER=docker"
-    if forced is not None:
-        raise PlatformError(
-            f"BUILDER={forced} is not valid",
-            next_step=f"set BUILDER to one of {', '.join(_BUILDERS)}, or leave it out",
-        )
     try:
         answers = f"Docker {docker.version()} answers"
     except PlatformError as error:

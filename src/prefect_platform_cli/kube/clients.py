@@ -17,8 +17,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import cache_directory
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.host.toolchain import ensure_tools, tool, version
-
-_CLIENTS = ("path", "build")
+from prefect_platform_cli.host.variables import refuse_other
 
 
 @dataclass(frozen=True)
@@ -76,11 +75,7 @@ def choose_client(name: str, forced: str | None = None) -> ClientChoice:
     `forced` is "path" or "build". Raises PlatformError when "path" is forced and PATH has no
     supported version.
     """
-    if forced not in {None, *_CLIENTS}:
-        raise PlatformError(
-            f"CLIENTS={forced} is not valid",
-            next_step=f"set CLIENTS to one of {', '.join(_CLIENTS)}, or leave it out",
-        )
+    refuse_other("CLIENTS", forced)
     if forced == "build":
         return ClientChoice(None, "CLIENTS=build")
     found = shutil.which(name)

@@ -99,7 +99,7 @@ def test_an_unknown_builder_is_refused(machine: Path) -> None:
     with pytest.raises(PlatformError) as refusal:
         _chosen(machine, forced="kaniko")
     assert "kaniko" in refusal.value.message
-    assert "docker, buildah" in refusal.value.next_step
+    assert "docker or buildah" in refusal.value.next_step
 
 
 def test_the_error_says_what_to_do_if_neither_builder_is_available(

@@ -12,10 +12,9 @@ from prefect_platform_cli.cluster.engine.existing import ExistingEngine, ask_any
 from prefect_platform_cli.cluster.engine.private import PrivateEngine, is_private
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.host.registry import DOCKER_HUB, why_unreachable
+from prefect_platform_cli.host.variables import refuse_other
 
 DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock"
-_ENGINES = ("existing", "private")
-_NODE_IMAGES = ("registry", "build")
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,7 @@ def choose_engine(
     PlatformError when no engine can be used, when DOCKER_HOST names one that does not answer,
     and when `forced` is not valid or contradicts the engine that the cluster was created in.
     """
-    if forced not in (None, *_ENGINES):
-        raise PlatformError(
-            f"ENGINE={forced} is not valid",
-            next_step=f"set ENGINE to one of {', '.join(_ENGINES)}, or leave it out",
-        )
+    refuse_other("ENGINE", forced)
     recorded = recorded_engine(cluster)
     if recorded is not None:
         if forced not in (None, recorded.kind):
@@ -89,15 +84,11 @@ def choose_node_image(forced: str | None = None, *, registry: str = DOCKER_HUB) 
 
     `forced` is "registry" or "build".
     """
+    refuse_other("NODE_IMAGE", forced)
     if forced == "registry":
         return NodeImageChoice("registry", "NODE_IMAGE=registry")
     if forced == "build":
         return NodeImageChoice("build", "NODE_IMAGE=build")
-    if forced is not None:
-        raise PlatformError(
-            f"NODE_IMAGE={forced} is not valid",
-            next_step=f"set NODE_IMAGE to one of {', '.join(_NODE_IMAGES)}, or leave it out",
-        )
     if reason := why_unreachable(registry):
         return NodeImageChoice("build", reason)
     return NodeImageChoice("registry", f"{registry} answers")
