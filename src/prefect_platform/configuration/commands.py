@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Sequence
 
 from prefect.client.orchestration import SyncPrefectClient
 from rich.box import SIMPLE_HEAD
@@ -9,6 +10,8 @@ from rich.table import Table
 
 from prefect_platform.configuration.core.context import Context, Offline
 from prefect_platform.configuration.core.prefect_api import require_same_version
+from prefect_platform.configuration.core.resource import Declared
+from prefect_platform.configuration.core.unloaded import Unloaded, UnloadedFlowsError
 from prefect_platform.configuration.deployments.schedule_preview import coming
 from prefect_platform.configuration.kinds import SECTIONS, TYPES
 from prefect_platform.configuration.platform_file import Files, load
@@ -18,6 +21,7 @@ from prefect_platform.configuration.reconcile.export import export as export_fil
 from prefect_platform.configuration.reconcile.ledger import read_ledger
 from prefect_platform.configuration.reconcile.plan import Change, make_plan, read
 from prefect_platform.console import out
+from prefect_platform.errors import PlatformError
 
 _LINES = 20  # printed per schedule, because one that runs every minute has 1440 runs a day
 
@@ -49,24 +53,40 @@ def schedule(files: Files, start: dt.datetime, end: dt.datetime) -> None:
 
 
 def plan(client: SyncPrefectClient, files: Files, context: Context, *, prune: bool) -> bool:
-    """Print what `apply` would do; return whether it would do anything."""
-    declared = load(files, context)
+    """Print what `apply` would do; return whether it would do anything.
+
+    Raises PlatformError afterwards when the flows of some deployments cannot be loaded.
+    """
+    declared, unloaded = _load(files, context)
     require_same_version(client)
     ledger = read_ledger(client)
     ledger.claim(context.release)
-    found = make_plan(declared, read(client, TYPES), ledger, prune=prune)
+    found = make_plan(declared, read(client, TYPES), ledger, prune=prune, unloaded=unloaded)
     for change in found.changes:
         _print(change)
     out.print(differences.summary(found))
+    _refuse(unloaded, found.waiting)
     return bool(found.changes)
 
 
 def apply(client: SyncPrefectClient, files: Files, context: Context, *, prune: bool) -> bool:
-    """Reconcile the server with the files, printing each step; return whether anything changed."""
-    declared = load(files, context)
+    """Reconcile the server with the files, printing each step; return whether anything changed.
+
+    Raises PlatformError afterwards when the flows of some deployments cannot be loaded.
+    """
+    declared, unloaded = _load(files, context)
     require_same_version(client)
-    steps = apply_all(client, TYPES, declared, release=context.release, prune=prune, report=_print)
+    steps, waiting = apply_all(
+        client,
+        TYPES,
+        declared,
+        release=context.release,
+        prune=prune,
+        report=_print,
+        unloaded=unloaded,
+    )
     out.print(f"{steps} steps done" if steps else "Nothing to change: the server matches the files")
+    _refuse(unloaded, waiting)
     return steps > 0
 
 
@@ -80,3 +100,23 @@ def export(client: SyncPrefectClient, context: Context) -> None:
 def _print(change: Change) -> None:
     for line in differences.lines(change):
         out.print(line)
+
+
+def _load(files: Files, context: Context) -> tuple[Sequence[Declared], Sequence[Unloaded]]:
+    try:
+        return load(files, context), ()
+    except UnloadedFlowsError as error:
+        return error.declared, error.unloaded
+
+
+def _refuse(unloaded: Sequence[Unloaded], waiting: Sequence[Declared]) -> None:
+    if not unloaded:
+        return
+    lines = [
+        f"deployment {each.name} ({each.problem.at}): {each.problem.cause}" for each in unloaded
+    ]
+    lines += [f"{each.key} ({each.at}): it waits for one of these deployments" for each in waiting]
+    raise PlatformError(
+        "\n  ".join(["these are left as they are, because flows cannot be loaded:", *lines]),
+        next_step="correct the flows; `prefect-platform validate` loads them, too",
+    )

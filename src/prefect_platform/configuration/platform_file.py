@@ -12,6 +12,7 @@ from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.order import in_order
 from prefect_platform.configuration.core.resource import Declared, Key
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, read
+from prefect_platform.configuration.core.unloaded import Unloaded, UnloadedFlowsError
 from prefect_platform.configuration.deployments import prefect_yaml
 from prefect_platform.configuration.kinds import SECTIONS
 from prefect_platform.retention_file import RetentionFile
@@ -36,7 +37,8 @@ class Files:
 def load(files: Files, context: Context) -> list[Declared]:
     """Return everything that the files declare.
 
-    Raises ConfigurationError with all problems in them, and PlatformError when one is missing.
+    Raises ConfigurationError with all problems in them, its UnloadedFlowsError when they are only
+    in flows, and PlatformError when a file is missing.
     """
     source = read(files.platform)
     if problems := _strangers(source):
@@ -52,14 +54,21 @@ def load(files: Files, context: Context) -> list[Declared]:
             declared += section.declare(each, context)
         except ConfigurationError as error:
             problems += error.problems
+    unloaded: Sequence[Unloaded] = ()
     try:
         declared += prefect_yaml.declare(read(files.deployments), context)
+    except UnloadedFlowsError as error:
+        declared += error.declared
+        unloaded = error.unloaded
     except ConfigurationError as error:
         problems += error.problems
     problems += _wrong_periods(files.retention) if files.retention else []
     if problems := [*problems, *_doubles(declared)]:
-        raise ConfigurationError(problems)
-    return in_order(declared)
+        raise ConfigurationError([*problems, *(each.problem for each in unloaded)])
+    declared = in_order(declared)
+    if unloaded:
+        raise UnloadedFlowsError(declared, unloaded)
+    return declared
 
 
 def _wrong_periods(path: Path) -> list[Problem]:

@@ -215,7 +215,8 @@ class Configuration(Scheduling):
     """When the configuration is applied again, as a cron expression. It brings rotated Secrets to
     the server and corrects drift. The default is every five minutes."""
     timeout_seconds: Positive = 600
-    """Seconds that one attempt may take, including the time that it waits for the API."""
+    """Seconds that an attempt waits for the API. Kubernetes ends an attempt that takes 720 seconds
+    longer, and the Job of an install, which makes several attempts, 600 seconds after that."""
     resources: Resources = resources("100m", "256Mi", memory_limit="512Mi")
     """Resources of the configuration's pod."""
 

@@ -91,9 +91,10 @@ def unready_workloads(api: client.ApiClient, namespace: str, selector: str) -> l
                 )
                 found.append(Unready(namespace, f"{kind}/{item.metadata.name}", reason))
     for job in batch.list_namespaced_job(namespace, label_selector=selector).items:
-        conditions = {c.type for c in job.status.conditions or [] if c.status == "True"}
+        conditions = {c.type: c for c in job.status.conditions or [] if c.status == "True"}
         if "Complete" not in conditions and not _is_kept_by(("CronJob",), job):
-            reason = "failed" if "Failed" in conditions else "still running"
+            failed = conditions.get("Failed")
+            reason = f"failed: {failed.message}" if failed else "still running"
             found.append(Unready(namespace, f"job/{job.metadata.name}", reason))
     return found
 

@@ -1,6 +1,9 @@
 """Files are planned, applied, exported and pruned on a real server, by one apply at a time."""
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.synchronize import Barrier
@@ -16,6 +19,7 @@ from prefect_platform.configuration import commands
 from prefect_platform.configuration.core.context import Mounted
 from prefect_platform.configuration.core.lock import LOCK, LockTimings, exclusive
 from prefect_platform.configuration.core.prefect_api import delete, prefect_api
+from prefect_platform.configuration.core.resource import Kind
 from prefect_platform.configuration.core.source import ConfigurationError
 from prefect_platform.configuration.kinds import TYPES
 from prefect_platform.configuration.platform_file import Files, load
@@ -176,6 +180,53 @@ def test_deployments_are_planned_applied_and_pruned_like_other_resources(
     commands.apply(client, files, context_of(files), prune=True)
     assert client.read_deployments() == []
     assert [flow.name for flow in client.read_flows()] == ["hello"]
+
+
+def apply_in_process(api: str, files: Files) -> subprocess.CompletedProcess[str]:
+    """Apply the files as the pod of the chart does."""
+    folder = files.platform.parent
+    command = [
+        *(sys.executable, "-m", "prefect_platform.configuration"),
+        *("--file", files.platform, "--deployments", files.deployments),
+        *("--secrets", folder / "secrets", "--templates", folder / "templates"),
+        *("--release", "prefect-workers/prefect-worker", "--prune"),
+    ]
+    environment = {**os.environ, "PREFECT_API_URL": api}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_broken_flow_leaves_only_its_own_deployments_as_they_are(
+    api: str, client: SyncPrefectClient, write: Callable[[str], Files]
+) -> None:
+    """Everything else is applied and pruned, and each apply fails with the reason."""
+    files = write(_FILE)
+    folder = files.platform.parent
+    entry = "  - {{name: {0}, entrypoint: '{0}.py:{0}', work_pool: {{name: default}}}}\n"
+    for name in ("broken", "removed"):
+        (folder / f"{name}.py").write_text(_FLOW.replace("hello", name))
+    both = _DEPLOYMENTS + entry.format("broken")
+    files.deployments.write_text(both + entry.format("removed"))
+    commands.apply(client, files, context_of(files), prune=True)
+    before = client.read_deployment_by_name("broken/broken")
+
+    (folder / "broken.py").write_text(f"{_FLOW}import os\nos._exit(7)\n")
+    files.deployments.write_text(both.replace("0 6 * * *", "0 7 * * *"))
+    files = write(_FILE.replace("eu-central-1", "moon"))
+    for steps in ("3 steps done", "Nothing to change"):
+        applied = apply_in_process(api, files)
+        assert applied.returncode == 1
+        assert steps in applied.stdout
+        at = f"{files.deployments}:9"
+        reason = "broken.py ended the interpreter with exit code 7"
+        assert f"deployment broken ({at}): {reason}\n" in applied.stderr
+
+    assert client.read_deployment_by_name("broken/broken") == before
+    names = {found.key.name for found in read(client, TYPES).of(Kind.DEPLOYMENT)}
+    assert names == {"hello/daily", "broken/broken"}
+    (schedule,) = client.read_deployment_by_name("hello/daily").schedules
+    assert schedule.schedule.model_dump()["cron"] == "0 7 * * *"
+    with pytest.raises(ConfigurationError, match=reason):
+        load(files, context_of(files))
 
 
 @pytest.mark.parametrize(

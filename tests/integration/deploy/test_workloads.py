@@ -65,3 +65,19 @@ def test_ready_pods_and_pods_of_jobs_are_not_waited_for(
 ) -> None:
     put_pod(kubernetes, owner, state)
     require_ready(kubernetes)
+
+
+def test_a_failed_job_is_named_with_the_reason_of_kubernetes(kubernetes: KubernetesApi) -> None:
+    message = "Job was active longer than specified deadline"
+    failed = {"type": "Failed", "status": "True", "message": message}
+    kubernetes.put(
+        "jobs",
+        {
+            "metadata": {"name": "configuration", "labels": LABELS},
+            "spec": {"template": {}},
+            "status": {"conditions": [failed]},
+        },
+    )
+
+    with pytest.raises(PlatformError, match=f"job/configuration in {NAMESPACE}: failed: {message}"):
+        require_ready(kubernetes)

@@ -256,7 +256,7 @@ def test_a_flow_that_cannot_be_described_without_its_imports_is_refused(director
     assert "the type or default of these parameters is unknown: day, hour" in refusal(directory)
 
 
-@pytest.mark.parametrize("mistake", ["1 / 0", "raise SystemExit(3)", "def"])
+@pytest.mark.parametrize("mistake", ["1 / 0", "def"])
 def test_a_flow_whose_file_cannot_be_loaded_is_refused(directory: Path, mistake: str) -> None:
     (directory / "flows.py").write_text(f"{FLOWS}\n{mistake}\n")
 

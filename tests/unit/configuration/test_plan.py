@@ -8,7 +8,8 @@ import pytest
 
 from prefect_platform.configuration.core.resource import Declared, Found, Inventory, Key, Kind
 from prefect_platform.configuration.core.secret_values import SecretValue
-from prefect_platform.configuration.core.source import ConfigurationError, Location
+from prefect_platform.configuration.core.source import ConfigurationError, Location, Problem
+from prefect_platform.configuration.core.unloaded import Unloaded
 from prefect_platform.configuration.reconcile import differences
 from prefect_platform.configuration.reconcile.ledger import Ledger
 from prefect_platform.configuration.reconcile.plan import Action, Change, Plan, make_plan
@@ -27,6 +28,7 @@ def plan(
     *,
     owned: list[Key] | None = None,
     prune: bool = True,
+    unloaded: tuple[str, ...] = (),
 ) -> Plan:
     """Return the plan for a server that has the resources `found`."""
     inventory = Inventory()
@@ -35,7 +37,10 @@ def plan(
         for number, (key, body) in enumerate((found or {}).items())
     )
     ledger = Ledger(secrets={key: [] for key in owned or []})
-    return make_plan(declared, inventory, ledger, prune=prune)
+    broken = [
+        Unloaded(name, Problem(_FILE, "it does not import", "correct it")) for name in unloaded
+    ]
+    return make_plan(declared, inventory, ledger, prune=prune, unloaded=broken)
 
 
 def steps(result: Plan) -> list[str]:
@@ -69,13 +74,13 @@ def test_fields_missing_from_the_file_are_not_compared() -> None:
 def test_a_resource_missing_from_files_and_server_is_removed_from_the_ledger() -> None:
     key = Key(Kind.VARIABLE, "old")
     assert steps(plan([], owned=[key])) == ["forget variable old"]
-    assert plan([], owned=[key], prune=False) == Plan([], [])
+    assert plan([], owned=[key], prune=False) == Plan([], [], [])
 
 
 def test_without_pruning_the_plan_lists_what_prune_would_delete() -> None:
     key = Key(Kind.VARIABLE, "old")
     result = plan([], {key: {}}, owned=[key], prune=False)
-    assert result == Plan([], [key])
+    assert result == Plan([], [key], [])
     assert "deleted with --prune: variable old" in differences.summary(result)
 
 
@@ -115,3 +120,29 @@ def test_a_difference_names_the_field_but_hides_secrets() -> None:
         '    to.1: "b" → "c"',
         '    auth.key: (nothing) → "n"',
     ]
+
+
+def test_a_deployment_whose_flow_cannot_be_loaded_is_kept_with_what_needs_it() -> None:
+    kept, removed = (Key(Kind.DEPLOYMENT, f"sales/{name}") for name in ("daily", "old"))
+    automation = declare(Kind.AUTOMATION, "tell", kept)
+    found: dict[Key, dict[str, Any]] = {kept: {"version": "1"}, removed: {}}
+
+    result = plan([automation], found, owned=[kept, removed], unloaded=("daily",))
+
+    assert steps(result) == ["create automation tell", "delete deployment sales/old"]
+    assert result.waiting == []
+
+
+def test_an_automation_waits_for_a_deployment_that_was_never_created() -> None:
+    deployment = Key(Kind.DEPLOYMENT, "sales/daily")
+    grants = declare(Kind.VARIABLE, "grants", deployment)
+    automation = declare(Kind.AUTOMATION, "start", deployment)
+    above = declare(Kind.AUTOMATION, "pause", automation.key)
+    declared = [above, automation, grants]
+
+    result = plan(declared, owned=[automation.key], unloaded=("daily",))
+
+    assert steps(result) == ["create variable grants"]
+    assert result.waiting == [automation, above]
+    with pytest.raises(ConfigurationError, match="needs the deployment sales/daily, which is"):
+        plan(declared, unloaded=("weekly",))

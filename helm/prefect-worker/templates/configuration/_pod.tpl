@@ -1,3 +1,11 @@
+{{/*
+Seconds that one attempt may take: the wait for the API, then 300 s to load the flows, 240 s to wait
+for the lock, and 180 s for the changes.
+*/}}
+{{- define "prefect-worker.configuration.attemptSeconds" -}}
+{{- add .Values.configuration.timeoutSeconds 720 -}}
+{{- end -}}
+
 {{/* Pod spec that applies the configuration, for both the Job and the CronJob. */}}
 {{- define "prefect-worker.configuration.podSpec" -}}
 {{- $configuration := .Values.configuration -}}

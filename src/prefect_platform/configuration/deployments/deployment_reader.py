@@ -14,6 +14,7 @@ from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.reader import Reader
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, Step
+from prefect_platform.configuration.core.unloaded import Unloaded
 from prefect_platform.configuration.deployments import schedules
 from prefect_platform.configuration.deployments.deployment_models import (
     LABELS,
@@ -44,7 +45,7 @@ class DeploymentReader(Reader):
         self._load = load
         self._context = context
 
-    def declared(self, raw: dict[str, Any]) -> Declared:
+    def declared(self, raw: dict[str, Any]) -> Declared | Unloaded:
         """Return what the item declares; raises ConfigurationError."""
         self._problems += refused(self._source, raw, *self._within)
         raw = known(raw)
@@ -55,10 +56,14 @@ class DeploymentReader(Reader):
         pull = self._pull_of(entry)
         declared_schedules, active = self._schedules_of(entry)
         flow = self._flow_of(entry)
-        if flow:
+        if isinstance(flow, FlowFacts):
             self._check_parameters(entry, flow)
         self._check_job_variables(entry.work_pool)
-        if self._problems or flow is None:
+        if isinstance(flow, Unloaded):
+            if self._problems:
+                raise ConfigurationError([*self._problems, flow.problem])
+            return flow
+        if self._problems:
             raise ConfigurationError(self._problems)
         # As JSON, so that dates are text, as `prefect deploy` sends them.
         data = entry.model_dump(mode="json")
@@ -171,12 +176,12 @@ class DeploymentReader(Reader):
                 active[schedules.active_key(schedule["slug"])] = is_active
         return schedules.in_order(declared), active
 
-    def _flow_of(self, entry: Deployment) -> FlowFacts | None:
+    def _flow_of(self, entry: Deployment) -> FlowFacts | Unloaded:
         try:
             return self._load(entry.entrypoint)
         except EntrypointError as error:
-            self._refuse(("entrypoint",), error.cause, error.fix)
-            return None
+            at = self._source.at(*self._within, "entrypoint")
+            return Unloaded(entry.name, Problem(at, error.cause, error.fix))
 
     def _check_parameters(self, entry: Deployment, flow: FlowFacts) -> None:
         data = entry.model_dump(mode="json")

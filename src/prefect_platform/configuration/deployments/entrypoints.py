@@ -1,11 +1,10 @@
 """Read the facts about a flow from its entrypoint, loaded in the same way as `prefect deploy`."""
 
 import ast
-import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,30 +41,47 @@ class EntrypointError(Exception):
 def load(directory: Path, entrypoint: str) -> FlowFacts:
     """Return the facts about the flow at `entrypoint`, by executing its file in `directory`.
 
+    It changes the working directory and the modules of this process, which should end afterwards.
+
     `entrypoint` is `FILE.py:FUNCTION`, `FILE.py:CLASS.METHOD` or `MODULE.FUNCTION`. If an import of
     the flow is not installed here, the facts are read from its source, provided that none of them
-    is lost that way. Raises EntrypointError.
+    is lost that way. Raises EntrypointError, and SystemExit if the file does.
     """
     file = _file(directory, entrypoint)
-    with _running_in(directory):
-        try:
-            flow, version = _flow(file, entrypoint)
-            # As `prefect deploy` sends it: without keys that are not set.
-            schema = parameter_schema(flow).model_dump(exclude_unset=True, mode="json")
-        except EntrypointError:
-            raise
-        except MissingFlowError as error:
-            raise EntrypointError(str(error).strip()) from error
-        except ScriptError as error:
-            raise EntrypointError(_failed(file, entrypoint, error.user_exc)) from error
-        except (Exception, SystemExit) as error:  # a flow's file may raise anything
-            raise EntrypointError(_failed(file, entrypoint, error)) from error
+    os.chdir(directory)
+    sys.path.insert(0, str(directory))
+    try:
+        flow, version = _flow(directory, file, entrypoint)
+        # As `prefect deploy` sends it: without keys that are not set.
+        schema = parameter_schema(flow).model_dump(exclude_unset=True, mode="json")
+    except (EntrypointError, SystemExit):
+        raise
+    except MissingFlowError as error:
+        raise EntrypointError(str(error).strip()) from error
+    except ScriptError as error:
+        raise EntrypointError(_failed(directory, entrypoint, error.user_exc)) from error
+    except BaseException as error:  # a flow's file may raise anything
+        raise EntrypointError(_failed(directory, entrypoint, error)) from error
     return FlowFacts(flow.name, flow.description, version, schema)
 
 
-def _failed(file: Path | None, entrypoint: str, error: BaseException) -> str:
-    what = file or entrypoint
-    return f"{what} cannot be loaded: {type(error).__name__}: {error}".rstrip(": ")
+def named(entrypoint: str) -> str:
+    """Return what messages call the entrypoint: its file, or the whole if it names a module."""
+    return entrypoint.rpartition(":")[0] or entrypoint
+
+
+def _failed(directory: Path, entrypoint: str, error: BaseException) -> str:
+    """Return the exception in one line, with the innermost line of the flow's own code."""
+    raised = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+    own = [
+        f" ({path.relative_to(directory)}, line {frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if (path := Path(frame.filename)).is_relative_to(directory)
+        and "site-packages" not in path.parts
+    ]
+    # The text of a SyntaxError has the file and the line, which no frame has yet.
+    at = own[-1] if own and not isinstance(error, SyntaxError) else ""
+    return f"{named(entrypoint)} cannot be loaded: {raised}{at}"
 
 
 def _file(directory: Path, entrypoint: str) -> Path | None:
@@ -88,7 +104,7 @@ def _file(directory: Path, entrypoint: str) -> Path | None:
     return Path(path)
 
 
-def _flow(file: Path | None, entrypoint: str) -> tuple[Flow[..., Any], str | None]:
+def _flow(directory: Path, file: Path | None, entrypoint: str) -> tuple[Flow[..., Any], str | None]:
     """Return the flow and its version, read from its source if a module is not installed."""
     try:
         flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
@@ -100,11 +116,11 @@ def _flow(file: Path | None, entrypoint: str) -> tuple[Flow[..., Any], str | Non
         return flow, flow.version
     placeholder: Flow[..., Any] | None = safe_load_flow_from_entrypoint(entrypoint)
     if not isinstance(placeholder, Flow):
-        raise EntrypointError(_failed(file, entrypoint, missing), _INSTALL) from missing
+        raise EntrypointError(_failed(directory, entrypoint, missing), _INSTALL) from missing
     if lost := _lost(file, placeholder):
         raise EntrypointError(
-            f"{_failed(file, entrypoint, missing)}; without it, the type or default of these "
-            f"parameters is unknown: {', '.join(lost)}",
+            f"{_failed(directory, entrypoint, missing)}; without it, the type or default of "
+            f"these parameters is unknown: {', '.join(lost)}",
             _INSTALL,
         ) from missing
     return placeholder, placeholder.version or file_hash(str(file))
@@ -138,29 +154,3 @@ def _lost(file: Path, flow: Flow[..., Any]) -> list[str]:
             )
         )
     ]
-
-
-@contextmanager
-def _running_in(directory: Path) -> Iterator[None]:
-    """Change to `directory`, and on exit unload the modules that were imported from it.
-
-    Otherwise `import helpers` in a second flow would return the module next to the first flow.
-    """
-    path, before = list(sys.path), set(sys.modules)
-    importlib.invalidate_caches()
-    with chdir(directory):
-        try:
-            yield
-        finally:
-            sys.path[:] = path
-            installed = [Path(entry).resolve() for entry in path]
-            for name in sys.modules.keys() - before:
-                file = getattr(sys.modules[name], "__file__", None)
-                if file and _beside(Path(file).resolve(), directory.resolve(), installed):
-                    del sys.modules[name]
-
-
-def _beside(file: Path, directory: Path, installed: list[Path]) -> bool:
-    return file.is_relative_to(directory) and not any(
-        file.is_relative_to(entry) for entry in installed if entry != directory
-    )

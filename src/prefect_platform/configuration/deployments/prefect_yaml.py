@@ -4,15 +4,12 @@ Keys that `prefect deploy` ignores are refused, and so are values that it would 
 machine, so that a deployment is the same wherever it is declared from.
 """
 
-from collections.abc import Callable
-from pathlib import Path
-
 from pydantic import ValidationError
 
 from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.resource import Declared, Key
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source
-from prefect_platform.configuration.deployments import entrypoints
+from prefect_platform.configuration.core.unloaded import Unloaded, UnloadedFlowsError
 from prefect_platform.configuration.deployments.deployment_models import File
 from prefect_platform.configuration.deployments.deployment_reader import (
     DeploymentReader,
@@ -20,13 +17,14 @@ from prefect_platform.configuration.deployments.deployment_reader import (
     refused,
     unknown_steps,
 )
-from prefect_platform.configuration.deployments.entrypoints import FlowFacts
+from prefect_platform.configuration.deployments.flow_loader import FlowLoader
 
 
 def declare(source: Source, context: Context) -> list[Declared]:
-    """Return the deployments that a prefect.yaml declares; raises ConfigurationError.
+    """Return the deployments that a prefect.yaml declares.
 
-    Flows are loaded from the directory of the file, which executes their modules.
+    Flows are loaded from the directory of the file, which executes their modules. Raises
+    ConfigurationError, and UnloadedFlowsError if nothing else is wrong.
     """
     data = {} if source.data is None else source.data
     problems = refused(source, data)
@@ -35,29 +33,24 @@ def declare(source: Source, context: Context) -> list[Declared]:
     except ValidationError as error:
         raise ConfigurationError([*problems, *source.problems(error)]) from None
     problems += unknown_steps(source, file.pull, "pull")
-    load = _loader(source.path.parent.resolve())
+    load = FlowLoader(source.path.parent.resolve()).load
     declared: list[Declared] = []
+    unloaded: list[Unloaded] = []
     for index, raw in enumerate(file.deployments or []):
         try:
-            declared.append(DeploymentReader(source, index, file.pull, load, context).declared(raw))
+            match DeploymentReader(source, index, file.pull, load, context).declared(raw):
+                case Declared() as deployment:
+                    declared.append(deployment)
+                case deployment:
+                    unloaded.append(deployment)
         except ConfigurationError as error:
             problems += error.problems
     problems += _twice(declared)
     if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError([*problems, *(each.problem for each in unloaded)])
+    if unloaded:
+        raise UnloadedFlowsError(declared, unloaded)
     return declared
-
-
-def _loader(directory: Path) -> Callable[[str], FlowFacts]:
-    """Return a function that loads flows in `directory`, each entrypoint once."""
-    loaded: dict[str, FlowFacts] = {}
-
-    def load(entrypoint: str) -> FlowFacts:
-        if entrypoint not in loaded:
-            loaded[entrypoint] = entrypoints.load(directory, entrypoint)
-        return loaded[entrypoint]
-
-    return load
 
 
 def _twice(declared: list[Declared]) -> list[Problem]:

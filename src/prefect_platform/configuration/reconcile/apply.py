@@ -15,6 +15,7 @@ from prefect_platform.configuration.core.resource import (
     Kind,
     ResourceType,
 )
+from prefect_platform.configuration.core.unloaded import Unloaded
 from prefect_platform.configuration.reconcile.ledger import Ledger, read_ledger, write_ledger
 from prefect_platform.configuration.reconcile.plan import Action, Change, Plan, make_plan, read
 from prefect_platform.errors import PlatformError
@@ -30,8 +31,12 @@ def apply(
     release: str,
     prune: bool,
     report: Callable[[Change], None],
-) -> int:
-    """Apply plans until there is nothing left to change; return the number of steps done.
+    unloaded: Sequence[Unloaded] = (),
+) -> tuple[int, Sequence[Declared]]:
+    """Apply plans until there is nothing left to change.
+
+    Returns the number of steps done, and the automations that wait for a deployment whose flow
+    cannot be loaded.
 
     Holds the server's lock. A resource is recorded in the ledger before it is created, and removed
     from it after it was deleted, so the next call can finish or remove whatever an interrupted call
@@ -47,9 +52,11 @@ def apply(
         for _ in range(rounds):
             inventory, ledger = read(client, types), read_ledger(client)
             ledger.claim(release)
-            plan = make_plan(declared, inventory, ledger, prune=prune and not held.waited)
+            plan = make_plan(
+                declared, inventory, ledger, prune=prune and not held.waited, unloaded=unloaded
+            )
             if not plan.changes:
-                return done
+                return done, plan.waiting
             _record(client, ledger, plan, held)
             for change in plan.changes:
                 held.require()

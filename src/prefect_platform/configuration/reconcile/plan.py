@@ -19,6 +19,7 @@ from prefect_platform.configuration.core.resource import (
 )
 from prefect_platform.configuration.core.secret_values import conceal, replaced
 from prefect_platform.configuration.core.source import ConfigurationError, Problem
+from prefect_platform.configuration.core.unloaded import Unloaded, may_be
 from prefect_platform.configuration.reconcile import ledger as ledgers
 from prefect_platform.configuration.reconcile.ledger import Ledger
 
@@ -47,10 +48,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in order; `unpruned` are owned resources that --prune would have deleted."""
+    """The steps in order.
+
+    `unpruned` are owned resources that --prune would have deleted. `waiting` are automations that
+    cannot be created or updated until the flow of a deployment can be loaded.
+    """
 
     changes: Sequence[Change]
     unpruned: Sequence[Key]
+    waiting: Sequence[Declared]
 
 
 def read(client: SyncPrefectClient, types: Iterable[ResourceType]) -> Inventory:
@@ -62,21 +68,28 @@ def read(client: SyncPrefectClient, types: Iterable[ResourceType]) -> Inventory:
 
 
 def make_plan(
-    declared: Sequence[Declared], inventory: Inventory, ledger: Ledger, *, prune: bool
+    declared: Sequence[Declared],
+    inventory: Inventory,
+    ledger: Ledger,
+    *,
+    prune: bool,
+    unloaded: Sequence[Unloaded] = (),
 ) -> Plan:
-    """Return the plan.
+    """Return the plan, which changes none of the deployments that may be `unloaded`.
 
     Raises ConfigurationError when a resource needs one that is neither declared nor on the server,
     or that would be pruned, and when resources need each other.
     """
     by_key = {each.key: each for each in declared}
-    undeclared = [key for key in ledger.secrets if key not in by_key]
+    undeclared = [key for key in ledger.secrets if key not in by_key and not may_be(key, unloaded)]
     doomed = set(undeclared) if prune else set()
-    _refuse_missing(declared, by_key, inventory, doomed)
+    _refuse_missing(declared, by_key, inventory, doomed, unloaded)
+    waiting = _waiting(declared, inventory)
     changes = [
         change
         for each in in_order(declared)
-        if (change := _change(each, _concealed(each, inventory, ledger), ledger))
+        if each not in waiting
+        and (change := _change(each, _concealed(each, inventory, ledger), ledger))
     ]
     removals = [
         Change(Action.DELETE, key, found=found)
@@ -85,7 +98,7 @@ def make_plan(
         for key in sorted(undeclared, key=place, reverse=True)
     ]
     unpruned = [change.key for change in removals if change.action is Action.DELETE]
-    return Plan([*changes, *removals] if prune else changes, [] if prune else unpruned)
+    return Plan([*changes, *removals] if prune else changes, [] if prune else unpruned, waiting)
 
 
 def compared(declared: Declared, found: Found) -> Mapping[str, Any]:
@@ -126,15 +139,34 @@ def _goes_with_its_pool(key: Key, removed: Collection[Key]) -> bool:
     )
 
 
+def _waiting(declared: Sequence[Declared], inventory: Inventory) -> list[Declared]:
+    """Return the automations that need the id of a deployment that was never created.
+
+    Other resources, such as the grants of a pool, need only its name.
+    """
+    known = {each.key for each in declared if each.key.kind is not Kind.AUTOMATION}
+    waiting = []
+    for each in in_order(declared):
+        if each.key.kind is Kind.AUTOMATION:
+            if all(need in known or inventory.get(need) for need in each.needs):
+                known.add(each.key)
+            else:
+                waiting.append(each)
+    return waiting
+
+
 def _refuse_missing(
     declared: Iterable[Declared],
     by_key: Mapping[Key, Declared],
     inventory: Inventory,
     doomed: set[Key],
+    unloaded: Sequence[Unloaded],
 ) -> None:
     problems = []
     for each in declared:
         for need in sorted(each.needs - by_key.keys()):
+            if may_be(need, unloaded):
+                continue
             cause = None
             if inventory.get(need) is None:
                 cause = f"{each.key} needs the {need}, which is neither declared nor on the server"
