@@ -236,6 +236,22 @@ def logs(
 
 
 @app.command()
+def limits(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="name of a limit, tag, deployment, pool or queue")
+    ] = None,
+) -> None:
+    """Show the slots of concurrency limits, who holds them since when, and who waits."""
+    from prefect_platform_cli import reports
+    from prefect_platform_cli.deploy.connection import connected
+    from prefect_platform_cli.doctor.concurrency_limits import ConcurrencyLimits
+
+    with connected(context.obj.kubectl()) as client:
+        reports.print_limits(ConcurrencyLimits(client).read(), name)
+
+
+@app.command()
 def base() -> None:
     """Pin the base of the images to what its tag names in the registry today."""
     from prefect_platform_cli.images.pinned_base import pin_base

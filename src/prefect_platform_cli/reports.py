@@ -3,7 +3,7 @@
 import datetime as dt
 import shlex
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kubernetes import client
 from prefect.client.orchestration import SyncPrefectClient
@@ -28,6 +28,7 @@ from prefect_platform_cli.deploy.image_bases import deployed_bases
 from prefect_platform_cli.deploy.platform import Outcome
 from prefect_platform_cli.deploy.releases import installed
 from prefect_platform_cli.doctor.components import base_job_templates
+from prefect_platform_cli.doctor.concurrency_limits import Holder, Limit
 from prefect_platform_cli.doctor.isolation import Cell
 from prefect_platform_cli.doctor.pools import Wall, template_states
 from prefect_platform_cli.kube import names
@@ -147,6 +148,29 @@ def print_logs(prefect: SyncPrefectClient, name: str | None) -> None:
         offset += len(page)
 
 
+def print_limits(limits: Iterable[Limit], name: str | None) -> None:
+    """Print each limit, or only those called `name`, with a line for each holder."""
+    shown = [limit for limit in limits if name in {None, limit.name}]
+    if name and not shown:
+        raise PlatformError(
+            f"no concurrency limit is called {name}", next_step="prefect-platform limits"
+        )
+    table = Table(title="Concurrency limits", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("limit", "slots", "waiting", "held by", "since (UTC)"):
+        table.add_column(column, overflow="fold")
+    for limit in shown:
+        held = [_holder(holder) for holder in limit.holders]
+        if limit.unattributed and limit.kind != "rate":
+            held.append((f"[yellow]{limit.unattributed} without a known holder[/]", ""))
+        first, *others = held or [("", "")]
+        waiting = "" if limit.waiting is None else str(limit.waiting)
+        called = escape(f"{limit.kind} {limit.name}")
+        table.add_row(called, f"{limit.taken}/{limit.total}", waiting, *first)
+        for each in others:
+            table.add_row("", "", "", *each)
+    out.print(table)
+
+
 def print_isolation(cells: Sequence[Cell]) -> None:
     """Print the connections, a column for each source, and mark those that are not as declared."""
     table = Table(
@@ -210,6 +234,15 @@ def _cell(cell: Cell, reasons: Sequence[str]) -> str:
         return f"[dim]({reasons.index(cell.unproven) + 1})[/]"
     seen = "allowed" if cell.reached else "denied"
     return f"[bold red]✗ {seen}[/]" if cell.wrong else seen
+
+
+def _holder(holder: Holder) -> tuple[str, str]:
+    """Return the cells of a holder: the run with its state, and since when."""
+    slots = f"{holder.slots} slots: " if holder.slots > 1 else ""
+    deployment = f" of {holder.deployment}" if holder.deployment else ""
+    state = f"[bold red]✗ {escape(holder.state)}[/]" if holder.ended else escape(holder.state)
+    since = f"{holder.since.astimezone(dt.UTC):%Y-%m-%d %H:%M}" if holder.since else ""
+    return f"{escape(slots + holder.run + deployment)}: {state}", since
 
 
 def _pod_of(core: client.CoreV1Api, run: FlowRun) -> str:
