@@ -7,18 +7,21 @@ from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterId,
     FlowRunFilterParentTaskRunId,
     FlowRunFilterState,
+    FlowRunFilterStateName,
     FlowRunFilterStateType,
     TaskRunFilter,
     TaskRunFilterId,
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
@@ -53,6 +56,31 @@ async def runs_by_id(client: PrefectClient, ids: Collection[UUID]) -> dict[UUID,
         for run in await client.read_flow_runs(flow_run_filter=of_ids, limit=_PAGE):
             found[run.id] = run
     return found
+
+
+async def task_runs_by_id(client: PrefectClient, ids: Collection[UUID]) -> dict[UUID, TaskRun]:
+    """Return those of the task runs `ids` that the API has recorded, by id."""
+    found = {}
+    for some in _slices(sorted(ids)):
+        of_ids = TaskRunFilter(id=TaskRunFilterId(any_=list(some)))
+        for task_run in await client.read_task_runs(task_run_filter=of_ids, limit=_PAGE):
+            found[task_run.id] = task_run
+    return found
+
+
+async def live_runs_of_deployment(client: PrefectClient, deployment_id: UUID) -> int:
+    """Return how many runs of a deployment may hold a slot of its concurrency limit.
+
+    A run that waits for a retry in its own process keeps its slot.
+    """
+    retrying = FlowRunFilterState(name=FlowRunFilterStateName(any_=["AwaitingRetry"]))
+    of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
+    return sum(
+        [
+            await client.count_flow_runs(flow_run_filter=wanted, deployment_filter=of_deployment)
+            for wanted in (_in_states(*LIVE), FlowRunFilter(state=retrying))
+        ]
+    )
 
 
 async def run_now(client: PrefectClient, run_id: UUID) -> FlowRun | None:
@@ -164,12 +192,9 @@ def _is_called(run: FlowRun) -> bool:
 
 async def _parents(client: PrefectClient, runs: Collection[FlowRun]) -> dict[UUID, FlowRun]:
     """Return the calling run of each of `runs`, by the id of the called run."""
-    calls: dict[UUID, UUID] = {}
-    for some in _slices([run.parent_task_run_id for run in runs if run.parent_task_run_id]):
-        of_ids = TaskRunFilter(id=TaskRunFilterId(any_=list(some)))
-        for task_run in await client.read_task_runs(task_run_filter=of_ids, limit=_PAGE):
-            if task_run.flow_run_id is not None:
-                calls[task_run.id] = task_run.flow_run_id
+    ids = {run.parent_task_run_id for run in runs if run.parent_task_run_id}
+    task_runs = await task_runs_by_id(client, ids)
+    calls = {key: each.flow_run_id for key, each in task_runs.items() if each.flow_run_id}
     callers = await runs_by_id(client, set(calls.values()))
     return {
         run.id: callers[calls[run.parent_task_run_id]]

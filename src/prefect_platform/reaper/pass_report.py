@@ -17,7 +17,10 @@ _NAMED = 1000  # objects listed in an event, because the API limits its size; al
 
 @dataclass
 class PassReport:
-    """A pass over the work pool `pool`; with `dry_run` nothing is changed."""
+    """A pass over the work pool `pool`; with `dry_run` nothing is changed.
+
+    The pass over the concurrency limits has such a report, too, but no pool to send it to.
+    """
 
     pool: str
     dry_run: bool
@@ -67,8 +70,10 @@ class PassReport:
         )
 
 
-def say_summary(reports: list[PassReport], failed: list[str], seconds: float) -> None:
-    """Log what a pass over all pools did, as one line of JSON."""
+def say_summary(
+    reports: list[PassReport], slots: PassReport, failed: list[str], seconds: float
+) -> None:
+    """Log what a pass over all pools and concurrency limits did, as one line of JSON."""
     container.say(
         json.dumps(
             {
@@ -76,6 +81,7 @@ def say_summary(reports: list[PassReport], failed: list[str], seconds: float) ->
                 "dry_run": reports[0].dry_run,
                 "seconds": round(seconds, 1),
                 "pools": {report.pool: report.summary() for report in reports},
+                "concurrency_limits": slots.counts(),
                 "failed": failed,
             }
         )

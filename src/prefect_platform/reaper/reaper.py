@@ -23,6 +23,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect_platform import container, kubernetes_client
 from prefect_platform.api_failures import IN_A_POD, MISSING_POOL, describe
 from prefect_platform.errors import PlatformError
+from prefect_platform.reaper.concurrency_slots import ConcurrencySlots
 from prefect_platform.reaper.flow_runs import (
     beating_runs,
     end_run,
@@ -244,23 +245,37 @@ async def _reap(
     return None
 
 
+async def _free_slots(grace: timedelta, report: PassReport) -> str | None:
+    """Make a pass over the concurrency limits; on failure, log the error and return their name."""
+    try:
+        with describe(os.environ["PREFECT_API_URL"], IN_A_POD):
+            async with get_client() as client:
+                await ConcurrencySlots(client, grace, report).run()
+    except PlatformError as error:
+        container.say(f"{report.pool}: {error}")
+        return report.pool
+    return None
+
+
 async def make_pass(pools: Mapping[str, str], periods: ReaperPeriods, *, dry_run: bool) -> None:
-    """Make a pass over all `pools`, given by name with their namespace.
+    """Make a pass over all `pools`, given by name with their namespace, and over the limits.
 
     The passes run concurrently, because each may wait for the grace period. Raises PlatformError at
     the end when any of them failed.
     """
     started = time.monotonic()
     reports = [PassReport(pool, dry_run) for pool in pools]
+    slots = PassReport("concurrency limits", dry_run)
     async with await kubernetes_client.connect() as kubernetes:
         outcomes = await asyncio.gather(
-            *(_reap(kubernetes, pools[report.pool], periods, report) for report in reports)
+            *(_reap(kubernetes, pools[report.pool], periods, report) for report in reports),
+            _free_slots(periods.grace, slots),
         )
-    failed = [pool for pool in outcomes if pool is not None]
-    say_summary(reports, failed, time.monotonic() - started)
+    failed = [part for part in outcomes if part is not None]
+    say_summary(reports, slots, failed, time.monotonic() - started)
     if failed:
         raise PlatformError(
-            f"The pass failed for {len(failed)} of {len(pools)} work pools: {', '.join(failed)}",
+            f"The pass failed for {len(failed)} of {len(outcomes)} parts: {', '.join(failed)}",
             next_step="read the errors above; the next pass tries again",
         )
 

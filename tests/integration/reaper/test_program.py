@@ -66,7 +66,7 @@ def test_a_failing_pool_does_not_keep_the_others_from_being_reconciled(reaped: R
     assert "missing: The API does not know the work pool missing, so its Jobs" in ended.stderr
     assert "configuration.platform" in ended.stderr
     assert "`helm get notes`" in ended.stderr
-    assert "The pass failed for 1 of 2 work pools: missing\nNext: " in ended.stderr
+    assert "The pass failed for 1 of 3 parts: missing\nNext: " in ended.stderr
     assert '"failed": ["missing"]' in ended.stderr
     assert "Traceback" not in ended.stderr
     assert reaped.state(run)[0] == "Crashed"
