@@ -23,7 +23,9 @@ class NextSteps:
 
 IN_A_POD = NextSteps(
     away="check the API's pods, and the values api.url and networkPolicies.api of prefect-worker",
-    refused="copy the auth string of the server's Secret into the worker's Secret",
+    refused="read why: kubectl --namespace prefect logs --selector "
+    "app.kubernetes.io/component=api --tail=-1 | grep run_identity; without run identity, copy the "
+    "auth string of the server's Secret into the worker's Secret",
     failed="read the logs of the API",
 )
 """The next steps for programs that run in pods of the chart prefect-worker."""

@@ -33,6 +33,7 @@ _PRODUCTION: dict[str, object] = {
     "networkPolicies.kubernetesApi.to": _PEERS,
 }
 _OTHER_ITEMS = {
+    "auth.workers": {"edge": {"name": "another", "key": "another"}},
     "mode": "single",
     "profile": "production",
     "redis.mode": "external",

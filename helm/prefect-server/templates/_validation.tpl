@@ -197,7 +197,7 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 
 {{- with .Values.networkPolicies -}}
 {{- if and (eq $.Values.profile "production") $.Values.auth.runIdentity.enabled .enabled .components.api (not .kubernetesApi.to) -}}
-{{- fail "networkPolicies.kubernetesApi.to is empty, but profile is production: the API, which asks Kubernetes about the tokens of runs, could connect to the ports of networkPolicies.kubernetesApi at every address; set it to the addresses of the control plane, which `kubectl get endpointslices kubernetes` shows" -}}
+{{- fail "networkPolicies.kubernetesApi.to is empty, but profile is production: the API, which asks Kubernetes about the tokens of pods, could connect to the ports of networkPolicies.kubernetesApi at every address; set it to the addresses of the control plane, which `kubectl get endpointslices kubernetes` shows" -}}
 {{- end -}}
 {{- end -}}
 

@@ -117,6 +117,6 @@ def _refuse(unloaded: Sequence[Unloaded], waiting: Sequence[Declared]) -> None:
     ]
     lines += [f"{each.key} ({each.at}): it waits for one of these deployments" for each in waiting]
     raise PlatformError(
-        "\n  ".join(["these are left as they are, because flows cannot be loaded:", *lines]),
-        next_step="correct the flows; `prefect-platform validate` loads them, too",
+        "\n  ".join(["these were not changed, because their flows cannot be loaded:", *lines]),
+        next_step="correct the flows; `prefect-platform validate` loads them as well",
     )

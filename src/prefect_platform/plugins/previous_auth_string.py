@@ -1,8 +1,8 @@
 """A Prefect plugin: during a rotation, the API also accepts the previous auth string.
 
-A worker, and without run identity a job pod, keeps the auth string that it was started with. If the
-API accepted only the new one, its requests would be refused. Prefect supports one auth string and
-compares it in two modules with `hmac`, which the plugin replaces there.
+A program outside the cluster, and without run identity a worker or a job pod, keeps the auth string
+that it was started with. If the API accepted only the new one, it would refuse them. Prefect
+supports one auth string. It compares it in two modules with `hmac`, which the plugin replaces.
 
 Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED. The
 previous auth string is read from PREVIOUS_API_AUTH_STRING ("user:password"); when that is empty,

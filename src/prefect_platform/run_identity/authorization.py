@@ -50,7 +50,8 @@ class Authorization:
         """Return the entry of the sender's table; raises Forbidden if there is none."""
         matched = part_tables.match(identity.part, method, path)
         if matched is None:
-            raise Forbidden(f"a {identity.part} may not {method} {path}")
+            sender = "a flow run" if identity.part is Part.RUN else identity.who
+            raise Forbidden(f"{sender} may not {method} {path}")
         return matched
 
     def owner(self, identity: Identity) -> Owner:

@@ -39,6 +39,12 @@ REAPER: Mapping[str, Rule] = {
     "POST /task_runs/filter": rules.anything,
     "POST /flow_runs/{id:uuid}/set_state": rules.end_of_any_flow_run,
     "POST /events/count-by/{countable}": rules.anything,
+    "POST /flow_runs/count": rules.anything,
+    "GET /task_run_states/": rules.anything,
+    "POST /v2/concurrency_limits/filter": rules.anything,
+    "GET /concurrency_limits/{id:uuid}": rules.anything,
+    # The server frees what the leases of the task run hold, and nothing else.
+    "POST /concurrency_limits/decrement": rules.anything,
     "POST /events": rules.report_of_the_reaper,
 }
 

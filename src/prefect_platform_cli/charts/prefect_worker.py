@@ -72,7 +72,7 @@ class Auth(Values):
 class SecretVersions(Values):
     auth: str = ""
     """Version of auth.secret. Without run identity, a new text restarts the workers. Job pods need
-    no restart, because each run has a new one."""
+    no restart, because each run starts in a new pod."""
     configuration: str = ""
     """Version of the Secrets in configuration.secrets. A new text runs the configuration Job again.
     Without it, the configuration CronJob applies a changed Secret at its next scheduled time."""
@@ -215,8 +215,8 @@ class Configuration(Scheduling):
     """When the configuration is applied again, as a cron expression. It brings rotated Secrets to
     the server and corrects drift. The default is every five minutes."""
     timeout_seconds: Positive = 600
-    """Seconds that an attempt waits for the API. Kubernetes ends an attempt that takes 720 seconds
-    longer, and the Job of an install, which makes several attempts, 600 seconds after that."""
+    """Seconds that an attempt waits for the API. Kubernetes ends a Job of the CronJob 720 seconds
+    after that, and the Job of an install, with all its attempts, 600 seconds later."""
     resources: Resources = resources("100m", "256Mi", memory_limit="512Mi")
     """Resources of the configuration's pod."""
 

@@ -45,7 +45,7 @@ ALLOWED: Mapping[Origin, frozenset[Target]] = {
         {Target.API, Target.OBJECT_STORE, Target.WAREHOUSE, Target.LOCKS, Target.DNS}
     ),
     Origin.WORKER: frozenset({Target.API, Target.KUBERNETES, Target.DNS}),
-    # The API asks Kubernetes about the tokens of runs.
+    # The API asks Kubernetes about the tokens of pods.
     Origin.API: frozenset(
         {Target.DATABASE, Target.REDIS, Target.KUBERNETES, Target.DNS, Target.WORLD}
     ),

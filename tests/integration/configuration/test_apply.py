@@ -185,7 +185,7 @@ def test_deployments_are_planned_applied_and_pruned_like_other_resources(
 def apply_in_process(api: str, files: Files) -> subprocess.CompletedProcess[str]:
     """Apply the files as the pod of the chart does."""
     folder = files.platform.parent
-    command = [
+    command: list[str | Path] = [
         *(sys.executable, "-m", "prefect_platform.configuration"),
         *("--file", files.platform, "--deployments", files.deployments),
         *("--secrets", folder / "secrets", "--templates", folder / "templates"),

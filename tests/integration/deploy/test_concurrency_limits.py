@@ -10,6 +10,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoo
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Crashed, Pending, Running, Scheduled
 
+from prefect_platform.console import out
 from prefect_platform.errors import PlatformError
 from prefect_platform.polling import wait_until
 from prefect_platform_cli import reports
@@ -60,8 +61,13 @@ def test_the_run_in_a_limited_deployment_and_those_that_wait_for_its_slot_are_sh
 
 
 def test_the_holders_of_global_limits_and_tags_are_shown_and_marked_when_they_have_ended(
-    prefect: SyncPrefectClient, api_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    prefect: SyncPrefectClient,
+    api_url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(out, "width", 200)  # so that no cell wraps
     for name in (LIMIT, f"tag:{TAG}"):
         prefect.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=2))
     with slot_holder(api_url, tmp_path) as (_, run_id):

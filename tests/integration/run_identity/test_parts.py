@@ -536,17 +536,23 @@ def test_the_password_of_a_worker_opens_its_pool_only(world: World, ids: Objects
     assert others == [httpx.codes.UNAUTHORIZED] * 2
 
 
-def test_the_reaper_ends_a_run_whose_job_is_gone(
+def test_the_reaper_ends_a_run_whose_job_is_gone_and_frees_the_slot_of_one_that_has_ended(
     world: World, deployment: str, tmp_path: Path
 ) -> None:
     run = _run(world, deployment, state={"type": "RUNNING"})
     world.api("PATCH", f"/flow_runs/{run}", {"infrastructure_pid": "flows:gone"})
+    ended = _run(world, deployment, state={"type": "COMPLETED"})
+    body = {"flow_run_id": ended, "task_key": "held", "dynamic_key": "0"}
+    slot = {"names": ["parts"], "task_run_id": world.api("POST", "/task_runs/", body)["id"]}
+    world.api("POST", "/concurrency_limits/", {"tag": "parts", "concurrency_limit": 1})
+    world.api("POST", "/concurrency_limits/increment", slot)
     periods = ("--grace=0", "--submission=3600", "--silence=3600", "--succeeded-job-ttl=3600")
     program = ("prefect_platform.reaper.reaper", *periods, f"{_POOL}=flows")
     first, second = (_program(world, "reaper", tmp_path, *program) for _ in range(2))
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert world.api("GET", f"/flow_runs/{run}")["state_type"] == "CRASHED"
+    assert world.api("GET", "/concurrency_limits/tag/parts")["active_slots"] == []
 
 
 def test_the_configuration_applies_every_kind_and_prunes_it(world: World, tmp_path: Path) -> None:

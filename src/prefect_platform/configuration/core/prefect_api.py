@@ -23,7 +23,8 @@ _PAGE = 200  # the server's limit for one request
 _NEXT_STEPS = NextSteps(
     away="make status; when the API is back, run the same command again: it continues where this "
     "one stopped",
-    refused="set PREFECT_API_AUTH_STRING to the value in the Secret prefect-auth",
+    refused="set PREFECT_API_AUTH_STRING to the value in the Secret prefect-auth; in a pod with "
+    "run identity, read the log of the API instead",
     failed="read the logs of the API, then run the same command again",
 )
 
