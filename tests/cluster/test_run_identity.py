@@ -109,7 +109,9 @@ def test_worker_reaper_and_configuration_need_no_auth_string(platform: Platform)
     log = platform.kubectl("--namespace=prefect", "logs", "deployment/prefect-server", "--tail=-1")
 
     assert "prefect-auth" not in secrets
-    assert not re.findall(r".* of the (?:worker|reaper|configuration|release-test)\b.*", log)
+    part = "of the (?:worker|reaper|configuration|release-test)"
+    # Without a run that was deleted, which a worker may still ask for, and Kubernetes being away.
+    assert not re.findall(rf".*(?:Refused .* {part}.* with 40[13]|Dropped an event {part}).*", log)
 
 
 @pytest.mark.usefixtures("platform")
