@@ -10,9 +10,10 @@ import asyncio
 import os
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from kubernetes_asyncio.client import ApiClient
@@ -230,27 +231,14 @@ class Reaper:
             )
 
 
-async def _reap(
-    kubernetes: ApiClient, namespace: str, periods: ReaperPeriods, report: PassReport
+async def _attempt(
+    report: PassReport, go: Callable[[PrefectClient], Awaitable[None]]
 ) -> str | None:
-    """Make a pass over one work pool; on failure, log the error and return the pool's name."""
+    """Make a pass with a client of its own; on failure, log the error and return what it covers."""
     try:
         with describe(os.environ["PREFECT_API_URL"], IN_A_POD):
             async with get_client() as client:
-                jobs = FlowRunJobs(kubernetes, namespace)
-                await Reaper(client, jobs, periods, report).run()
-    except PlatformError as error:
-        container.say(f"{report.pool}: {error}")
-        return report.pool
-    return None
-
-
-async def _free_slots(grace: timedelta, report: PassReport) -> str | None:
-    """Make a pass over the concurrency limits; on failure, log the error and return their name."""
-    try:
-        with describe(os.environ["PREFECT_API_URL"], IN_A_POD):
-            async with get_client() as client:
-                await ConcurrencySlots(client, grace, report).run()
+                await go(client)
     except PlatformError as error:
         container.say(f"{report.pool}: {error}")
         return report.pool
@@ -266,10 +254,18 @@ async def make_pass(pools: Mapping[str, str], periods: ReaperPeriods, *, dry_run
     started = time.monotonic()
     reports = [PassReport(pool, dry_run) for pool in pools]
     slots = PassReport("concurrency limits", dry_run)
+
+    async def reap(kubernetes: ApiClient, report: PassReport, client: PrefectClient) -> None:
+        jobs = FlowRunJobs(kubernetes, pools[report.pool])
+        await Reaper(client, jobs, periods, report).run()
+
+    async def free_slots(client: PrefectClient) -> None:
+        await ConcurrencySlots(client, periods.grace, slots).run()
+
     async with await kubernetes_client.connect() as kubernetes:
         outcomes = await asyncio.gather(
-            *(_reap(kubernetes, pools[report.pool], periods, report) for report in reports),
-            _free_slots(periods.grace, slots),
+            *(_attempt(report, partial(reap, kubernetes, report)) for report in reports),
+            _attempt(slots, free_slots),
         )
     failed = [part for part in outcomes if part is not None]
     say_summary(reports, slots, failed, time.monotonic() - started)

@@ -60,7 +60,7 @@ class Authorization:
             return RunOwner(identity.flow_run, identity.pool, self.ancestry)
         if identity.part is Part.WORKER:
             return WorkerOwner(identity.pool, self.ancestry, self._names)
-        return PlatformOwner(identity.who)
+        return PlatformOwner()
 
     async def decide(
         self,

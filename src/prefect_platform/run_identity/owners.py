@@ -13,11 +13,6 @@ class Owner(Protocol):
     """Who sends a request. Each question raises NotFound for an object that does not exist."""
 
     @property
-    def name(self) -> str:
-        """Return who it is, for the log."""
-        ...
-
-    @property
     def pool(self) -> str:
         """Return the work pool whose grants apply."""
         ...
@@ -56,10 +51,6 @@ class RunOwner:
     pool: str
     ancestry: Ancestry
 
-    @property
-    def name(self) -> str:
-        return f"flow run {self.root}"
-
     async def owns(self, flow_run: UUID | None, *, in_pod: bool = False) -> bool:
         return await self.ancestry.descends(flow_run, self.root, in_pod=in_pod)
 
@@ -92,10 +83,6 @@ class WorkerOwner:
     names: DeclaredNames
     root: None = None
 
-    @property
-    def name(self) -> str:
-        return f"a worker of the work pool {self.pool}"
-
     async def owns(self, flow_run: UUID | None, *, in_pod: bool = False) -> bool:  # noqa: ARG002 - all pods of the pool are its own
         return flow_run is not None and await self.ancestry.pool_around(flow_run) == self.pool
 
@@ -125,7 +112,6 @@ class WorkerOwner:
 class PlatformOwner:
     """A part of the platform that serves all work pools. Its table alone says what it may do."""
 
-    name: str
     pool: str = ""
     root: None = None
 

@@ -23,7 +23,7 @@ class WorkerCredentials:
     def identify(self, auth_string: str) -> Identity | None:
         """Return the worker that an auth string proves, None if it proves none."""
         pool, _, password = auth_string.partition(":")
-        expected = self._passwords().get(pool, "")
+        expected = self._password(pool)
         given = password.encode(errors="surrogatepass")
         if not expected or not compare_digest(expected.encode(), given):
             return None
@@ -36,11 +36,9 @@ class WorkerCredentials:
         except (binascii.Error, ValueError):
             return None
 
-    def _passwords(self) -> dict[str, str]:
-        if self._folder is None:
-            return {}
-        return {
-            file.name: file.read_text().strip()
-            for file in self._folder.iterdir()
-            if file.is_file() and not file.name.startswith(".")
-        }
+    def _password(self, pool: str) -> str:
+        """Return the password of a pool, an empty one if it has none. The name is input."""
+        for file in self._folder.iterdir() if self._folder else ():
+            if file.name == pool and file.is_file() and not pool.startswith("."):
+                return file.read_text().strip()
+        return ""

@@ -282,9 +282,9 @@ def create_objects(world: World) -> Objects:
         )["id"]
         for pool in ("default", "other")
     }
-    own, foreign = (_run(world, deployments["default"]) for _ in range(2))
-    other = _run(world, deployments["other"])
-    child_task, foreign_task = (_task(world, run, "child") for run in (own, foreign))
+    own, foreign = (create_run(world, deployments["default"]) for _ in range(2))
+    other = create_run(world, deployments["other"])
+    child_task, foreign_task = (create_task(world, run, "child") for run in (own, foreign))
     block_type = world.api("GET", "/block_types/slug/secret")["id"]
     schemas = world.api(
         "POST",
@@ -307,7 +307,7 @@ def create_objects(world: World) -> Objects:
     automation = world.api("POST", "/automations/", _AUTOMATION)["id"]
     return Objects(
         own=own,
-        own_task=_task(world, own, "task"),
+        own_task=create_task(world, own, "task"),
         child=world.api("POST", "/flow_runs/", {"flow_id": flow, "parent_task_run_id": child_task})[
             "id"
         ],
@@ -317,7 +317,7 @@ def create_objects(world: World) -> Objects:
         foreign_task=foreign_task,
         foreign_artifact=_artifact(world, foreign),
         other_pool=other,
-        other_task=_task(world, other, "task"),
+        other_task=create_task(world, other, "task"),
         other_deployment=deployments["other"],
         flow=flow,
         block=block["id"],
@@ -337,12 +337,14 @@ _AUTOMATION = {
 }
 
 
-def _run(world: World, deployment: str) -> str:
-    made: str = world.api("POST", f"/deployments/{deployment}/create_flow_run", {})["id"]
+def create_run(world: World, deployment: str, **fields: object) -> str:
+    """Create a run of a deployment, and return its id."""
+    made: str = world.api("POST", f"/deployments/{deployment}/create_flow_run", fields)["id"]
     return made
 
 
-def _task(world: World, flow_run: str, key: str) -> str:
+def create_task(world: World, flow_run: str, key: str) -> str:
+    """Create a task run, and return its id."""
     body = {"flow_run_id": flow_run, "task_key": key, "dynamic_key": "0"}
     made: str = world.api("POST", "/task_runs/", body)["id"]
     return made

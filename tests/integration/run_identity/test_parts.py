@@ -21,7 +21,14 @@ from prefect_kubernetes.worker import KubernetesWorker  # type: ignore[import-un
 
 from prefect_platform.polling import wait_until
 from prefect_platform.run_identity.rules import RELEASE_TEST_ENTRYPOINT
-from tests.integration.run_identity.conftest import INTRUDED, OUTSIDE, Objects, World
+from tests.integration.run_identity.conftest import (
+    INTRUDED,
+    OUTSIDE,
+    Objects,
+    World,
+    create_run,
+    create_task,
+)
 from tests.integration.run_identity.test_web_sockets import open_socket, received
 from tests.support import servers
 
@@ -118,11 +125,6 @@ def deployment(world: World, ids: Objects) -> str:
     body = {"name": _POOL, "flow_id": ids.flow, "work_pool_name": _POOL, "entrypoint": "x.py:x"}
     made: str = world.api("POST", "/deployments/", body)["id"]
     return made
-
-
-def _run(world: World, deployment: str, **fields: object) -> str:
-    made = world.api("POST", f"/deployments/{deployment}/create_flow_run", fields)
-    return str(made["id"])
 
 
 def _environment(world: World, part: str, directory: Path, **more: str) -> dict[str, str]:
@@ -227,7 +229,7 @@ def _events(world: World, resource: str) -> list[str]:
 def test_a_worker_starts_runs_and_reports_their_pods(
     world: World, deployment: str, tmp_path: Path
 ) -> None:
-    run = _run(world, deployment)
+    run = create_run(world, deployment)
     before = len(_refusals(world, "worker"))
     with _worker(world, tmp_path) as log:
         assert wait_until(
@@ -305,10 +307,9 @@ def test_a_worker_does_not_own_a_run_that_another_process_serves(
     world: World, ids: Objects, deployment: str
 ) -> None:
     served = world.api("POST", "/deployments/", {"name": "served", "flow_id": ids.flow})["id"]
-    parent = _run(world, deployment)
-    body = {"flow_run_id": parent, "task_key": "child", "dynamic_key": "0"}
-    task = world.api("POST", "/task_runs/", body)["id"]
-    child = _run(world, served, parent_task_run_id=task)
+    parent = create_run(world, deployment)
+    task = create_task(world, parent, "child")
+    child = create_run(world, served, parent_task_run_id=task)
     inline = world.api("POST", "/flow_runs/", {"flow_id": ids.flow, "parent_task_run_id": task})
     with world.part("worker") as worker:
         answers = [
@@ -319,7 +320,7 @@ def test_a_worker_does_not_own_a_run_that_another_process_serves(
 
 
 def test_a_worker_does_not_restart_a_run_that_has_ended(world: World, deployment: str) -> None:
-    run = _run(world, deployment, state={"type": "COMPLETED"})
+    run = create_run(world, deployment, state={"type": "COMPLETED"})
     forced = {"state": {"type": "RUNNING"}, "force": True}
     with world.part("worker") as worker:
         answer = worker.post(f"/flow_runs/{run}/set_state", json=forced)
@@ -516,7 +517,7 @@ def test_a_worker_outside_the_cluster_runs_flows_with_the_password_of_its_pool(
     }
     deployment = world.api("POST", "/deployments/", body)["id"]
     before = len(_refusals(world, "worker"))
-    run = _run(world, deployment)
+    run = create_run(world, deployment)
     with _outside_worker(world, tmp_path) as log:
         assert wait_until(
             lambda: world.api("GET", f"/flow_runs/{run}")["state_type"] == "COMPLETED", _WITHIN
@@ -539,11 +540,10 @@ def test_the_password_of_a_worker_opens_its_pool_only(world: World, ids: Objects
 def test_the_reaper_ends_a_run_whose_job_is_gone_and_frees_the_slot_of_one_that_has_ended(
     world: World, deployment: str, tmp_path: Path
 ) -> None:
-    run = _run(world, deployment, state={"type": "RUNNING"})
+    run = create_run(world, deployment, state={"type": "RUNNING"})
     world.api("PATCH", f"/flow_runs/{run}", {"infrastructure_pid": "flows:gone"})
-    ended = _run(world, deployment, state={"type": "COMPLETED"})
-    body = {"flow_run_id": ended, "task_key": "held", "dynamic_key": "0"}
-    slot = {"names": ["parts"], "task_run_id": world.api("POST", "/task_runs/", body)["id"]}
+    ended = create_run(world, deployment, state={"type": "COMPLETED"})
+    slot = {"names": ["parts"], "task_run_id": create_task(world, ended, "held")}
     world.api("POST", "/concurrency_limits/", {"tag": "parts", "concurrency_limit": 1})
     world.api("POST", "/concurrency_limits/increment", slot)
     periods = ("--grace=0", "--submission=3600", "--silence=3600", "--succeeded-job-ttl=3600")

@@ -1,4 +1,4 @@
-"""A flow that cannot be loaded is told in one line, stops no other flow, and sees no secret."""
+"""A flow that cannot be loaded has its cause in one line, stops no other, and sees no secret."""
 
 import json
 import os
