@@ -91,9 +91,8 @@ class TokenReviews:
                 raise Unauthorized(reason)
             async with self._later_reviews if key in self._last else self._first_reviews:
                 known = self._recent.get(key) or await self._reviewed(token, key)
-        if known.expires <= datetime.now(UTC):
-            raise Unauthorized(f"the token of {known.who} has expired")
         identity: Identity = known
+        _raise_if_expired(identity)
         return identity
 
     async def _reviewed(self, token: str, key: bytes) -> Identity:
@@ -120,8 +119,7 @@ class TokenReviews:
 
     async def _review(self, token: str) -> Identity:
         audience, claimed = self._claims(token)
-        if claimed.expires <= datetime.now(UTC):
-            raise Unauthorized(f"the token of {claimed.who} has expired")
+        _raise_if_expired(claimed)
         api = self._api = self._api or await self._connect()
         reviewed = await AuthenticationV1Api(api).create_token_review(
             V1TokenReview(spec=V1TokenReviewSpec(token=token, audiences=[audience])),
@@ -177,6 +175,14 @@ class TokenReviews:
                 if claimed is not None:
                     return audience, claimed
         raise Unauthorized(f"the token is for {audiences}, not for a client of {self._audience}")
+
+
+def _raise_if_expired(identity: Identity) -> None:
+    late = (datetime.now(UTC) - identity.expires).total_seconds()
+    if late >= 0:
+        raise Unauthorized(
+            f"the token of {identity.who} has expired, {late:.0f} s ago by the clock of this pod"
+        )
 
 
 def _claimed(name: str, expires: datetime) -> Identity | None:

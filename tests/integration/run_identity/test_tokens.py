@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, tzinfo
 from uuid import UUID
 
 import httpx
@@ -12,13 +14,18 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.config import load_kube_config
 
+from prefect_platform.errors import PlatformError
 from prefect_platform.polling import wait_until
-from prefect_platform.run_identity.identity import Identity, Unavailable
+from prefect_platform.run_identity import token_reviews
+from prefect_platform.run_identity.identity import Identity, Unauthorized, Unavailable
 from prefect_platform.run_identity.token_reviews import TokenReviews
 from tests.integration.run_identity.conftest import AUDIENCE, AUTH, Objects, World
 from tests.support.servers import free_ports
 
 Make = Callable[[World, Objects], str]
+_RENEWED_BEFORE_EXPIRY = (
+    720  # seconds: the kubelet renews a token of an hour after 80 percent of it
+)
 _POD_OF_RUN = ("flows", "flows", "run")  # namespace, account and pod
 
 
@@ -138,24 +145,91 @@ def test_a_token_that_was_valid_before_is_believed_while_kubernetes_is_away(
     known, unknown = world.token(ids.own), world.token(ids.foreign)
     (port,) = free_ports(1)  # nothing listens
 
-    async def default(_flow_run: UUID) -> str:
-        return "default"
-
     async def identify_both() -> Identity:
-        configuration = Configuration()
-        await load_kube_config(str(world.kubectl.kubeconfig), client_configuration=configuration)
-        client = ApiClient(configuration)
-        async with client:
-
-            async def connect() -> ApiClient:
-                return client
-
-            reviews = TokenReviews(AUDIENCE, connect, default)
+        async with _reviews(world) as (reviews, kubernetes):
             await reviews.identify(known)
-            configuration.host = f"https://127.0.0.1:{port}"
+            kubernetes.host = f"https://127.0.0.1:{port}"
             reviews._recent.clear()  # as after 30 seconds
             with pytest.raises(Unavailable):
                 await reviews.identify(unknown)
             return await reviews.identify(known)
 
     assert asyncio.run(identify_both()).flow_run == UUID(ids.own)
+
+
+@pytest.mark.parametrize("minutes", [-5, 5])
+def test_tokens_are_believed_by_an_api_whose_clock_is_five_minutes_off(
+    world: World, ids: Objects, minutes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed_now = int(time.time()) + _RENEWED_BEFORE_EXPIRY
+    token = world.resigned(world.token(ids.own), exp=renewed_now)
+    _set_clock(monkeypatch, minutes)
+
+    assert asyncio.run(_identify(world, token)).flow_run == UUID(ids.own)
+
+
+def test_an_api_whose_clock_is_ahead_refuses_a_token_early_and_says_by_which_clock(
+    world: World, ids: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = world.resigned(world.token(ids.own), exp=int(time.time()) + 240)
+    _set_clock(monkeypatch, 5)
+
+    with pytest.raises(Unauthorized, match=r"has expired, \d+ s ago by the clock of this pod"):
+        asyncio.run(_identify(world, token))
+
+
+def test_an_api_whose_clock_is_behind_refuses_a_token_that_has_expired_for_kubernetes(
+    world: World, ids: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = world.resigned(world.token(ids.own), exp=int(time.time()) - 60)
+    _set_clock(monkeypatch, -5)
+
+    with pytest.raises(Unauthorized, match="Kubernetes refuses the token"):
+        asyncio.run(_identify(world, token))
+
+
+def test_tokens_are_believed_in_a_cluster_without_oidc_discovery(
+    world: World, ids: Objects
+) -> None:
+    for path in ("/openid/v1/jwks", "/.well-known/openid-configuration"):
+        with pytest.raises(PlatformError, match="Forbidden"):
+            world.kubectl(
+                *("get", f"--raw={path}", "--as=system:serviceaccount:prefect:server"),
+                "--as-group=system:serviceaccounts",
+            )
+
+    assert _get(world, world.token(ids.own), f"/flow_runs/{ids.own}").is_success
+
+
+async def _identify(world: World, token: str) -> Identity:
+    async with _reviews(world) as (reviews, _):
+        return await reviews.identify(token)
+
+
+@asynccontextmanager
+async def _reviews(world: World) -> AsyncIterator[tuple[TokenReviews, Configuration]]:
+    """Yield the reviews of the real API server, and the configuration of their client."""
+
+    async def default(_flow_run: UUID) -> str:
+        return "default"
+
+    kubernetes = Configuration()
+    await load_kube_config(str(world.kubectl.kubeconfig), client_configuration=kubernetes)
+    client = ApiClient(kubernetes)
+
+    async def connect() -> ApiClient:
+        return client
+
+    async with client:
+        yield TokenReviews(AUDIENCE, connect, default), kubernetes
+
+
+def _set_clock(monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
+    """Set the clock of the reviews ahead, or behind; the clock of Kubernetes stays right."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Clock":
+            return cls.fromtimestamp(time.time() + 60 * minutes, tz)
+
+    monkeypatch.setattr(token_reviews, "datetime", Clock)
