@@ -55,13 +55,13 @@ class Outcome:
 def burst(kubectl: Kubectl, runs: int, disturb: Callable[[], object]) -> Outcome:
     """Create `runs` runs, call `disturb` when some have started, and wait until all have ended."""
     with connected(kubectl) as prefect:
-        ids = _create(prefect, runs)
-        eventually("a run starts", lambda: any(_has_started(each) for each in _read(prefect, ids)))
-        started = sum(_has_started(each) for each in _read(prefect, ids))
+        ids = create(prefect, runs)
+        eventually("a run starts", lambda: any(_has_started(each) for each in read(prefect, ids)))
+        started = sum(_has_started(each) for each in read(prefect, ids))
     disturb()
     with connected(kubectl) as prefect:
         wait_until(
-            lambda: all(_has_ended(each) for each in _read(prefect, ids)), 300 + 10 * runs, every=1
+            lambda: all(has_ended(each) for each in read(prefect, ids)), 300 + 10 * runs, every=1
         )
         return _outcome(kubectl, prefect, ids, started)
 
@@ -80,7 +80,8 @@ def take_api_away(kubectl: Kubectl, seconds: float) -> None:
     kubectl("--namespace=prefect", *back)
 
 
-def _create(prefect: SyncPrefectClient, runs: int) -> list[UUID]:
+def create(prefect: SyncPrefectClient, runs: int) -> list[UUID]:
+    """Create runs that take three seconds each, and return their ids."""
     deployment = deploy_code(prefect, "one_of_many", _FLOW)
     return [
         prefect.create_flow_run_from_deployment(
@@ -93,7 +94,7 @@ def _create(prefect: SyncPrefectClient, runs: int) -> list[UUID]:
 def _outcome(
     kubectl: Kubectl, prefect: SyncPrefectClient, ids: list[UUID], started: int
 ) -> Outcome:
-    ended = _read(prefect, ids)
+    ended = read(prefect, ids)
     listed = json.loads(kubectl(f"--namespace={JOBS}", "get", "jobs", "--output=json"))["items"]
     of_run = Counter(each["metadata"]["labels"].get("prefect.io/flow-run-id") for each in listed)
     return Outcome(
@@ -119,7 +120,8 @@ def _count_done(prefect: SyncPrefectClient, run_id: UUID) -> int:
     return sum("is done" in line for line in messages(prefect, run_id))
 
 
-def _read(prefect: SyncPrefectClient, ids: list[UUID]) -> list[FlowRun]:
+def read(prefect: SyncPrefectClient, ids: list[UUID]) -> list[FlowRun]:
+    """Return the runs with these ids as they are now."""
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=ids))
     return prefect.read_flow_runs(flow_run_filter=chosen, limit=len(ids))
 
@@ -128,5 +130,6 @@ def _has_started(run: FlowRun) -> bool:
     return run.start_time is not None
 
 
-def _has_ended(run: FlowRun) -> bool:
+def has_ended(run: FlowRun) -> bool:
+    """Return whether the run is in a final state."""
     return run.state is not None and run.state.is_final()
