@@ -60,6 +60,26 @@ FOLLOWED = tuple(
             ("prefect.transactions:Transaction.__exit__", "ba405ff7871d"),
             ("prefect.transactions:Transaction.commit", "c7e1e020b6f4"),
         ),
+        ("flow_run/engine_process", PREFECT): (
+            ("prefect.runner._process_manager:ProcessHandle", "ee5a7fc1a23a"),
+            ("prefect.runner._starter_engine:EngineCommandStarter.start", "b3842d135e5a"),
+            ("prefect.utilities.processutils:open_process", "24714cd5b32a"),
+        ),
+        ("flow_run/engine", PREFECT): (
+            ("prefect.deployments.steps.core:run_steps", "55ba6613ffde"),
+            ("prefect.deployments.steps.pull:git_clone", "4310ecefe856"),
+            ("prefect.deployments.steps.pull:set_working_directory", "c1e5eaf1898c"),
+            ("prefect.runner._workspace_resolver:prepare_workspace", "345ae6152dec"),
+            ("prefect.runner._workspace_runtime_bootstrap:_run_engine", "0f23e1330efb"),
+            ("prefect.runner._workspace_starter:workspace_environment", "e4afafba3037"),
+            ("prefect.runner._workspace_supervisor:_launch_engine", "501e9ef53c14"),
+            ("prefect.runner._workspace_supervisor:main", "a5027a2e670d"),
+            ("prefect.runner._workspace_supervisor:supervise", "634c30bba202"),
+        ),
+        ("flow_run/__main__", PREFECT): (
+            ("prefect.cli._app:app", "9fc51ec2fa6c"),
+            ("prefect.cli.flow_run:execute", "6e9497545b7c"),
+        ),
         ("server/background_services", PREFECT): (
             ("prefect.cli._server_utils:_run_all_services", "7eddfa4c4e6d"),
             ("prefect.server.api.background_workers:background_worker", "6f10ff5f0187"),

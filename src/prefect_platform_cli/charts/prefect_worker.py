@@ -140,6 +140,11 @@ class Jobs(Scheduling):
     """Images that runs may use in addition to `image`. An entry is a repository, such as
     registry.example.org/team/flows, a reference with tag or digest, or a part of a path that ends
     in / and allows all below it. Any tag and digest of the repository in `image` is allowed."""
+    command: NonEmpty = "python -m prefect_platform.flow_run"
+    """Command of the job pods. The default does the same as `prefect flow-run execute` with less
+    processor time, and needs the package prefect_platform in the image, as the image `flows` has
+    it. Set `prefect flow-run execute` for images without it. A deployment can override it through
+    the job variable `command`; see docs/operations/pools.md."""
     admission_policy: bool = True
     """Create a ValidatingAdmissionPolicy with which Kubernetes refuses Jobs in the namespace that
     the base job template could not produce. It is a cluster-wide object. Set it to false if you may

@@ -116,8 +116,9 @@ variables:
       default: {{ $jobs.image.pullPolicy }}
     command:
       title: Command
-      description: Command that replaces `prefect flow-run execute`.
+      description: Command of the job pod, which executes the flow run that PREFECT__FLOW_RUN_ID names.
       type: string
+      default: {{ $jobs.command | quote }}
     env:
       title: Environment Variables
       description: Variables in plain text, which override the pool's. Secrets would be visible in the Job.
