@@ -68,6 +68,18 @@ def test_plain_variables_from_the_values_reach_the_job_pod() -> None:
     assert variables["PREFECT_RESULTS_PERSIST_BY_DEFAULT"]["value"] == "true"
 
 
+def test_job_pods_run_the_command_of_the_values_unless_a_deployment_names_another() -> None:
+    prefects = ["prefect", "flow-run", "execute"]
+    other = LOCAL.with_values({"jobs.command": "prefect flow-run execute"})
+
+    def arguments(job: Object) -> object:
+        return job["spec"]["template"]["spec"]["containers"][0]["args"]
+
+    assert arguments(created_job(LOCAL)) == ["python", "-m", "prefect_platform.flow_run"]
+    assert arguments(created_job(other)) == prefects
+    assert arguments(created_job(LOCAL, command="prefect flow-run execute")) == prefects
+
+
 def test_a_run_that_retries_api_requests_is_not_a_zombie() -> None:
     """The zombie alert of the pack waits for three heartbeats and for all retries of a client.
 

@@ -129,6 +129,10 @@ class Pod:
                 return found
             found += [each["message"] for each in page]
 
+    def logs(self, message: str) -> bool:
+        """Return whether the log of the run contains a message that begins so, or soon does."""
+        return wait_until(lambda: any(each.startswith(message) for each in self.log), _WITHIN)
+
     def get(self, path: str) -> Any:  # noqa: ANN401
         with api_client(self.api) as client:
             return client.get(path).json()
@@ -151,6 +155,7 @@ def test_a_completed_run_has_its_result_its_log_in_order_and_heartbeats(
     assert pod.execute(command) == 0, pod.output
 
     assert pod.state["type"] == "COMPLETED", pod.output
+    assert pod.logs("Finished in state Completed()")
     assert [each for each in pod.log if each.startswith("line ")] == [
         f"line {number}" for number in range(200)
     ]
@@ -173,11 +178,11 @@ def test_a_completed_run_has_its_result_its_log_in_order_and_heartbeats(
     [
         ("fails", ["Running", "Failed"], "ValueError: of the flow"),
         ("returns_failed", ["Running", "Failed"], "of the flow"),
-        ("retries", ["Running", "AwaitingRetry", "Retrying", "Completed"], None),
+        ("retries", ["Running", "AwaitingRetry", "Running", "Completed"], None),
         ("times_out", ["Running", "TimedOut"], "exceeded timeout of 1.0 second(s)"),
         ("exits", ["Running", "Crashed"], "Process exited with status code: 3."),
         ("is_killed", ["Running", "Crashed"], "Process exited with status code: -9."),
-        ("interrupts", ["Running", "Crashed"], "KeyboardInterrupt"),
+        ("interrupts", ["Running", "Crashed"], "Execution was aborted by an interrupt signal."),
     ],
 )
 def test_a_run_ends_as_with_prefects_command(
@@ -285,7 +290,7 @@ def test_a_pull_step_can_change_the_environment_of_the_run(
     pod.create("uses_the_workspace", {"pull_step.set_variable": {}})
     assert pod.execute(command) == 0, pod.output
 
-    assert any(each.startswith("variable set, ") for each in pod.log), pod.output
+    assert pod.logs("variable set, "), pod.output
     why = "the pull step pull_step.set_variable may have changed the Python environment"
     assert (why in pod.output) == (command == _OURS)
 
@@ -300,7 +305,7 @@ def test_a_module_of_the_working_directory_precedes_one_that_prefect_has_importe
     pod.create("uses_the_workspace", {_STEP: {"directory": str(workspace)}})
     assert pod.execute(command) == 0, pod.output
 
-    assert f"variable None, cyclopts in {workspace}" in pod.log, pod.output
+    assert pod.logs(f"variable None, cyclopts in {workspace}"), pod.output
 
 
 @each_command

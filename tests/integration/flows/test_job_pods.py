@@ -75,7 +75,7 @@ class Platform:
                 "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": scheduled}},
             },
         )
-        execute = ("-m", "prefect", "flow-run", "execute", created["id"])
+        execute = ("-m", "prefect_platform.flow_run", created["id"])
         key = {
             "AWS_ACCESS_KEY_ID": POOL["access-key-id"],
             "AWS_SECRET_ACCESS_KEY": POOL["secret-access-key"],

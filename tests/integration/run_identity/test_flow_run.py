@@ -89,7 +89,7 @@ def _execute(world: World, run: str, directory: Path, *, seconds: int) -> str:
     )
     with (directory / "output").open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "flow-run", "execute", run],
+            [sys.executable, "-m", "prefect_platform.flow_run", run],
             cwd=Path(__file__).parent,
             env=environment,
             stdout=output,
