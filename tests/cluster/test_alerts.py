@@ -31,6 +31,7 @@ from tests.cluster.alert_receivers import (
     Receivers,
     receivers,
 )
+from tests.cluster.cronjobs import run_now
 from tests.cluster.deployed import (
     JOBS,
     SMALL,
@@ -80,7 +81,7 @@ _ALERTS = {
         "dead": {"type": "webhook", "url": f"https://{WEBHOOK}:9/nobody-listens"},
     },
     "severities": {"critical": ["dead", "oncall", "mail"], "warning": ["ops", "team"]},
-    "automations": {"zombie": {"within": 90}, "work-pool-not-ready": {"within": 10}},
+    "automations": {"work-pool-not-ready": {"within": 10}},
 }
 _SECRET = {
     "slack-url": "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
@@ -106,7 +107,7 @@ class Case:
 _CASES = {
     "well": Case("well", {}, {}),
     "killed": Case("killed", {}, {"pagerduty": "crashed", "mail": "crashed"}),
-    "frozen": Case("frozen", {}, {"pagerduty": "No heartbeat for 90 s", "mail": "crashed"}),
+    "frozen": Case("frozen", {}, {"slack": "left alone", "teams": "sends no heartbeats"}),
     "hungry": Case(
         "hungry", {"memory_limit": "400Mi"}, {"pagerduty": "OOMKilled", "mail": "out of memory"}
     ),
@@ -233,6 +234,15 @@ def test_a_failure_is_reported_to_its_channels_with_run_cause_and_link(
     record_property: Callable[[str, object], None],
 ) -> None:
     run, alerts = runs[name], _CASES[name].alerts
+    if name == "frozen":
+        reaper = ("prefect-workers", "prefect-worker-reaper", "--silence=90")
+        eventually(
+            "the reaper names the frozen run",
+            lambda: (
+                f"{run.name} ({run.id}) is Running" in run_now(alerted.platform.kubectl, *reaper)
+            ),
+            within=300,
+        )
 
     eventually(
         f"{run.name} ({name}) is reported by {', '.join(alerts)}",
@@ -287,7 +297,7 @@ def test_a_completed_run_is_not_reported(
     assert alerted.messages(runs["well"].name) == {}
 
 
-def test_frozen_runs_crash_and_runs_that_cannot_start_stay_pending(
+def test_frozen_runs_are_left_alone_and_runs_that_cannot_start_stay_pending(
     runs: dict[str, FlowRun], prefect: SyncPrefectClient
 ) -> None:
     states = {name: prefect.read_flow_run(run.id).state for name, run in runs.items()}
@@ -295,7 +305,7 @@ def test_frozen_runs_crash_and_runs_that_cannot_start_stay_pending(
     assert {name: state.type.value for name, state in states.items() if state} == {
         "well": "COMPLETED",
         "killed": "CRASHED",
-        "frozen": "CRASHED",
+        "frozen": "RUNNING",
         "hungry": "CRASHED",
         "imageless": "PENDING",
         "huge": "PENDING",

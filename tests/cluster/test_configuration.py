@@ -193,7 +193,8 @@ def test_the_reaper_crashes_a_run_without_a_job_and_deletes_a_job_without_a_run(
             counts: Counter[str] = Counter()
 
             def cleaned_up() -> bool:
-                found = summary_of_run(platform.kubectl, _WORKERS, _REAPER, SHORT_GRACE_PERIOD)
+                periods = (SHORT_GRACE_PERIOD, "--silence=5")
+                found = summary_of_run(platform.kubectl, _WORKERS, _REAPER, *periods)
                 counts.update(found["pools"][POOL]["counts"])
                 return {"job_without_run", "run_without_job"} <= counts.keys()
 

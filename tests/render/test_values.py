@@ -465,6 +465,11 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             },
             "use jobs.heartbeatSeconds",
         ),
+        (
+            "worker",
+            {"jobs.heartbeatSeconds": 201},
+            "reaper.silenceSeconds is too short for the pool default",
+        ),
         ("worker", {"pools.default": None}, "pools is empty"),
         ("worker", {"pools.etl": {"jobs": {"image": {"tag": "latest"}}}}, "tag is `latest`"),
         (

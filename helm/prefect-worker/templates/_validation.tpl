@@ -125,7 +125,10 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- end -}}
 {{- end -}}
 {{- if ne $set $every -}}
-{{- fail (printf "worker.extraEnv, jobs.env or jobs.template sets the heartbeat interval of the pool %s, and the automation zombie would not take it into account: use jobs.heartbeatSeconds" $pool.name) -}}
+{{- fail (printf "worker.extraEnv, jobs.env or jobs.template sets the heartbeat interval of the pool %s, and reaper.silenceSeconds would not take it into account: use jobs.heartbeatSeconds" $pool.name) -}}
+{{- end -}}
+{{- if and $.Values.reaper.enabled (lt (int64 $.Values.reaper.silenceSeconds) (mul 3 (int64 $every))) -}}
+{{- fail (printf "reaper.silenceSeconds is too short for the pool %s, whose runs send a heartbeat every %s s: a lost heartbeat would make a run silent; set it to %d or more, or lower jobs.heartbeatSeconds" $pool.name $every (mul 3 (int64 $every))) -}}
 {{- end -}}
 {{- $configuration := pick $template "job_configuration" -}}
 {{- include "prefect-worker.validateTemplate" (dict "over" (pick $pool.jobs.template "job_configuration") "base" $configuration "path" "jobs.template") -}}

@@ -46,7 +46,7 @@ def load(files: Files, context: Context) -> list[Declared]:
     declared: list[Declared] = []
     sources = [source]
     try:
-        sources.append(alerts.expand(source, _ALERTS, context))
+        sources.append(alerts.expand(source, _ALERTS))
     except ConfigurationError as error:
         problems += error.problems
     for each, section in product(sources, SECTIONS):

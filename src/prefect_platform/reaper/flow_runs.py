@@ -32,6 +32,7 @@ _NOT_FINAL = (*LIVE, StateType.SCHEDULED, StateType.PAUSED)
 _PAGE = 200  # the API's limit per request
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _RESOURCE = "prefect.flow-run."
+_ANY_LATER = "2100-01-01T00:00:00Z"  # the clock of a run's node may be ahead of the API's
 
 T = TypeVar("T")
 
@@ -119,7 +120,7 @@ async def beating_runs(
     found: set[UUID] = set()
     for some in _slices(sorted(ids)):
         wanted = {
-            "occurred": {"since": since.isoformat()},
+            "occurred": {"since": since.isoformat(), "until": _ANY_LATER},
             "event": {"name": [_HEARTBEAT]},
             "resource": {"id": [f"{_RESOURCE}{run_id}" for run_id in some]},
         }

@@ -1,4 +1,4 @@
-"""Read and delete the Jobs of flow runs in one namespace."""
+"""Read the Jobs and pods of flow runs in one namespace, and delete Jobs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ import aiohttp
 from kubernetes_asyncio.client import (
     ApiClient,
     BatchV1Api,
+    CoreV1Api,
     V1DeleteOptions,
     V1Job,
     V1Preconditions,
@@ -18,8 +19,9 @@ from kubernetes_asyncio.client import (
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from prefect_platform.errors import PlatformError
+from prefect_platform.reaper.pods import Pod, living
 
-# Labels that the worker puts on each Job.
+# Labels that the worker puts on each Job and its pod.
 _FLOW_RUN_ID = "prefect.io/flow-run-id"
 _WORK_POOL_ID = "prefect.io/work-pool-id"
 _PAGE = 500
@@ -65,6 +67,7 @@ class FlowRunJobs:
     def __init__(self, client: ApiClient, namespace: str) -> None:
         self.namespace = namespace
         self._api = BatchV1Api(client)
+        self._core = CoreV1Api(client)
 
     async def all(self) -> list[Job]:
         """Return all Jobs of flow runs, from one consistent snapshot."""
@@ -102,6 +105,14 @@ class FlowRunJobs:
                     jobs.append(_job(named, flow_run_id))
         return jobs
 
+    async def pods_of_run(self, flow_run_id: UUID) -> list[Pod]:
+        """Return the pods of one run that have not ended, whether their Job exists or not."""
+        with self._explained("list", "pods"):
+            labelled = await self._core.list_namespaced_pod(
+                self.namespace, label_selector=f"{_FLOW_RUN_ID}={flow_run_id}"
+            )
+        return living(labelled.items)
+
     async def delete(self, job: Job) -> bool:
         """Delete `job` and its pods; return False when it has changed since it was read."""
         options = V1DeleteOptions(
@@ -118,17 +129,17 @@ class FlowRunJobs:
         return True
 
     @contextmanager
-    def _explained(self, verb: str) -> Iterator[None]:
+    def _explained(self, verb: str, what: str = "Jobs") -> Iterator[None]:
         try:
             yield
         except ApiException as error:
             raise PlatformError(
-                f"Kubernetes refused to {verb} Jobs in {self.namespace}: "
+                f"Kubernetes refused to {verb} {what} in {self.namespace}: "
                 f"{error.status} {error.reason}",
                 next_step=f"kubectl --namespace {self.namespace} get rolebindings; the chart "
                 "creates one for the reaper"
                 if error.status in _REFUSED
-                else f"kubectl --namespace {self.namespace} get jobs",
+                else f"kubectl --namespace {self.namespace} get jobs,pods",
             ) from error
         except (TimeoutError, aiohttp.ClientError) as error:
             raise PlatformError(

@@ -10,8 +10,17 @@ from prefect.states import Cancelled, Crashed
 
 from prefect_platform.reaper.flow_runs import LIVE
 from prefect_platform.reaper.jobs import Job
+from prefect_platform.reaper.periods import ReaperPeriods, minutes
+from prefect_platform.reaper.pods import Pod
 
-Reason = Literal["run_without_job", "run_with_ended_job", "run_never_submitted", "run_in_dead_run"]
+Reason = Literal[
+    "run_without_job",
+    "run_with_ended_job",
+    "run_never_submitted",
+    "run_on_lost_node",
+    "run_in_dead_run",
+    "run_silent_too_long",
+]
 
 # The states that the worker sets before there is a Job; the later ones imply one.
 _SUBMITTING = ("Pending", "Submitting")
@@ -41,29 +50,59 @@ def job_name(run: FlowRun, namespace: str) -> str | None:
 def orphan(
     run: FlowRun,
     jobs: Collection[Job],
+    pods: Collection[Pod],
     *,
     namespace: str,
     now: datetime,
-    submission: timedelta,
+    periods: ReaperPeriods,
 ) -> Orphan | None:
     """Return why a run of a work pool is orphaned, or None when that is not certain.
 
-    `jobs` are the Jobs of the run in `namespace` and must be read after the run. The worker creates
-    a Job before it records the name on the run, so a recorded Job that is missing has been deleted.
-    Between two attempts of a run, both the record and an ended Job belong to the earlier attempt.
-    A run that is being submitted is therefore left alone for `submission`, which is longer than a
-    worker waits for the API.
+    The run must have given no sign of life for the period `silence`; what Kubernetes says about its
+    container is the second sign. `jobs` and `pods` are those of the run in `namespace` and must be
+    read after the run; pods that have ended are not among them.
+    """
+    silent = f"It has sent no heartbeat for {minutes(periods.silence)}."
+    if any(not pod.is_lost(now, periods.lost_node) for pod in pods):
+        return None
+    if (found := _without_job(run, jobs, namespace, now, periods)) is not None:
+        reason, sentence = found
+        return Orphan(run, reason, f"{sentence} {silent}")
+    if run.state is None or run.state.type not in (StateType.RUNNING, StateType.CANCELLING):
+        return None
+    for pod in pods:
+        return Orphan(
+            run,
+            "run_on_lost_node",
+            f"The node {pod.node} of the pod {pod} has not been ready since "
+            f"{pod.cut_off:%Y-%m-%dT%H:%M:%SZ}, but the run was still {run.state.name}. {silent}",
+        )
+    return None
+
+
+def _without_job(
+    run: FlowRun,
+    jobs: Collection[Job],
+    namespace: str,
+    now: datetime,
+    periods: ReaperPeriods,
+) -> tuple[Reason, str] | None:
+    """Return why no Job will run or runs a container for a run, or None when that is not certain.
+
+    The worker creates a Job before it records the name on the run, so a recorded Job that is
+    missing has been deleted. Between two attempts of a run, both the record and an ended Job belong
+    to the earlier attempt. A run that is being submitted is therefore left alone for the period
+    `submission`, which is longer than a worker waits for the API.
     """
     state, noted = run.state, job_name(run, namespace)
     if state is None or state.type not in LIVE or any(job.end is None for job in jobs):
         return None
     submitting = state.type == StateType.PENDING and (state.name in _SUBMITTING or noted is None)
     elsewhere = noted is None and run.infrastructure_pid  # its Job is in another namespace
-    if elsewhere or (submitting and now - state.timestamp < submission):
+    if elsewhere or (submitting and now - state.timestamp < periods.submission):
         return None
     if noted is not None and not submitting and noted not in {job.name for job in jobs}:
-        return Orphan(
-            run,
+        return (
             "run_without_job",
             f"The Job {namespace}/{noted} no longer exists, but the run was still {state.name}.",
         )
@@ -73,32 +112,43 @@ def orphan(
     if ended:
         last = max(ended, key=lambda job: job.created)
         cause = last.end.cause if last.end else ""
-        return Orphan(
-            run,
+        return (
             "run_with_ended_job",
             f"The Job {last} has ended ({cause}), but the run was still {state.name}.",
         )
     if submitting:
-        return Orphan(
-            run,
+        return (
             "run_never_submitted",
-            f"The run was {state.name} for {_minutes(now - state.timestamp)} without a Job in "
+            f"The run was {state.name} for {minutes(now - state.timestamp)} without a Job in "
             f"{namespace}: the worker that picked it up is no longer submitting it.",
         )
     return None  # the run is executed by something other than a Job
 
 
-def orphan_inside(run: FlowRun, outer: FlowRun, jobs_of_outer: Collection[Job]) -> Orphan | None:
+def overdue(run: FlowRun, silent_for: timedelta) -> Orphan:
+    """Return a run whose container lives, but which has been silent for longer than is allowed."""
+    return Orphan(
+        run,
+        "run_silent_too_long",
+        f"The run has sent no heartbeat for {minutes(silent_for)}, and its container has not "
+        "ended: it probably hangs. The value reaper.endSilentSeconds of the chart prefect-worker "
+        "sets how long this is tolerated.",
+    )
+
+
+def orphan_inside(
+    run: FlowRun, outer: FlowRun, jobs_of_outer: Collection[Job], pods_of_outer: Collection[Pod]
+) -> Orphan | None:
     """Return why `run`, which lives in the process of `outer`, is orphaned, or None.
 
     When a run is cancelled, Prefect also ends the runs that it called; for other final states it
     does not. A called run may outlive its caller as long as the process exists, that is, until the
-    Job has ended.
+    Job and its pods have ended.
     """
     state = outer.state
     if state is None or not state.is_final() or state.is_cancelled():
         return None
-    if run.state is None or any(job.end is None for job in jobs_of_outer):
+    if run.state is None or pods_of_outer or any(job.end is None for job in jobs_of_outer):
         return None
     return Orphan(
         run,
@@ -106,7 +156,3 @@ def orphan_inside(run: FlowRun, outer: FlowRun, jobs_of_outer: Collection[Job]) 
         f"The run was still {run.state.name} after the run {outer.name}, in whose process it ran, "
         f"had ended in the state {state.name}.",
     )
-
-
-def _minutes(time: timedelta) -> str:
-    return f"{time.total_seconds() / 60:.0f} min"

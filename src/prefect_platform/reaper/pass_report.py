@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import WorkPool
-from prefect.events import Event, Resource
+from prefect.client.schemas.objects import FlowRun, WorkPool
+from prefect.events import Event, RelatedResource, Resource
 
 from prefect_platform import container
 
 EVENT = "prefect-platform.reaper.pass"
+SILENT_EVENT = "prefect-platform.reaper.silent-run"
 _NAMED = 1000  # objects listed in an event, because the API limits its size; all are counted
 
 
@@ -27,6 +28,7 @@ class PassReport:
     runs: int = 0
     jobs: int = 0
     entries: list[dict[str, str]] = field(default_factory=list)
+    silent: list[Event] = field(default_factory=list)
 
     def did(self, reason: str, kind: str, name: str, sentence: str) -> None:
         """Record and log what was done to the object `name`, or would be done without dry run."""
@@ -36,6 +38,37 @@ class PassReport:
         """Record and log something about the object `name`."""
         self.entries.append({"reason": reason, kind: name})
         container.say(f"{self.pool}: {sentence}")
+
+    def name_silent(self, run: FlowRun, period: str) -> None:
+        """Record and log a run that has sent no heartbeat for a period, with an event about it."""
+        sentence = (
+            f"has sent no heartbeat for {period}, but its container has not ended; it is left alone"
+        )
+        name = f"the run {run.name} ({run.id})"
+        self.saw("run_silent", "flow_run", str(run.id), f"{name} is Running, and {sentence}")
+        related = {"flow": run.flow_id, "deployment": run.deployment_id}
+        self.silent.append(
+            Event(
+                event=SILENT_EVENT,
+                resource=Resource(
+                    {
+                        "prefect.resource.id": f"prefect.flow-run.{run.id}",
+                        "prefect.resource.name": run.name,
+                    }
+                ),
+                related=[
+                    RelatedResource(
+                        {
+                            "prefect.resource.id": f"prefect.{role}.{each}",
+                            "prefect.resource.role": role,
+                        }
+                    )
+                    for role, each in related.items()
+                    if each
+                ],
+                payload={"reason": sentence},
+            )
+        )
 
     def counts(self) -> dict[str, int]:
         """Return the number of objects per reason."""
@@ -48,7 +81,7 @@ class PassReport:
     async def send(self, client: PrefectClient, work_pool: WorkPool) -> None:
         """Send the report to the API as an event of the work pool, if there is anything in it.
 
-        A dry run sends nothing.
+        Silent runs have events of their own, too. A dry run sends nothing.
         """
         if not self.entries or self.dry_run:
             return
@@ -66,7 +99,7 @@ class PassReport:
         await client.request(
             "POST",
             "/events",
-            json=[event.model_dump(mode="json")],
+            json=[each.model_dump(mode="json") for each in (event, *self.silent)],
         )
 
 

@@ -1,8 +1,10 @@
-"""End flow runs whose Job is gone, and delete Jobs whose flow run is gone.
+"""End flow runs whose container is gone, and delete Jobs whose flow run is gone.
 
 After a worker was killed, a node was lost or an observer was down, Prefect and Kubernetes disagree
-about a run, and neither checks again. A pass compares the two and reconciles the differences.
-Passes share no state and can safely overlap.
+about a run, and neither checks again. A pass compares the two and reconciles the differences. It
+ends a run only if both say that it is dead: Kubernetes about its container, and its missing
+heartbeats. If only the heartbeats are missing, it names the run. Passes share no state and can
+safely overlap.
 """
 
 import argparse
@@ -11,7 +13,6 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
@@ -35,32 +36,29 @@ from prefect_platform.reaper.flow_runs import (
     runs_inside_others,
 )
 from prefect_platform.reaper.jobs import FlowRunJobs, Job
-from prefect_platform.reaper.orphans import Orphan, job_name, orphan, orphan_inside
+from prefect_platform.reaper.orphans import Orphan, job_name, orphan, orphan_inside, overdue
 from prefect_platform.reaper.pass_report import PassReport, say_summary
+from prefect_platform.reaper.periods import ReaperPeriods, minutes
 
 JobsOfRuns = Mapping[UUID, Collection[Job]]
-
-
-@dataclass(frozen=True)
-class ReaperPeriods:
-    """How long the reaper waits before it acts; docs/operations/housekeeping.md explains each."""
-
-    grace: timedelta
-    submission: timedelta
-    silence: timedelta
-    succeeded_job: timedelta
 
 
 class Reaper:
     """One pass over one work pool, all of whose Jobs are in one namespace."""
 
     def __init__(
-        self, client: PrefectClient, jobs: FlowRunJobs, periods: ReaperPeriods, report: PassReport
+        self,
+        client: PrefectClient,
+        jobs: FlowRunJobs,
+        periods: ReaperPeriods,
+        report: PassReport,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
         self._jobs = jobs
         self._periods = periods
         self._report = report
+        self._now = clock
 
     async def run(self) -> None:
         """Make the pass; the first request that fails raises PlatformError or an error of httpx."""
@@ -84,38 +82,47 @@ class Reaper:
 
         try:
             await self._delete_jobs(work_pool, jobs)
-            await self._end_orphans(work_pool, runs, inner, of_runs)
-            await self._report_silent(runs, of_runs)
+            silent = await self._silent(runs, self._periods.silence)
+            suspects = {
+                run.id: run for run in silent if await self._judge(run, of_runs.get(run.id, ()))
+            }
+            await self._name_silent([run for run in silent if run.id not in suspects], of_runs)
+            await self._end_orphans(work_pool, suspects.values(), inner, of_runs)
         finally:
             await self._report.send(self._client, work_pool)
 
-    async def _report_silent(self, runs: list[FlowRun], of_runs: JobsOfRuns) -> None:
-        """Report Running runs that send no heartbeats, without ending them.
+    async def _silent(self, runs: Collection[FlowRun], period: timedelta) -> list[FlowRun]:
+        """Return the runs that have given no sign of life for a period.
 
-        Their Job has not ended, so they may well be computing, with heartbeats turned off or with a
-        heartbeat thread that gets no CPU; ending them could lose hours of work. A pod that hangs is
-        ended by its deadline.
+        Heartbeats and changes of state are such signs. A run that does not execute its flow yet, or
+        any more, sends no heartbeats.
         """
-        since = datetime.now(UTC) - self._periods.silence
-        running = {
-            run.id: run
-            for run in runs
+        since = self._now() - period
+        settled = [run for run in runs if run.state is not None and run.state.timestamp <= since]
+        beating = await beating_runs(self._client, {run.id for run in settled}, since=since)
+        return [run for run in settled if run.id not in beating]
+
+    async def _name_silent(self, silent: list[FlowRun], of_runs: JobsOfRuns) -> None:
+        """Name Running runs that send no heartbeats although their container has not ended.
+
+        They may well be computing, with heartbeats turned off or with a heartbeat thread that gets
+        no CPU or no Global Interpreter Lock; ending them could lose hours of work. Their pod is
+        ended by its deadline, and by the period `end_silent`, if there is one.
+        """
+        running = [
+            run
+            for run in silent
             if run.state is not None
             and run.state.type == StateType.RUNNING
-            and run.state.timestamp <= since
-            and any(job.end is None for job in of_runs.get(run.id, ()))
-        }
-        beating = await beating_runs(self._client, running.keys(), since=since)
-        for run_id, run in running.items():
-            if run_id not in beating:
-                minutes = self._periods.silence.total_seconds() / 60
-                self._report.saw(
-                    "run_silent",
-                    "flow_run",
-                    str(run_id),
-                    f"the run {run.name} ({run_id}) is Running, but has sent no heartbeat for "
-                    f"{minutes:.0f} min; it is left alone",
-                )
+            and (run.id in of_runs or job_name(run, self._jobs.namespace))
+        ]
+        limit = self._periods.end_silent
+        late = {run.id for run in await self._silent(running, limit)} if limit else set()
+        for run in running:
+            if limit and run.id in late:
+                await self._end(overdue(run, limit))
+            else:
+                self._report.name_silent(run, minutes(self._periods.silence))
 
     async def _delete_jobs(self, work_pool: WorkPool, jobs: list[Job]) -> None:
         """Delete Jobs whose run was deleted or is dead, and old Jobs that succeeded.
@@ -123,7 +130,7 @@ class Reaper:
         Only Jobs with the id of this pool are considered. After a move to another server, or to an
         empty one, the Jobs of the previous server are left to their own TTL.
         """
-        now = datetime.now(UTC)
+        now = self._now()
         ours = [
             job
             for job in jobs
@@ -143,25 +150,28 @@ class Reaper:
                 await self._delete(job, "job_succeeded", "it has succeeded")
             elif (
                 job.end is None
-                and self._is_dead(run, now)
+                and await self._is_dead(run, now)
                 and await is_unchanged(self._client, run)
             ):
                 why = f"its run {run.name} is {run.state_name}, but its pod still runs or waits"
                 await self._delete(job, "job_of_dead_run", why)
 
-    def _is_dead(self, run: FlowRun, now: datetime) -> bool:
-        """Return whether a run has been Crashed or Cancelled for the grace period.
+    async def _is_dead(self, run: FlowRun, now: datetime) -> bool:
+        """Return whether a run has been Crashed or Cancelled for so long that its pod must end.
 
-        Its pod must not start or continue: a frozen process, or a pod that waits for its image,
-        would occupy the node and might execute a run that was restarted in the meantime. The
-        process of a run that failed or completed exits by itself.
+        A pod that waits, for example for its image, must not start after the grace period: it would
+        occupy the node and might execute a run that was restarted in the meantime. A container that
+        runs may execute hooks of the flow for the period `hooks`. The process of a run that failed
+        or completed exits by itself.
         """
         state = run.state
-        return (
-            state is not None
-            and state.type in (StateType.CRASHED, StateType.CANCELLED)
-            and now - state.timestamp >= self._periods.grace
-        )
+        if state is None or state.type not in (StateType.CRASHED, StateType.CANCELLED):
+            return False
+        if (dead_for := now - state.timestamp) < self._periods.grace:
+            return False
+        if dead_for >= self._periods.hooks:
+            return True
+        return not any(pod.started for pod in await self._jobs.pods_of_run(run.id))
 
     def _is_over(self, job: Job, now: datetime) -> bool:
         end = job.end
@@ -174,7 +184,7 @@ class Reaper:
     async def _end_orphans(
         self,
         work_pool: WorkPool,
-        runs: list[FlowRun],
+        suspects: Collection[FlowRun],
         inner: list[tuple[FlowRun, FlowRun]],
         of_runs: JobsOfRuns,
     ) -> None:
@@ -183,31 +193,34 @@ class Reaper:
         The grace period gives others time to end the run properly: its pod, which may still be
         shutting down after its Job was deleted, and Prefect's observer.
         """
-        suspects = [run for run in runs if self._judge(run, of_runs.get(run.id, ()))]
         inside = [
             (run, outer)
             for run, outer in inner
             if outer.work_pool_name == work_pool.name
-            and orphan_inside(run, outer, of_runs.get(outer.id, ()))
+            and orphan_inside(run, outer, of_runs.get(outer.id, ()), ())
         ]
         if suspects or inside:
             await asyncio.sleep(self._periods.grace.total_seconds())
-        for run in suspects:
+        for run in await self._silent(suspects, self._periods.silence):
             # Read the Jobs again, then the run, right before it is ended: a new attempt with a Job
             # of its own would have changed the state of the run.
-            await self._end(self._judge(run, await self._jobs_of(run)))
+            await self._end(await self._judge(run, await self._jobs_of(run)))
         for run, outer in inside:
             jobs = await self._jobs_of(outer)
+            pods = await self._jobs.pods_of_run(outer.id)
             if (outer_now := await run_now(self._client, outer.id)) is not None:
-                await self._end(orphan_inside(run, outer_now, jobs))
+                await self._end(orphan_inside(run, outer_now, jobs, pods))
 
-    def _judge(self, run: FlowRun, jobs: Collection[Job]) -> Orphan | None:
+    async def _judge(self, run: FlowRun, jobs: Collection[Job]) -> Orphan | None:
+        if run.state_type == StateType.PENDING and any(job.end is None for job in jobs):
+            return None  # may wait for a quota or a node; there can be hundreds of such runs
         return orphan(
             run,
             jobs,
+            await self._jobs.pods_of_run(run.id),
             namespace=self._jobs.namespace,
-            now=datetime.now(UTC),
-            submission=self._periods.submission,
+            now=self._now(),
+            periods=self._periods,
         )
 
     async def _jobs_of(self, run: FlowRun) -> list[Job]:
@@ -276,13 +289,18 @@ async def make_pass(pools: Mapping[str, str], periods: ReaperPeriods, *, dry_run
         )
 
 
+def _seconds(text: str) -> timedelta:
+    return timedelta(seconds=float(text))
+
+
 def arguments_parser() -> argparse.ArgumentParser:
     """Return the parser for the arguments that the chart passes."""
     parser = argparse.ArgumentParser(prog="python -m prefect_platform.reaper.reaper")
     parser.add_argument("pools", nargs="+", metavar="POOL=NAMESPACE")
     parser.add_argument("--dry-run", action="store_true")
-    for name in ("grace", "submission", "silence", "succeeded-job-ttl"):
-        parser.add_argument(f"--{name}", type=float, required=True, metavar="SECONDS")
+    for name in ("grace", "submission", "silence", "lost-node", "hooks", "succeeded-job-ttl"):
+        parser.add_argument(f"--{name}", type=_seconds, required=True, metavar="SECONDS")
+    parser.add_argument("--end-silent", type=_seconds, metavar="SECONDS")
     return parser
 
 
@@ -290,10 +308,13 @@ def main() -> None:
     """Make one pass against the API that Prefect's own settings name."""
     arguments = arguments_parser().parse_args()
     periods = ReaperPeriods(
-        grace=timedelta(seconds=arguments.grace),
-        submission=timedelta(seconds=arguments.submission),
-        silence=timedelta(seconds=arguments.silence),
-        succeeded_job=timedelta(seconds=arguments.succeeded_job_ttl),
+        grace=arguments.grace,
+        submission=arguments.submission,
+        silence=arguments.silence,
+        lost_node=arguments.lost_node,
+        end_silent=arguments.end_silent,
+        hooks=arguments.hooks,
+        succeeded_job=arguments.succeeded_job_ttl,
     )
     pools = dict(each.split("=", 1) for each in arguments.pools)
     asyncio.run(make_pass(pools, periods, dry_run=arguments.dry_run))

@@ -53,7 +53,11 @@ _NOT_OF_A_RELEASE_TEST = (
 )
 RELEASE_TEST_FLOW = "prefect-platform-test"
 RELEASE_TEST_ENTRYPOINT = "prefect_platform.worker.probe_flow.platform_test"
-REAPER_EVENT = "prefect-platform.reaper.pass"
+# What the reaper reports, and about which kind of object.
+REAPER_EVENTS = {
+    "prefect-platform.reaper.pass": "prefect.work-pool.",
+    "prefect-platform.reaper.silent-run": "prefect.flow-run.",
+}
 
 
 @dataclass(frozen=True)
@@ -305,10 +309,11 @@ async def cancellation_of_the_release_test(call: Call) -> None:
 
 
 async def report_of_the_reaper(call: Call) -> None:
-    """Allow reports about what the reaper did in a work pool."""
+    """Allow reports about what the reaper did in a work pool, and about runs that it names."""
     for event in map(_object, _list(call.body)):
         about = str(_object(event.get("resource")).get("prefect.resource.id"))
-        if event.get("event") != REAPER_EVENT or not about.startswith("prefect.work-pool."):
+        kind = REAPER_EVENTS.get(str(event.get("event")))
+        if kind is None or not about.startswith(kind):
             raise Forbidden("the reaper sends only its own reports")
 
 

@@ -190,8 +190,8 @@ class Jobs(Scheduling):
     extra_volume_mounts: list[dict[str, Any]] = []
     """Volume mounts added to the run's container, as a list of Kubernetes VolumeMounts."""
     heartbeat_seconds: Annotated[int, Field(ge=30)] = 30
-    """Seconds between two heartbeats of a run. At least 30. The automation `zombie` of
-    platform.yaml has to wait at least three times as long before it considers a run dead."""
+    """Seconds between two heartbeats of a run. At least 30. `reaper.silenceSeconds` has to be at
+    least three times as long."""
     active_deadline_seconds: Positive = 86400
     """Seconds after which a run's pod is killed, whatever it does. It also ends a pod that cannot
     be scheduled or whose image cannot be pulled. The default is one day. A deployment can override
@@ -261,14 +261,27 @@ class Reaper(Scheduling):
     """Seconds that a flow run whose Job is gone or has ended is left alone before the reaper ends
     it. Choose more than job pods take to shut down. A Job also has to be this old before the reaper
     deletes it because its flow run does not exist, and a flow run has to be Crashed or Cancelled
-    for this long before the reaper deletes its Job."""
+    for this long before the reaper deletes a Job whose container has not started."""
     submission_seconds: Positive = 900
     """Seconds that a flow run may be in submission without a Job before the reaper ends it. Choose
     several minutes at least: a worker that waits for the API can take that long."""
     silence_seconds: Positive = 600
-    """Seconds without a heartbeat after which the reaper names a running flow run in its log. It
-    does not end the run. Choose at least three times `jobs.heartbeatSeconds`, plus the time that a
-    run takes to start."""
+    """Seconds without a heartbeat after which a flow run counts as silent. The reaper ends a silent
+    run only if its container is gone, too. Otherwise it names the run, and the automation `zombie`
+    notifies you. Choose more than an outage of the API or of its broker takes, and at least three
+    times `jobs.heartbeatSeconds`."""
+    lost_node_seconds: Positive = 600
+    """Seconds for which the node of a pod must not have been ready before the reaper takes its
+    container for gone. Choose more than your nodes take to restart."""
+    end_silent_seconds: Positive | None = None
+    """Seconds without a heartbeat after which the reaper ends a running flow run although its
+    container has not ended. By default it never does: such a run may be computing, and
+    `jobs.activeDeadlineSeconds` ends one that hangs. Choose more than the longest computation that
+    keeps Python's other threads from running, and nothing if any of your runs has its heartbeats
+    turned off."""
+    hook_seconds: Count = 3600
+    """Seconds for which a container may still run after its flow run became Crashed or Cancelled,
+    for example in the hooks `on_crashed` and `on_cancellation`. Then the reaper deletes its Job."""
     resources: Resources = resources("100m", "192Mi", memory_limit="512Mi")
     """Resources of the reaper's pod."""
 

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,10 @@ from prefect.client.schemas.objects import State
 from prefect.events import Event
 
 from prefect_platform.configuration.automations.alerts import expand
-from prefect_platform.configuration.core.context import Offline
 from prefect_platform.configuration.core.prefect_api import prefect_api
 from prefect_platform.configuration.core.source import read
 from prefect_platform.polling import wait_until
+from prefect_platform.reaper.pass_report import PassReport
 from tests.support.postgres import postgres
 from tests.support.servers import clean_environment, free_ports, prefect_server
 
@@ -44,41 +43,17 @@ alerts:
     critical: [dead, hook]
     warning: [hook]
   automations:
-    zombie: {{within: {BOUND}}}
     stuck-pending: {{within: {BOUND}}}
     late: {{within: {BOUND}}}
     work-pool-not-ready: {{within: {BOUND}}}
 """
 _FLOWS = """
 from prefect import flow
-from prefect.flow_runs import suspend_flow_run
-
-
-@flow
-def quick():
-    pass
-
-
-@flow(persist_result=True)
-def suspended():
-    suspend_flow_run(timeout=3600)
-
-
-@flow(retries=1, retry_delay_seconds=3600)
-def retried():
-    raise ValueError("of the test")
 
 
 @flow
 def limited():
     pass
-
-
-@flow
-def endless():
-    import time
-
-    time.sleep(3600)
 """
 
 
@@ -197,43 +172,11 @@ class PackedServer:
             "POST", "/events", json=[each.model_dump(mode="json") for each in events]
         )
 
-    def heartbeat(self, run: Run, *after: timedelta) -> None:
-        """Send a heartbeat as the engine of the run does, and more at the times `after` it.
-
-        They have the same labels as the engine's, and arrive together, so that a busy machine
-        cannot cause gaps between them.
-        """
-        found = self.client.request("GET", "/flow_runs/{id}", path_params={"id": run.id}).json()
-        roles = {"flow": found["flow_id"], "deployment": found["deployment_id"]}
-        now = datetime.now(UTC)
-        self.emit(
-            *(
-                Event(
-                    occurred=now + later,
-                    event="prefect.flow-run.heartbeat",
-                    resource={
-                        "prefect.resource.id": f"prefect.flow-run.{run.id}",
-                        "prefect.resource.name": run.name,
-                        "prefect.version": "3",
-                    },
-                    related=[
-                        {
-                            "prefect.resource.id": f"prefect.{role}.{each}",
-                            "prefect.resource.role": role,
-                        }
-                        for role, each in roles.items()
-                        if each
-                    ],
-                )
-                for later in (timedelta(), *after)
-            )
-        )
-
-    def events(self, run: Run) -> list[str]:
-        """Return the names of the run's events on the server, in the order of arrival."""
-        query = {"filter": {"resource": {"id": [f"prefect.flow-run.{run.id}"]}}, "limit": 50}
-        found = self.client.request("POST", "/events/filter", json=query).json()["events"]
-        return [each["event"] for each in sorted(found, key=lambda each: str(each["received"]))]
+    def name_silent(self, run: Run) -> None:
+        """Name a run as the reaper does."""
+        report = PassReport("default", dry_run=False)
+        report.name_silent(self.client.read_flow_run(uuid.UUID(run.id)), "10 min")
+        self.emit(*report.silent)
 
     @contextmanager
     def process(self, run: Run, *program: str) -> Iterator["subprocess.Popen[bytes]"]:
@@ -290,7 +233,7 @@ def packed_server(home: Path) -> Iterator[PackedServer]:
 
 
 def _apply(client: SyncPrefectClient, path: Path) -> None:
-    made = expand(read(path), "alerts", Offline()).data
+    made = expand(read(path), "alerts").data
     classes = {"custom-webhook": CustomWebhookNotificationBlock, "slack-webhook": SlackWebhook}
     ids = {}
     for block, fields in made["blocks"].items():

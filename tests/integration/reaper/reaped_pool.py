@@ -1,4 +1,7 @@
-"""A work pool of a real Prefect server, a fake Kubernetes, and a reaper that reconciles them."""
+"""A work pool of a real Prefect server, a fake Kubernetes, and a reaper that reconciles them.
+
+The reaper has a clock of its own, so that no test waits for one of its periods.
+"""
 
 import asyncio
 import uuid
@@ -14,9 +17,11 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State, WorkPool
 from prefect.states import Completed
 
+from prefect_platform.polling import wait_until
 from prefect_platform.reaper.jobs import FlowRunJobs, Job
 from prefect_platform.reaper.pass_report import PassReport
-from prefect_platform.reaper.reaper import Reaper, ReaperPeriods
+from prefect_platform.reaper.periods import ReaperPeriods
+from prefect_platform.reaper.reaper import Reaper
 from tests.support.kubernetes_api import NAMESPACE, KubernetesApi
 
 DEADLINE = {
@@ -31,7 +36,24 @@ BACKOFF = {
 }
 COMPLETE = {"type": "Complete", "reason": "CompletionsReached", "message": ""}
 
+_HOUR = timedelta(hours=1)
+_PERIODS: dict[str, Any] = {
+    "grace": timedelta(0),
+    "submission": _HOUR,
+    "silence": timedelta(0),
+    "lost_node": _HOUR,
+    "end_silent": None,
+    "hooks": _HOUR,
+    "succeeded_job": _HOUR,
+}
+_AT_ANY_TIME = {"until": "2100-01-01T00:00:00Z"}
+
 Hook = Callable[[], Awaitable[object]]
+
+
+def _time(later: float = 0) -> str:
+    at = datetime.now(UTC) + timedelta(seconds=later)
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class JobsWithHooks(FlowRunJobs):
@@ -102,7 +124,7 @@ class ReapedPool:
 
         `end` is the condition with which the Job ended at that same time, or None if it has not.
         """
-        at = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = _time(-seconds_ago)
         conditions = [{**end, "status": "True", "lastTransitionTime": at}] if end else []
         labels = {
             "prefect.io/flow-run-id": str(run),
@@ -112,6 +134,49 @@ class ReapedPool:
         metadata = {"name": name, "labels": labels, "creationTimestamp": at}
         status = {"conditions": conditions}
         return self.kubernetes.put("jobs", {"metadata": metadata, "status": status})
+
+    def pod(self, run: object, *, phase: str = "Running", cut_off: float | None = None) -> None:
+        """Create the pod of a run, with a container that runs, or does not with another phase.
+
+        `cut_off` is how many seconds ago Kubernetes marked it because its node was not ready.
+        """
+        state = {"running": {"startedAt": _time()}} if phase == "Running" else {"waiting": {}}
+        status = {"name": "prefect-job", "image": "flows", "imageID": "", "restartCount": 0}
+        started = "True" if phase == "Running" else "False"
+        conditions = {"ContainersReady": started, "Ready": "False" if cut_off else started}
+        self.kubernetes.put(
+            "pods",
+            {
+                "metadata": {"name": f"pod-{run}", "labels": {"prefect.io/flow-run-id": str(run)}},
+                "spec": {"nodeName": "node-7", "containers": [{"name": "prefect-job"}]},
+                "status": {
+                    "phase": phase,
+                    "containerStatuses": [{**status, "ready": started == "True", "state": state}],
+                    "conditions": [
+                        {"type": key, "status": each, "lastTransitionTime": _time(-(cut_off or 0))}
+                        for key, each in conditions.items()
+                    ],
+                },
+            },
+        )
+
+    def heartbeat(self, run: uuid.UUID, *, later: float = 0) -> None:
+        """Send a heartbeat as the run does, and wait until the server has stored it."""
+        event = {
+            "id": str(uuid.uuid4()),
+            "event": "prefect.flow-run.heartbeat",
+            "occurred": (datetime.now(UTC) + timedelta(seconds=later)).isoformat(),
+            "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
+        }
+        self.client.request("POST", "/events", json=[event])
+        found = {"id": {"id": [event["id"]]}, "occurred": _AT_ANY_TIME}
+        assert wait_until(lambda: self.events(found), 60), "the server has not stored it"
+
+    def events(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the events on the server that a filter selects."""
+        answer = self.client.request("POST", "/events/filter", json={"filter": wanted})
+        found: list[dict[str, Any]] = answer.json()["events"]
+        return found
 
     def jobs(self) -> set[str]:
         """Return the names of the existing Jobs."""
@@ -134,16 +199,15 @@ class ReapedPool:
         dry_run: bool = False,
         before: Hook | None = None,
         after: Hook | None = None,
+        later: float = 0,
         **seconds: float,
     ) -> AsyncIterator[tuple[Reaper, PassReport]]:
-        """Yield a reaper and its report.
+        """Yield a reaper whose clock is `later` seconds ahead, and its report.
 
-        `seconds` overrides its periods: no grace period, and an hour for each of the others.
+        `seconds` overrides its periods: by default a run is silent and ends at once, silent runs
+        with a container are never ended, and each of the other periods is an hour.
         """
-        defaults = {"grace": 0.0, "submission": 3600, "silence": 3600, "succeeded_job": 3600}
-        periods = ReaperPeriods(
-            **{k: timedelta(seconds=s) for k, s in {**defaults, **seconds}.items()}
-        )
+        periods = {**_PERIODS, **{key: timedelta(seconds=each) for key, each in seconds.items()}}
         report = PassReport(self.pool.name, dry_run)
         kubeconfig = str(self.kubernetes.kubeconfig)
         async with (
@@ -152,7 +216,16 @@ class ReapedPool:
         ):
             jobs = JobsWithHooks(kubernetes, NAMESPACE)
             jobs.before, jobs.after = before, after
-            yield Reaper(client, jobs, periods, report), report
+            yield (
+                Reaper(
+                    client,
+                    jobs,
+                    ReaperPeriods(**periods),
+                    report,
+                    lambda: datetime.now(UTC) + timedelta(seconds=later),
+                ),
+                report,
+            )
 
     def make_pass(
         self,
@@ -160,12 +233,15 @@ class ReapedPool:
         dry_run: bool = False,
         before: Hook | None = None,
         after: Hook | None = None,
+        later: float = 0,
         **seconds: float,
     ) -> PassReport:
         """Make a pass and return its report."""
 
         async def go() -> PassReport:
-            reaping = self.reaper(dry_run=dry_run, before=before, after=after, **seconds)
+            reaping = self.reaper(
+                dry_run=dry_run, before=before, after=after, later=later, **seconds
+            )
             async with reaping as (reaper, report):
                 await reaper.run()
             return report
@@ -178,10 +254,13 @@ class ReapedPool:
         dry_run: bool = False,
         before: Hook | None = None,
         after: Hook | None = None,
+        later: float = 0,
         **seconds: float,
     ) -> dict[str, int]:
         """Make a pass and return its counts."""
-        return self.make_pass(dry_run=dry_run, before=before, after=after, **seconds).counts()
+        return self.make_pass(
+            dry_run=dry_run, before=before, after=after, later=later, **seconds
+        ).counts()
 
     async def complete(self, run: uuid.UUID) -> None:
         """Complete a run, as its own process would."""

@@ -66,6 +66,32 @@ def test_an_unfinished_job_of_a_dead_run_is_deleted_after_the_grace_period(
     assert reaped.states(run) == [state]
 
 
+@pytest.mark.parametrize("state", ["Crashed", "Cancelled"])
+def test_a_hook_may_run_for_the_declared_time_after_its_run_has_ended(
+    reaped: ReapedPool, state: str
+) -> None:
+    run = reaped.run(state, job="hook")
+    reaped.job(run, "hook", seconds_ago=7200)
+    reaped.pod(run)
+
+    assert reaped.reap(later=3500) == reaped.reap(later=3500) == {}
+    assert reaped.jobs() == {"hook"}
+    assert reaped.reap(later=3601) == {"job_of_dead_run": 1}
+    assert reaped.jobs() == set()
+    assert reaped.reap(later=3601) == {}
+
+
+def test_a_pod_of_a_dead_run_that_has_not_started_is_deleted_after_the_grace_period(
+    reaped: ReapedPool,
+) -> None:
+    run = reaped.run("Crashed", job="waiting")
+    reaped.job(run, "waiting", seconds_ago=7200)
+    reaped.pod(run, phase="Pending")
+
+    assert reaped.reap(grace=60) == {}
+    assert reaped.reap(later=61) == {"job_of_dead_run": 1}
+
+
 @pytest.mark.parametrize("end", [BACKOFF, DEADLINE])
 def test_the_failed_job_of_a_crashed_run_is_kept_for_inspection(
     reaped: ReapedPool, end: dict[str, str]

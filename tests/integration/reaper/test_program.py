@@ -10,7 +10,10 @@ from tests.integration.reaper.reaped_pool import ReapedPool
 from tests.support.kubernetes_api import NAMESPACE, KubernetesApi
 from tests.support.servers import clean_environment, free_ports
 
-PERIODS = ("--grace=0", "--submission=3600", "--silence=3600", "--succeeded-job-ttl=3600")
+PERIODS = (
+    *("--grace=0", "--submission=3600", "--silence=0", "--lost-node=3600", "--hooks=3600"),
+    "--succeeded-job-ttl=3600",
+)
 
 
 def run_reaper(

@@ -546,8 +546,9 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_frees_the_slot_of_one_that_
     slot = {"names": ["parts"], "task_run_id": create_task(world, ended, "held")}
     world.api("POST", "/concurrency_limits/", {"tag": "parts", "concurrency_limit": 1})
     world.api("POST", "/concurrency_limits/increment", slot)
-    periods = ("--grace=0", "--submission=3600", "--silence=3600", "--succeeded-job-ttl=3600")
-    program = ("prefect_platform.reaper.reaper", *periods, f"{_POOL}=flows")
+    zero = (f"--{period}=0" for period in ("grace", "silence"))
+    hour = (f"--{each}=3600" for each in ("submission", "lost-node", "hooks", "succeeded-job-ttl"))
+    program = ("prefect_platform.reaper.reaper", *zero, *hour, f"{_POOL}=flows")
     first, second = (_program(world, "reaper", tmp_path, *program) for _ in range(2))
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr

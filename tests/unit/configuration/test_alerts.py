@@ -1,6 +1,5 @@
 """The section `alerts` expands to blocks and automations; mistakes are reported by line."""
 
-import json
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,12 +11,11 @@ from prefect.server.events.schemas.automations import AutomationCore, EventTrigg
 from prefect_platform.configuration.automations.alerts import expand
 from prefect_platform.configuration.automations.automation_pack import PACK
 from prefect_platform.configuration.core import source
-from prefect_platform.configuration.core.context import Mounted, Offline
 from prefect_platform.configuration.core.source import ConfigurationError, Source
 
 _NAMES = [
-    *("platform: zombie", "platform: zombie crashes", "platform: stuck-pending"),
-    *("platform: crashed", "platform: late", "platform: image-pull", "platform: out-of-memory"),
+    *("platform: zombie", "platform: stuck-pending", "platform: crashed"),
+    *("platform: late", "platform: image-pull", "platform: out-of-memory"),
     *("platform: unschedulable", "platform: repeated-failure", "platform: work-pool-not-ready"),
     "platform: delivery-failed",
 ]
@@ -37,7 +35,7 @@ alerts:
 def expanded(tmp_path: Path, text: str) -> Source:
     path = tmp_path / "platform.yaml"
     path.write_text(text)
-    return expand(source.read(path), "alerts", Offline())
+    return expand(source.read(path), "alerts")
 
 
 def problems(tmp_path: Path, text: str) -> list[tuple[int, str]]:
@@ -53,15 +51,13 @@ def acting(automations: dict[str, Any]) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("text", ["", "alerts:", "alerts: {}", "variables: {}"])
-def test_without_channels_the_pack_is_complete_and_still_changes_run_states(
+def test_without_channels_the_pack_is_complete_and_still_cancels_runs_that_do_not_start(
     tmp_path: Path, text: str
 ) -> None:
     made = expanded(tmp_path, text).data
     assert made["blocks"] == {}
     assert list(made["automations"]) == _NAMES
     assert acting(made["automations"]) == {
-        "platform: zombie": ["change-flow-run-state"],
-        "platform: zombie crashes": ["change-flow-run-state"],
         "platform: stuck-pending": ["change-flow-run-state"],
     }
 
@@ -115,10 +111,7 @@ def test_an_automation_notifies_the_channels_of_its_default_or_chosen_severity(
         ("custom-webhook/alerts-form", "[warning]"),
         ("pager-duty-webhook/alerts-oncall", "[warning]"),
     ]
-    assert [name for name in _NAMES if name not in made] == [
-        "platform: zombie",
-        "platform: zombie crashes",
-    ]
+    assert [name for name in _NAMES if name not in made] == ["platform: zombie"]
 
 
 def test_prefect_accepts_the_pack_and_the_triggers_use_the_chosen_bounds(tmp_path: Path) -> None:
@@ -131,7 +124,7 @@ def test_prefect_accepts_the_pack_and_the_triggers_use_the_chosen_bounds(tmp_pat
         ]
         valid = AutomationCore.model_validate({"name": name, **automation, "actions": actions})
         assert isinstance(valid.trigger, EventTrigger)
-        assert any(isinstance(each, SendNotification) for each in valid.actions) or "zombie" in name
+        assert any(isinstance(each, SendNotification) for each in valid.actions)
         if valid.trigger.posture is Posture.Proactive:
             # Otherwise Prefect would not restart the timer, see automation_pack.
             assert all(valid.trigger.expects(event) for event in valid.trigger.after)
@@ -157,8 +150,6 @@ alerts:
     crashed: {within: 60}
     late:
       threshold: 2
-    zombie:
-      severity: warning
 blocks:
   slack-webhook/alerts-ops: {url: x}
 automations:
@@ -175,13 +166,8 @@ automations:
         (10, f"the pack has no automation zombi; use one of: {', '.join(PACK)}"),
         (11, "the automation crashed has no setting within; remove it"),
         (13, "the automation late has no setting threshold; remove it"),
-        (
-            15,
-            "zombie sends no message: the automation crashed reports the run; "
-            "set the severity of crashed instead",
-        ),
-        (17, "slack-webhook/alerts-ops is generated from the section alerts; choose another name"),
-        (19, "platform: late is generated from the section alerts; choose another name"),
+        (15, "slack-webhook/alerts-ops is generated from the section alerts; choose another name"),
+        (17, "platform: late is generated from the section alerts; choose another name"),
     ]
 
 
@@ -204,30 +190,3 @@ def test_an_alerts_section_of_the_wrong_shape_is_refused(
     ((line, problem),) = problems(tmp_path, f"alerts: {alerts}\n")
     assert line == 1
     assert cause in problem
-
-
-@pytest.mark.parametrize(
-    ("zombie", "refused"),
-    [("", [4]), ("{within: 539}", [6]), ("{within: 540}", []), ("{enabled: false}", [])],
-)
-def test_a_zombie_bound_below_three_heartbeats_of_any_pool_is_refused(
-    tmp_path: Path, zombie: str, refused: list[int]
-) -> None:
-    templates = tmp_path / "templates"
-    templates.mkdir()
-    for pool, frequency in (("often", "30"), ("seldom", "180")):
-        environment = {"default": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": frequency}}
-        template = {"variables": {"properties": {"env": environment}}}
-        (templates / f"{pool}.json").write_text(json.dumps(template))
-    text = "work_pools: {often: {}, seldom: {}, of-others: {}}\n\n\nalerts:\n"
-    text += f"  automations:\n    zombie: {zombie}\n" if zombie else "  {}\n"
-    path = tmp_path / "platform.yaml"
-    path.write_text(text)
-    found = []
-    try:
-        expand(source.read(path), "alerts", Mounted(tmp_path / "secrets", templates, ""))
-    except ConfigurationError as error:
-        found = error.problems
-    assert [each.at.line for each in found] == refused
-    assert all("the pool seldom send one only every 180 s" in each.cause for each in found)
-    assert all("set zombie.within to 540 or more" in each.fix for each in found)

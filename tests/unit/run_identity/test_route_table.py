@@ -40,10 +40,10 @@ def test_each_table_names_routes_of_the_pinned_api(part: Part) -> None:
     assert TABLES[part].keys() <= _SERVED.keys()
 
 
-def test_the_rules_name_the_release_test_and_the_report_of_the_reaper() -> None:
+def test_the_rules_name_the_release_test_and_the_reports_of_the_reaper() -> None:
     assert helm_test._ENTRYPOINT == rules.RELEASE_TEST_ENTRYPOINT
     assert probe_flow.platform_test.name == rules.RELEASE_TEST_FLOW
-    assert pass_report.EVENT == rules.REAPER_EVENT
+    assert rules.REAPER_EVENTS.keys() == {pass_report.EVENT, pass_report.SILENT_EVENT}
 
 
 @given(st.sampled_from(Part), st.data())

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from prefect_platform.configuration.automations.automation_pack import (
-    BEATS,
     PACK,
     Automation,
     Bounds,
@@ -17,7 +16,6 @@ from prefect_platform.configuration.automations.automation_pack import (
     Severity,
     name,
 )
-from prefect_platform.configuration.core.context import Context
 from prefect_platform.configuration.core.section import Section, entries
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, Step
 
@@ -30,7 +28,6 @@ _BLOCK_TYPES: Mapping[ChannelType, str] = {
     "email": "email",
     "webhook": "custom-webhook",
 }
-_FREQUENCY = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 
 
 class Channel(Section):
@@ -73,7 +70,7 @@ class Alerts(Section):
     docs/operations/alerts.md."""
 
 
-def expand(source: Source, section: str, context: Context) -> Source:
+def expand(source: Source, section: str) -> Source:
     """Return the sections `blocks` and `automations` to which the section expands.
 
     Their lines are those of `section`. If the file does not have the section, the pack is created
@@ -98,7 +95,6 @@ def expand(source: Source, section: str, context: Context) -> Source:
         *_wrong_channels(source, section, alerts),
         *_wrong_choices(source, section, alerts),
         *_taken_names(source, made),
-        *_deaf_zombie(source, section, alerts, context),
     ]
     if problems:
         raise ConfigurationError(problems)
@@ -127,24 +123,23 @@ def _automations(member_name: str, alerts: Alerts) -> dict[str, Automation]:
     member, chosen = PACK[member_name], alerts.automations.get(member_name, Chosen())
     bounds = _bounds(member, chosen)
     made = dict(member.automations(bounds))
-    if member.message:
-        severity = chosen.severity or member.severity
-        message = member.message(bounds)
-        first = next(iter(made))
-        made[first] = {
-            **made[first],
-            "actions": made[first]["actions"]
-            + [
-                {
-                    "type": "send-notification",
-                    "block": _block(channel, alerts.channels[channel].type),
-                    "subject": f"[{severity}] {message.subject}",
-                    "body": message.body,
-                }
-                for channel in alerts.severities.get(severity, ())
-                if channel in alerts.channels
-            ],
-        }
+    severity = chosen.severity or member.severity
+    message = member.message(bounds)
+    first = next(iter(made))
+    made[first] = {
+        **made[first],
+        "actions": made[first]["actions"]
+        + [
+            {
+                "type": "send-notification",
+                "block": _block(channel, alerts.channels[channel].type),
+                "subject": f"[{severity}] {message.subject}",
+                "body": message.body,
+            }
+            for channel in alerts.severities.get(severity, ())
+            if channel in alerts.channels
+        ],
+    }
     # Prefect requires an action. Even without a channel, the automation emits its own event.
     return {
         key: each if each["actions"] else {**each, "actions": [{"type": "do-nothing"}]}
@@ -189,12 +184,6 @@ def _wrong_choices(source: Source, section: str, alerts: Alerts) -> Iterator[Pro
             if getattr(chosen, bound) is not None and getattr(member, bound) is None:
                 cause = f"the automation {chosen_name} has no setting {bound}"
                 yield Problem(source.at(*steps, bound), cause, "remove it")
-        if chosen.severity and not member.message:
-            yield Problem(
-                source.at(*steps, "severity"),
-                f"{chosen_name} sends no message: the automation crashed reports the run",
-                "set the severity of crashed instead",
-            )
 
 
 def _taken_names(source: Source, made: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
@@ -205,33 +194,6 @@ def _taken_names(source: Source, made: Mapping[str, Mapping[str, Any]]) -> Itera
             if taken in ours:
                 cause = f"{taken} is generated from the section alerts"
                 yield Problem(source.at(kind, taken), cause, "choose another name")
-
-
-def _deaf_zombie(
-    source: Source, section: str, alerts: Alerts, context: Context
-) -> Iterator[Problem]:
-    """Yield a problem for each pool whose runs send heartbeats too rarely for `zombie.within`."""
-    chosen = alerts.automations.get("zombie", Chosen())
-    within = _bounds(PACK["zombie"], chosen).within
-    pools = (source.data or {}).get("work_pools")
-    for pool in pools if alerts.enabled and chosen.enabled and isinstance(pools, dict) else ():
-        every = _heartbeat_seconds(context.base_job_template(str(pool)))
-        if every is not None and within < BEATS * every:
-            yield Problem(
-                source.at(section, "automations", "zombie", "within"),
-                f"zombie crashes a run after {within} s without a heartbeat, but the runs of the "
-                f"pool {pool} send one only every {every} s",
-                f"set zombie.within to {BEATS * every} or more, or lower jobs.heartbeatSeconds of "
-                "the chart prefect-worker",
-            )
-
-
-def _heartbeat_seconds(template: dict[str, Any] | None) -> int | None:
-    """Return the heartbeat interval that a base job template sets, None if it sets none."""
-    found: Any = template
-    for step in ("variables", "properties", "env", "default", _FREQUENCY):
-        found = found.get(step) if isinstance(found, dict) else None
-    return int(found) if found is not None and str(found).isdecimal() else None
 
 
 def _lines(source: Source, section: str, alerts: Alerts) -> dict[tuple[Step, ...], int]:

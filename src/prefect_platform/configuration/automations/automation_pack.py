@@ -13,9 +13,6 @@ from typing import Any, Literal
 Severity = Literal["critical", "warning"]
 Automation = dict[str, Any]
 
-BEATS = 3
-"""Heartbeat intervals that the bound of `zombie` must cover, so that two heartbeats may be lost."""
-
 _RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
 _PODS = {"prefect.resource.id": "prefect.kubernetes.pod.*"}
 _OF_A_DEPLOYMENT = {"prefect.resource.role": "deployment"}
@@ -32,7 +29,6 @@ _PENDING = [
 # The events that start the timer are also expected, here and above. Otherwise Prefect would not
 # restart the timer of a pool that comes and goes, as long as it remembers the last expected event.
 _WAITING = ["prefect.work-pool.not-ready", "prefect.work-pool.paused"]
-_NO_HEARTBEAT = "NoHeartbeat"
 # Limits messages: a missing image would otherwise cause one for each run of a deployment.
 _QUIET_SECONDS = 600
 _QUIET_CHANNEL_SECONDS = 3600
@@ -59,14 +55,13 @@ class Member:
     """An entry of the pack.
 
     `automations` returns the automations by name for the chosen bounds. `message` is sent to the
-    channels of the severity whenever the first automation fires; without a message the entry acts
-    silently, and its effect has an alert of its own. `within` and `threshold` are the default
-    bounds, None where there is nothing to choose.
+    channels of the severity whenever the first automation fires. `within` and `threshold` are the
+    default bounds, None where there is nothing to choose.
     """
 
     severity: Severity
     automations: Callable[[Bounds], Mapping[str, Automation]]
-    message: Callable[[Bounds], Message] | None = None
+    message: Callable[[Bounds], Message]
     within: int | None = None
     threshold: int | None = None
 
@@ -85,49 +80,22 @@ def _automation(description: str, trigger: Automation, *actions: Automation) -> 
 
 
 def _zombie(bounds: Bounds) -> Mapping[str, Automation]:
-    """Return two automations, because an action in Prefect cannot have a condition.
-
-    Heartbeats and states reach the server by different routes. When a run is suspended, retried or
-    over at once, its first heartbeat may arrive after that state and then seem to be its last sign.
-    Prefect's server would crash a run that is suspended or scheduled, but it pauses only a Running
-    one. So a zombie is paused first, and the second automation crashes what was paused.
-    """
-    silent = _automation(
-        f"A run of a deployment is Running, but has sent no heartbeat or other event for "
-        f"{bounds.within} s.",
-        {
-            "posture": "Proactive",
-            "match": _RUNS,
-            # A subflow lives in the process of its parent, so watching the parent is enough.
-            "match_related": _OF_A_DEPLOYMENT,
-            "for_each": _EACH,
-            "after": ["prefect.flow-run.heartbeat"],
-            "expect": _ANY_SIGN,
-            "within": bounds.within,
-        },
-        {
-            "type": "change-flow-run-state",
-            "state": "PAUSED",
-            "name": _NO_HEARTBEAT,
-            "message": f"No heartbeat for {bounds.within} s.",
-        },
-    )
-    crash = _automation(
-        f"Crashes a run that the automation {name('zombie')} has paused for lack of a heartbeat.",
-        {
-            "posture": "Reactive",
-            "match": _RUNS,
-            "for_each": _EACH,
-            "expect": [f"prefect.flow-run.{_NO_HEARTBEAT}"],
-        },
-        {
-            "type": "change-flow-run-state",
-            "state": "CRASHED",
-            "message": f"No heartbeat for {bounds.within} s: the process of the run has died "
-            "without reporting an error, or cannot reach the API.",
-        },
-    )
-    return {name("zombie"): silent, name("zombie crashes"): crash}
+    # It only notifies. Heartbeats alone do not tell a dead run from one that computes or whose
+    # events were lost, and Prefect also takes one that arrives after the end of its run for the
+    # last sign of life. So the reaper decides, which also reads the run's state and its Job.
+    return {
+        name("zombie"): _automation(
+            "A run is Running and its container has not ended, but it sends no heartbeats; "
+            f"reported at most once per run in {bounds.within} s.",
+            {
+                "posture": "Reactive",
+                "match": _RUNS,
+                "for_each": _EACH,
+                "expect": ["prefect-platform.reaper.silent-run"],
+                "within": bounds.within,
+            },
+        )
+    }
 
 
 def _stuck_pending(bounds: Bounds) -> Mapping[str, Automation]:
@@ -300,6 +268,14 @@ def _late_message(_bounds: Bounds) -> Message:
     )
 
 
+def _zombie_message(_bounds: Bounds) -> Message:
+    return Message(
+        f"{_RUN} sends no heartbeats",
+        f"The run {_RUN} of {_WHOSE} {{{{ event.payload['reason'] }}}}. It may be computing, or "
+        f"hang.\n{_OBJECTS}{_LINK}",
+    )
+
+
 def _stuck_message(bounds: Bounds) -> Message:
     return Message(
         f"{_RUN} does not start",
@@ -337,9 +313,7 @@ def _delivery_message(_bounds: Bounds) -> Message:
 
 
 PACK: Mapping[str, Member] = {
-    # Longer than runs wait for an API that is down; otherwise an outage would crash all of them.
-    # See PREFECT_CLIENT_MAX_RETRIES in the chart prefect-worker.
-    "zombie": Member("critical", _zombie, within=300),
+    "zombie": Member("warning", _zombie, _zombie_message, within=3600),
     "stuck-pending": Member("critical", _stuck_pending, _stuck_message, within=1800),
     "crashed": Member("critical", _crashed, _crashed_message),
     "late": Member("warning", _late, _late_message, within=300),

@@ -1,0 +1,68 @@
+"""What the pods of a flow run say about its container."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from kubernetes_asyncio.client import V1Pod
+
+_ENDED = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod that has not ended, according to Kubernetes.
+
+    `started` is whether its container runs. `cut_off` is the time since which its node has not been
+    ready; None while the node reports to Kubernetes.
+    """
+
+    namespace: str
+    name: str
+    node: str
+    started: bool
+    cut_off: datetime | None
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    def is_lost(self, now: datetime, lost_node: timedelta) -> bool:
+        """Return whether the node has not been ready for the period `lost_node`."""
+        return self.cut_off is not None and now - self.cut_off >= lost_node
+
+
+def living(items: list[V1Pod]) -> list[Pod]:
+    """Return the pods that have not ended; a deleted one ends when its kubelet says so."""
+    return [
+        Pod(
+            namespace=item.metadata.namespace,
+            name=item.metadata.name,
+            node=item.spec.node_name or "",
+            started=_started(item),
+            cut_off=_cut_off(item),
+        )
+        for item in items
+        if item.status.phase not in _ENDED
+    ]
+
+
+def _started(item: V1Pod) -> bool:
+    return any(
+        each.state is not None and each.state.running is not None
+        for each in item.status.container_statuses or []
+    )
+
+
+def _cut_off(item: V1Pod) -> datetime | None:
+    """Return since when the node of a running pod has not been ready.
+
+    Kubernetes then sets the condition Ready of each of its pods to False, and ContainersReady stays
+    as the kubelet last reported it. So the reaper needs no permission to read nodes.
+    """
+    conditions = {each.type: each for each in item.status.conditions or []}
+    ready, containers = conditions.get("Ready"), conditions.get("ContainersReady")
+    if ready is None or containers is None or not _started(item):
+        return None
+    if ready.status == "False" and containers.status == "True":
+        since: datetime = ready.last_transition_time
+        return since
+    return None
