@@ -66,7 +66,8 @@ def test_its_pods_meet_the_restricted_pod_security_standard(component: Component
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod), story
         for volume in pod.get("volumes", []):
             kinds = set(volume) - {"name"}
-            assert kinds <= {"emptyDir", "configMap", "secret", "projected"}, story
+            allowed = {"emptyDir", "configMap", "secret", "projected", "persistentVolumeClaim"}
+            assert kinds <= allowed, story
         for container in containers(pod):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,

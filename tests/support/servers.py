@@ -131,13 +131,14 @@ def object_store_process(
 
 
 @contextmanager
-def prefect_server(directory: Path, **settings: str) -> Iterator[str]:
+def prefect_server(directory: Path, *, port: int = 0, **settings: str) -> Iterator[str]:
     """Start a Prefect server with its own database in `directory`; yield the URL of its API.
 
-    `settings` are additional environment variables. Without any, the server starts with a copy of
-    the empty database that the first such server of this process created, to save time.
+    With `port` 0, any free port is used. `settings` are additional environment variables. Without
+    any, the server starts with a copy of the empty database that the first such server of this
+    process created, to save time.
     """
-    (port,) = free_ports(1)
+    port = port or free_ports(1)[0]
     database = directory / "prefect" / "prefect.db"
     if _NEW_DATABASE and not settings and not database.exists():
         database.parent.mkdir(parents=True, exist_ok=True)

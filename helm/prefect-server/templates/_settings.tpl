@@ -71,6 +71,11 @@
 {{ include "prefect-server.retention.env" . }}
 {{- if eq .Values.mode "ha" }}
 {{ include "prefect-server.redis.env" . }}
+{{- else }}
+- name: PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE
+  value: prefect_platform.server.lease_storage
+- name: CONCURRENCY_LEASE_FILE
+  value: /var/lib/prefect-leases/leases.db
 {{- end }}
 {{- end -}}
 

@@ -146,6 +146,13 @@ class ApiTls(Values):
     """Certificate that cert-manager creates and renews, for all names of the Service."""
 
 
+class Storage(Values):
+    size: Quantity = "8Gi"
+    """Size of the volume, such as 8Gi."""
+    storage_class_name: str = ""
+    """Name of the StorageClass. If empty, the cluster's default StorageClass is used."""
+
+
 class Api(Extras):
     replicas: Count = 1
     """Number of API pods. 0 stops the API. More than 1 needs mode `ha`."""
@@ -159,6 +166,10 @@ class Api(Extras):
     """TLS of the API and the user interface on port 4200, off by default. Set `api.url` and
     `api.certificateAuthority` of prefect-worker to match. A renewed certificate is served without a
     restart. See docs/operations/tls.md."""
+    leases: Storage = Storage(size="1Gi")
+    """Volume of mode `single` for the leases of concurrency slots, so that runs keep their slots
+    when the pod is replaced. A few MiB are used. Mode `ha` keeps leases in Redis. See
+    docs/operations/concurrency.md."""
     resources: Resources = resources("400m", "512Mi", memory_limit="1Gi")
     """Resources of each API pod. The CPU request keeps bursts of job pods from starving the API. By
     default there is no CPU limit, because a throttled API fails its probes."""
@@ -305,13 +316,6 @@ class ExternalDatabase(Values):
     5."""
     tls: DatabaseTls = DatabaseTls()
     """TLS of the connections from all processes of this release to the database."""
-
-
-class Storage(Values):
-    size: Quantity = "8Gi"
-    """Size of the volume, such as 8Gi."""
-    storage_class_name: str = ""
-    """Name of the StorageClass. If empty, the cluster's default StorageClass is used."""
 
 
 PostgresParameters = Annotated[

@@ -20,4 +20,5 @@ def environment(container: Object, folder: Path, **more: str) -> dict[str, str]:
     }
     assert "PREFECT_SERVER_UI_STATIC_DIRECTORY" in rendered
     rendered["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(folder / "ui")
+    rendered["CONCURRENCY_LEASE_FILE"] = str(folder / "leases.db")
     return servers.clean_environment(folder, **rendered, **more)

@@ -1,6 +1,6 @@
 """A lock that allows one `apply` at a time per server, kept as a Prefect variable.
 
-The server offers no suitable lock: its concurrency leases are lost when the API restarts, and their
+The server offers no suitable lock: concurrency leases can be lost when an API restarts, and their
 slots then stay taken. Creating a variable is atomic, and so is deleting one by its id. The holder
 renews the variable; if it is no longer renewed, the holder has died, and the variable may be
 deleted. Clocks of different machines are never compared: whoever waits only watches whether the

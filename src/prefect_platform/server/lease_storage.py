@@ -1,0 +1,122 @@
+"""Leases of concurrency slots, stored on a volume that outlives the API's pod, for mode `single`.
+
+By default Prefect keeps leases in memory. After a restart, a run could neither renew its lease nor
+release it: a limited deployment would cancel its run, and the slots would be taken for ever.
+SQLite survives a kill or a power cut at any moment, and lets a pod that is being drained and its
+successor use the volume together.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect.server.concurrency import lease_storage
+from prefect.server.concurrency.lease_storage import ConcurrencyLimitLeaseMetadata
+from prefect.server.utilities.leasing import ResourceLease
+from prefect.types._concurrency import ConcurrencyLeaseHolder
+from pydantic import TypeAdapter
+
+FILE_VARIABLE = "CONCURRENCY_LEASE_FILE"
+_RENEWAL_SECONDS = 300.0
+_STARTED = time.monotonic()
+
+Lease = ResourceLease[ConcurrencyLimitLeaseMetadata]
+_LEASE = TypeAdapter(Lease)
+
+
+class ConcurrencyLeaseStorage(lease_storage.ConcurrencyLeaseStorage):
+    """Prefect's interface; the class has the name that Prefect looks for.
+
+    Every method raises an error of sqlite3 if the volume cannot be read or written.
+    """
+
+    async def create_lease(
+        self,
+        resource_ids: list[UUID],
+        ttl: timedelta,
+        metadata: ConcurrencyLimitLeaseMetadata | None = None,
+    ) -> Lease:
+        """Store a new lease, and return it."""
+        lease = Lease(resource_ids, datetime.now(UTC) + ttl, metadata=metadata)
+        with _database() as database:
+            database.execute(
+                "INSERT INTO lease VALUES (?, ?, ?)",
+                (str(lease.id), lease.expiration.timestamp(), _LEASE.dump_json(lease)),
+            )
+        return lease
+
+    async def read_lease(self, lease_id: UUID) -> Lease | None:
+        """Return the lease, also if it has expired, or None if there is none."""
+        found = _leases("id = ?", str(lease_id))
+        return found[0] if found else None
+
+    async def renew_lease(self, lease_id: UUID, ttl: timedelta) -> bool:
+        """Return whether the lease existed, and was renewed."""
+        with _database() as database:
+            renewed = database.execute(
+                "UPDATE lease SET expiration = ? WHERE id = ?",
+                ((datetime.now(UTC) + ttl).timestamp(), str(lease_id)),
+            )
+        return renewed.rowcount == 1
+
+    async def revoke_lease(self, lease_id: UUID) -> None:
+        """Delete the lease, if it exists."""
+        with _database() as database:
+            database.execute("DELETE FROM lease WHERE id = ?", (str(lease_id),))
+
+    async def read_active_lease_ids(self, limit: int = 100, offset: int = 0) -> list[UUID]:
+        """Return leases that have not expired."""
+        return [lease.id for lease in _active()[offset : offset + limit]]
+
+    async def read_expired_lease_ids(self, limit: int = 100) -> list[UUID]:
+        """Return leases that have expired, but none in the first minutes of the server.
+
+        No run could renew its lease while the server was down. An expired lease can be renewed as
+        long as it exists.
+        """
+        if time.monotonic() - _STARTED < _RENEWAL_SECONDS:
+            return []
+        return [lease.id for lease in _leases("expiration <= ?", _now())[:limit]]
+
+    async def list_holders_for_limit(
+        self, limit_id: UUID
+    ) -> list[tuple[UUID, ConcurrencyLeaseHolder]]:
+        """Return the leases of the limit that name a holder and have not expired."""
+        return [
+            (lease.id, lease.metadata.holder)
+            for lease in _active()
+            if limit_id in lease.resource_ids and lease.metadata and lease.metadata.holder
+        ]
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def _active() -> list[Lease]:
+    return _leases("expiration > ?", _now())
+
+
+def _leases(condition: str, value: str | float) -> list[Lease]:
+    leases = []
+    with _database() as database:
+        query = "SELECT expiration, content FROM lease WHERE "
+        for expiration, content in database.execute(query + condition, (value,)):
+            lease = _LEASE.validate_json(content)
+            lease.expiration = datetime.fromtimestamp(expiration, UTC)
+            leases.append(lease)
+    return leases
+
+
+@contextmanager
+def _database() -> Iterator[sqlite3.Connection]:
+    """Open the database for one transaction; an error undoes it."""
+    with closing(sqlite3.connect(os.environ[FILE_VARIABLE])) as database, database:
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS lease (id TEXT PRIMARY KEY, expiration REAL, content BLOB)"
+        )
+        yield database
