@@ -33,10 +33,12 @@ def base_job_template(story: Story, pool: str = "default") -> dict[str, Any]:
     return template
 
 
-def created_job(story: Story, pool: str = "default", /, **job_variables: object) -> Object:
+def created_job(
+    story: Story, pool: str = "default", name: str = "quiet-otter", /, **job_variables: object
+) -> Object:
     """Return the Job that a worker with the rendered environment sends to Kubernetes.
 
-    Raises RefusedJobVariables.
+    `name` is that of the run. Raises RefusedJobVariables.
     """
     sent: list[Object] = []
     template = base_job_template(story, pool)
@@ -62,18 +64,20 @@ def created_job(story: Story, pool: str = "default", /, **job_variables: object)
             }
         ),
     ):
-        asyncio.run(_submit(pool, template, job_variables, given.get("PREFECT_API_SSL_CERT_FILE")))
+        authority = given.get("PREFECT_API_SSL_CERT_FILE")
+        asyncio.run(_submit(pool, name, template, job_variables, authority))
     return sent[0]
 
 
 async def _submit(
     pool_name: str,
+    name: str,
     template: dict[str, Any],
     job_variables: dict[str, object],
     authority: str | None,
 ) -> None:
     flow = Flow(name="etl-daily", labels={})
-    run = FlowRun(id=uuid4(), flow_id=flow.id, name="quiet-otter", deployment_id=uuid4())
+    run = FlowRun(id=uuid4(), flow_id=flow.id, name=name, deployment_id=uuid4())
     pool = WorkPool(
         name=pool_name,
         type="kubernetes",

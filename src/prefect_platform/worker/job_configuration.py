@@ -1,5 +1,6 @@
 """Build the Jobs of flow runs from the chart's base job template, with values from the API."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -15,6 +16,8 @@ from prefect_kubernetes.worker import (  # type: ignore[import-untyped]
 from prefect_platform.run_identity.identity import OF_A_RUN
 from prefect_platform.worker.base_job_template import BaseJobTemplate
 
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
+
 
 class RefusedJobVariables(ValueError):  # noqa: N818 - Prefect shows the name in the run's state
     """The API sets job variables that the chart's template does not allow."""
@@ -28,6 +31,12 @@ class ChartJobConfiguration(KubernetesWorkerJobConfiguration):  # type: ignore[m
     def prepare_for_flow_run(self, flow_run: FlowRun, *parts: Any, **more: Any) -> None:  # noqa: ANN401 - as Prefect's
         """Complete the manifest for a run, and let the token of its pod name the run."""
         super().prepare_for_flow_run(flow_run, *parts, **more)
+        for part in (self.job_manifest, self.job_manifest["spec"]["template"]):
+            labels = part["metadata"]["labels"]
+            for key, value in labels.items():
+                if not _LABEL_VALUE.fullmatch(value):
+                    # Prefect keeps a name without letters and digits, which Kubernetes refuses.
+                    labels[key] = ""
         for token in run_tokens(self.job_manifest):
             token["audience"] = f"{token['audience']}{flow_run.id}"
 

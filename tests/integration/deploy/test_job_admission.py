@@ -137,6 +137,13 @@ def test_jobs_of_the_worker_are_accepted(kubectl: Kubectl, namespace: str) -> No
     assert refusal(kubectl, created_job(story, pool, **variables)) == ""
 
 
+@pytest.mark.parametrize("name", ["---", "-" * 250, "✈" * 250, "a" * 250, "._" * 120], ids=len)
+def test_a_run_of_any_name_has_a_job(kubectl: Kubectl, name: str) -> None:
+    story, pool = _STORIES["flows-default"]
+
+    assert refusal(kubectl, created_job(story, pool, name)) == ""
+
+
 def test_fields_that_the_template_fills_from_job_variables_are_free(kubectl: Kubectl) -> None:
     job = created_job(_CHANGED, claim="of-the-run", scheduler="batch", runtime_class="gvisor")
     pod = job["spec"]["template"]["spec"]
