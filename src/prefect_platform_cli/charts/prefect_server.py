@@ -401,7 +401,8 @@ class EmbeddedRedis(Scheduling):
         dict[str, str], Field(json_schema_extra={"propertyNames": {"pattern": "^[a-z-]+$"}})
     ] = {"appendonly": "yes", "maxclients": "10000", "maxmemory-policy": "noeviction"}
     """Redis settings, each passed to the server as `--name value`. Keep maxmemory-policy at
-    noeviction: an evicted key is a lost event."""
+    noeviction: an evicted key is a lost event. maxmemory is 60% of the container's memory limit
+    unless you set it here."""
     storage: Storage = Storage(size="2Gi")
     """Volume that holds the append-only file."""
     resources: Resources = resources("100m", "128Mi", memory_limit="512Mi")
