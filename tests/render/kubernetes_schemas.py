@@ -1,4 +1,4 @@
-"""JSON Schemas of Kubernetes and four operators, for kubeconform.
+"""JSON Schemas of Kubernetes and five operators, for kubeconform.
 
 The schemas are generated from the API descriptions in each project's Go module. They are committed,
 so that a check needs no network. For Kubernetes, they contain only the definitions that the
@@ -52,6 +52,11 @@ _EXTERNAL_SECRETS = Module(
     "v1.3.2",
     "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
 )
+_ARGOCD = Module(
+    "github.com/argoproj/argo-cd/v3",
+    "v3.2.11",
+    "h1:3hkR11XCp/nlyM2cWr3qeUSGuZgi3JkFdMpzgL5qOR8=",
+)
 # The CustomResourceDefinitions of the kinds that charts and environments use, with their modules.
 CUSTOM_RESOURCES = {
     "deploy/crds/cert-manager.io_certificates.yaml": Module(
@@ -71,6 +76,8 @@ CUSTOM_RESOURCES = {
     ),
     "config/crds/bases/external-secrets.io_externalsecrets.yaml": _EXTERNAL_SECRETS,
     "config/crds/bases/external-secrets.io_secretstores.yaml": _EXTERNAL_SECRETS,
+    "manifests/crds/application-crd.yaml": _ARGOCD,
+    "manifests/crds/appproject-crd.yaml": _ARGOCD,
 }
 SCHEMAS = Path(__file__).parent / "schemas"
 

@@ -156,7 +156,10 @@ def test_the_namespace_of_job_pods_is_restricted_and_outlives_the_release() -> N
     namespace = find(objects(POOLS), "Namespace", "flow-run", pool="etl")["metadata"]
 
     assert namespace["name"] == "flows-etl"
-    assert namespace["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert namespace["annotations"] == {
+        "helm.sh/resource-policy": "keep",
+        "argocd.argoproj.io/sync-options": "Prune=false",
+    }
     assert {
         f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")
     }.items() <= namespace["labels"].items()

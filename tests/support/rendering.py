@@ -17,6 +17,7 @@ from prefect_platform_cli.kube import manifests
 HELM_CHARTS = REPOSITORY / "helm"
 ENVIRONMENTS = REPOSITORY / "k8s" / "environments"
 LOCAL = ENVIRONMENTS / "local"
+ARGOCD = REPOSITORY / "k8s" / "argocd"
 IMAGES = [
     f"prefect-platform.local/{name}:0123456789ab"
     for name in ("flows", "postgres", "redis", "seaweedfs")
@@ -27,7 +28,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Story:
-    """A chart, its values files, and single values as given to `--set-json`."""
+    """A chart of helm/ or the path of another, its values files, and values for `--set-json`."""
 
     chart: str
     namespace: str
@@ -243,7 +244,7 @@ def arguments(story: Story) -> list[str | Path]:
 @cache
 def template(story: Story) -> subprocess.CompletedProcess[str]:
     """Run `helm template`; the caller checks the exit code."""
-    argv = [tool("helm"), "template", story.chart, *arguments(story)]
+    argv = [tool("helm"), "template", Path(story.chart).name, *arguments(story)]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
@@ -268,6 +269,7 @@ def all_objects() -> dict[str, list[Object]]:
         rendered[f"namespaces-{name}"] = namespaces(name)
     for name in ("staging", "production"):
         rendered[f"secrets-{name}"] = external_secrets(name)
+        rendered[f"argocd-{name}"] = argocd(name)
     return rendered
 
 
@@ -282,6 +284,20 @@ def external_secrets(environment: str) -> list[Object]:
     rendered = manifests.render(tool("kubectl"), ENVIRONMENTS / environment / "secrets", ())
     items: list[Object] = json.loads(rendered)["items"]
     return items
+
+
+@cache
+def argocd(environment: str) -> list[Object]:
+    """Return the projects and the root Application of an environment, and those that it creates."""
+    files = (ENVIRONMENTS / environment / "argocd.yaml",)
+    root = objects(
+        Story(
+            str(ARGOCD / "root"), "argocd", files, {"repository.url": "https://example.org/a.git"}
+        )
+    )
+    (application,) = (item for item in root if item["kind"] == "Application")
+    values = application["spec"]["source"]["helm"]["valuesObject"]
+    return root + objects(Story(str(ARGOCD / "applications"), "argocd", values=values))
 
 
 def find(rendered: list[Object], kind: str, component: str, *, pool: str = "") -> Object:
