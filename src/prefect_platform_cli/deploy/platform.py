@@ -17,6 +17,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform_cli.charts.prefect_worker import Auth
 from prefect_platform_cli.cluster.provider import ClusterProvider
 from prefect_platform_cli.deploy import first_run
+from prefect_platform_cli.deploy.argocd import refuse_argocd
 from prefect_platform_cli.deploy.connection import connected, kubernetes_api_addresses
 from prefect_platform_cli.deploy.image_bases import record_bases
 from prefect_platform_cli.deploy.releases import Release, install
@@ -55,13 +56,15 @@ def deploy(
 ) -> Outcome:
     """Deploy k8s/environments/local to a running cluster and run the ETL.
 
-    Refuses a network that does not enforce NetworkPolicies, unless `accept_unenforced` is set. A
-    step whose result is already in place changes nothing. Raises PlatformError for the first step
-    that fails; the next call continues from there.
+    Refuses a cluster in which Argo CD deploys the platform, and a network that does not enforce
+    NetworkPolicies, unless `accept_unenforced` is set. A step whose result is already in place
+    changes nothing. Raises PlatformError for the first step that fails; the next call continues
+    from there.
     """
     ensure_clients(["kubectl", "helm"])
     kubectl = Kubectl(provider.kubeconfig())
     api = kubectl.api()
+    refuse_argocd(api)
     references = {image.name: image.reference for image in images}
     changed = load(provider, images)
     with step("Create namespaces and secrets"):
