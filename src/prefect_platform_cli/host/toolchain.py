@@ -1,4 +1,4 @@
-"""Build the cluster's programs and OpenTofu from pinned Go modules, and cache them by checksum.
+"""Build the programs that the project runs from pinned Go modules, and cache them by checksum.
 
 Each folder of k8s/kind/tools is a Go module with little or no code of its own. Its go.mod pins what
 is built, and its go.sum has the checksums of all sources, so that every machine builds the same
@@ -90,6 +90,8 @@ TOOLS = {
     ),
     "external-secrets": Tool("external-secrets", "github.com/external-secrets/external-secrets"),
     "fake-gcs-server": Tool("fake-gcs-server", "github.com/fsouza/fake-gcs-server"),
+    "oras": Tool("oras", "oras.land/oras/cmd/oras"),
+    "registry": Tool("registry", "github.com/distribution/distribution/v3/cmd/registry"),
     "tflint": Tool("tflint", "github.com/terraform-linters/tflint"),
     "terraform-docs": Tool("terraform-docs", "github.com/terraform-docs/terraform-docs"),
 }

@@ -1,63 +1,26 @@
-"""The base is pinned to what its tag names in a real registry, from Debian's docker-registry."""
+"""The base is pinned to what its tag names in a real registry."""
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.images.buildah import Buildah
 from prefect_platform_cli.images.builder import Order
 from prefect_platform_cli.images.pinned_base import PinnedBase, pin_base, pinned_base
+from tests.integration.images import registries
 from tests.integration.images.contained import Store
-from tests.support.servers import free_ports
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="buildah needs root to build images")
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a registry; yield its host and port. Its package is unpacked, not installed."""
-    folder = tmp_path_factory.mktemp("registry")
-    _run(folder, "apt-get", "-o", "APT::Sandbox::User=root", "download", "docker-registry")
-    (package,) = folder.glob("*.deb")
-    _run(folder, "dpkg-deb", "--extract", package.name, ".")
-    (port,) = free_ports(1)
-    host = f"127.0.0.1:{port}"
-    storage = {"filesystem": {"rootdirectory": f"{folder}/images"}}
-    configuration = {"version": 0.1, "storage": storage, "http": {"addr": host}}
-    (folder / "configuration.yml").write_text(json.dumps(configuration))
-    program = folder / "usr" / "bin" / "docker-registry"
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(
-            [program, "serve", folder / "configuration.yml"], stdout=log, stderr=log
-        ) as process,
-    ):
-        try:
-            _answers(host)
-            yield host
-        finally:
-            process.terminate()
-
-
-@retry(
-    retry=retry_if_exception_type(httpx.TransportError),
-    wait=wait_fixed(0.1),
-    stop=stop_after_delay(60),
-    reraise=True,
-)
-def _answers(host: str) -> None:
-    httpx.get(f"http://{host}/v2/").raise_for_status()
-
-
-def _run(folder: Path, *command: str) -> None:
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    with registries.running(tmp_path_factory.mktemp("registry")) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")
