@@ -8,14 +8,14 @@ SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/loca
 # Without this check, make would ignore a misspelt variable. `make A=1` is for the project's own
 # variables, and `A=1 make` for those of other programs, such as KUBECONFIG.
 VARIABLES := CLUSTER CONTEXT CLUSTER_NAME NODES ENGINE NODE_IMAGE BUILDER CLIENTS ENVIRONMENT DATE \
-	UNENFORCED_POLICIES PORT RUN FROM TO PLATFORM PYTHON
+	UNENFORCED_POLICIES REGISTRY UNCOMMITTED PORT RUN FROM TO PLATFORM PYTHON
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
 ifneq ($(UNKNOWN),)
 $(error $(UNKNOWN) is not a variable of this Makefile: the variables are $(VARIABLES))
 endif
 
-.PHONY: help deploy-cluster destroy-cluster status ui image logs base test test-whole test-fast upstream generate format \
+.PHONY: help deploy-cluster destroy-cluster status ui image push logs base test test-whole test-fast upstream generate format \
 	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-shell lint-dockerfiles lint-charts lint-terraform
 
 help: ## list the targets
@@ -35,6 +35,9 @@ ui: .venv/ready ## port-forward to the user interface; prints its address and wh
 
 image: .venv/ready ## build the images and load them into the running cluster
 	$(PLATFORM) image
+
+push: .venv/ready ## build the images, push them to REGISTRY, and write their digests for ENVIRONMENT
+	$(PLATFORM) push
 
 logs: .venv/ready ## show the logs of the newest flow run, or of RUN=name
 	$(PLATFORM) logs

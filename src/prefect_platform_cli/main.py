@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from prefect_platform.console import err, out, step
 from prefect_platform.errors import PlatformError
-from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.paths import REPOSITORY, cache_directory
 from prefect_platform_cli.host.variables import refuse_other
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130  # the exit code that a shell reports after Ctrl-C
 _DIFFERS = 2  # the exit code of `terraform plan -detailed-exitcode` when there are changes
 _IMAGES = ("platform", "flows", "postgres", "redis", "seaweedfs")
+_PUSHED = ("platform", "flows", "postgres", "redis")  # only the local environment has SeaweedFS
 
 app = typer.Typer(
     help="Run Prefect on Kubernetes.",
@@ -202,6 +203,70 @@ def image(context: typer.Context) -> None:
         platform.load(provider, images)
     for built in images:
         out.print(f"{built.reference}  {built.archive}")
+
+
+@app.command()
+def push(
+    context: typer.Context,
+    registry: Annotated[
+        str, typer.Option(envvar="REGISTRY", help="registry to push to, as HOST/PATH")
+    ] = "",
+    environment: Annotated[
+        str, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments to write to")
+    ] = "",
+    uncommitted: Annotated[
+        str | None,
+        typer.Option(
+            envvar="UNCOMMITTED", help="accept: push images of files that are not committed"
+        ),
+    ] = None,
+) -> None:
+    """Build the images, push them to a registry, and write their digests to images.yaml."""
+    from prefect_platform_cli.images import environment as environments
+    from prefect_platform_cli.images import push as pushes
+    from prefect_platform_cli.images.catalogue import recipes
+    from prefect_platform_cli.images.remote import Registry
+    from prefect_platform_cli.lint.command import refuse_errors
+
+    chosen: _Options = context.obj
+    refuse_other("UNCOMMITTED", uncommitted)
+    remote = Registry(registry)
+    file = environments.images_file(environment)
+    if uncommitted is None:
+        pushes.refuse_uncommitted()
+    refuse_errors()
+    pushed = pushes.push(
+        recipes(_PUSHED), remote, cache_directory() / "images", builder=chosen.builder
+    )
+    changed = environments.write(
+        file, environments.Images(registry, {image.name: image.digest for image in pushed})
+    )
+    for image in pushed:
+        kept = "" if image.is_new else "  already in the registry"
+        out.print(f"{registry}/{image.name}@{image.digest}{kept}", markup=False)
+    name = file.relative_to(REPOSITORY)
+    out.print(f"Commit {name}" if changed else f"Nothing changed in {name}", markup=False)
+
+
+@app.command()
+def promote(
+    source: Annotated[str, typer.Argument(help="environment whose images are promoted")],
+    target: Annotated[str, typer.Argument(help="environment that gets them")],
+) -> None:
+    """Copy the digests of one environment's images to another, and commit the file."""
+    from prefect_platform_cli.images import promotion
+
+    promoted = promotion.promote(source, target)
+    for image in promoted:
+        out.print(f"{image.name}:", markup=False)
+        for line in image.commits:
+            out.print(f"  {line}", markup=False)
+    out.print(
+        f"Committed k8s/environments/{target}/images.yaml"
+        if promoted
+        else f"Nothing changed: {target} has the images of {source}",
+        markup=False,
+    )
 
 
 @app.command()

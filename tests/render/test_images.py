@@ -2,12 +2,14 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.host.toolchain import tool
+from prefect_platform_cli.images.environment import Images, write
 from tests.render.job_pods import created_job
 from tests.support.rendering import (
     HELM_CHARTS,
@@ -59,6 +61,25 @@ def test_a_digest_takes_precedence_over_the_tag_and_the_default_is_the_app_versi
     name = "flows" if image == "jobs.image" else "platform"
     ours = {found for found in images if f"/{name}" in found}
     assert ours == {f"prefect-platform.local/{name}{ending.format_map(chart)}"}
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_both_charts_take_every_image_from_the_images_of_an_environment(
+    environment: str, tmp_path: Path
+) -> None:
+    names = ("flows", "platform", "postgres", "redis")
+    pushed = Images("registry.example.org/ours", dict.fromkeys(names, _DIGEST))
+    write(tmp_path / "images.yaml", pushed)
+    images = set()
+    for chart in ("server", "worker"):
+        environments = STORIES[f"{chart}-{environment}"]
+        files = (*environments.files, tmp_path / "images.yaml")
+        story = Story(environments.chart, environments.namespace, files)
+        created = [*objects(story), *([created_job(story)] if chart == "worker" else [])]
+        pods = filter(None, map(pod_of, created))
+        images |= {item["image"] for pod in pods for item in containers(pod["spec"])}
+    used = names if environment == "staging" else ("flows", "platform")
+    assert images == {f"registry.example.org/ours/{name}@{_DIGEST}" for name in used}
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ _PEERS: list[dict[str, object]] = [{"podSelector": {}}]
 _PORTS = [{"port": 7}]
 _PRODUCTION: dict[str, object] = {
     "profile": "production",
+    "image.digest": _DIGEST,
     "notifications.hosts": [],
     "networkPolicies.kubernetesApi.to": _PEERS,
 }
@@ -54,6 +55,7 @@ _OTHER_ITEMS = {
     "retention.objects.results": "1d",
     "ui.imageOrigins": ["https://images.example.org"],
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "another"}}],
+    "global.imageDigests": {"platform": _DIGEST, "flows": _DIGEST},
     "global.imagePullSecrets": [{"name": "another"}],
     "jobs.maximum": {"cpu": "7"},
     "jobs.allowedImages": ["example.org/another"],
@@ -186,10 +188,10 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
             {"api.replicas": 16},
             "raise database.cloudnativePg.parameters.max_connections, or lower",
         ),
-        ("server", {"profile": "production"}, "lost with its node; set database.mode=external"),
+        ("server", _PRODUCTION, "lost with its node; set database.mode=external"),
         (
             "server",
-            {"profile": "production", "fullnameOverride": "second"},
+            {**_PRODUCTION, "fullnameOverride": "second"},
             "this server is second.prefect",
         ),
         ("server", {"auth.secret.name": ""}, "without authentication everyone"),
@@ -275,10 +277,14 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
         (
             "server-ha-external",
-            {"profile": "production", "database.external.tls.mode": "prefer"},
+            {**_PRODUCTION, "database.external.tls.mode": "prefer"},
             "in the clear",
         ),
-        ("server-ha-external", {"profile": "production"}, "notifications.hosts is not set"),
+        (
+            "server-ha-external",
+            {"profile": "production", "image.digest": _DIGEST},
+            "notifications.hosts is not set",
+        ),
         (
             "server-ha-external",
             {**_PRODUCTION, "networkPolicies.kubernetesApi.to": []},
@@ -296,7 +302,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
         (
             "server-cloudnative-pg",
-            {"profile": "production", "database.cloudnativePg.instances": 1},
+            {**_PRODUCTION, "database.cloudnativePg.instances": 1},
             "set at least 2",
         ),
         (
@@ -395,18 +401,26 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
         (
             "server-ha-external",
-            {**_PRODUCTION, "image.tag": ""},
-            "image has neither a tag nor a digest, but profile is production",
+            {**_PRODUCTION, "image.digest": ""},
+            "image has no digest, but profile is production: a tag can name another image tomorrow",
         ),
         (
             "worker",
-            {"profile": "production", "jobs.image.tag": ""},
-            "jobs.image has neither a tag nor a digest, but profile is production",
+            {"profile": "production", "image.digest": _DIGEST},
+            "jobs.image has no digest, but profile is production",
         ),
         (
             "worker",
             {"jobs.image.digest": _DIGEST, "pools.etl": {"jobs": {"image": {"tag": "7"}}}},
             "but jobs.image.digest would select another one: set pools.etl.jobs.image.digest",
+        ),
+        (
+            "worker",
+            {
+                "global.imageDigests": {"flows": _DIGEST},
+                "pools.etl": {"jobs": {"image": {"tag": "7"}}},
+            },
+            "but global.imageDigests would select another one: set pools.etl.jobs.image.digest",
         ),
         ("worker", {"jobs.image.tag": "latest"}, "jobs.image.tag is `latest`"),
         (
@@ -577,7 +591,10 @@ def test_an_unsafe_combination_is_refused_with_advice(
             {"publicUrl": "", "ingress.host": "example.org", "ingress.tls.secretName": ""},
         ),
         ("server", {"image.tag": "latest", "image.digest": _DIGEST}),
-        ("server-ha-external", {**_PRODUCTION, "image.tag": "", "image.digest": _DIGEST}),
+        (
+            "server-ha-external",
+            {**_PRODUCTION, "image.digest": "", "global.imageDigests": {"platform": _DIGEST}},
+        ),
         (
             "worker",
             {

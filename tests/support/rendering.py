@@ -52,6 +52,14 @@ _HA_TAGS = {**_SERVER_TAGS, "redis.embedded.image.tag": "ccba98765432", "mode": 
 _CONTROLLER = {
     "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}
 }
+# What images.yaml sets for both charts; that of an environment changes with every push.
+_DIGESTS: dict[str, object] = {
+    "global.imageRegistry": "registry.example.org/prefect-platform",
+    "global.imageDigests": {
+        name: f"sha256:{digit * 64}"
+        for name, digit in (("platform", "0"), ("flows", "1"), ("postgres", "2"), ("redis", "3"))
+    },
+}
 _WORKER_TAGS = {"image.tag": "0123456789ab", "jobs.image.tag": "0123456789ab"}
 
 
@@ -173,13 +181,13 @@ STORIES = {
         "prefect-server",
         "prefect",
         environment("staging", "server"),
-        {**_SERVER_TAGS, "redis.embedded.image.tag": "ccba98765432"},
+        _DIGESTS,
     ),
     "server-production": Story(
         "prefect-server",
         "prefect",
         environment("production", "server"),
-        {"image.tag": "0123456789ab"},
+        _DIGESTS,
     ),
     "worker-defaults": Story("prefect-worker", "prefect-workers"),
     "worker": Story("prefect-worker", "prefect-workers", values=_WORKER_TAGS),
@@ -224,9 +232,13 @@ STORIES = {
             "prefect-worker",
             "prefect-workers",
             environment(name, "worker"),
-            {**_WORKER_TAGS, **_platform(name)},
+            {**images, **_platform(name)},
         )
-        for name in ("local", "staging", "production")
+        for name, images in (
+            ("local", _WORKER_TAGS),
+            ("staging", _DIGESTS),
+            ("production", _DIGESTS),
+        )
     },
 }
 

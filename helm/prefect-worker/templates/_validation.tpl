@@ -52,6 +52,9 @@ is wrong, why, and what to set. The schema checks types and unknown keys.
 {{- if and $.Values.jobs.image.digest $own.image (not (hasKey $own.image "digest")) (or (hasKey $own.image "tag") (hasKey $own.image "repository")) -}}
 {{- fail (printf "pools.%s.jobs.image names an image, but jobs.image.digest would select another one: set pools.%s.jobs.image.digest, to '' if its tag shall count" $pool.name $pool.name) -}}
 {{- end -}}
+{{- if and (dig "image" "tag" "" $own) (not $pool.jobs.image.digest) (include "prefect-library.imageDigest" (dict "root" $ "image" $pool.jobs.image)) -}}
+{{- fail (printf "pools.%s.jobs.image.tag names an image, but global.imageDigests would select another one: set pools.%s.jobs.image.digest" $pool.name $pool.name) -}}
+{{- end -}}
 
 {{- if eq $pool.namespace $.Release.Namespace -}}
 {{- fail (printf "jobs.namespace is the release's own, %s: flows would run in the same namespace as the worker's token; give the job pods of the pool %s a namespace of their own" $pool.namespace $pool.name) -}}

@@ -9,6 +9,7 @@ from prefect_platform.values import NonEmpty, Values
 
 # A Kubernetes quantity without exponent and sign: no amount here is negative.
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 _NAME = r"^([a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?)?$"
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -30,6 +31,10 @@ class Global(Values):
     image_registry: Annotated[str, StringConstraints(pattern=r"^(\S*[^/\s])?$")] = ""
     """Registry that all images of this chart are pulled from, with a path if it has one. If empty,
     each image uses its own `registry`. Set it to a mirror or to your company's registry."""
+    image_digests: dict[str, Digest] = {}
+    """Digest of each image by its `repository`. An image that sets a `digest` of its own keeps it,
+    and tags are ignored. The images.yaml of an environment sets both this and `imageRegistry`; see
+    docs/operations/registry.md."""
     image_pull_secrets: list[LocalObjectReference] = []
     """Secrets with the credentials of a private registry, each as `name: NAME`. They are of type
     kubernetes.io/dockerconfigjson and have to exist in every namespace whose pods pull images. By
@@ -61,7 +66,8 @@ class Image(Values):
     tag: NonEmpty
     """Tag of the image. The tag `latest` is refused."""
     digest: Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
-    """Digest of the image, as `sha256:` and 64 hexadecimal digits. If set, the tag is ignored."""
+    """Digest of the image, as `sha256:` and 64 hexadecimal digits. If set, the tag is ignored. It
+    takes precedence over `global.imageDigests`."""
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     """When the node pulls the image: IfNotPresent (if it does not have it), Always (each time a pod
     starts) or Never (the image has to be on the node)."""
@@ -69,9 +75,9 @@ class Image(Values):
 
 class PlatformImage(Image):
     tag: str = ""
-    """Tag of the image. If empty, it is the chart's appVersion, the version of Prefect, which the
-    profile `production` refuses. No image of `make image` has this tag: push yours under it, or set
-    the tag that `make image` prints. The tag `latest` is refused."""
+    """Tag of the image. If empty, it is the chart's appVersion, the version of Prefect. No image of
+    `make image` has this tag: push yours under it, or set the tag that `make image` prints. The tag
+    `latest` is refused, and the profile `production` refuses every tag without a digest."""
 
 
 class SecretKey(Values):

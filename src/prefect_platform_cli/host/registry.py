@@ -130,9 +130,12 @@ def _get(client: httpx.Client, path: str) -> bytes:
 def _root(host: str) -> str:
     if host == "docker.io":
         return DOCKER_HUB
-    # Like Docker, expect no certificate of a registry on this machine.
-    scheme = "http" if re.match(r"(localhost|127[.0-9]+)(:|$)", host) else "https"
-    return f"{scheme}://{host}/v2/"
+    return f"{'http' if is_on_this_machine(host) else 'https'}://{host}/v2/"
+
+
+def is_on_this_machine(address: str) -> bool:
+    """Return whether HOST[:PORT][/...] is on loopback, where Docker too expects no certificate."""
+    return re.match(r"(localhost|127[.0-9]+)([:/]|$)", address) is not None
 
 
 @dataclass

@@ -8,6 +8,7 @@ CHOICES = {
     "NODE_IMAGE": ("registry", "build"),
     "BUILDER": ("docker", "buildah"),
     "CLIENTS": ("path", "build"),
+    "UNCOMMITTED": ("accept",),
     "UNENFORCED_POLICIES": ("accept",),
 }
 

@@ -62,23 +62,24 @@ def build(
                 builder, base=chosen_base, docker_host=engine_host, folder=folder / "buildah"
             )
             err.print(f"Image builder: {chosen.name} ({reason})")
-            _build_missing(chosen, wanted, references, chosen_base, folder / "logs")
-            _write_sboms(chosen, wanted, references, chosen_base, folder)
+            build_missing(chosen, wanted, references, chosen_base, folder / "logs")
+            write_sboms(chosen, wanted, references, chosen_base, folder)
             _export(chosen, list(references.values()), archive)
             _discard_superseded(chosen, references, chosen_base, folder)
     return [
-        Image(name, built, archive, chosen_base, _sbom_file(folder, built))
+        Image(name, built, archive, chosen_base, sbom_file(folder, built))
         for name, built in references.items()
     ]
 
 
-def _build_missing(
+def build_missing(
     builder: Builder,
     wanted: Sequence[Recipe],
     references: Mapping[str, str],
     base: Base,
     logs: Path,
 ) -> None:
+    """Build those of the images that the builder's store lacks; raises PlatformError."""
     present = set(builder.references())
     if base.rootfs is not None and base.reference not in present:
         _import_base(builder, base, base.rootfs, logs)
@@ -122,7 +123,7 @@ def _import_base(builder: Builder, base: Base, rootfs: Path, logs: Path) -> None
         builder.build(Order(base.reference, context, logs / f"{_label(base.reference)}.log"))
 
 
-def _write_sboms(
+def write_sboms(
     builder: Builder,
     wanted: Sequence[Recipe],
     references: Mapping[str, str],
@@ -132,7 +133,7 @@ def _write_sboms(
     """List the packages of each image that has no list yet."""
     for recipe in wanted:
         built = references[recipe.name]
-        file = _sbom_file(folder, built)
+        file = sbom_file(folder, built)
         if file.exists():
             continue
         file.parent.mkdir(exist_ok=True)
@@ -194,7 +195,8 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _sbom_file(folder: Path, image: str) -> Path:
+def sbom_file(folder: Path, image: str) -> Path:
+    """Return the file with the list of an image's packages."""
     return folder / "sboms" / f"{_label(image)}.spdx.json"
 
 

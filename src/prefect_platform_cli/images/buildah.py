@@ -9,7 +9,8 @@ from pathlib import Path
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.debian import ensure_packages
 from prefect_platform_cli.host.process import run
-from prefect_platform_cli.images.builder import Order, run_logged
+from prefect_platform_cli.host.registry import is_on_this_machine
+from prefect_platform_cli.images.builder import Order, run_logged, run_push
 from prefect_platform_cli.images.catalogue import REGISTRY
 from prefect_platform_cli.images.layout import Layout
 from prefect_platform_cli.images.pip_settings import certificate_authority
@@ -65,6 +66,12 @@ class Buildah:
                     *(reference, f"oci:{self._layout.path}:{reference}"),
                 )
         self._layout.pack(references, archive)
+
+    def push(self, reference: str, to: str) -> None:
+        """Push with the credentials of `podman login`, `buildah login` or `docker login`."""
+        verify = str(not is_on_this_machine(to)).lower()
+        push = ["push", "--quiet", f"--tls-verify={verify}", reference, f"docker://{to}"]
+        run_push([*self._command(), *push], to, self._environment())
 
     def pack_files(self, reference: str, patterns: Sequence[str], archive: Path) -> None:
         """Write the files of an image that match `patterns` to a tar file."""

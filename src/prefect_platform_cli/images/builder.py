@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from prefect_platform.errors import PlatformError
-from prefect_platform_cli.host.process import tail
+from prefect_platform_cli.host.process import run, tail
 
 # "STEP 3/9: RUN" of buildah, "Step 3/9 : RUN" of docker, "#7 [flows 2/5] RUN" of BuildKit.
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP \d|Step \d|#\d+ \[).*$", re.MULTILINE)
@@ -49,6 +49,10 @@ class Builder(Protocol):
         """Write the images to one file that containerd loads, each layer once."""
         ...
 
+    def push(self, reference: str, to: str) -> None:
+        """Push an image to a registry as `to`; raises PlatformError when the registry refuses."""
+        ...
+
     def pack_files(self, reference: str, patterns: Sequence[str], archive: Path) -> None:
         """Write at least the files of an image that match `patterns` to a tar file."""
         ...
@@ -56,6 +60,17 @@ class Builder(Protocol):
     def discard(self, references: Sequence[str]) -> None:
         """Remove images from the store, with the layers that only they use."""
         ...
+
+
+def run_push(argv: Sequence[str | Path], to: str, env: Mapping[str, str]) -> None:
+    """Run a push to the reference `to`; raises PlatformError with the registry's answer."""
+    run(
+        argv,
+        failure=f"{to} cannot be pushed",
+        next_step=f"check that your login to {to.partition('/')[0]} may push, then run the command "
+        "again",
+        env=env,
+    )
 
 
 def run_logged(argv: Sequence[str | Path], order: Order, env: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect_platform_cli.host.process import run
-from prefect_platform_cli.images.builder import Order, run_logged
+from prefect_platform_cli.images.builder import Order, run_logged, run_push
 
 
 class Docker:
@@ -42,6 +42,14 @@ class Docker:
     def export(self, references: Sequence[str], archive: Path) -> None:
         """Write one archive in the engine's format."""
         self._docker("save", "--output", str(archive), *references)
+
+    def push(self, reference: str, to: str) -> None:
+        """Push with the credentials of `docker login`."""
+        self._docker("tag", reference, to)
+        try:
+            run_push(["docker", "push", to], to, self._environment)
+        finally:
+            self._docker("rmi", to)
 
     def pack_files(
         self,

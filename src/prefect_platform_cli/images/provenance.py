@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.git import git
 from prefect_platform_cli.host.paths import REPOSITORY
-from prefect_platform_cli.host.process import run
 
 _UNKNOWN = "unknown"
 
@@ -36,11 +36,7 @@ def build_arguments(inputs: Sequence[Path], repository: Path = REPOSITORY) -> di
 def _git(repository: Path, paths: Sequence[Path], *arguments: str) -> str:
     limits: list[str | Path] = ["--", *paths] if paths else []
     try:
-        return run(
-            ["git", "-C", repository, *arguments, *limits],
-            failure=f"git {arguments[0]} failed",
-            next_step="git status",
-        ).strip()
+        return git(repository, *arguments, *limits)
     except PlatformError:
         return ""  # there is no git, no repository or no commit, as in a source archive
 

@@ -1,0 +1,83 @@
+"""Push the images to a registry, and record their digests for an environment.
+
+An image is looked up by the tag of its content. If the registry has it, it keeps its digest, even
+where a second build would give other bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect_platform.console import err, step
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.git import git
+from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.images.base import choose_base
+from prefect_platform_cli.images.build import alone, build_missing, sbom_file, write_sboms
+from prefect_platform_cli.images.catalogue import Recipe, reference
+from prefect_platform_cli.images.remote import Registry
+from prefect_platform_cli.images.selection import choose_builder
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """An image in a registry; `is_new` if this push has brought it there."""
+
+    name: str
+    digest: str
+    is_new: bool
+
+
+def refuse_uncommitted(repository: Path = REPOSITORY) -> None:
+    """Raise PlatformError when files differ from the last commit, except for images.yaml."""
+    ours = ":(exclude)k8s/environments/*/images.yaml"
+    changed = git(repository, "status", "--porcelain", "--", ".", ours).splitlines()
+    if changed:
+        raise PlatformError(
+            f"changes are not committed, such as that of {changed[0].split()[-1]}: "
+            "no commit would say what is in the images",
+            next_step="commit or stash them, or add UNCOMMITTED=accept",
+        )
+
+
+def push(
+    wanted: Sequence[Recipe],
+    registry: Registry,
+    folder: Path,
+    *,
+    builder: str | None = None,
+    engine_host: str | None = None,
+    base: str | None = None,
+) -> list[Pushed]:
+    """Build and push those of the images that `registry` lacks, with the lists of their packages.
+
+    `folder` is that of the builds; the other arguments are those of `build`. Raises PlatformError
+    for a registry that does not answer before anything is built, and for the first image that
+    fails. The next call continues from there.
+    """
+    with alone(folder):
+        chosen_base = choose_base(base)
+        references = {recipe.name: reference(recipe, chosen_base.identity) for recipe in wanted}
+        tags = {name: built.rpartition(":")[2] for name, built in references.items()}
+        found = {name: registry.find(name, tag) for name, tag in tags.items()}
+        missing = [recipe for recipe in wanted if found[recipe.name] is None]
+        if missing:
+            err.print(f"Base image: {chosen_base.reference} ({chosen_base.reason})")
+            chosen, reason = choose_builder(
+                builder, base=chosen_base, docker_host=engine_host, folder=folder / "buildah"
+            )
+            err.print(f"Image builder: {chosen.name} ({reason})")
+            build_missing(chosen, missing, references, chosen_base, folder / "logs")
+            write_sboms(chosen, missing, references, chosen_base, folder)
+        pushed = []
+        for recipe in wanted:
+            name = recipe.name
+            digest = found[name]
+            if digest is None:
+                to = f"{registry.address}/{name}:{tags[name]}"
+                with step(f"Push {to}"):
+                    chosen.push(references[name], to)
+                    digest = registry.digest(name, tags[name])
+                    registry.attach(name, digest, sbom_file(folder, references[name]))
+            pushed.append(Pushed(name, digest, is_new=found[name] is None))
+    return pushed
