@@ -440,6 +440,20 @@ def lint(
     raise typer.Exit(command.run(paths or list(command.OURS), command.parse_format(output), file))
 
 
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="name of the flow, such as load-orders")],
+    template: Annotated[
+        str,
+        typer.Option(help="fan-out, incremental-load, external-job or sql-steps"),
+    ],
+) -> None:
+    """Write a new flow with its deployment and its test, made from a template."""
+    from prefect_platform_cli.new_flow import command
+
+    command.run(name, template)
+
+
 @doctor.command()
 def isolation(
     context: typer.Context,

@@ -1,0 +1,1 @@
+"""Make new flows from templates."""
