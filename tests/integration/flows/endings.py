@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def on_crashed(flow: object, flow_run: object, state: State[Any]) -> None:  # no
 
 def _handler(number: int) -> str:
     handler = signal.getsignal(number)
+    if isinstance(handler, partial):
+        handler = handler.func
     return getattr(handler, "__qualname__", str(handler))
 
 
@@ -125,7 +128,7 @@ async def observes() -> None:
     own = ("PREFECT__CONTROL_PORT", "PREFECT__FLOW_RUN_ID")
     seen = {
         "directory": str(Path.cwd()),
-        "path": sys.path,
+        "path": [*dict.fromkeys(sys.path)],
         "environment": {name: text for name, text in os.environ.items() if name not in own},
         "leader": os.getpgid(0) == os.getpid() == os.getsid(0),
         "signals": {each: _handler(each) for each in sorted(signal.valid_signals())},
