@@ -1,7 +1,7 @@
 """Read flow runs from Prefect's API, page by page, and end them."""
 
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
@@ -32,7 +32,7 @@ _NOT_FINAL = (*LIVE, StateType.SCHEDULED, StateType.PAUSED)
 _PAGE = 200  # the API's limit per request
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _RESOURCE = "prefect.flow-run."
-_ANY_LATER = "2100-01-01T00:00:00Z"  # the clock of a run's node may be ahead of the API's
+_AHEAD = timedelta(days=1)  # how far the clock of a run's node may be ahead
 
 T = TypeVar("T")
 
@@ -118,9 +118,10 @@ async def beating_runs(
 ) -> set[UUID]:
     """Return those of the runs `ids` that have sent a heartbeat since the time `since`."""
     found: set[UUID] = set()
+    until = datetime.now(UTC) + _AHEAD
     for some in _slices(sorted(ids)):
         wanted = {
-            "occurred": {"since": since.isoformat(), "until": _ANY_LATER},
+            "occurred": {"since": since.isoformat(), "until": until.isoformat()},
             "event": {"name": [_HEARTBEAT]},
             "resource": {"id": [f"{_RESOURCE}{run_id}" for run_id in some]},
         }

@@ -7,7 +7,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -82,6 +82,7 @@ class ReapedPool:
     kubernetes: KubernetesApi
     client: SyncPrefectClient  # retries requests that a busy SQLite refuses
     pool: WorkPool
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @classmethod
     def create(cls, api_url: str, kubernetes: KubernetesApi) -> "ReapedPool":
@@ -161,11 +162,11 @@ class ReapedPool:
         )
 
     def heartbeat(self, run: uuid.UUID, *, later: float = 0) -> None:
-        """Send a heartbeat as the run does, and wait until the server has stored it."""
+        """Send a heartbeat `later` seconds after the test began, and wait until it is stored."""
         event = {
             "id": str(uuid.uuid4()),
             "event": "prefect.flow-run.heartbeat",
-            "occurred": (datetime.now(UTC) + timedelta(seconds=later)).isoformat(),
+            "occurred": (self.began + timedelta(seconds=later)).isoformat(),
             "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
         }
         self.client.request("POST", "/events", json=[event])
@@ -202,10 +203,11 @@ class ReapedPool:
         later: float = 0,
         **seconds: float,
     ) -> AsyncIterator[tuple[Reaper, PassReport]]:
-        """Yield a reaper whose clock is `later` seconds ahead, and its report.
+        """Yield a reaper and its report.
 
-        `seconds` overrides its periods: by default a run is silent and ends at once, silent runs
-        with a container are never ended, and each of the other periods is an hour.
+        With `later`, its clock stands that many seconds after the test began. `seconds` overrides
+        its periods: by default a run is silent and ends at once, silent runs with a container are
+        never ended, and each of the other periods is an hour.
         """
         periods = {**_PERIODS, **{key: timedelta(seconds=each) for key, each in seconds.items()}}
         report = PassReport(self.pool.name, dry_run)
@@ -222,7 +224,7 @@ class ReapedPool:
                     jobs,
                     ReaperPeriods(**periods),
                     report,
-                    lambda: datetime.now(UTC) + timedelta(seconds=later),
+                    lambda: self.began + timedelta(seconds=later) if later else datetime.now(UTC),
                 ),
                 report,
             )

@@ -21,7 +21,7 @@ def computing(reaped: ReapedPool, *, cut_off: float | None = None) -> uuid.UUID:
 
 
 def reap(reaped: ReapedPool, later: float, *, silence: float = 600) -> dict[str, int]:
-    """Make a pass whose clock is `later` seconds ahead, with the chart's periods."""
+    """Make a pass `later` seconds after the test began, with the chart's periods."""
     return reaped.reap(later=later, silence=silence, lost_node=600)
 
 
@@ -32,7 +32,7 @@ def test_a_silent_run_whose_container_runs_is_left_alone_and_named(
     sentence = "has sent no heartbeat for 10 min, but its container has not ended; it is left alone"
 
     for _ in range(2):
-        assert reap(reaped, 660) == {"run_silent": 1}
+        assert reap(reaped, 910) == {"run_silent": 1}
         name = reaped.client.read_flow_run(run).name
         assert f"the run {name} ({run}) is Running, and {sentence}" in capsys.readouterr().err
     assert reaped.states(run) == ["Running"]
@@ -50,16 +50,16 @@ def test_a_run_without_heartbeats_and_without_a_container_is_crashed_for_both_re
 ) -> None:
     run = reaped.run(job="ended")
     reaped.job(run, "ended", BACKOFF)
-    reaped.heartbeat(run)
+    reaped.heartbeat(run, later=300)
 
-    assert reap(reaped, 590) == {}
-    assert reap(reaped, 660) == {"run_with_ended_job": 1}
+    assert reap(reaped, 890) == {}
+    assert reap(reaped, 910) == {"run_with_ended_job": 1}
     assert reaped.state(run) == (
         "Crashed",
         f"The Job {NAMESPACE}/ended has ended (Failed: BackoffLimitExceeded: Job has reached the "
         f"specified backoff limit), but the run was still Running. {SILENT}",
     )
-    assert reap(reaped, 660) == {}
+    assert reap(reaped, 910) == {}
     assert reaped.states(run) == ["Running", "Crashed"]
 
 
@@ -69,7 +69,7 @@ def test_a_run_that_sends_heartbeats_is_left_alone_although_its_job_is_gone(
     run = reaped.run(job="gone")
     reaped.heartbeat(run, later=600)
 
-    assert reap(reaped, 660) == reap(reaped, 660) == {}
+    assert reap(reaped, 910) == reap(reaped, 910) == {}
     assert reaped.states(run) == ["Running"]
 
 
@@ -77,10 +77,10 @@ def test_a_silent_run_is_left_alone_while_a_pod_has_outlived_its_job(reaped: Rea
     run = reaped.run(job="gone")
     reaped.pod(run)
 
-    assert reap(reaped, 660) == reap(reaped, 660) == {"run_silent": 1}
+    assert reap(reaped, 910) == reap(reaped, 910) == {"run_silent": 1}
     assert reaped.states(run) == ["Running"]
     reaped.pod(run, phase="Failed")
-    assert reap(reaped, 660) == {"run_without_job": 1}
+    assert reap(reaped, 910) == {"run_without_job": 1}
 
 
 def test_a_silent_run_is_crashed_when_its_node_has_been_lost_for_the_declared_time(
@@ -90,21 +90,21 @@ def test_a_silent_run_is_crashed_when_its_node_has_been_lost_for_the_declared_ti
 
     assert reap(reaped, 580, silence=300) == {"run_silent": 1}
     assert reaped.states(run) == ["Running"]
-    assert reap(reaped, 660) == {"run_on_lost_node": 1}
+    assert reap(reaped, 910) == {"run_on_lost_node": 1}
     state, message = reaped.state(run)
     assert state == "Crashed"
     assert message.startswith(
         f"The node node-7 of the pod {NAMESPACE}/pod-{run} has not been ready since "
     )
     assert message.endswith(f"Z, but the run was still Running. {SILENT}")
-    assert reap(reaped, 660) == {}
+    assert reap(reaped, 910) == {}
 
 
 def test_a_run_on_a_lost_node_that_sends_heartbeats_is_left_alone(reaped: ReapedPool) -> None:
     run = computing(reaped, cut_off=10)
     reaped.heartbeat(run, later=600)
 
-    assert reap(reaped, 660) == reap(reaped, 660) == {}
+    assert reap(reaped, 910) == reap(reaped, 910) == {}
     assert reaped.states(run) == ["Running"]
 
 
@@ -112,11 +112,11 @@ def test_a_run_that_computes_while_its_events_are_lost_for_minutes_is_left_alone
     reaped: ReapedPool,
 ) -> None:
     run = computing(reaped)
-    reaped.heartbeat(run, later=300)
-    away, back, long_away = 655, 1000, 3600
+    reaped.heartbeat(run, later=500)
+    away, back, long_away = 860, 1200, 3600
 
     assert reap(reaped, away) == reap(reaped, away) == {}
-    reaped.heartbeat(run, later=660)
+    reaped.heartbeat(run, later=870)
     assert reap(reaped, back) == reap(reaped, back) == {}
     assert reap(reaped, long_away) == {"run_silent": 1}
     assert reaped.states(run) == ["Running"]
@@ -129,11 +129,11 @@ def test_a_silent_run_whose_container_runs_is_ended_only_after_a_declared_time(
 
     for _ in range(2):
         assert reaped.reap(later=3500, silence=600, end_silent=3600) == {"run_silent": 1}
-    assert reaped.reap(later=3660, silence=600, end_silent=3600) == {"run_silent_too_long": 1}
+    assert reaped.reap(later=4000, silence=600, end_silent=3600) == {"run_silent_too_long": 1}
     state, message = reaped.state(run)
     assert state == "Crashed"
     assert message.startswith(
         "The run has sent no heartbeat for 60 min, and its container has not "
     )
-    assert reaped.reap(later=3660, silence=600, end_silent=3600) == {}
+    assert reaped.reap(later=4000, silence=600, end_silent=3600, hooks=7200) == {}
     assert reaped.jobs() == {"computing"}

@@ -157,6 +157,17 @@ def _program(
     return ended
 
 
+def _job(name: str, run: object) -> dict[str, Any]:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "run", "image": "flows"}]}
+    labels = {"prefect.io/flow-run-id": str(run)}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": "flows", "labels": labels},
+        "spec": {"template": {"spec": pod}},
+    }
+
+
 def _refusals(world: World, part: str) -> list[str]:
     lines = world.log.read_text().splitlines()
     return [each for each in lines if f" of the {part}" in each and "run_identity" in each]
@@ -537,11 +548,13 @@ def test_the_password_of_a_worker_opens_its_pool_only(world: World, ids: Objects
     assert others == [httpx.codes.UNAUTHORIZED] * 2
 
 
-def test_the_reaper_ends_a_run_whose_job_is_gone_and_frees_the_slot_of_one_that_has_ended(
+def test_the_reaper_ends_a_lost_run_names_a_silent_one_and_frees_the_slot_of_one_that_has_ended(
     world: World, deployment: str, tmp_path: Path
 ) -> None:
     run = create_run(world, deployment, state={"type": "RUNNING"})
     world.api("PATCH", f"/flow_runs/{run}", {"infrastructure_pid": "flows:gone"})
+    silent = create_run(world, deployment, state={"type": "RUNNING"})
+    world.kubectl("create", "--filename=-", stdin=json.dumps(_job("silent", silent)))
     ended = create_run(world, deployment, state={"type": "COMPLETED"})
     slot = {"names": ["parts"], "task_run_id": create_task(world, ended, "held")}
     world.api("POST", "/concurrency_limits/", {"tag": "parts", "concurrency_limit": 1})
@@ -553,6 +566,8 @@ def test_the_reaper_ends_a_run_whose_job_is_gone_and_frees_the_slot_of_one_that_
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert world.api("GET", f"/flow_runs/{run}")["state_type"] == "CRASHED"
+    assert f"({silent}) is Running, and has sent no heartbeat" in first.stderr
+    assert world.api("GET", f"/flow_runs/{silent}")["state_type"] == "RUNNING"
     assert world.api("GET", "/concurrency_limits/tag/parts")["active_slots"] == []
 
 
