@@ -14,6 +14,7 @@ from prefect_platform.configuration.core.context import Mounted
 from prefect_platform.configuration.core.prefect_api import prefect_api
 from prefect_platform.configuration.platform_file import Files
 from prefect_platform.container import NotYet, wait_for
+from prefect_platform.errors import PlatformError
 
 
 async def _await_api(url: str, timeout: float) -> None:
@@ -36,6 +37,16 @@ async def _await_api(url: str, timeout: float) -> None:
         )
 
 
+def _refuse_outdated(mounted: Path, checksum: str) -> None:
+    """Raise PlatformError when the pod was made for another configuration than the mounted one."""
+    if mounted.read_text() != checksum:
+        raise PlatformError(
+            "the configuration in the ConfigMap is of another upgrade or rollback than this pod, "
+            "which is outdated and changes nothing",
+            next_step="if this persists, an upgrade has stopped halfway: run it again",
+        )
+
+
 def main() -> None:
     """Wait for the API and apply the mounted files to it."""
     parser = argparse.ArgumentParser(prog="python -m prefect_platform.configuration")
@@ -48,17 +59,22 @@ def main() -> None:
     parser.add_argument(
         "--release", required=True, metavar="NAMESPACE/NAME", help="release that owns them"
     )
+    parser.add_argument(
+        "--checksum", required=True, help="of the configuration that this pod was made for"
+    )
     parser.add_argument("--prune", action="store_true", help="delete what is no longer declared")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     arguments = parser.parse_args()
     url = os.environ["PREFECT_API_URL"].rstrip("/")
     asyncio.run(_await_api(url, arguments.timeout))
+    _refuse_outdated(arguments.file.with_name("checksum"), arguments.checksum)
     with prefect_api(url, os.environ.get("PREFECT_API_AUTH_STRING")) as client:
         commands.apply(
             client,
             Files(arguments.file, arguments.deployments),
             Mounted(arguments.secrets, arguments.templates, arguments.release),
             prune=arguments.prune,
+            checksum=arguments.checksum,
         )
 
 

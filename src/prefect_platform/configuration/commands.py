@@ -69,11 +69,15 @@ def plan(client: SyncPrefectClient, files: Files, context: Context, *, prune: bo
     return bool(found.changes)
 
 
-def apply(client: SyncPrefectClient, files: Files, context: Context, *, prune: bool) -> bool:
+def apply(
+    client: SyncPrefectClient, files: Files, context: Context, *, prune: bool, checksum: str = ""
+) -> bool:
     """Reconcile the server with the files, printing each step; return whether anything changed.
 
-    Raises PlatformError afterwards when the flows of some deployments cannot be loaded.
+    `checksum` is that of the configuration of a pod. Raises PlatformError when another one is
+    applied in the meantime, and afterwards when the flows of some deployments cannot be loaded.
     """
+    seen = read_ledger(client).handovers  # before the flows are loaded, which may take minutes
     declared, unloaded = _load(files, context)
     require_same_version(client)
     steps, waiting = apply_all(
@@ -84,6 +88,8 @@ def apply(client: SyncPrefectClient, files: Files, context: Context, *, prune: b
         prune=prune,
         report=_print,
         unloaded=unloaded,
+        checksum=checksum,
+        seen=seen,
     )
     out.print(f"{steps} steps done" if steps else "Nothing to change: the server matches the files")
     _refuse(unloaded, waiting)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,10 +17,10 @@ from prefect.client.orchestration import SyncPrefectClient
 from pydantic import SecretStr
 
 from prefect_platform.configuration import commands
-from prefect_platform.configuration.core.context import Mounted
+from prefect_platform.configuration.core.context import Context, Mounted
 from prefect_platform.configuration.core.lock import LOCK, LockTimings, exclusive
 from prefect_platform.configuration.core.prefect_api import delete, prefect_api
-from prefect_platform.configuration.core.resource import Kind
+from prefect_platform.configuration.core.resource import Declared, Kind
 from prefect_platform.configuration.core.source import ConfigurationError
 from prefect_platform.configuration.kinds import TYPES
 from prefect_platform.configuration.platform_file import Files, load
@@ -182,14 +183,17 @@ def test_deployments_are_planned_applied_and_pruned_like_other_resources(
     assert [flow.name for flow in client.read_flows()] == ["hello"]
 
 
-def apply_in_process(api: str, files: Files) -> subprocess.CompletedProcess[str]:
-    """Apply the files as the pod of the chart does."""
+def apply_in_process(
+    api: str, files: Files, checksum: str = "current"
+) -> subprocess.CompletedProcess[str]:
+    """Apply the files as a pod does that the chart made for the configuration `checksum`."""
     folder = files.platform.parent
+    (folder / "checksum").write_text("current")
     command: list[str | Path] = [
         *(sys.executable, "-m", "prefect_platform.configuration"),
         *("--file", files.platform, "--deployments", files.deployments),
         *("--secrets", folder / "secrets", "--templates", folder / "templates"),
-        *("--release", "prefect-workers/prefect-worker", "--prune"),
+        *("--release", "prefect-workers/prefect-worker", "--prune", "--checksum", checksum),
     ]
     environment = {**os.environ, "PREFECT_API_URL": api}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -407,6 +411,44 @@ def test_an_apply_that_waited_for_another_one_prunes_nothing(
     assert plan(client, older, prune=True) == []
 
 
+def test_a_slow_pod_of_an_earlier_upgrade_cannot_undo_a_later_one_but_a_rollback_can(
+    client: SyncPrefectClient, write: Callable[[str], Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier, later = (
+        "alerts: {enabled: false}\n",
+        "alerts: {enabled: false}\nvariables: {a: {value: 1}}\n",
+    )
+
+    def apply(text: str, checksum: str) -> None:
+        files = write(text)
+        commands.apply(client, files, context_of(files), prune=True, checksum=checksum)
+
+    def load_while_overtaken(files: Files, context: Context) -> list[Declared]:
+        declared = load(files, context)
+        monkeypatch.undo()
+        apply(later, "later")
+        return declared
+
+    apply(earlier, "earlier")
+    monkeypatch.setattr(commands, "load", load_while_overtaken)
+    with pytest.raises(PlatformError, match="outdated and changes nothing"):
+        apply(earlier, "earlier")
+    assert plan(client, write(later), prune=True) == []
+
+    apply(earlier, "earlier")
+    assert plan(client, write(earlier), prune=True) == []
+
+
+def test_a_pod_of_another_upgrade_than_its_configmap_changes_nothing(
+    api: str, client: SyncPrefectClient, write: Callable[[str], Files]
+) -> None:
+    ended = apply_in_process(api, write("alerts: {enabled: false}\n"), checksum="earlier")
+
+    assert ended.returncode == 1
+    assert "outdated and changes nothing" in ended.stderr
+    assert read_ledger(client).document is None
+
+
 def test_a_second_release_may_not_configure_the_same_server(
     client: SyncPrefectClient, write: Callable[[str], Files]
 ) -> None:
@@ -547,16 +589,23 @@ def test_a_holder_that_lost_the_lock_stops(client: SyncPrefectClient) -> None:
             held.require()
 
 
-def test_a_server_of_another_prefect_version_is_refused(
-    client: SyncPrefectClient, write: Callable[[str], Files], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", ["3.0.0", "99.0.0"])
+def test_between_the_upgrades_of_server_and_worker_nothing_is_changed(
+    client: SyncPrefectClient,
+    write: Callable[[str], Files],
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
 ) -> None:
-    """The error names both versions."""
+    """Whichever is upgraded first, the error names both versions."""
     files = write(_FILE)
-    monkeypatch.setattr("prefect.__version__", "3.0.0")
-    with pytest.raises(
-        PlatformError, match=r"Prefect 3\.\d+\.\d+, but this program is for Prefect 3\.0\.0"
-    ):
-        commands.apply(client, files, context_of(files), prune=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("prefect.__version__", version)
+        with pytest.raises(
+            PlatformError,
+            match=rf"Prefect 3\.\d+\.\d+, but this program is for Prefect {re.escape(version)}",
+        ):
+            commands.apply(client, files, context_of(files), prune=True)
+    assert client.read_work_pools() == []
 
 
 def test_the_address_of_an_unreachable_server_is_named() -> None:

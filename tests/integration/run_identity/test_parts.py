@@ -576,10 +576,12 @@ def test_the_configuration_applies_every_kind_and_prunes_it(world: World, tmp_pa
         for name, text in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
+        (tmp_path / "checksum").write_text("1")
         ended = _program(
             *(world, "configuration", tmp_path, "prefect_platform.configuration"),
             *("--file=platform.yaml", "--deployments=prefect.yaml", "--secrets=secrets"),
             *("--templates=templates", "--release=workers/prefect-worker", "--prune"),
+            "--checksum=1",
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout

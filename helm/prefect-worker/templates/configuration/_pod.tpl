@@ -6,6 +6,30 @@ for the lock, and 180 s for the changes.
 {{- add .Values.configuration.timeoutSeconds 720 -}}
 {{- end -}}
 
+{{/*
+Checksum of everything that one upgrade or rollback applies. The pod has that of the upgrade that its
+Job belongs to, and the ConfigMap that of the last one, so an outdated pod can tell.
+*/}}
+{{- define "prefect-worker.configuration.checksum" -}}
+{{- $podSpec := include "prefect-worker.configuration.podSpec" . -}}
+{{- $templates := include (print $.Template.BasePath "/work-pool/configmap.yaml") . -}}
+{{- $metadata := include "prefect-worker.configuration.jobMetadata" (dict "root" $) -}}
+{{- print $podSpec .Values.configuration.platform ($templates | fromYaml).data $metadata | sha256sum | trunc 8 -}}
+{{- end -}}
+
+{{/*
+Metadata of the Job's pod. Takes (dict "root" $ "annotations" DICT). Without version labels: they
+change with the chart, and a Job's template is immutable.
+*/}}
+{{- define "prefect-worker.configuration.jobMetadata" -}}
+{{- $labels := dict "root" .root "component" "configuration" -}}
+{{- include "prefect-library.podMetadata" (dict "root" .root "annotations" .annotations "labels" (include "prefect-library.stableLabels" $labels) "values" .root.Values.configuration "secrets" (list "configuration")) -}}
+{{- end -}}
+
+{{- define "prefect-worker.configuration.annotation" -}}
+prefect-platform/configuration-checksum
+{{- end -}}
+
 {{/* Pod spec that applies the configuration, for both the Job and the CronJob. */}}
 {{- define "prefect-worker.configuration.podSpec" -}}
 {{- $configuration := .Values.configuration -}}
@@ -27,6 +51,7 @@ containers:
       - --templates=/etc/prefect-platform/base-job-templates
       - --release={{ .Release.Namespace }}/{{ .Release.Name }}
       - --timeout={{ int64 $configuration.timeoutSeconds }}
+      - --checksum=$(CONFIGURATION_CHECKSUM)
       {{- if $configuration.prune }}
       - --prune
       {{- end }}
@@ -35,6 +60,9 @@ containers:
       {{- with include "prefect-worker.clientPlugins" . }}
       {{- . | nindent 6 }}
       {{- end }}
+      - name: CONFIGURATION_CHECKSUM
+        valueFrom:
+          fieldRef: {fieldPath: "metadata.annotations['{{ include "prefect-worker.configuration.annotation" . }}']"}
       - name: PREFECT_HOME
         value: /tmp/prefect
       - name: DO_NOT_TRACK

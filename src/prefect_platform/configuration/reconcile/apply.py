@@ -32,6 +32,8 @@ def apply(
     prune: bool,
     report: Callable[[Change], None],
     unloaded: Sequence[Unloaded] = (),
+    checksum: str = "",
+    seen: int = 0,
 ) -> tuple[int, Sequence[Declared]]:
     """Apply plans until there is nothing left to change.
 
@@ -41,8 +43,9 @@ def apply(
     Holds the server's lock. A resource is recorded in the ledger before it is created, and removed
     from it after it was deleted, so the next call can finish or remove whatever an interrupted call
     leaves. A call that had to wait for another apply prunes nothing, because its files may be
-    older. Raises PlatformError, which names the resource, when the server refuses a change, and
-    when another release than `release` configures this server.
+    older. Raises PlatformError, which names the resource, when the server refuses a change, when
+    another release than `release` configures this server, and when a configuration with another
+    `checksum` has been applied since the ledger had `seen` handovers.
     """
     done = 0
     # Setting the priority of a work queue changes others, which the next round corrects.
@@ -52,6 +55,9 @@ def apply(
         for _ in range(rounds):
             inventory, ledger = read(client, types), read_ledger(client)
             ledger.claim(release)
+            if ledger.hand_over(checksum, seen):
+                held.confirm()
+                write_ledger(client, ledger)
             plan = make_plan(
                 declared, inventory, ledger, prune=prune and not held.waited, unloaded=unloaded
             )

@@ -27,6 +27,10 @@ class ConfigurationLedger(Block):
         default="",
         description="The release of prefect-worker that applies the files, as NAMESPACE/NAME.",
     )
+    checksum: str = Field(
+        default="", description="The checksum of the configuration that a pod applied last."
+    )
+    handovers: int = Field(default=0, description="How often another checksum has taken over.")
     entries: dict[str, dict[str, Secrets]] = Field(
         default_factory=dict,
         description="The sources of the secret values of each resource, by kind and name.",
@@ -41,10 +45,13 @@ KEY = Key(Kind.BLOCK, f"{ConfigurationLedger._block_type_slug}/{DOCUMENT}")
 class Ledger:
     """The resources that `release` owns, each with the references of its secret values.
 
-    `document` is the id of the block document, None when there is none yet.
+    `checksum` is that of the configuration that a pod applied last, and `handovers` counts how
+    often it has changed. `document` is the id of the block document, None when there is none yet.
     """
 
     release: str = ""
+    checksum: str = ""
+    handovers: int = 0
     secrets: dict[Key, Secrets] = field(default_factory=dict)
     document: UUID | None = None
 
@@ -58,6 +65,27 @@ class Ledger:
                 f"delete the {KEY} on the server: all else is kept, and the next apply adopts it",
             )
         self.release = release
+
+    def hand_over(self, checksum: str, seen: int) -> bool:
+        """Make `checksum` the one that was applied last; return whether it was another one.
+
+        Raises PlatformError when the ledger has been handed over since `handovers` was `seen`. The
+        order of two checksums is unknown, because a rollback brings an old one back, but whoever
+        takes over must have started after the one before has.
+        """
+        if checksum in ("", self.checksum):
+            return False
+        if self.handovers != seen:
+            raise PlatformError(
+                "another configuration was applied while this pod was starting, so this one is "
+                "outdated and changes nothing",
+                next_step="none if the last upgrade or rollback has applied its configuration: "
+                "kubectl get jobs --all-namespaces "
+                "--selector app.kubernetes.io/component=configuration",
+            )
+        self.checksum = checksum
+        self.handovers += 1
+        return True
 
     def knows(self, declared: Declared) -> bool:
         """Return whether the resource is recorded with the references that it declares."""
@@ -101,7 +129,13 @@ def read_ledger(client: SyncPrefectClient) -> Ledger:
         raise
     try:
         saved = ConfigurationLedger.model_validate(document["data"])
-        return Ledger(saved.release, _secrets(saved.entries), UUID(document["id"]))
+        return Ledger(
+            saved.release,
+            saved.checksum,
+            saved.handovers,
+            _secrets(saved.entries),
+            UUID(document["id"]),
+        )
     except ValueError as error:
         raise PlatformError(
             f"the {KEY} on the server has been changed by something other than this program, so "
@@ -116,20 +150,21 @@ def write_ledger(client: SyncPrefectClient, ledger: Ledger) -> None:
     entries: dict[str, dict[str, Secrets]] = {}
     for key, secrets in sorted(ledger.secrets.items()):
         entries.setdefault(key.kind.value, {})[key.name] = secrets
+    data = {
+        "release": ledger.release,
+        "checksum": ledger.checksum,
+        "handovers": ledger.handovers,
+        "entries": entries,
+    }
     if ledger.document is None:
-        saved = ConfigurationLedger(release=ledger.release, entries=entries).save(
-            DOCUMENT, overwrite=True
-        )
+        saved = ConfigurationLedger.model_validate(data).save(DOCUMENT, overwrite=True)
         ledger.document = UUID(str(saved))
         return
     client.request(
         "PATCH",
         "/block_documents/{id}",
         path_params={"id": ledger.document},
-        json={
-            "data": {"release": ledger.release, "entries": entries},
-            "merge_existing_data": False,
-        },
+        json={"data": data, "merge_existing_data": False},
     )
 
 
