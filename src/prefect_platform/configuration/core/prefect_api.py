@@ -52,9 +52,9 @@ def require_same_version(client: SyncPrefectClient) -> None:
     if version != prefect.__version__:
         raise PlatformError(
             f"the server runs Prefect {version}, but this program is for Prefect "
-            f"{prefect.__version__}, whose resources may differ",
-            next_step="use the release of the platform for that server, or upgrade the server "
-            "first (docs/operations/upgrade.md)",
+            f"{prefect.__version__}, whose resources may differ, so nothing was changed",
+            next_step="upgrade whichever is behind, prefect-server or prefect-worker "
+            "(docs/operations/upgrade.md)",
         )
 
 
