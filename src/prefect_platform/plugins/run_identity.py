@@ -40,21 +40,33 @@ def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's
 
 
 def create_api_app(**options: Any) -> FastAPI:  # noqa: ANN401 - as Prefect's
-    """Return Prefect's API with the middleware; raises PlatformError without an auth string."""
-    app = _create_api_app(**options)
-    auth_string = get_current_settings().server.api.auth_string
-    if auth_string is None:
+    """Return Prefect's API with the middleware.
+
+    Raises PlatformError without an auth string, and when it ends with a line break: programs would
+    send it, but people could not log in.
+    """
+    setting = get_current_settings().server.api.auth_string
+    if setting is None:
         raise PlatformError(
             f"{_VARIABLE} is set, but the server has no auth string, so that everything is allowed",
             next_step="set PREFECT_SERVER_API_AUTH_STRING",
         )
+    auth_string = setting.get_secret_value()
+    if auth_string.endswith("\n"):
+        raise PlatformError(
+            "the auth string ends with a line break, so people could not log in with it",
+            next_step="create the Secret prefect-auth, or the one that auth.secret names, "
+            "again without it: kubectl create secret generic prefect-auth "
+            "--from-literal=auth-string=USER:PASSWORD",
+        )
+    app = _create_api_app(**options)
     # Prefect caches its applications, so this one may have the middleware already.
     present: list[object] = [each.cls for each in app.user_middleware]
     if RunIdentityMiddleware not in present:
         app.add_middleware(
             RunIdentityMiddleware,
             authorization=_authorization,
-            auth_string=auth_string.get_secret_value(),
+            auth_string=auth_string,
         )
     return app
 
