@@ -36,7 +36,7 @@ ui: .venv/ready ## port-forward to the user interface; prints its address and wh
 image: .venv/ready ## build the images and load them into the running cluster
 	$(PLATFORM) image
 
-push: .venv/ready ## build the images, push them to REGISTRY, and write their digests for ENVIRONMENT
+push: .venv/ready ## build the images, push them and the charts to REGISTRY, and write the digests for ENVIRONMENT
 	$(PLATFORM) push
 
 logs: .venv/ready ## show the logs of the newest flow run, or of RUN=name

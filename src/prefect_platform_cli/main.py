@@ -221,10 +221,11 @@ def push(
         ),
     ] = None,
 ) -> None:
-    """Build the images, push them to a registry, and write their digests to images.yaml."""
+    """Build the images, push them and the charts, and write the digests to images.yaml."""
     from prefect_platform_cli.images import environment as environments
     from prefect_platform_cli.images import push as pushes
     from prefect_platform_cli.images.catalogue import recipes
+    from prefect_platform_cli.images.charts import push_charts
     from prefect_platform_cli.images.remote import Registry
     from prefect_platform_cli.lint.command import refuse_errors
 
@@ -238,12 +239,16 @@ def push(
     pushed = pushes.push(
         recipes(_PUSHED), remote, cache_directory() / "images", builder=chosen.builder
     )
+    pushed_charts = push_charts(remote)
     changed = environments.write(
         file, environments.Images(registry, {image.name: image.digest for image in pushed})
     )
     for image in pushed:
         kept = "" if image.is_new else "  already in the registry"
         out.print(f"{registry}/{image.name}@{image.digest}{kept}", markup=False)
+    for chart in pushed_charts:
+        kept = "" if chart.is_new else "  already in the registry"
+        out.print(f"{chart.address} --version {chart.version}{kept}", markup=False)
     name = file.relative_to(REPOSITORY)
     out.print(f"Commit {name}" if changed else f"Nothing changed in {name}", markup=False)
 

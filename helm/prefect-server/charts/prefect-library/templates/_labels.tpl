@@ -22,7 +22,7 @@ app.kubernetes.io/part-of: prefect-platform
 {{- $labels := include "prefect-library.stableLabels" . | fromYaml -}}
 {{- $_ := set $labels "app.kubernetes.io/version" .root.Chart.AppVersion -}}
 {{- $_ := set $labels "app.kubernetes.io/managed-by" .root.Release.Service -}}
-{{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) -}}
+{{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") -}}
 {{- merge $labels .root.Values.commonLabels | toYaml -}}
 {{- end -}}
 
