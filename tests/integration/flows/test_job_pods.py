@@ -26,6 +26,7 @@ from tests.support import records
 from tests.support.servers import REPOSITORY, api_client, clean_environment
 
 DAY = dt.date(2013, 2, 8)
+DAILY = {"deployments": {"name": {"any_": ["daily"]}}}
 
 
 class Platform:
@@ -52,7 +53,7 @@ class Platform:
 
     def deploy(self) -> list[dict[str, Any]]:
         self.python("-m", "prefect", "--no-prompt", "deploy", "--all", home="deploy")
-        deployments: list[dict[str, Any]] = self.post("deployments/filter")
+        deployments: list[dict[str, Any]] = self.post("deployments/filter", DAILY)
         return deployments
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
@@ -67,7 +68,7 @@ class Platform:
         **variables: str,
     ) -> dict[str, Any]:
         """Run the deployment in a pod named `pod`; return the flow run as the server stores it."""
-        (deployment,) = self.post("deployments/filter")
+        (deployment,) = self.post("deployments/filter", DAILY)
         created = self.post(
             f"deployments/{deployment['id']}/create_flow_run",
             {

@@ -13,7 +13,10 @@ from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.lint.linter import declared_limits, lint
 from prefect_platform_cli.new_flow.command import NAMES, new
+from prefect_platform_cli.new_flow.declarations import TEMPLATES as FILES
+from tests.support.documented import block, tables
 
+PAGE = "flows/templates.md"
 TEMPLATES = [template.kebab for template in NAMES]
 PLATFORM = Path("k8s", "environments", "local", "platform.yaml")
 
@@ -180,3 +183,24 @@ def test_the_first_deployment_of_a_file_is_added(checkout: Path, text: str) -> N
 
     [entry] = YAML(typ="safe").load((checkout / "prefect.yaml").read_text())["deployments"]
     assert entry["entrypoint"] == "flows/orders.py:orders"
+
+
+def test_the_page_lists_every_template_and_its_command_works(checkout: Path) -> None:
+    listed = [cells[0].strip("`") for cells in tables(REPOSITORY / "docs" / PAGE, "template")]
+    [_, _, name, _, template] = block(PAGE, "## Write the files", "sh").split()
+
+    assert sorted(listed) == TEMPLATES
+    assert new(name, template, checkout).deployment == "load-orders/on-demand"
+
+
+@pytest.mark.parametrize(
+    ("heading", "template"),
+    [
+        ("## Fan-out", "fan_out"),
+        ("## Incremental load", "incremental_load"),
+        ("## External job", "external_job"),
+        ("## SQL steps", "sql_steps"),
+    ],
+)
+def test_the_lines_that_the_page_shows_are_in_the_template(heading: str, template: str) -> None:
+    assert block(PAGE, heading, "python") in (FILES / f"{template}.py").read_text()
