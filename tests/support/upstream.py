@@ -128,6 +128,9 @@ FOLLOWED = tuple(
             ("prefect.events.clients:PrefectEventSubscriber._reconnect", "c6beb299cbb9"),
             ("prefect.events.clients:PrefectEventsClient._auth_handshake", "827a1a68519b"),
         ),
+        ("configuration/blocks/secret_fields", PREFECT): (
+            ("prefect.blocks.core:Block._field_has_secrets", "e4b8c644e43e"),
+        ),
         ("worker/channel_token", PREFECT): (
             (
                 "prefect.workers._worker_channel._protocol:WorkerChannelProtocolHandler._auth_token",

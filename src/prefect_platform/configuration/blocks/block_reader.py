@@ -15,12 +15,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, to_jsonable_python
 
 from prefect_platform.configuration.blocks import block_types
-from prefect_platform.configuration.blocks.block_types import (
-    TYPE,
-    Pattern,
-    below,
-    secret_patterns,
-)
+from prefect_platform.configuration.blocks.block_types import TYPE, Pattern, below
 from prefect_platform.configuration.core.context import Context, Placeholder
 from prefect_platform.configuration.core.reader import Reader
 from prefect_platform.configuration.core.resource import Declared, Key, Kind
@@ -102,7 +97,7 @@ class BlockReader(Reader):
             return None
         draft = _Draft()
         annotations = block_types.fields(block_type)
-        patterns = secret_patterns(block_type.model_json_schema())
+        patterns = set(block_types.own_secret_patterns(block_type))
         resolved = {
             key: self._resolved(
                 value,

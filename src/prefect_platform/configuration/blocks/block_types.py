@@ -19,6 +19,7 @@ from prefect.utilities.dispatch import get_registry_for_type
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from prefect_platform.configuration.blocks import secret_fields
 from prefect_platform.configuration.core.secret_values import Value, conceal
 
 Pattern = tuple[str, ...]
@@ -44,12 +45,18 @@ def installed() -> dict[str, type[Block]]:
     for module in _CORE:
         import_module(module)
     load_prefect_collections()
-    homes = ("prefect", *(each.module for each in entry_points(group="prefect.collections")))
+    secret_fields.remember()
     return {
         slug: block_type
         for slug, block_type in sorted((get_registry_for_type(Block) or {}).items())
-        if any(f"{block_type.__module__}.".startswith(f"{home}.") for home in homes)
+        if any(f"{block_type.__module__}.".startswith(f"{home}.") for home in _homes())
     }
+
+
+@cache
+def _homes() -> tuple[str, ...]:
+    """Return the modules below which Prefect and its packages define block types."""
+    return ("prefect", *(each.module for each in entry_points(group="prefect.collections")))
 
 
 @cache
@@ -97,6 +104,12 @@ def secret_patterns(schema: Mapping[str, Any]) -> set[Pattern]:
     return {tuple(field.split(".")) for field in schema.get("secret_fields", [])}
 
 
+@cache
+def own_secret_patterns(block_type: type[Block]) -> frozenset[Pattern]:
+    """Return the patterns of a type's own schema."""
+    return frozenset(secret_patterns(block_type.model_json_schema()))
+
+
 def below(patterns: set[Pattern], step: str | int) -> set[Pattern]:
     """Return the remainder of `patterns` below a step; the empty pattern matches everything."""
     return {pattern[1:] for pattern in patterns if pattern and pattern[0] in (str(step), "*")} | {
@@ -116,17 +129,22 @@ def instance(block_type: type[Block], values: Mapping[str, object]) -> Block:
 
 def saved(block: Block, without: Collection[str] = ()) -> dict[str, Any]:
     """Return the fields as Prefect saves them, as JSON with the values of secrets."""
-    names = block.model_json_schema(by_alias=False)["properties"].keys()
     plain: dict[str, Any] = to_jsonable_python(
         block.model_dump(
             mode="json",
             by_alias=True,
-            include=set(names) - set(without),
+            include=set(_saved_fields(type(block)).difference(without)),
             context={"include_secrets": True},
         )
     )
     plain.pop(TYPE, None)
     return plain
+
+
+@cache
+def _saved_fields(block_type: type[Block]) -> frozenset[str]:
+    """Return the names of the fields that Prefect saves."""
+    return frozenset(block_type.model_json_schema(by_alias=False)["properties"])
 
 
 def concealed(value: Value, patterns: set[Pattern]) -> Value:

@@ -126,7 +126,7 @@ def _found(document: Mapping[str, Any], types: Mapping[str, type[Block]]) -> Fou
     patterns = secret_patterns(schema)
     body = stored
     if block_type is not None:
-        patterns |= secret_patterns(block_type.model_json_schema())
+        patterns |= block_types.own_secret_patterns(block_type)
         # A document that its installed type does not accept is shown as stored.
         with suppress(Exception):
             complete = block_types.saved(_revived(block_type, stored, types), references)
