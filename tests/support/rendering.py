@@ -1,6 +1,7 @@
 """Render each story once: a chart with the values of one use case, or a folder of manifests."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.host.toolchain import tool
 from prefect_platform_cli.kube import manifests
 
+# Helm ends before its memory needs a collection, which takes a quarter of its processor time.
+_WITHOUT_COLLECTION = {**os.environ, "GOGC": "off"}
 HELM_CHARTS = REPOSITORY / "helm"
 ENVIRONMENTS = REPOSITORY / "k8s" / "environments"
 LOCAL = ENVIRONMENTS / "local"
@@ -257,7 +260,9 @@ def arguments(story: Story) -> list[str | Path]:
 def template(story: Story) -> subprocess.CompletedProcess[str]:
     """Run `helm template`; the caller checks the exit code."""
     argv = [tool("helm"), "template", Path(story.chart).name, *arguments(story)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        argv, env=_WITHOUT_COLLECTION, capture_output=True, text=True, check=False
+    )
 
 
 def objects(story: Story) -> list[Object]:
