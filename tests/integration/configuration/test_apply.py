@@ -97,8 +97,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def client(api: str) -> Iterator[SyncPrefectClient]:
     """Yield a client of the server, after deleting everything that an earlier test declared."""
     with prefect_api(api, None) as connected:
+        existing = read(connected, TYPES)
         for each in reversed(TYPES):
-            for found in each.read(connected, read(connected, TYPES)):
+            for found in existing.of(each.kind):
                 if found.key.name != "default/default":
                     each.delete(connected, found)
         if ledger := read_ledger(connected).document:
