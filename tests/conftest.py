@@ -1,13 +1,15 @@
-"""Hooks for every test: turns on the machine, and a report of the recorded figures."""
+"""Hooks for every test: its turn on the machine, its worker, and a report of recorded figures."""
 
 from collections.abc import Generator
 
 import pytest
+from xdist.remote import Producer  # type: ignore[import-untyped]
 
 from tests.support.requirements import (  # noqa: F401 - pytest calls these hooks
     pytest_make_collect_report,
     pytest_runtest_makereport,
 )
+from tests.support.scheduling import LoadFolderScheduling
 from tests.support.turns import turn
 
 
@@ -16,6 +18,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Run a test with the marker `alone` only while no other lane runs a test."""
     with turn(alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: Producer
+) -> LoadFolderScheduling | None:
+    """Decide which worker runs a test, if the tests are distributed by file."""
+    return LoadFolderScheduling(config, log) if config.option.dist == "loadfile" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
