@@ -138,7 +138,7 @@ def object_store_process(
 
 
 @contextmanager
-def prefect_server(directory: Path, *, port: int = 0, **settings: str) -> Iterator[str]:
+def prefect_server(directory: Path, port: int = 0, /, **settings: str) -> Iterator[str]:
     """Start a Prefect server with its own database in `directory`; yield the URL of its API.
 
     With `port` 0, any free port is used. `settings` are additional environment variables. Unless

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 # The supervisor and the engine need both, and neither starts a thread.
 import prefect.cli.flow_run
@@ -34,7 +35,8 @@ def main() -> None:
             engine.main(receiver)
             return
         os.close(receiver)
-        _starter_engine.run_process = EngineProcess(pid, sender).run  # type: ignore[assignment]
+        starter: Any = _starter_engine
+        starter.run_process = EngineProcess(pid, sender).run
     else:
         get_logger("flow_run").warning(
             "Prefect is imported again for the pull steps and the engine, because its import has"

@@ -69,10 +69,11 @@ def _prepare(configuration: str) -> dict[str, Any]:
 
 def _pull(configuration: str, sender: int) -> int:
     """Run Prefect's process of the pull steps, except for its last step; return its exit code."""
-    run_steps = _workspace_resolver.run_steps
+    resolver: Any = _workspace_resolver
+    run_steps = resolver.run_steps
     done: list[dict[str, Any]] = []
 
-    async def observed(steps: list[dict[str, Any]], **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    async def observed(steps: list[dict[str, Any]], **options: Any) -> Any:  # noqa: ANN401
         done.extend(steps)
         return await run_steps(steps, **options)
 
@@ -82,7 +83,7 @@ def _pull(configuration: str, sender: int) -> int:
             json.dump({**answer, "steps": done}, answers)
         return 0
 
-    _workspace_resolver.run_steps = observed  # type: ignore[attr-defined]
+    resolver.run_steps = observed
     _workspace_supervisor._launch_engine = launch
     return _workspace_supervisor.main([configuration])
 

@@ -41,7 +41,7 @@ def server(tmp_path: Path, port: int) -> Server:
     return partial(
         prefect_server,
         tmp_path,
-        port=port,
+        port,
         PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="prefect_platform.server.lease_storage",
         **{FILE_VARIABLE: str(tmp_path / "leases.db")},
     )
