@@ -42,6 +42,7 @@ _OTHER_ITEMS = {
     "priorityClass.preemptionPolicy": "PreemptLowerPriority",
     "api.certificateAuthority.kind": "Secret",
     "worker.limit": 7,
+    "reaper.endSilentSeconds": 7,
     "jobs.template": {"variables": {"description": "another"}},
     "database.external.tls.mode": "verify-ca",
     "service.type": "LoadBalancer",
