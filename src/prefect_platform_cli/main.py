@@ -250,7 +250,7 @@ def push(
         kept = "" if chart.is_new else "  already in the registry"
         out.print(f"{chart.address} --version {chart.version}{kept}", markup=False)
     name = file.relative_to(REPOSITORY)
-    out.print(f"Commit {name}" if changed else f"Nothing changed in {name}", markup=False)
+    out.print(f"Next: git commit {name}" if changed else f"Nothing changed in {name}", markup=False)
 
 
 @app.command()

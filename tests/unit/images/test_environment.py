@@ -36,7 +36,7 @@ def test_the_file_of_an_environment_is_as_it_would_be_written(
 
 
 def test_an_environment_without_the_file_is_refused() -> None:
-    with pytest.raises(PlatformError, match=r"local has no images\.yaml") as refusal:
+    with pytest.raises(PlatformError, match=r'"local" has no images\.yaml') as refusal:
         images_file("local")
     assert refusal.value.next_step == "use one of production, staging"
 
