@@ -29,7 +29,7 @@ _PEERS: list[dict[str, object]] = [{"podSelector": {}}]
 _PORTS = [{"port": 7}]
 _PRODUCTION: dict[str, object] = {
     "profile": "production",
-    "image.digest": _DIGEST,
+    "global.imageDigests": dict.fromkeys(("platform", "postgres", "redis"), _DIGEST),
     "notifications.hosts": [],
     "networkPolicies.kubernetesApi.to": _PEERS,
 }
@@ -402,7 +402,7 @@ def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
         ),
         (
             "server-ha-external",
-            {**_PRODUCTION, "image.digest": ""},
+            {**_PRODUCTION, "global.imageDigests": {}},
             "image has no digest, but profile is production: a tag can name another image tomorrow",
         ),
         (
@@ -594,7 +594,7 @@ def test_an_unsafe_combination_is_refused_with_advice(
         ("server", {"image.tag": "latest", "image.digest": _DIGEST}),
         (
             "server-ha-external",
-            {**_PRODUCTION, "image.digest": "", "global.imageDigests": {"platform": _DIGEST}},
+            {**_PRODUCTION, "global.imageDigests": {}, "image.digest": _DIGEST},
         ),
         (
             "worker",
