@@ -76,7 +76,7 @@ FOLLOWED = tuple(
             ("prefect.runner._workspace_supervisor:main", "a5027a2e670d"),
             ("prefect.runner._workspace_supervisor:supervise", "634c30bba202"),
         ),
-        ("flow_run/__main__", PREFECT): (
+        ("flow_run/supervisor", PREFECT): (
             ("prefect.cli._app:app", "9fc51ec2fa6c"),
             ("prefect.cli.flow_run:execute", "6e9497545b7c"),
         ),

@@ -12,6 +12,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from prefect.deployments.steps.core import run_steps
 from prefect.logging import get_logger
 from prefect.runner import _workspace_resolver, _workspace_supervisor
 from prefect.runner._workspace_runtime_bootstrap import _run_engine
@@ -69,11 +70,9 @@ def _prepare(configuration: str) -> dict[str, Any]:
 
 def _pull(configuration: str, sender: int) -> int:
     """Run Prefect's process of the pull steps, except for its last step; return its exit code."""
-    resolver: Any = _workspace_resolver
-    run_steps = resolver.run_steps
     done: list[dict[str, Any]] = []
 
-    async def observed(steps: list[dict[str, Any]], **options: Any) -> Any:  # noqa: ANN401
+    async def observed(steps: list[dict[str, Any]], **options: Any) -> dict[str, Any]:  # noqa: ANN401
         done.extend(steps)
         return await run_steps(steps, **options)
 
@@ -83,6 +82,7 @@ def _pull(configuration: str, sender: int) -> int:
             json.dump({**answer, "steps": done}, answers)
         return 0
 
+    resolver: Any = _workspace_resolver
     resolver.run_steps = observed
     _workspace_supervisor._launch_engine = launch
     return _workspace_supervisor.main([configuration])
