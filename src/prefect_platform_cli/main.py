@@ -262,14 +262,14 @@ def promote(
     from prefect_platform_cli.images import promotion
 
     promoted = promotion.promote(source, target)
-    for image in promoted:
+    for image in promoted or ():
         out.print(f"{image.name}:", markup=False)
         for line in image.commits:
             out.print(f"  {line}", markup=False)
     out.print(
-        f"Committed k8s/environments/{target}/images.yaml"
-        if promoted
-        else f"Nothing changed: {target} has the images of {source}",
+        f"Nothing changed: {target} has the images of {source}"
+        if promoted is None
+        else f"Committed k8s/environments/{target}/images.yaml",
         markup=False,
     )
 

@@ -134,8 +134,10 @@ def test_worker_reaper_and_configuration_need_no_auth_string(platform: Platform)
 
     assert "prefect-auth" not in secrets
     part = "of the (?:worker|reaper|configuration|release-test)"
-    # Without a run that was deleted, which a worker may still ask for, and Kubernetes being away.
-    assert not re.findall(rf".*(?:Refused .* {part}.* with 40[13]|Dropped an event {part}).*", log)
+    # Without runs that tests have deleted, whose pods a worker still observes, and without the
+    # time in which Kubernetes was away.
+    refused = re.findall(rf".*(?:Refused .* {part}.* with 40[13]|Dropped an event {part}).*", log)
+    assert not [line for line in refused if not line.endswith("does not exist")]
 
 
 @pytest.mark.usefixtures("platform")

@@ -195,10 +195,10 @@ def test_an_application_renders_what_helm_installs(environment: str) -> None:
         assert REPOSITORY / source["path"] == HELM_CHARTS / story.chart
         assert helm["releaseName"] == story.chart
         *files, images = (file(path) for path in helm["valueFiles"])
-        # Argo CD ignores each values file that is missing, and not only that of the images.
         assert tuple(files) == story.files
-        assert all(path.is_file() for path in files)
         assert images == ENVIRONMENTS / environment / "images.yaml"
+        assert all(path.is_file() for path in (*files, images))
+        assert "ignoreMissingValueFiles" not in helm, "a renamed file would mean the defaults"
         contents = {
             each["name"]: file(each["path"]).read_text() for each in helm.get("fileParameters", [])
         }

@@ -70,7 +70,6 @@ FOLLOWED = tuple(
             ("prefect.deployments.steps.pull:git_clone", "4310ecefe856"),
             ("prefect.deployments.steps.pull:set_working_directory", "c1e5eaf1898c"),
             ("prefect.runner._workspace_resolver:prepare_workspace", "345ae6152dec"),
-            ("prefect.runner._workspace_runtime_bootstrap:_run_engine", "0f23e1330efb"),
             ("prefect.runner._workspace_starter:workspace_environment", "e4afafba3037"),
             ("prefect.runner._workspace_supervisor:_launch_engine", "501e9ef53c14"),
             ("prefect.runner._workspace_supervisor:main", "a5027a2e670d"),

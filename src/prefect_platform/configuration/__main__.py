@@ -39,11 +39,13 @@ async def _await_api(url: str, timeout: float) -> None:
 
 def _refuse_outdated(mounted: Path, checksum: str) -> None:
     """Raise PlatformError when the pod was made for another configuration than the mounted one."""
-    if mounted.read_text() != checksum:
+    # The ConfigMap of a release that gave no checksums has none.
+    if not mounted.exists() or mounted.read_text() != checksum:
         raise PlatformError(
-            "the configuration in the ConfigMap is of another upgrade or rollback than this pod, "
-            "which is outdated and changes nothing",
-            next_step="if this persists, an upgrade has stopped halfway: run it again",
+            "this pod is outdated and changes nothing: the ConfigMap has the configuration of "
+            "another upgrade or rollback",
+            next_step="if every pod says so, an upgrade stopped halfway: run helm upgrade again, "
+            "or roll back",
         )
 
 

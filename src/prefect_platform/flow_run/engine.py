@@ -7,6 +7,7 @@ behave differently, the engine gets one, and the log says why.
 
 import json
 import os
+import runpy
 import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 from prefect.deployments.steps.core import run_steps
 from prefect.logging import get_logger
 from prefect.runner import _workspace_resolver, _workspace_supervisor
-from prefect.runner._workspace_runtime_bootstrap import _run_engine
 from prefect.settings import Settings, get_current_settings
 from prefect.utilities.processutils import get_sys_executable
 
@@ -44,7 +44,10 @@ def main(receiver: int) -> None:
         get_logger("flow_run").info("The engine starts in a new Python process, because %s", reason)
         os.execvp(prepared["command"][0], prepared["command"])  # noqa: S606 - as Prefect does
     sys.path[:] = [*added, *(each for each in installed if each not in added)]
-    sys.exit(_run_engine(os.environ["PREFECT__FLOW_ENTRYPOINT"]))
+    # As `python -m prefect.engine`: the flow sees the same __main__ and arguments.
+    sys.modules.pop("prefect.engine", None)
+    sys.argv = ["prefect.engine"]
+    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
 
 
 def _prepare(configuration: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -51,3 +52,8 @@ class EngineProcess:
         finally:
             os.close(process)
         self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        # As PID 1 of a pod, this process inherits what its group leaves. Prefect waits for the end
+        # of the group, to which a process counts until it is reaped.
+        with suppress(ChildProcessError):
+            while os.waitpid(-self.pid, os.WNOHANG)[0]:
+                pass

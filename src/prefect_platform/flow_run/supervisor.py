@@ -38,10 +38,11 @@ def main() -> None:
         starter: Any = _starter_engine
         starter.run_process = EngineProcess(pid, sender).run
     else:
+        names = [each.name for each in threading.enumerate() if each != threading.main_thread()]
         get_logger("flow_run").warning(
             "Prefect is imported again for the pull steps and the engine, because its import has"
             " started threads, which a fork would lose: %s",
-            ", ".join(each.name for each in threading.enumerate()),
+            ", ".join(names) or "threads of a library, without a name in Python",
         )
     sys.argv[1:1] = ["flow-run", "execute"]
     app()

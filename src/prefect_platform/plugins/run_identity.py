@@ -56,7 +56,7 @@ def create_api_app(**options: Any) -> FastAPI:  # noqa: ANN401 - as Prefect's
         raise PlatformError(
             "the auth string ends with a line break, so people could not log in with it",
             next_step="create the Secret prefect-auth, or the one that auth.secret names, "
-            "again without it: `printf %s` does not add one, as `echo` does",
+            "again without the line break: use printf %s, because echo adds one",
         )
     app = _create_api_app(**options)
     # Prefect caches its applications, so this one may have the middleware already.

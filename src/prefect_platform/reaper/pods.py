@@ -13,7 +13,7 @@ class Pod:
     """A pod that has not ended, according to Kubernetes.
 
     `started` is whether its container runs. `cut_off` is the time since which its node has not been
-    ready; None while the node reports to Kubernetes.
+    ready, or since which the pod should have ended; None while the node reports to Kubernetes.
     """
 
     namespace: str
@@ -53,16 +53,18 @@ def _started(item: V1Pod) -> bool:
 
 
 def _cut_off(item: V1Pod) -> datetime | None:
-    """Return since when the node of a running pod has not been ready.
+    """Return since when the node of a pod has not been ready.
 
-    Kubernetes then sets the condition Ready of each of its pods to False, and ContainersReady stays
-    as the kubelet last reported it. So the reaper needs no permission to read nodes.
+    Kubernetes then sets the condition Ready of each running pod to False, and ContainersReady stays
+    as the kubelet last reported it. So the reaper needs no permission to read nodes. Later it
+    deletes the pods of the node, which stay until the kubelet confirms that they have ended.
     """
+    deleted: datetime | None = item.metadata.deletion_timestamp  # includes the grace period
     conditions = {each.type: each for each in item.status.conditions or []}
     ready, containers = conditions.get("Ready"), conditions.get("ContainersReady")
     if ready is None or containers is None or not _started(item):
-        return None
+        return deleted
     if ready.status == "False" and containers.status == "True":
         since: datetime = ready.last_transition_time
         return since
-    return None
+    return deleted

@@ -1,7 +1,10 @@
 """Find the credentials that `docker login`, `podman login` or `buildah login` has written."""
 
+import json
 import os
 from pathlib import Path
+
+from prefect_platform.errors import PlatformError
 
 
 def credentials_file(host: str) -> Path | None:
@@ -18,4 +21,19 @@ def credentials_file(host: str) -> Path | None:
         Path(settings, "containers", "auth.json"),
         Path(docker, "config.json"),
     )
-    return next((file for file in files if file.exists() and host in file.read_text()), None)
+    return next((file for file in files if host in _hosts(file)), None)
+
+
+def _hosts(file: Path) -> set[str]:
+    """Return the registries that a file names; raises PlatformError when it cannot be read."""
+    if not file.exists():
+        return set()
+    try:
+        content = json.loads(file.read_text())
+        named = {**content.get("auths", {}), **content.get("credHelpers", {})}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise PlatformError(
+            f"the credentials in {file} cannot be read: {error}",
+            next_step="correct or remove the file, and log in again",
+        ) from error
+    return {name.removeprefix("https://").partition("/")[0] for name in named}

@@ -49,7 +49,9 @@ def images_file(environment: str, repository: Path = REPOSITORY) -> Path:
     known = {path.parent.name: path for path in sorted(folder.glob("*/images.yaml"))}
     if environment not in known:
         raise PlatformError(
-            f'the environment "{environment}" has no images.yaml',
+            f"the environment {environment} has no images.yaml"
+            if environment
+            else "no environment is given",
             next_step=f"use one of {', '.join(known)}",
         )
     return known[environment]

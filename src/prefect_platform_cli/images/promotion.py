@@ -1,5 +1,6 @@
 """Promote the images of one environment to another: the same digests, in a commit."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images.catalogue import RECIPES, Recipe
 from prefect_platform_cli.images.environment import Images, images_file, read, write
 from prefect_platform_cli.images.remote import REVISION, AbsentError, Registry
+
+# A label comes from the registry, and git would take one that starts with a hyphen for an option.
+_REVISION = re.compile(r"[0-9a-f]{7,64}(-modified)?")
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,12 @@ def promote(
     *,
     repository: Path = REPOSITORY,
     recipes: Sequence[Recipe] = RECIPES,
-) -> list[Promoted]:
-    """Copy the digests of `source` to `target` and commit the file; return the images that change.
+) -> list[Promoted] | None:
+    """Copy the images of `source` to `target` and commit the file; return those that change.
 
-    Raises PlatformError, and changes nothing, if the index or one of the two files has changes that
-    are not committed, or if the registry lacks one of the images.
+    Returns None if the file stays as it is. Raises PlatformError, and changes nothing, if the index
+    or one of the two files has changes that are not committed, or if the registry lacks one of the
+    images.
     """
     files = [images_file(name, repository) for name in (source, target)]
     _refuse_changes(repository, files)
@@ -46,12 +51,17 @@ def promote(
     promoted = [
         Promoted(
             name,
-            list(_commits(repository, _revision(before, name), revisions[name], paths[name])),
+            list(
+                _commits(
+                    repository, _old_revision(before, name), revisions[name], paths.get(name, ())
+                )
+            ),
         )
         for name in changed
     ]
-    if images != before:
-        _commit(repository, files[1], images, f"Promote the images of {source} to {target}")
+    if images == before:
+        return None
+    _commit(repository, files[1], images, f"Promote the images of {source} to {target}")
     return promoted
 
 
@@ -71,26 +81,29 @@ def _refuse_changes(repository: Path, files: Sequence[Path]) -> None:
 
 def _revisions(images: Images) -> Mapping[str, str]:
     """Return the commit of each image; raises PlatformError if the registry lacks one."""
-    registry = Registry(images.registry)
-    return {
-        name: registry.labels(name, digest).get(REVISION, "")
-        for name, digest in images.digests.items()
-    }
+    return {name: _revision(images, name) for name in images.digests}
 
 
-def _revision(images: Images, name: str) -> str:
+def _old_revision(images: Images, name: str) -> str:
     """Return the commit of an image, or empty text if the registry no longer has the image."""
     if name not in images.digests:
         return ""
     try:
-        return Registry(images.registry).labels(name, images.digests[name]).get(REVISION, "")
+        return _revision(images, name)
     except AbsentError:
         return ""
 
 
+def _revision(images: Images, name: str) -> str:
+    """Return the commit of an image, or empty text if its label is missing or no commit."""
+    labels = Registry(images.registry).labels(name, images.digests[name])
+    found = labels.get(REVISION, "")
+    return found if _REVISION.fullmatch(found) else ""
+
+
 def _commits(repository: Path, old: str, new: str, paths: Sequence[Path]) -> Iterator[str]:
     """Yield a line for each commit after `old` up to `new` that changed one of `paths`."""
-    if not old:
+    if not old or not new:
         yield f"up to {new or 'an unknown commit'}"
         return
     first, last = (revision.removesuffix("-modified") for revision in (old, new))

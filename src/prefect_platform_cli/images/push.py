@@ -34,8 +34,8 @@ def refuse_uncommitted(repository: Path = REPOSITORY) -> None:
     changed = git(repository, "status", "--porcelain", "--", ".", ours).splitlines()
     if changed:
         raise PlatformError(
-            f"changes are not committed, such as that of {changed[0].split()[-1]}: "
-            "no commit would say what is in the images",
+            f"{changed[0].split()[-1]} has changes that are not committed, so no commit would "
+            "identify the content of the images",
             next_step="commit or stash them, or add UNCOMMITTED=accept",
         )
 

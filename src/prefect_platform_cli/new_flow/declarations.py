@@ -73,7 +73,8 @@ def exists(flow: FlowName, found: str) -> PlatformError:
     """Return the error that something of the name of `flow` has been `found`."""
     return PlatformError(
         f"the flow {flow.kebab} exists: {found}",
-        next_step=f"prefect-platform new {flow.kebab}-2 --template TEMPLATE, or remove what exists",
+        next_step=f".venv/bin/prefect-platform new {flow.kebab}-2 --template TEMPLATE, or remove "
+        "what exists",
     )
 
 

@@ -31,9 +31,10 @@ def parse(text: str) -> FlowName:
     module = text.replace("-", "_")
     if not _NAME.fullmatch(text) or len(text) > _LONGEST or keyword.iskeyword(module):
         raise PlatformError(
-            f"{text!r} is not a name for a flow: it needs lower-case letters, digits and single"
-            f" hyphens, at most {_LONGEST} characters, and no keyword of Python",
-            next_step="prefect-platform new load-orders --template incremental-load",
+            f"{text!r} cannot be the name of a flow: use lower-case letters, digits and single"
+            f" hyphens, start with a letter, use at most {_LONGEST} characters, and do not use a"
+            " Python keyword",
+            next_step=".venv/bin/prefect-platform new load-orders --template incremental-load",
         )
     return FlowName(module)
 
@@ -43,5 +44,5 @@ def refuse_hidden(flow: FlowName) -> None:
     if flow.module in _TAKEN or importlib.util.find_spec(flow.module) is not None:
         raise PlatformError(
             f"flows/{flow.module}.py would hide the module {flow.module}, which others import",
-            next_step=f"prefect-platform new {flow.kebab}-flow --template TEMPLATE",
+            next_step=f".venv/bin/prefect-platform new {flow.kebab}-flow --template TEMPLATE",
         )

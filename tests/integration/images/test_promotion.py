@@ -45,8 +45,11 @@ class Repository:
             ["git", "-C", self.folder, *arguments], check=True, capture_output=True, text=True
         ).stdout.strip()
 
-    def change(self, folder: str, subject: str) -> str:
-        """Commit another content of an image's file; return the digest of the pushed image."""
+    def change(self, folder: str, subject: str, label: str | None = None) -> str:
+        """Commit another content of an image's file; return the digest of the pushed image.
+
+        `label` replaces the commit in the image's label.
+        """
         code = self.folder / folder / "code"
         code.parent.mkdir(exist_ok=True)
         code.write_text(subject)
@@ -56,7 +59,7 @@ class Repository:
             self.store,
             f"{self.address}/{'flows' if folder == 'flows' else 'platform'}:{folder}",
             subject,
-            f"--label={REVISION}={self.git('rev-parse', 'HEAD')}",
+            f"--label={REVISION}={label or self.git('rev-parse', 'HEAD')}",
         )
 
     def images(self, environment: str) -> Path:
@@ -94,7 +97,9 @@ def repository(
 def test_the_same_digests_are_committed_with_the_commits_that_come_with_them(
     repository: Repository,
 ) -> None:
-    (flows,) = promote("staging", "production", repository=repository.folder, recipes=_RECIPES)
+    promoted = promote("staging", "production", repository=repository.folder, recipes=_RECIPES)
+    assert promoted is not None
+    (flows,) = promoted
 
     assert flows.name == "flows"
     assert [line.partition(" ")[2] for line in flows.commits] == ["Load", "Transform"]
@@ -111,8 +116,21 @@ def test_promoting_again_commits_nothing(repository: Repository) -> None:
     promote("staging", "production", repository=repository.folder, recipes=_RECIPES)
     before = repository.git("rev-parse", "HEAD")
 
-    assert promote("staging", "production", repository=repository.folder, recipes=_RECIPES) == []
+    assert promote("staging", "production", repository=repository.folder, recipes=_RECIPES) is None
     assert repository.git("rev-parse", "HEAD") == before
+
+
+def test_a_label_that_is_no_commit_is_not_an_option_of_git(repository: Repository) -> None:
+    victim = repository.folder.with_name("victim")
+    victim.write_text("untouched")
+    for environment, label in (("production", "--output="), ("staging", "/victim")):
+        repository.set(environment, flows=repository.change("flows", environment, label))
+
+    promoted = promote("staging", "production", repository=repository.folder, recipes=_RECIPES)
+
+    assert promoted is not None
+    assert [image.commits for image in promoted] == [["up to an unknown commit"]]
+    assert victim.read_text() == "untouched"
 
 
 def test_a_digest_that_the_registry_lacks_changes_nothing(repository: Repository) -> None:

@@ -106,11 +106,11 @@ def test_a_second_call_says_that_the_flow_exists_and_changes_nothing(checkout: P
 @pytest.mark.parametrize(
     ("name", "template", "message"),
     [
-        ("Orders", "fan-out", "'Orders' is not a name for a flow"),
-        ("1st", "fan-out", "'1st' is not a name for a flow"),
-        ("../orders", "fan-out", "'../orders' is not a name for a flow"),
-        ("a--b", "fan-out", "'a--b' is not a name for a flow"),
-        ("class", "fan-out", "'class' is not a name for a flow"),
+        ("Orders", "fan-out", "'Orders' cannot be the name of a flow"),
+        ("1st", "fan-out", "'1st' cannot be the name of a flow"),
+        ("../orders", "fan-out", "'../orders' cannot be the name of a flow"),
+        ("a--b", "fan-out", "'a--b' cannot be the name of a flow"),
+        ("class", "fan-out", "'class' cannot be the name of a flow"),
         ("o" * 64, "fan-out", "at most 63 characters"),
         ("json", "fan-out", "would hide the module json"),
         ("prefect", "fan-out", "would hide the module prefect"),
@@ -129,7 +129,7 @@ def test_wrong_arguments_are_refused_with_a_command_to_type(
 
     assert message in refused.value.message
     assert "\n" not in refused.value.message
-    assert refused.value.next_step.startswith("prefect-platform new ")
+    assert refused.value.next_step.startswith(".venv/bin/prefect-platform new ")
     assert content(checkout) == before
 
 

@@ -27,7 +27,6 @@ targetRevision: {{ .Values.repository.revision | quote }}
 {{/* Values of a chart in the environment. Takes (dict "root" $ "chart" CHART). */}}
 {{- define "application.values" -}}
 releaseName: prefect-{{ .chart }}
-ignoreMissingValueFiles: true # an environment whose values name its images has no images.yaml
 valueFiles:
   - /k8s/environments/{{ .root.Values.environment }}/{{ .chart }}.yaml
   - /k8s/environments/{{ .root.Values.environment }}/retention.yaml

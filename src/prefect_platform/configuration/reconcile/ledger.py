@@ -79,7 +79,7 @@ class Ledger:
             raise PlatformError(
                 "another configuration was applied while this pod was starting, so this one is "
                 "outdated and changes nothing",
-                next_step="none if the last upgrade or rollback has applied its configuration: "
+                next_step="check that the Job of the last upgrade or rollback has completed: "
                 "kubectl get jobs --all-namespaces "
                 "--selector app.kubernetes.io/component=configuration",
             )

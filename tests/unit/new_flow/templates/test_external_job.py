@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_job_that_has_ended_is_returned(service: Service) -> None:
     service.jobs["/jobs/one"] = "failed"
     url = external_job.job_url(service.address, "one")
 
-    ended = external_job.wait.fn(url, 60)
+    ended = external_job.wait.fn(url, time.time() + 60)
 
     assert ended == {"state": "failed"}
 
@@ -53,5 +54,5 @@ def test_a_job_that_does_not_end_is_not_waited_for_any_longer(
     service.jobs["/jobs/one"] = "running"
     url = external_job.job_url(service.address, "one")
 
-    with pytest.raises(TimeoutError, match=r"has not ended within 0\.1 s"):
-        external_job.wait.fn(url, 0.1)
+    with pytest.raises(TimeoutError, match="has not ended in time"):
+        external_job.wait.fn(url, time.time() + 0.1)
