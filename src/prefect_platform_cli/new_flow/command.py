@@ -84,7 +84,7 @@ def _template(given: str, name: str) -> FlowName:
     if template is None:
         raise PlatformError(
             f"there is no template {given}: the templates are {', '.join(known)}",
-            next_step=f"prefect-platform new {name} --template {next(iter(known))}",
+            next_step=f".venv/bin/prefect-platform new {name} --template {next(iter(known))}",
         )
     return template
 

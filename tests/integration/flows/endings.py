@@ -129,6 +129,7 @@ async def observes() -> None:
     own = ("PREFECT__CONTROL_PORT", "PREFECT__FLOW_RUN_ID")
     seen = {
         "directory": str(Path.cwd()),
+        "arguments": sys.argv,
         "path": [*dict.fromkeys(sys.path)],
         "environment": {name: text for name, text in os.environ.items() if name not in own},
         "leader": os.getpgid(0) == os.getpid() == os.getsid(0),
