@@ -29,7 +29,8 @@ PAGES = sorted(
 )
 DECISIONS = sorted((REPOSITORY / "docs" / "adr").glob("[0-9]*.md"))
 SUFFIXES = (".md", ".py", ".toml", ".txt", ".yaml", ".tpl", ".lock")
-PLACEHOLDER = re.compile(r"\b(NAME|FILE|FOLDER|FLOW)\b")
+# load_orders is the flow that the page on templates creates.
+PLACEHOLDER = re.compile(r"\b(NAME|FILE|FOLDER|FLOW)\b|load_orders")
 
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"^ {4}(\S.*)$", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The process of the engine, which runs the pull steps in a fork of itself before.
+"""The process of the engine: before the engine, it runs the pull steps in a fork of itself.
 
 Prefect runs the pull steps in one Python process, and replaces it by another that runs the engine.
 Here both are forks of a process that has only imported Prefect. Where a new Python process could

@@ -1,9 +1,9 @@
 """Leases of concurrency slots, stored on a volume that outlives the API's pod, for mode `single`.
 
 By default Prefect keeps leases in memory. After a restart, a run could neither renew its lease nor
-release it: a limited deployment would cancel its run, and the slots would be taken for ever.
-SQLite survives a kill or a power cut at any moment, and lets a pod that is being drained and its
-successor use the volume together.
+release it: a limited deployment would cancel its run, and the slots would stay taken. SQLite
+survives a kill or a power cut at any moment, and lets a pod that is being drained and its successor
+use the volume together.
 """
 
 import os
@@ -50,7 +50,7 @@ class ConcurrencyLeaseStorage(lease_storage.ConcurrencyLeaseStorage):
         return lease
 
     async def read_lease(self, lease_id: UUID) -> Lease | None:
-        """Return the lease, also if it has expired, or None if there is none."""
+        """Return the lease, even if it has expired, or None if it does not exist."""
         found = _leases("id = ?", str(lease_id))
         return found[0] if found else None
 

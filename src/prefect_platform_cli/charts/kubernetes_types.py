@@ -32,9 +32,10 @@ class Global(Values):
     """Registry that all images of this chart are pulled from, with a path if it has one. If empty,
     each image uses its own `registry`. Set it to a mirror or to your company's registry."""
     image_digests: dict[str, Digest] = {}
-    """Digest of each image by its `repository`. An image that sets a `digest` of its own keeps it,
-    and tags are ignored. The images.yaml of an environment sets both this and `imageRegistry`; see
-    docs/operations/registry.md."""
+    """Digests of the images, as `REPOSITORY: sha256:…`. An image that is listed here ignores its
+    tag, and one that sets a `digest` of its own uses that instead. By default, images are selected
+    by their own tag or digest. The images.yaml of an environment sets this value and
+    `imageRegistry`; see docs/operations/registry.md."""
     image_pull_secrets: list[LocalObjectReference] = []
     """Secrets with the credentials of a private registry, each as `name: NAME`. They are of type
     kubernetes.io/dockerconfigjson and have to exist in every namespace whose pods pull images. By

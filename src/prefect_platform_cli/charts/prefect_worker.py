@@ -271,13 +271,13 @@ class Reaper(Scheduling):
     notifies you. Choose more than an outage of the API or of its broker takes, and at least three
     times `jobs.heartbeatSeconds`."""
     lost_node_seconds: Positive = 600
-    """Seconds for which the node of a pod must not have been ready before the reaper takes its
-    container for gone. Choose more than your nodes take to restart."""
+    """Seconds for which a node must not have been ready before the reaper considers the containers
+    on it gone. Choose more than your nodes take to restart."""
     end_silent_seconds: Positive | None = None
     """Seconds without a heartbeat after which the reaper ends a running flow run although its
     container has not ended. By default it never does: such a run may be computing, and
     `jobs.activeDeadlineSeconds` ends one that hangs. Choose more than the longest computation that
-    keeps Python's other threads from running, and nothing if any of your runs has its heartbeats
+    keeps Python's other threads from running. Leave it unset if any of your runs has its heartbeats
     turned off."""
     hook_seconds: Count = 3600
     """Seconds for which a container may still run after its flow run became Crashed or Cancelled,
