@@ -71,9 +71,14 @@ FOLLOWED = tuple(
             ("prefect.deployments.steps.pull:set_working_directory", "c1e5eaf1898c"),
             ("prefect.runner._workspace_resolver:prepare_workspace", "345ae6152dec"),
             ("prefect.runner._workspace_starter:workspace_environment", "e4afafba3037"),
+            ("prefect.runner._workspace_supervisor:_hook_command", "85ba68966af8"),
             ("prefect.runner._workspace_supervisor:_launch_engine", "501e9ef53c14"),
             ("prefect.runner._workspace_supervisor:main", "a5027a2e670d"),
             ("prefect.runner._workspace_supervisor:supervise", "634c30bba202"),
+        ),
+        ("flow_run/hook", PREFECT): (
+            ("prefect:_initialize_plugins", "783fd5da4352"),
+            ("prefect.runner._workspace_runtime_bootstrap:main", "edcc01d8d53e"),
         ),
         ("flow_run/supervisor", PREFECT): (
             ("prefect.cli._app:app", "9fc51ec2fa6c"),

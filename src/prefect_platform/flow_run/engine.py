@@ -87,13 +87,26 @@ def _pull(configuration: str, sender: int) -> int:
 
     resolver: Any = _workspace_resolver
     resolver.run_steps = observed
+    hook_command = _workspace_supervisor._hook_command
+
+    def with_plugins(command: list[str]) -> list[str] | None:
+        if command == _engine():
+            return [get_sys_executable(), "-m", "prefect_platform.flow_run.hook", "hook"]
+        return hook_command(command)
+
     _workspace_supervisor._launch_engine = launch
+    _workspace_supervisor._hook_command = with_plugins
     return _workspace_supervisor.main([configuration])
+
+
+def _engine() -> list[str]:
+    """Return the command of an engine in this Python environment."""
+    return [get_sys_executable(), "-m", "prefect.engine"]
 
 
 def _difference(prepared: dict[str, Any], added: list[str]) -> str | None:
     """Return why the engine could behave differently in a new Python process, or None."""
-    if prepared["command"] != [get_sys_executable(), "-m", "prefect.engine"]:
+    if prepared["command"] != _engine():
         return f"it is started by {prepared['command'][0]}"
     for name, inputs in (each for step in prepared["steps"] for each in step.items()):
         if name not in _FILES_ONLY or "requires" in (inputs or {}):

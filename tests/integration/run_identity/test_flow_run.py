@@ -19,21 +19,7 @@ _WITHIN = 300
 def deployment(world: World, ids: Objects) -> str:
     """Create the deployment of the flow in the pool `other`, beside the objects that it uses."""
     assert ids.other_deployment
-    flow = world.api("POST", "/flows/", {"name": "every-right"})["id"]
-    made: str = world.api(
-        "POST",
-        "/deployments/",
-        {
-            "name": "other",
-            "flow_id": flow,
-            "work_pool_name": "other",
-            "entrypoint": "every_right.py:every_right",
-            "path": str(Path(__file__).parent),
-            "enforce_parameter_schema": False,
-            "concurrency_limit": 1,
-        },
-    )["id"]
-    return made
+    return _deploy(world, "every-right", "every_right.py:every_right")
 
 
 def test_a_run_completes_while_its_token_is_renewed(
@@ -65,6 +51,35 @@ def test_a_run_that_uses_what_is_not_granted_fails_with_the_reason(
     state = world.api("GET", f"/flow_runs/{run}")["state"]
     assert state["type"] == "FAILED"
     assert "theirs is not granted to the runs of this work pool" in state["message"]
+
+
+def test_a_hook_of_a_crashed_run_uses_the_api(world: World, ids: Objects, tmp_path: Path) -> None:
+    assert ids.other_deployment
+    deployment = _deploy(world, "crashing", "crashing.py:crashing")
+    run = world.api("POST", f"/deployments/{deployment}/create_flow_run", {})["id"]
+    output = _execute(world, run, tmp_path, seconds=0)
+
+    assert world.api("GET", f"/flow_runs/{run}")["state_type"] == "CRASHED", output
+    logged = world.api("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+    assert "the hook has read Crashed" in [each["message"] for each in logged], output
+
+
+def _deploy(world: World, name: str, entrypoint: str) -> str:
+    """Create the deployment of a flow of this folder in the pool `other`, and return its id."""
+    made: str = world.api(
+        "POST",
+        "/deployments/",
+        {
+            "name": "other",
+            "flow_id": world.api("POST", "/flows/", {"name": name})["id"],
+            "work_pool_name": "other",
+            "entrypoint": entrypoint,
+            "path": str(Path(__file__).parent),
+            "enforce_parameter_schema": False,
+            "concurrency_limit": 1,
+        },
+    )["id"]
+    return made
 
 
 def _execute(world: World, run: str, directory: Path, *, seconds: int) -> str:
