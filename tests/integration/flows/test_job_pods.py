@@ -178,7 +178,7 @@ def test_deploying_again_leaves_one_deployment_with_one_schedule(platform: Platf
 
 
 def test_the_schedule_creates_runs_for_six_in_the_morning_in_new_york(platform: Platform) -> None:
-    waiting = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    waiting = {**DAILY, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
     until_scheduled = Retrying(
         stop=stop_after_delay(60),
         wait=wait_fixed(0.5),

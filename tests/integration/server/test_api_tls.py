@@ -37,7 +37,7 @@ _PROGRAMS = {
     "worker.helm_test": ["--worker=prefect-workers/a", "--jobs=flows-a", "absent"],
     "configuration": [
         *("--file=absent", "--deployments=absent", "--secrets=absent", "--templates=absent"),
-        "--release=prefect-workers/prefect-worker",
+        *("--release=prefect-workers/prefect-worker", "--checksum=absent"),
     ],
 }
 
