@@ -68,16 +68,15 @@ def orphan(
     if (found := _without_job(run, jobs, namespace, now, periods)) is not None:
         reason, sentence = found
         return Orphan(run, reason, f"{sentence} {silent}")
-    if run.state is None or run.state.type not in (StateType.RUNNING, StateType.CANCELLING):
+    lost = next(iter(pods), None)
+    if lost is None or run.state_type not in (StateType.RUNNING, StateType.CANCELLING):
         return None
-    for pod in pods:
-        return Orphan(
-            run,
-            "run_on_lost_node",
-            f"The node {pod.node} of the pod {pod} has not been ready since "
-            f"{pod.cut_off:%Y-%m-%dT%H:%M:%SZ}, but the run was still {run.state.name}. {silent}",
-        )
-    return None
+    return Orphan(
+        run,
+        "run_on_lost_node",
+        f"The node {lost.node} of the pod {lost} has not been ready since "
+        f"{lost.cut_off:%Y-%m-%dT%H:%M:%SZ}, but the run was still {run.state_name}. {silent}",
+    )
 
 
 def _without_job(

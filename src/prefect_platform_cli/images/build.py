@@ -57,13 +57,9 @@ def build(
         if archive.exists():
             err.print(f"[green]✓[/] Images are unchanged: {', '.join(labels)}")
         else:
-            err.print(f"Base image: {chosen_base.reference} ({chosen_base.reason})")
-            chosen, reason = choose_builder(
-                builder, base=chosen_base, docker_host=engine_host, folder=folder / "buildah"
+            chosen = build_missing(
+                wanted, references, chosen_base, folder, builder=builder, engine_host=engine_host
             )
-            err.print(f"Image builder: {chosen.name} ({reason})")
-            build_missing(chosen, wanted, references, chosen_base, folder / "logs")
-            write_sboms(chosen, wanted, references, chosen_base, folder)
             _export(chosen, list(references.values()), archive)
             _discard_superseded(chosen, references, chosen_base, folder)
     return [
@@ -73,13 +69,35 @@ def build(
 
 
 def build_missing(
+    wanted: Sequence[Recipe],
+    references: Mapping[str, str],
+    base: Base,
+    folder: Path,
+    *,
+    builder: str | None,
+    engine_host: str | None,
+) -> Builder:
+    """Let a builder build those of the images that it lacks, list their packages, and return it.
+
+    `folder` is that of the builds; the other arguments are those of `build`. Raises PlatformError.
+    """
+    err.print(f"Base image: {base.reference} ({base.reason})")
+    chosen, reason = choose_builder(
+        builder, base=base, docker_host=engine_host, folder=folder / "buildah"
+    )
+    err.print(f"Image builder: {chosen.name} ({reason})")
+    _build(chosen, wanted, references, base, folder / "logs")
+    _write_sboms(chosen, wanted, references, base, folder)
+    return chosen
+
+
+def _build(
     builder: Builder,
     wanted: Sequence[Recipe],
     references: Mapping[str, str],
     base: Base,
     logs: Path,
 ) -> None:
-    """Build those of the images that the builder's store lacks; raises PlatformError."""
     present = set(builder.references())
     if base.rootfs is not None and base.reference not in present:
         _import_base(builder, base, base.rootfs, logs)
@@ -123,7 +141,7 @@ def _import_base(builder: Builder, base: Base, rootfs: Path, logs: Path) -> None
         builder.build(Order(base.reference, context, logs / f"{_label(base.reference)}.log"))
 
 
-def write_sboms(
+def _write_sboms(
     builder: Builder,
     wanted: Sequence[Recipe],
     references: Mapping[str, str],

@@ -13,10 +13,8 @@ from tempfile import TemporaryDirectory
 from ruamel.yaml import YAML
 
 from prefect_platform.console import step
-from prefect_platform_cli.host.credentials import credentials_file
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.host.process import run
-from prefect_platform_cli.host.registry import is_on_this_machine
 from prefect_platform_cli.images.remote import AbsentError, Registry
 from prefect_platform_cli.kube.clients import ensure_clients, program
 
@@ -64,8 +62,6 @@ def _is_pushed(registry: Registry, name: str, version: str) -> bool:
 
 
 def _push(registry: Registry, chart: Path, version: str) -> None:
-    host = registry.address.partition("/")[0]
-    file = credentials_file(host)
     with TemporaryDirectory() as folder:
         run(
             [program("helm"), "package", chart, f"--version={version}", f"--destination={folder}"],
@@ -76,9 +72,9 @@ def _push(registry: Registry, chart: Path, version: str) -> None:
             [
                 *(program("helm"), "push", Path(folder, f"{chart.name}-{version}.tgz")),
                 f"oci://{registry.address}/charts",
-                *(["--plain-http"] if is_on_this_machine(host) else []),
-                *([f"--registry-config={file}"] if file else []),
+                *registry.access(),
             ],
             failure=f"{registry.address}/charts/{chart.name} cannot be pushed",
-            next_step=f"check that your login to {host} may push, then run the command again",
+            next_step=f"check that your login to {registry.host} may push, then run the command "
+            "again",
         )

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect_platform.console import err, step
+from prefect_platform.console import step
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.git import git
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images.base import choose_base
-from prefect_platform_cli.images.build import alone, build_missing, sbom_file, write_sboms
+from prefect_platform_cli.images.build import alone, build_missing, sbom_file
 from prefect_platform_cli.images.catalogue import Recipe, reference
 from prefect_platform_cli.images.remote import Registry
-from prefect_platform_cli.images.selection import choose_builder
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,9 @@ def push(
         found = {name: registry.find(name, tag) for name, tag in tags.items()}
         missing = [recipe for recipe in wanted if found[recipe.name] is None]
         if missing:
-            err.print(f"Base image: {chosen_base.reference} ({chosen_base.reason})")
-            chosen, reason = choose_builder(
-                builder, base=chosen_base, docker_host=engine_host, folder=folder / "buildah"
+            chosen = build_missing(
+                missing, references, chosen_base, folder, builder=builder, engine_host=engine_host
             )
-            err.print(f"Image builder: {chosen.name} ({reason})")
-            build_missing(chosen, missing, references, chosen_base, folder / "logs")
-            write_sboms(chosen, missing, references, chosen_base, folder)
         pushed = []
         for recipe in wanted:
             name = recipe.name

@@ -38,6 +38,18 @@ class Registry:
                 next_step="write it as HOST/PATH, for example REGISTRY=ghcr.io/example/platform",
             )
 
+    @property
+    def host(self) -> str:
+        return self.address.partition("/")[0]
+
+    def access(self) -> list[str]:
+        """Return the options with which both ORAS and Helm reach the registry."""
+        file = credentials_file(self.host)
+        return [
+            *(["--plain-http"] if is_on_this_machine(self.host) else []),
+            *([f"--registry-config={file}"] if file else []),
+        ]
+
     def find(self, name: str, tag: str) -> str | None:
         """Return the digest of an image; None if it, or its list of packages, is not there."""
         limits = ["--depth=1", f"--artifact-type={_SBOM}", "--format=json"]
@@ -66,27 +78,21 @@ class Registry:
         return labels
 
     def _oras(self, verb: str, reference: str, *arguments: str, folder: Path | None = None) -> str:
-        host = self.address.partition("/")[0]
-        file = credentials_file(host)
+        access = self.access()
         try:
             return run(
-                [
-                    tool("oras"),
-                    *verb.split(),
-                    *(["--plain-http"] if is_on_this_machine(host) else []),
-                    *([f"--registry-config={file}"] if file else []),
-                    *(reference, *arguments),
-                ],
+                [tool("oras"), *verb.split(), *access, reference, *arguments],
                 failure=f"{reference} cannot be read",
                 next_step="run the command again",
                 cwd=folder,
             )
         except PlatformError as error:
-            raise _explained(reference, host, file, error.message) from error
+            raise _explained(reference, self.host, error.message) from error
 
 
-def _explained(reference: str, host: str, file: Path | None, message: str) -> PlatformError:
+def _explained(reference: str, host: str, message: str) -> PlatformError:
     if _REFUSED.search(message):
+        file = credentials_file(host)
         given = f"the credentials in {file}" if file else "a request without credentials"
         return PlatformError(
             f"the registry {host} refuses {given}", next_step=f"docker login {host}"

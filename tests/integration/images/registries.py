@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -54,14 +55,19 @@ def _answers(host: str) -> None:
     httpx.get(f"http://{host}/v2/")
 
 
-def publish(store: Store, name: str, content: str, *options: str) -> str:
-    """Push an image with the file /content as `name`; return its digest."""
+def publish(store: Store, name: str, content: str, *options: str, index: bool = False) -> str:
+    """Push an image with the file /content as `name`, alone or in an index; return the digest."""
     context = store.folder / "context"
     context.mkdir(exist_ok=True)
     (context / "content").write_text(content)
     (context / "Dockerfile").write_text("FROM scratch\nCOPY content /content\n")
-    built = f"localhost/{name.rpartition('/')[2]}"
+    built = f"localhost/{uuid4().hex}"
     digest = context / "digest"
     store.buildah("bud", *options, f"--tag={built}", str(context))
-    store.buildah("push", "--tls-verify=false", f"--digestfile={digest}", built, f"docker://{name}")
+    to = ("--tls-verify=false", f"--digestfile={digest}")
+    if index:
+        store.buildah("manifest", "create", f"{built}-index", built)
+        store.buildah("manifest", "push", "--all", *to, f"{built}-index", f"docker://{name}")
+    else:
+        store.buildah("push", *to, built, f"docker://{name}")
     return digest.read_text()

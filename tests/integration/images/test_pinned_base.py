@@ -16,6 +16,8 @@ from tests.integration.images.contained import Store
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="buildah needs root to build images")
 
+_CREATED = "--timestamp=1700000000"
+
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -28,30 +30,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("store"))
 
 
-def _publish(store: Store, name: str, content: str, created: int, *, index: bool) -> str:
-    """Push an image with the file /content as `name`, alone or in an index; return the digest."""
-    context = store.folder / "context"
-    context.mkdir(exist_ok=True)
-    (context / "content").write_text(content)
-    (context / "Dockerfile").write_text("FROM scratch\nCOPY content /content\n")
-    built = f"localhost/{name.rpartition(':')[2]}:{created}"
-    digest = context / "digest"
-    store.buildah("bud", f"--timestamp={created}", f"--tag={built}", str(context))
-    to = ("--tls-verify=false", f"--digestfile={digest}")
-    if index:
-        store.buildah("manifest", "create", f"{built}-index", built)
-        store.buildah("manifest", "push", "--all", *to, f"{built}-index", f"docker://{name}")
-    else:
-        store.buildah("push", *to, built, f"docker://{name}")
-    return digest.read_text()
-
-
 @pytest.mark.parametrize("kind", ["index", "image"])
 def test_the_pin_is_the_digest_and_the_creation_time_of_the_tag(
     registry: str, store: Store, tmp_path: Path, kind: str
 ) -> None:
     name = f"{registry}/library/python:{kind}"
-    digest = _publish(store, name, "system", 1_700_000_000, index=kind == "index")
+    digest = registries.publish(store, name, "system", _CREATED, index=kind == "index")
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text(f"# A system.\nARG BASE={name}\nFROM ${{BASE}}\n")
 
@@ -82,9 +66,9 @@ def test_images_keep_their_base_when_the_tag_moves_until_the_pin_is_renewed(
     trusted.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n')
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(trusted))
 
-    first = _publish(store, name, "first", 1_700_000_000, index=True)
+    first = registries.publish(store, name, "first", _CREATED, index=True)
     pin_base(dockerfile)
-    second = _publish(store, name, "second", 1_800_000_000, index=True)
+    second = registries.publish(store, name, "second", "--timestamp=1800000000", index=True)
     before = _layers_of_a_build(pinned_base(dockerfile), dockerfile, tmp_path / "before")
     renewed, changed = pin_base(dockerfile)
     after = _layers_of_a_build(renewed, dockerfile, tmp_path / "after")

@@ -85,10 +85,9 @@ def expand(source: Source, section: str) -> Source:
         for channel, each in alerts.channels.items()
     }
     automations = {
-        made: automation
+        name(member): _automation(member, alerts)
         for member in PACK
         if alerts.enabled and alerts.automations.get(member, Chosen()).enabled
-        for made, automation in _automations(member, alerts).items()
     }
     made = {"blocks": blocks, "automations": automations}
     problems = [
@@ -118,33 +117,25 @@ def _fields(channel: str, given: Channel) -> dict[str, Any]:
     return fields
 
 
-def _automations(member_name: str, alerts: Alerts) -> dict[str, Automation]:
-    """Return a member's automations by name; the first of them notifies the channels."""
+def _automation(member_name: str, alerts: Alerts) -> Automation:
+    """Return a member's automation, which notifies the channels of its severity."""
     member, chosen = PACK[member_name], alerts.automations.get(member_name, Chosen())
     bounds = _bounds(member, chosen)
-    made = dict(member.automations(bounds))
+    made = member.automation(bounds)
     severity = chosen.severity or member.severity
     message = member.message(bounds)
-    first = next(iter(made))
-    made[first] = {
-        **made[first],
-        "actions": made[first]["actions"]
-        + [
-            {
-                "type": "send-notification",
-                "block": _block(channel, alerts.channels[channel].type),
-                "subject": f"[{severity}] {message.subject}",
-                "body": message.body,
-            }
-            for channel in alerts.severities.get(severity, ())
-            if channel in alerts.channels
-        ],
-    }
+    actions = made["actions"] + [
+        {
+            "type": "send-notification",
+            "block": _block(channel, alerts.channels[channel].type),
+            "subject": f"[{severity}] {message.subject}",
+            "body": message.body,
+        }
+        for channel in alerts.severities.get(severity, ())
+        if channel in alerts.channels
+    ]
     # Prefect requires an action. Even without a channel, the automation emits its own event.
-    return {
-        key: each if each["actions"] else {**each, "actions": [{"type": "do-nothing"}]}
-        for key, each in made.items()
-    }
+    return {**made, "actions": actions or [{"type": "do-nothing"}]}
 
 
 def _bounds(member: Member, chosen: Chosen) -> Bounds:

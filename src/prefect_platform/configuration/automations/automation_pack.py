@@ -54,13 +54,13 @@ class Message:
 class Member:
     """An entry of the pack.
 
-    `automations` returns the automations by name for the chosen bounds. `message` is sent to the
-    channels of the severity whenever the first automation fires. `within` and `threshold` are the
-    default bounds, None where there is nothing to choose.
+    `automation` returns the automation for the chosen bounds. `message` is sent to the channels of
+    the severity whenever it fires. `within` and `threshold` are the default bounds, None where
+    there is nothing to choose.
     """
 
     severity: Severity
-    automations: Callable[[Bounds], Mapping[str, Automation]]
+    automation: Callable[[Bounds], Automation]
     message: Callable[[Bounds], Message]
     within: int | None = None
     threshold: int | None = None
@@ -79,151 +79,135 @@ def _automation(description: str, trigger: Automation, *actions: Automation) -> 
     }
 
 
-def _zombie(bounds: Bounds) -> Mapping[str, Automation]:
+def _zombie(bounds: Bounds) -> Automation:
     # It only notifies. Heartbeats alone do not tell a dead run from one that computes or whose
     # events were lost, and Prefect also takes one that arrives after the end of its run for the
     # last sign of life. So the reaper decides, which also reads the run's state and its Job.
-    return {
-        name("zombie"): _automation(
-            "A run is Running and its container has not ended, but it sends no heartbeats; "
-            f"reported at most once per run in {bounds.within} s.",
-            {
-                "posture": "Reactive",
-                "match": _RUNS,
-                "for_each": _EACH,
-                "expect": ["prefect-platform.reaper.silent-run"],
-                "within": bounds.within,
-            },
-        )
-    }
+    return _automation(
+        "A run is Running and its container has not ended, but it sends no heartbeats; "
+        f"reported at most once per run in {bounds.within} s.",
+        {
+            "posture": "Reactive",
+            "match": _RUNS,
+            "for_each": _EACH,
+            "expect": ["prefect-platform.reaper.silent-run"],
+            "within": bounds.within,
+        },
+    )
 
 
-def _stuck_pending(bounds: Bounds) -> Mapping[str, Automation]:
+def _stuck_pending(bounds: Bounds) -> Automation:
     # Cancelling instead of Crashed: a pod that starts after all would begin a crashed run, next to
     # the run that has taken its slot. It leaves a cancelled run alone, whose Job a worker deletes.
-    return {
-        name("stuck-pending"): _automation(
-            f"A run has been pending for {bounds.within} s without any progress.",
-            {
-                "posture": "Proactive",
-                "match": _RUNS,
-                "match_related": _OF_A_DEPLOYMENT,
-                "for_each": _EACH,
-                "after": _PENDING,
-                "expect": _ANY_SIGN,
-                "within": bounds.within,
-            },
-            {
-                "type": "change-flow-run-state",
-                "state": "CANCELLING",
-                "message": f"Pending without any progress for {bounds.within} s.",
-            },
-        )
-    }
+    return _automation(
+        f"A run has been pending for {bounds.within} s without any progress.",
+        {
+            "posture": "Proactive",
+            "match": _RUNS,
+            "match_related": _OF_A_DEPLOYMENT,
+            "for_each": _EACH,
+            "after": _PENDING,
+            "expect": _ANY_SIGN,
+            "within": bounds.within,
+        },
+        {
+            "type": "change-flow-run-state",
+            "state": "CANCELLING",
+            "message": f"Pending without any progress for {bounds.within} s.",
+        },
+    )
 
 
-def _late(bounds: Bounds) -> Mapping[str, Automation]:
-    return {
-        name("late"): _automation(
-            f"A run has been late for {bounds.within} s, and no worker has picked it up.",
-            {
-                "posture": "Proactive",
-                "match": _RUNS,
-                "for_each": _EACH,
-                "after": ["prefect.flow-run.Late"],
-                "expect": _ANY_SIGN,
-                "within": bounds.within,
-            },
-        )
-    }
+def _late(bounds: Bounds) -> Automation:
+    return _automation(
+        f"A run has been late for {bounds.within} s, and no worker has picked it up.",
+        {
+            "posture": "Proactive",
+            "match": _RUNS,
+            "for_each": _EACH,
+            "after": ["prefect.flow-run.Late"],
+            "expect": _ANY_SIGN,
+            "within": bounds.within,
+        },
+    )
 
 
-def _crashed(_bounds: Bounds) -> Mapping[str, Automation]:
-    return {
-        name("crashed"): _automation(
-            "A run of a deployment crashed.",
-            {
-                "posture": "Reactive",
-                "match": {**_RUNS, "prefect.state-type": "CRASHED"},
-                "match_related": _OF_A_DEPLOYMENT,
-                "for_each": _EACH,
-                "expect": _ANY_SIGN,
-            },
-        )
-    }
+def _crashed(_bounds: Bounds) -> Automation:
+    return _automation(
+        "A run of a deployment crashed.",
+        {
+            "posture": "Reactive",
+            "match": {**_RUNS, "prefect.state-type": "CRASHED"},
+            "match_related": _OF_A_DEPLOYMENT,
+            "for_each": _EACH,
+            "expect": _ANY_SIGN,
+        },
+    )
 
 
-def _diagnosed(member: str, diagnosis: str) -> Callable[[Bounds], Mapping[str, Automation]]:
-    def automations(_bounds: Bounds) -> Mapping[str, Automation]:
-        return {
-            name(member): _automation(
-                f"A pod of a run has the diagnosis {diagnosis}; reported at most once per "
-                f"deployment in {_QUIET_SECONDS} s.",
-                {
-                    "posture": "Reactive",
-                    "match": {**_PODS, "kubernetes.diagnosis": diagnosis},
-                    "for_each": _EACH_DEPLOYMENT_OR_FLOW,
-                    "expect": ["prefect.kubernetes.pod.*"],
-                    "within": _QUIET_SECONDS,
-                },
-            )
-        }
-
-    return automations
-
-
-def _repeated_failure(bounds: Bounds) -> Mapping[str, Automation]:
-    return {
-        name("repeated-failure"): _automation(
-            f"{bounds.threshold} runs of a deployment failed or crashed within {bounds.within} s.",
+def _diagnosed(diagnosis: str) -> Callable[[Bounds], Automation]:
+    def automation(_bounds: Bounds) -> Automation:
+        return _automation(
+            f"A pod of a run has the diagnosis {diagnosis}; reported at most once per "
+            f"deployment in {_QUIET_SECONDS} s.",
             {
                 "posture": "Reactive",
-                "match": {**_RUNS, "prefect.state-type": ["FAILED", "CRASHED"]},
-                "match_related": _OF_A_DEPLOYMENT,
-                "for_each": _EACH_DEPLOYMENT,
-                "expect": _ANY_SIGN,
-                "threshold": bounds.threshold,
-                "within": bounds.within,
+                "match": {**_PODS, "kubernetes.diagnosis": diagnosis},
+                "for_each": _EACH_DEPLOYMENT_OR_FLOW,
+                "expect": ["prefect.kubernetes.pod.*"],
+                "within": _QUIET_SECONDS,
             },
         )
-    }
+
+    return automation
 
 
-def _work_pool_not_ready(bounds: Bounds) -> Mapping[str, Automation]:
-    return {
-        name("work-pool-not-ready"): _automation(
-            f"A work pool has had no worker, or has been paused, for {bounds.within} s.",
-            {
-                "posture": "Proactive",
-                "match": {"prefect.resource.id": "prefect.work-pool.*"},
-                "for_each": _EACH,
-                "after": _WAITING,
-                "expect": [*_WAITING, "prefect.work-pool.ready", "prefect.work-pool.deleted"],
-                "within": bounds.within,
+def _repeated_failure(bounds: Bounds) -> Automation:
+    return _automation(
+        f"{bounds.threshold} runs of a deployment failed or crashed within {bounds.within} s.",
+        {
+            "posture": "Reactive",
+            "match": {**_RUNS, "prefect.state-type": ["FAILED", "CRASHED"]},
+            "match_related": _OF_A_DEPLOYMENT,
+            "for_each": _EACH_DEPLOYMENT,
+            "expect": _ANY_SIGN,
+            "threshold": bounds.threshold,
+            "within": bounds.within,
+        },
+    )
+
+
+def _work_pool_not_ready(bounds: Bounds) -> Automation:
+    return _automation(
+        f"A work pool has had no worker, or has been paused, for {bounds.within} s.",
+        {
+            "posture": "Proactive",
+            "match": {"prefect.resource.id": "prefect.work-pool.*"},
+            "for_each": _EACH,
+            "after": _WAITING,
+            "expect": [*_WAITING, "prefect.work-pool.ready", "prefect.work-pool.deleted"],
+            "within": bounds.within,
+        },
+    )
+
+
+def _delivery_failed(_bounds: Bounds) -> Automation:
+    return _automation(
+        "A notification could not be delivered; reported at most once per channel in "
+        f"{_QUIET_CHANNEL_SECONDS} s.",
+        {
+            "posture": "Reactive",
+            # Exclude its own failures: a dead channel would be notified of itself forever.
+            "match": {
+                "prefect.resource.id": "prefect.automation.*",
+                "prefect.resource.name": f"!{name('delivery-failed')}",
             },
-        )
-    }
-
-
-def _delivery_failed(_bounds: Bounds) -> Mapping[str, Automation]:
-    return {
-        name("delivery-failed"): _automation(
-            "A notification could not be delivered; reported at most once per channel in "
-            f"{_QUIET_CHANNEL_SECONDS} s.",
-            {
-                "posture": "Reactive",
-                # Exclude its own failures: a dead channel would be notified of itself forever.
-                "match": {
-                    "prefect.resource.id": "prefect.automation.*",
-                    "prefect.resource.name": f"!{name('delivery-failed')}",
-                },
-                "match_related": {"prefect.resource.role": "block"},
-                "for_each": ["related:block:prefect.resource.id"],
-                "expect": ["prefect.automation.action.failed"],
-                "within": _QUIET_CHANNEL_SECONDS,
-            },
-        )
-    }
+            "match_related": {"prefect.resource.role": "block"},
+            "for_each": ["related:block:prefect.resource.id"],
+            "expect": ["prefect.automation.action.failed"],
+            "within": _QUIET_CHANNEL_SECONDS,
+        },
+    )
 
 
 _RUN = "{{ flow_run.name or event.resource.name }}"
@@ -319,17 +303,17 @@ PACK: Mapping[str, Member] = {
     "late": Member("warning", _late, _late_message, within=300),
     "image-pull": Member(
         "critical",
-        _diagnosed("image-pull", "ImagePullError"),
+        _diagnosed("ImagePullError"),
         _pod_message("cannot pull its image", "cannot pull the image"),
     ),
     "out-of-memory": Member(
         "critical",
-        _diagnosed("out-of-memory", "OOMKilled"),
+        _diagnosed("OOMKilled"),
         _pod_message("was killed because it exceeded its memory limit", "out of memory"),
     ),
     "unschedulable": Member(
         "warning",
-        _diagnosed("unschedulable", "Unschedulable*"),
+        _diagnosed("Unschedulable*"),
         _pod_message("cannot be scheduled: no node has room for it", "no node has room"),
     ),
     "repeated-failure": Member(
