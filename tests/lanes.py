@@ -1,8 +1,9 @@
 """Run all tests in lanes: lanes that can share the machine run together, the others alone.
 
-The cluster lane often waits, so tests that need only processes run at the same time, at a low
-priority. Tests whose servers have to answer in time run after it. Tests of engines and nodes run
-last, when no other engine is running that could hide what they leave behind.
+The cluster lane often waits, so all tests that need only processes run at the same time: first
+those that can give way to it, at a low priority, then those whose servers have to answer in time.
+Tests of engines and nodes run last, when no other engine is running that could hide what they leave
+behind.
 """
 
 import os
@@ -30,6 +31,8 @@ class Lane:
     parallel: bool = False
     low_priority: bool = False
     """Whether the lane gives way to the lane that runs at the same time."""
+    after: str | None = None
+    """The name of the lane of the same stage that has to pass before this one starts."""
 
     def command(self, report: Path, *, whole: bool) -> Command:
         """Return the command that runs the lane and writes pytest's report to `report`."""
@@ -39,7 +42,7 @@ class Lane:
             *(("--numprocesses=auto", "--dist=loadfile") if self.parallel else ("--verbose",)),
             *self.folders,
         ]
-        return Command(self.name, argv, low_priority=self.low_priority)
+        return Command(self.name, argv, low_priority=self.low_priority, after=self.after)
 
 
 PROCESSES = Lane(
@@ -60,6 +63,7 @@ SERVERS = Lane(
         "tests/integration/run_identity",
     ),
     parallel=True,
+    after=PROCESSES.name,
 )
 CLUSTER = Lane("cluster", ("tests/cluster",))
 MACHINE = Lane(
@@ -69,8 +73,9 @@ MACHINE = Lane(
         *("tests/engine", "tests/lifecycle"),
     ),
 )
-STAGES = ((CLUSTER, PROCESSES), (SERVERS,), (MACHINE,))
-"""Stages run one after another. The lanes of one stage run at the same time."""
+STAGES = ((CLUSTER, PROCESSES, SERVERS), (MACHINE,))
+"""Stages run one after another. The lanes of one stage run at the same time, unless one of them has
+to run after another."""
 
 
 def main() -> int:

@@ -27,6 +27,8 @@ class Command:
     argv: Sequence[str]
     low_priority: bool = False
     """Whether it gives way to other processes that need the processor."""
+    after: str | None = None
+    """The name of an earlier command that has to succeed before this one starts."""
 
 
 @dataclass(frozen=True)
@@ -84,23 +86,35 @@ class _Running:
 
 
 def run_together(commands: Sequence[Command], end_within: float = _END_WITHIN) -> dict[str, Ended]:
-    """Run `commands` at the same time and return how each ended, by name.
+    """Run `commands` at the same time and return how each that was started ended, by name.
 
-    If one fails, the others are interrupted as by Ctrl-C, and killed after `end_within` seconds.
-    An interrupt of this process does the same to all commands, then raises KeyboardInterrupt.
+    A command with `after` starts when the one that it names has succeeded. If one fails, the others
+    are interrupted as by Ctrl-C, and killed after `end_within` seconds. An interrupt of this
+    process does the same to all commands, then raises KeyboardInterrupt.
     """
     ended: _Notices = queue.SimpleQueue()
     results: dict[str, Ended] = {}
     running: dict[str, _Running] = {}
+    for at, each in enumerate(commands):
+        if each.after not in {None, *(earlier.name for earlier in commands[:at])}:
+            msg = f"{each.name} would never start: no command before it is named {each.after}"
+            raise ValueError(msg)
+
+    def start_those_after(name: str | None) -> None:
+        for each in commands:
+            if each.after == name:
+                running[each.name] = _Running(each, ended)
+
     with _interrupts_put_into(ended):
         try:
-            for each in commands:
-                running[each.name] = _Running(each, ended)
+            start_those_after(None)
             while running and all(each.returncode == 0 for each in results.values()):
                 name = ended.get()
                 if name is None:
                     raise KeyboardInterrupt
                 results[name] = running.pop(name).result()
+                if results[name].returncode == 0:
+                    start_those_after(name)
         finally:
             results |= _end(running, ended, end_within)
     return results

@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 _SHOWN_FROM = 5.0
@@ -68,7 +69,7 @@ def show(tests: Iterable[Test], steps: Mapping[str, float], console: Console) ->
     slowest.add_column("seconds", justify="right")
     slowest.add_column("test", overflow="fold")
     for test in sorted(tests, key=lambda test: -test.seconds)[:_SLOWEST]:
-        slowest.add_row(f"{test.seconds:.1f}", f"{test.file}::{test.name}")
+        slowest.add_row(f"{test.seconds:.1f}", escape(f"{test.file}::{test.name}"))
     console.print(slowest)
 
 

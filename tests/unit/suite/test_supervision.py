@@ -52,8 +52,10 @@ run_together([Command("one", [sys.executable, "-c", sys.argv[1], sys.argv[2]])])
 """
 
 
-def _python(name: str, code: str, folder: Path, *, low_priority: bool = False) -> Command:
-    return Command(name, [sys.executable, "-c", code, str(folder)], low_priority)
+def _python(
+    name: str, code: str, folder: Path, *, low_priority: bool = False, after: str | None = None
+) -> Command:
+    return Command(name, [sys.executable, "-c", code, str(folder)], low_priority, after)
 
 
 def _has_ended(pid: int) -> bool:
@@ -105,6 +107,28 @@ def test_a_command_that_ignores_the_interrupt_is_killed_with_its_children(
     assert ended["stubborn"].returncode == -signal.SIGKILL
     assert "[stubborn] did not end within" in capsys.readouterr().out
     _assert_child_ends(tmp_path)
+
+
+@pytest.mark.parametrize(("code", "started"), [(0, {"one", "two"}), (1, {"one"})])
+def test_a_command_after_another_starts_only_when_that_one_has_succeeded(
+    tmp_path: Path, code: int, started: set[str]
+) -> None:
+    first = "import pathlib, sys; pathlib.Path(sys.argv[1], 'one').touch(); sys.exit({})"
+    second = "import pathlib, sys; sys.exit(not pathlib.Path(sys.argv[1], 'one').exists())"
+    commands = [
+        _python("one", first.format(code), tmp_path),
+        _python("two", second, tmp_path, after="one"),
+    ]
+
+    ended = run_together(commands)
+
+    assert ended.keys() == started
+    assert [each.returncode for each in ended.values()] == [code] * len(started)
+
+
+def test_a_command_that_would_never_start_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"two would never start: .* named misspelt"):
+        run_together([_python("one", "", tmp_path), _python("two", "", tmp_path, after="misspelt")])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

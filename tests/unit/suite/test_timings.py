@@ -59,7 +59,7 @@ def test_a_failure_is_listed_with_its_test_and_the_first_line_of_its_error(repor
 
 def test_files_and_tests_are_listed_with_their_seconds() -> None:
     tests = [
-        timings.Test("fast", "tests/a.py", "test_one", "passed", 60.0),
+        timings.Test("fast", "tests/a.py", "test_one[case]", "passed", 60.0),
         timings.Test("fast", "tests/a.py", "test_two", "passed", 7.5),
         timings.Test("fast", "tests/b.py", "test_three", "passed", 1.0),
         timings.Test("fast", "tests/c.py", "test_four", "passed", 2.0),
@@ -73,6 +73,6 @@ def test_files_and_tests_are_listed_with_their_seconds() -> None:
     assert ["programs", "3"] in lines
     assert ["fast", "tests/a.py", "2", "68"] in lines
     assert ["fast", "files of less than 5 s", "2", "3"] in lines
-    assert lines.index(["60.0", "tests/a.py::test_one"]) < lines.index(
+    assert lines.index(["60.0", "tests/a.py::test_one[case]"]) < lines.index(
         ["7.5", "tests/a.py::test_two"]
     )
