@@ -3,7 +3,8 @@
 .DEFAULT_GOAL := help
 PLATFORM := .venv/bin/prefect-platform
 PYTHON := .venv/bin/python
-SHELL_SCRIPTS := scripts/create-venv .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
+ENVIRONMENTS := $(patsubst k8s/environments/%/platform.yaml,%,$(wildcard k8s/environments/*/platform.yaml))
+SHELL_SCRIPTS := scripts/create-venv scripts/propose .ci/run k8s/kind/node-image/rootfs/usr/local/bin/entrypoint
 
 # Without this check, make would ignore a misspelt variable. `make A=1` is for the project's own
 # variables, and `A=1 make` for those of other programs, such as KUBECONFIG.
@@ -15,8 +16,8 @@ ifneq ($(UNKNOWN),)
 $(error $(UNKNOWN) is not a variable of this Makefile: the variables are $(VARIABLES))
 endif
 
-.PHONY: help deploy-cluster destroy-cluster status ui image push logs base test test-whole test-fast upstream generate format \
-	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-shell lint-dockerfiles lint-charts lint-terraform
+.PHONY: help deploy-cluster destroy-cluster status ui image push promote logs base test test-whole test-fast upstream generate format \
+	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-environments lint-shell lint-dockerfiles lint-charts lint-terraform lint-workflows
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,6 +39,9 @@ image: .venv/ready ## build the images and load them into the running cluster
 
 push: .venv/ready ## build the images, push them and the charts to REGISTRY, and write the digests for ENVIRONMENT
 	$(PLATFORM) push
+
+promote: .venv/ready ## copy the digests of the images of environment FROM to environment TO, and commit the file
+	$(PLATFORM) promote "$(FROM)" "$(TO)"
 
 logs: .venv/ready ## show the logs of the newest flow run, or of RUN=name
 	$(PLATFORM) logs
@@ -71,7 +75,7 @@ format: .venv/ready ## write every file in the project's format
 	.venv/bin/ruff format
 	$(PYTHON) -m tests.support.linters format
 
-lint: lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-shell lint-dockerfiles lint-charts lint-terraform ## check format, style, types, imports, dependencies, flows, shell, Dockerfiles, charts and Terraform
+lint: lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-environments lint-shell lint-dockerfiles lint-charts lint-terraform lint-workflows ## check format, style, types, imports, dependencies, flows, environments, shell, Dockerfiles, charts, Terraform and workflows
 
 lint-format: .venv/ready
 	.venv/bin/ruff format --check
@@ -92,6 +96,9 @@ lint-dependencies: .venv/ready
 lint-flows: .venv/ready
 	$(PLATFORM) lint flows prefect.yaml
 
+lint-environments: .venv/ready
+	$(foreach name,$(ENVIRONMENTS),$(PLATFORM) validate --environment $(name) &&) true
+
 lint-shell: .venv/ready
 	.venv/bin/shellcheck $(SHELL_SCRIPTS)
 
@@ -103,6 +110,9 @@ lint-charts: .venv/ready
 
 lint-terraform: .venv/ready
 	$(PYTHON) -m tests.support.linters terraform
+
+lint-workflows: .venv/ready
+	$(PYTHON) -m tests.support.linters workflows
 
 # The one step that runs before there is a Python environment.
 .venv/ready: uv.lock pyproject.toml src/pyproject.toml scripts/create-venv

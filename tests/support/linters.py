@@ -1,7 +1,8 @@
-"""Run the linters that are Go programs: `helm lint` with every story, and Terraform's linters.
+"""Run the linters that are Go programs: those of charts, Terraform and GitHub's workflows.
 
-`python -m tests.support.linters charts|terraform` fails if a linter finds something; `format`
-formats Terraform's files. The programs are built on first use, like all others in this repository.
+`python -m tests.support.linters charts|terraform|workflows` fails if a linter finds something;
+`format` formats Terraform's files. The programs are built on first use, like all others in this
+repository.
 """
 
 import os
@@ -42,6 +43,13 @@ def terraform() -> Iterator[tuple[str, Command]]:
     )
 
 
+def workflows() -> Iterator[tuple[str, Command]]:
+    """Yield the name and the command of the linter for GitHub's workflows."""
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    files = sorted((REPOSITORY / ".github" / "workflows").glob("*.yaml"))
+    yield "actionlint", (tool("actionlint"), f"-shellcheck={shellcheck}", "-pyflakes=", *files)
+
+
 def formatting() -> Iterator[tuple[str, Command]]:
     """Yield the name and the command of the formatter for Terraform's files."""
     yield "tofu fmt", (tool("tofu"), f"-chdir={_TERRAFORM}", "fmt", "-recursive")
@@ -50,6 +58,7 @@ def formatting() -> Iterator[tuple[str, Command]]:
 _GROUPS: Mapping[str, tuple[Sequence[str], Callable[[], Iterator[tuple[str, Command]]]]] = {
     "charts": (["helm"], charts),
     "terraform": (["tofu", "tflint"], terraform),
+    "workflows": (["actionlint"], workflows),
     "format": (["tofu"], formatting),
 }
 

@@ -10,8 +10,8 @@ FAST = ("helm", "kubeconform", "kubectl")
 """The programs that tests/unit and tests/render call."""
 ALL = (
     *FAST,
-    *("etcd", "external-secrets", "fake-gcs-server", "kind", "kube-apiserver", "oras", "registry"),
-    *("terraform-docs", "tflint", "tofu"),
+    *("actionlint", "etcd", "external-secrets", "fake-gcs-server", "kind", "kube-apiserver"),
+    *("oras", "registry", "terraform-docs", "tflint", "tofu"),
 )
 
 

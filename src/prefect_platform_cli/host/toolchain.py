@@ -92,6 +92,7 @@ TOOLS = {
     "fake-gcs-server": Tool("fake-gcs-server", "github.com/fsouza/fake-gcs-server"),
     "oras": Tool("oras", "oras.land/oras/cmd/oras"),
     "registry": Tool("registry", "github.com/distribution/distribution/v3/cmd/registry"),
+    "actionlint": Tool("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
     "tflint": Tool("tflint", "github.com/terraform-linters/tflint"),
     "terraform-docs": Tool("terraform-docs", "github.com/terraform-docs/terraform-docs"),
 }
