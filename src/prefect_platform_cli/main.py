@@ -8,7 +8,7 @@ import datetime as dt
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from prefect_platform_cli.cluster.provider import ClusterProvider
     from prefect_platform_cli.deploy.context import FromCluster
     from prefect_platform_cli.images.build import Image
+    from prefect_platform_cli.images.push import Pushed
+    from prefect_platform_cli.images.remote import Registry
     from prefect_platform_cli.kube.kubectl import Kubectl
 
 _INTERRUPTED = 130  # the exit code that a shell reports after Ctrl-C
@@ -88,6 +90,12 @@ class _Options:
         from prefect_platform_cli.images.build import build
 
         return build(_IMAGES, builder=self.builder)
+
+    def push(self, registry: "Registry", names: Sequence[str] = _IMAGES) -> "list[Pushed]":
+        from prefect_platform_cli.images.catalogue import recipes
+        from prefect_platform_cli.images.push import push
+
+        return push(recipes(names), registry, cache_directory() / "images", builder=self.builder)
 
     def kubectl(self) -> "Kubectl":
         from prefect_platform_cli.kube.kubectl import Kubectl
@@ -149,15 +157,24 @@ def deploy(
     environment: Annotated[
         str, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments: only local")
     ] = "local",
+    registry: Annotated[
+        str,
+        typer.Option(
+            envvar="REGISTRY",
+            help="registry, as HOST/PATH: push the images to it, and let the nodes pull them",
+        ),
+    ] = "",
 ) -> None:
     """Create the cluster, deploy the platform and run the daily ETL once; safe to repeat."""
     from prefect_platform_cli import reports
     from prefect_platform_cli.deploy import platform
     from prefect_platform_cli.deploy.first_run import parse_day
+    from prefect_platform_cli.images.remote import Registry
     from prefect_platform_cli.lint.command import refuse_errors
 
     chosen: _Options = context.obj
     day = parse_day(date)
+    remote = Registry(registry) if registry else None
     refuse_other("UNENFORCED_POLICIES", unenforced_policies)
     if environment != "local":
         raise PlatformError(
@@ -169,8 +186,14 @@ def deploy(
     provider = chosen.provider()
     refuse_errors()
     changed = provider.create()
+    loaded = [] if remote else chosen.images()
+    references = (
+        {image.name: f"{registry}/{image.name}@{image.digest}" for image in chosen.push(remote)}
+        if remote
+        else {image.name: image.reference for image in loaded}
+    )
     accepted = unenforced_policies is not None
-    outcome = platform.deploy(provider, chosen.images(), day, accept_unenforced=accepted)
+    outcome = platform.deploy(provider, references, day, loaded=loaded, accept_unenforced=accepted)
     reports.print_deployed(provider, outcome, day, changed=changed or outcome.changed)
 
 
@@ -223,9 +246,8 @@ def push(
 ) -> None:
     """Build the images, push them and the charts, and write the digests to images.yaml."""
     from prefect_platform_cli.images import environment as environments
-    from prefect_platform_cli.images import push as pushes
-    from prefect_platform_cli.images.catalogue import recipes
     from prefect_platform_cli.images.charts import push_charts
+    from prefect_platform_cli.images.push import refuse_uncommitted
     from prefect_platform_cli.images.remote import Registry
     from prefect_platform_cli.lint.command import refuse_errors
 
@@ -234,11 +256,9 @@ def push(
     remote = Registry(registry)
     file = environments.images_file(environment)
     if uncommitted is None:
-        pushes.refuse_uncommitted()
+        refuse_uncommitted()
     refuse_errors()
-    pushed = pushes.push(
-        recipes(_PUSHED), remote, cache_directory() / "images", builder=chosen.builder
-    )
+    pushed = chosen.push(remote, _PUSHED)
     pushed_charts = push_charts(remote)
     changed = environments.write(
         file, environments.Images(registry, {image.name: image.digest for image in pushed})

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from signal import SIGINT, SIGKILL, Signals
@@ -17,7 +17,7 @@ from prefect_platform_cli import main as cli
 from prefect_platform_cli.cluster.kind import KindProvider
 from prefect_platform_cli.deploy.platform import deploy
 from prefect_platform_cli.deploy.releases import installed
-from prefect_platform_cli.images.build import build
+from prefect_platform_cli.images.build import Image, build
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import (
     CLUSTER,
@@ -96,11 +96,16 @@ def another_flows_image() -> Iterator[str]:
     changed = [
         replace(image, reference=another) if image.name == "flows" else image for image in images
     ]
+
+    def deploy_images(loaded: Sequence[Image]) -> None:
+        references = {image.name: image.reference for image in loaded}
+        deploy(provider, references, day, loaded=loaded, accept_unenforced=False)
+
     try:
-        deploy(provider, changed, day, accept_unenforced=False)
+        deploy_images(changed)
         yield another
     finally:
-        deploy(provider, images, day, accept_unenforced=False)
+        deploy_images(images)
         on_node("ctr", "--namespace=k8s.io", "images", "rm", another)
 
 

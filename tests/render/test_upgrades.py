@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from prefect_platform_cli.kube import manifests
 from tests.support.rendering import IMAGES, LOCAL, STORIES, Object, Story, find, objects
 
 SERVER = STORIES["server"]
+FLOWS = "prefect-platform.local/flows"
 
 
 def migrations(story: Story) -> Object:
@@ -118,7 +120,7 @@ def data(tmp_path: Path) -> Path:
     return Path(shutil.copytree(LOCAL / "data", tmp_path / "data"))
 
 
-def publish_job(data: Path, images: list[str]) -> tuple[Object, list[Object]]:
+def publish_job(data: Path, images: Mapping[str, str]) -> tuple[Object, list[Object]]:
     items = json.loads(manifests.render(tool("kubectl"), data, images))["items"]
     return find(items, "Job", "publish-flights"), items
 
@@ -128,11 +130,13 @@ def test_data_manifests_render_the_same_twice(data: Path) -> None:
 
 
 def test_a_changed_image_creates_a_new_publish_job(data: Path) -> None:
-    other = [image.replace("flows:0123456789ab", "flows:ffffffffffff") for image in IMAGES]
+    other = {**IMAGES, FLOWS: "registry.example.org/flows@sha256:0123"}
     before, after = publish_job(data, IMAGES)[0], publish_job(data, other)[0]
     assert before["metadata"]["name"] != after["metadata"]["name"]
+    (container,) = after["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == other[FLOWS]
 
 
 def test_the_error_names_an_image_that_was_not_built(data: Path) -> None:
     with pytest.raises(PlatformError, match=r"result-locks in .*, which was not built"):
-        publish_job(data, IMAGES[:2])
+        publish_job(data, {FLOWS: IMAGES[FLOWS]})

@@ -21,10 +21,10 @@ HELM_CHARTS = REPOSITORY / "helm"
 ENVIRONMENTS = REPOSITORY / "k8s" / "environments"
 LOCAL = ENVIRONMENTS / "local"
 ARGOCD = REPOSITORY / "k8s" / "argocd"
-IMAGES = [
-    f"prefect-platform.local/{name}:0123456789ab"
+IMAGES = {
+    f"prefect-platform.local/{name}": f"prefect-platform.local/{name}:0123456789ab"
     for name in ("flows", "postgres", "redis", "seaweedfs")
-]
+}
 
 Object = dict[str, Any]
 
@@ -298,7 +298,7 @@ def namespaces(environment: str) -> list[Object]:
 @cache
 def external_secrets(environment: str) -> list[Object]:
     """Return the objects that bring Terraform's secrets into the cluster of an environment."""
-    rendered = manifests.render(tool("kubectl"), ENVIRONMENTS / environment / "secrets", ())
+    rendered = manifests.render(tool("kubectl"), ENVIRONMENTS / environment / "secrets", {})
     items: list[Object] = json.loads(rendered)["items"]
     return items
 

@@ -98,6 +98,7 @@ def schedule(*arguments: str) -> "subprocess.CompletedProcess[str]":
             "ENVIRONMENT=staging cannot be deployed by this command: it must be local",
         ),
         ("DATE=2014-01-01", "DATE=2014-01-01 is not between 2013-01-01 and 2013-12-31"),
+        ("REGISTRY=ghcr.io", "REGISTRY=ghcr.io is not the address of a registry"),
         ("UNENFORCED_POLICIES=yes", "UNENFORCED_POLICIES=yes is not valid: it must be accept"),
     ],
 )

@@ -78,8 +78,9 @@ class CurrentProvider:
                 if reference not in held:
                     raise PlatformError(
                         f"the node {node.metadata.name} does not have the image {reference}",
-                        next_step=f"copy {archive} to every node and run `ctr --namespace k8s.io "
-                        "images import FILE` there, then run the command again",
+                        next_step="add REGISTRY=HOST/PATH, so that the nodes pull the images from "
+                        f"a registry; or copy {archive} to every node and run `ctr --namespace "
+                        "k8s.io images import FILE` there, then run the command again",
                     )
         return False
 

@@ -32,6 +32,7 @@ from prefect_platform_cli.doctor.enforcement import enforces_policies, refuse_un
 from prefect_platform_cli.doctor.pools import job_namespaces, refuse_unrestricted
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images.build import Image
+from prefect_platform_cli.images.catalogue import REGISTRY
 from prefect_platform_cli.kube import manifests, names
 from prefect_platform_cli.kube.clients import ensure_clients, program
 from prefect_platform_cli.kube.kubectl import Kubectl
@@ -52,25 +53,30 @@ class Outcome:
 
 
 def deploy(
-    provider: ClusterProvider, images: Sequence[Image], day: dt.date, *, accept_unenforced: bool
+    provider: ClusterProvider,
+    references: Mapping[str, str],
+    day: dt.date,
+    *,
+    loaded: Sequence[Image] = (),
+    accept_unenforced: bool,
 ) -> Outcome:
     """Deploy k8s/environments/local to a running cluster and run the ETL.
 
-    Refuses a cluster in which Argo CD deploys the platform, and a network that does not enforce
-    NetworkPolicies, unless `accept_unenforced` is set. A step whose result is already in place
-    changes nothing. Raises PlatformError for the first step that fails; the next call continues
-    from there.
+    `references` are those of the images by name, with a tag or a digest. The nodes pull them,
+    except for those in `loaded`, which are loaded into the nodes. Refuses a cluster in which Argo
+    CD deploys the platform, and a network that does not enforce NetworkPolicies, unless
+    `accept_unenforced` is set. A step whose result is already in place changes nothing. Raises
+    PlatformError for the first step that fails; the next call continues from there.
     """
     ensure_clients(["kubectl", "helm"])
     kubectl = Kubectl(provider.kubeconfig())
     api = kubectl.api()
     refuse_argocd(api)
-    references = {image.name: image.reference for image in images}
-    changed = load(provider, images)
+    changed = load(provider, loaded) if loaded else False
     with step("Create namespaces and secrets"):
         changed |= kubectl.apply((_ENVIRONMENT / "namespaces.yaml").read_text())
         changed |= bool(bootstrap_secrets(api))
-        changed |= record_bases(kubectl, images)
+        changed |= record_bases(kubectl, loaded)
     with step("Check that the network enforces NetworkPolicies") as current:
         if not enforces_policies(kubectl, names.SERVER_NAMESPACE, references["platform"]):
             current.detail = refuse_unenforced(accept=accept_unenforced)
@@ -111,10 +117,11 @@ def load(provider: ClusterProvider, images: Sequence[Image]) -> bool:
     return any(loaded)
 
 
-def _apply_data(kubectl: Kubectl, references: dict[str, str]) -> bool:
+def _apply_data(kubectl: Kubectl, references: Mapping[str, str]) -> bool:
     """Apply the data services, and delete the Jobs of their earlier versions."""
     folder = _ENVIRONMENT / "data"
-    rendered = json.loads(manifests.render(program("kubectl"), folder, list(references.values())))
+    images = {f"{REGISTRY}/{name}": reference for name, reference in references.items()}
+    rendered = json.loads(manifests.render(program("kubectl"), folder, images))
     _annotate_secret_versions(rendered["items"], kubectl.api())
     changed = kubectl.apply(json.dumps(rendered))
     jobs = {f"job.batch/{item['metadata']['name']}" for item in rendered["items"]}
@@ -200,12 +207,14 @@ def _has_run_identity() -> bool:
 
 
 def _image(prefix: str, reference: str) -> dict[str, str]:
-    repository, _, tag = reference.rpartition(":")
+    """Return the values that select an image by its tag or its digest."""
+    kind, separator = ("digest", "@") if "@" in reference else ("tag", ":")
+    repository, _, selected = reference.rpartition(separator)
     registry, _, short = repository.rpartition("/")
     return {
         f"{prefix}.registry": registry,
         f"{prefix}.repository": short,
-        f"{prefix}.tag": tag,
+        f"{prefix}.{kind}": selected,
     }
 
 

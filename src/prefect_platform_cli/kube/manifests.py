@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from prefect_platform_cli.host.process import run
 _HASH_LENGTH = 10
 
 
-def render(kubectl: Path, directory: Path, references: Iterable[str]) -> str:
+def render(kubectl: Path, directory: Path, references: Mapping[str, str]) -> str:
     """Return the kustomization in `directory` as one JSON List.
 
-    An image without a tag gets the tag of its name in `references` ("HOST/NAME:TAG"). A hash of its
-    spec is added to the name of each Job. Kubernetes does not allow a Job to be changed, so a
-    changed spec has to create a new Job. Raises PlatformError when an image has no reference.
+    An image without a tag is replaced with its reference in `references`. A hash of its spec is
+    added to the name of each Job. Kubernetes does not allow a Job to be changed, so a changed spec
+    has to create a new Job. Raises PlatformError when an image has no reference.
     """
     printed = run(
         [kubectl, "kustomize", directory],
@@ -27,9 +27,8 @@ def render(kubectl: Path, directory: Path, references: Iterable[str]) -> str:
         next_step=f"kubectl kustomize {directory}",
     )
     objects = list(YAML(typ="safe").load_all(printed))
-    tagged = {reference.rpartition(":")[0]: reference for reference in references}
     for item in objects:
-        _set_images(item, tagged, directory)
+        _set_images(item, references, directory)
         if item["kind"] == "Job":
             content = json.dumps(item["spec"], sort_keys=True).encode()
             digest = hashlib.sha256(content).hexdigest()[:_HASH_LENGTH]
@@ -37,18 +36,18 @@ def render(kubectl: Path, directory: Path, references: Iterable[str]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=2)
 
 
-def _set_images(item: dict[str, Any], tagged: Mapping[str, str], directory: Path) -> None:
+def _set_images(item: dict[str, Any], references: Mapping[str, str], directory: Path) -> None:
     for container in _containers(item):
         image = container["image"]
         if ":" in image.rpartition("/")[2]:
             continue
-        if image not in tagged:
+        if image not in references:
             raise PlatformError(
                 f"{item['kind']} {item['metadata']['name']} in {directory} uses the image {image}, "
-                f"which was not built; the built images are {', '.join(sorted(tagged)) or 'none'}",
+                f"which was not built; built were {', '.join(sorted(references)) or 'none'}",
                 next_step=f"add a tag to {image} in the manifest, or build the image",
             )
-        container["image"] = tagged[image]
+        container["image"] = references[image]
 
 
 def _containers(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
