@@ -21,6 +21,7 @@ from tests.support.documented import tables
 
 README = REPOSITORY / "README.md"
 INDEX = REPOSITORY / "docs" / "index.md"
+PRODUCTION = REPOSITORY / "docs" / "operations" / "production.md"
 MAKE = REPOSITORY / "docs" / "operations" / "make.md"
 ISOLATION = REPOSITORY / "docs" / "operations" / "isolation.md"
 AGENT = REPOSITORY / "network-policy-agent"
@@ -307,3 +308,24 @@ def test_the_page_on_isolation_shows_the_table_that_the_code_declares() -> None:
         [source, *("yes" if allowed(source, target) else "" for target in Target)]
         for source in Origin
     ]
+
+
+def test_the_page_on_production_lists_every_example_in_the_files_of_the_environment() -> None:
+    example = re.compile(
+        r"[\w./:-]*(?:example|198\.51\.100\.|123456789012)(?:[\w./:-]*\w)?", re.IGNORECASE
+    )
+    listed = {
+        (file.strip("`"), value)
+        for file, values in tables(PRODUCTION, "file")
+        for value in _SPAN.findall(values)
+    }
+    found = {
+        (name(file), value)
+        for folder in ("k8s", "terraform")
+        for file in (REPOSITORY / folder / "environments" / "production").rglob("*.*")
+        if file.suffix in {".yaml", ".tf"}
+        for line in file.read_text().splitlines()
+        for value in example.findall(re.sub(r"(^|\s)#.*", "", line))
+    }
+
+    assert listed == found
