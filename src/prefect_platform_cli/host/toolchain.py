@@ -7,6 +7,7 @@ programs. Thanks to Go's build cache, an interrupted build continues where it st
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -62,6 +63,18 @@ def _containerd(command: str) -> Tool:
     return Tool("containerd", f"{module}/cmd/{command}", ldflags=f"{_STRIPPED} {stamp}")
 
 
+def _argocd() -> Tool:
+    module = "github.com/argoproj/argo-cd/v3"
+    stamp = f"-X {module}/common"
+    # It reports the tag as its version only together with a commit and a clean tree.
+    return Tool(
+        "argocd",
+        f"{module}/cmd",
+        ldflags=f"{_STRIPPED} {stamp}.gitTag={{version}} {stamp}.gitCommit={{version}}"
+        f" {stamp}.gitTreeState=clean",
+    )
+
+
 TOOLS = {
     "kind": Tool("kind", "sigs.k8s.io/kind"),
     "helm": Tool("helm", "helm.sh/helm/v4/cmd/helm"),
@@ -90,6 +103,7 @@ TOOLS = {
     ),
     "external-secrets": Tool("external-secrets", "github.com/external-secrets/external-secrets"),
     "fake-gcs-server": Tool("fake-gcs-server", "github.com/fsouza/fake-gcs-server"),
+    "argocd": _argocd(),
     "oras": Tool("oras", "oras.land/oras/cmd/oras"),
     "registry": Tool("registry", "github.com/distribution/distribution/v3/cmd/registry"),
     "actionlint": Tool("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
@@ -119,11 +133,21 @@ def ensure_tools(names: Collection[str]) -> dict[str, Path]:
 
 def version(name: str) -> str:
     """Return the pinned version of the module that `name` is built from, such as v1.36.3."""
+    return _pinned(TOOLS[name])[1]
+
+
+def sources(name: str) -> Path:
+    """Return the folder of the module that `name` is built from, in Go's own cache."""
     definition = TOOLS[name]
-    go_mod = (MODULES / definition.module / "go.mod").read_text()
-    required = dict(re.findall(r"^(?:require |\t)(\S+) (v\S+)", go_mod, re.MULTILINE))
-    containing = [name for name in required if f"{definition.package}/".startswith(f"{name}/")]
-    return str(required[max(containing, key=len)])
+    path, pinned = _pinned(definition)
+    printed = run(
+        [go(), "mod", "download", "-json", path],
+        failure=f"the module {path} {pinned} cannot be downloaded",
+        next_step="check the network, then run the same command again",
+        cwd=MODULES / definition.module,
+        env=_go_environment(),
+    )
+    return Path(json.loads(printed)["Dir"])
 
 
 def fingerprint(definition: Tool) -> str:
@@ -156,6 +180,15 @@ def go() -> Path:
         if not root.exists():
             _install_go(root, pinned[1])
     return root / "go" / "bin" / "go"
+
+
+def _pinned(definition: Tool) -> tuple[str, str]:
+    """Return the path and the version of the module that contains the package of a tool."""
+    go_mod = (MODULES / definition.module / "go.mod").read_text()
+    required = dict(re.findall(r"^(?:require |\t)(\S+) (v\S+)", go_mod, re.MULTILINE))
+    containing = [path for path in required if f"{definition.package}/".startswith(f"{path}/")]
+    path = max(containing, key=len)
+    return path, required[path]
 
 
 def _directory(definition: Tool) -> Path:
@@ -209,14 +242,17 @@ def compile_package(
         next_step="check the network and the disk, then run the same command again: "
         "everything that is already compiled is kept",
         cwd=module,
-        env={
-            **os.environ,
-            "CGO_ENABLED": "1" if cgo else "0",
-            "GOFLAGS": "-buildvcs=false -mod=readonly",
-            "GOTOOLCHAIN": "local",
-            "GOWORK": "off",
-        },
+        env={**_go_environment(), "CGO_ENABLED": "1" if cgo else "0"},
     )
+
+
+def _go_environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "GOFLAGS": "-buildvcs=false -mod=readonly",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }
 
 
 def _require_space(missing: Collection[str]) -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import fcntl
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from prefect_platform.console import err, step
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import REPOSITORY, cache_directory
+from prefect_platform_cli.host.toolchain import ensure_tools
 from prefect_platform_cli.images import provenance
 from prefect_platform_cli.images.base import Base, choose_base
 from prefect_platform_cli.images.builder import Builder, Order
@@ -105,11 +107,11 @@ def _build(
         built = references[recipe.name]
         if built in present:
             continue
-        with step(f"Build {built}"):
+        with _context(recipe, logs.parent) as context, step(f"Build {built}"):
             builder.build(
                 Order(
                     reference=built,
-                    context=REPOSITORY / recipe.context,
+                    context=context,
                     log=logs / f"{_label(built)}.log",
                     target=recipe.target,
                     installer=recipe.installer,
@@ -128,6 +130,19 @@ def _build(
                 f"the files of the image {recipe.name} changed while it was being built",
                 next_step="run the command again",
             )
+
+
+@contextmanager
+def _context(recipe: Recipe, folder: Path) -> Iterator[Path]:
+    """Yield the folder that an image is built from: a copy with the programs if it has any."""
+    if not recipe.programs:
+        yield REPOSITORY / recipe.context
+        return
+    programs = ensure_tools(recipe.programs).values()
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as context:
+        for path in (*recipe.paths(REPOSITORY), *programs):
+            shutil.copy(path, context)
+        yield Path(context)
 
 
 def _import_base(builder: Builder, base: Base, rootfs: Path, logs: Path) -> None:

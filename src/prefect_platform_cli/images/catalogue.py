@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.toolchain import TOOLS, fingerprint
 
 # No host has this name, so a pod whose image is missing on its node fails at once with the name of
 # the image, instead of pulling another image.
@@ -18,7 +19,9 @@ class Recipe:
     """How one image is built: `context` and `inputs` are relative to the repository.
 
     `inputs` are files and folders in the context. `target` is a stage of its Dockerfile, and
-    `installer` is the slowest stage, which is therefore kept from one build to the next.
+    `installer` is the slowest stage, which is therefore kept from one build to the next. `programs`
+    are names of the toolchain's programs; they are copied into the context, with inputs that are
+    files beside the Dockerfile.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Recipe:
     inputs: tuple[str, ...]
     target: str | None = None
     installer: str | None = None
+    programs: tuple[str, ...] = ()
 
     def paths(self, repository: Path) -> list[Path]:
         """Return the paths of the inputs in `repository`."""
@@ -60,11 +64,13 @@ RECIPES = (
     Recipe("redis", "k8s/kind/images/redis", ("Dockerfile", "entrypoint.sh")),
     Recipe("seaweedfs", "k8s/kind/images/seaweedfs", ("Dockerfile", "requirements.txt")),
 )
+ARGOCD = Recipe("argocd", "k8s/argocd/local/image", ("Dockerfile",), programs=("argocd", "helm"))
+"""Argo CD for `make deploy-argocd`. No other command builds it."""
 
 
 def recipes(names: Sequence[str]) -> list[Recipe]:
     """Return the recipes of `names`; raises PlatformError for an unknown name."""
-    known = {recipe.name: recipe for recipe in RECIPES}
+    known = {recipe.name: recipe for recipe in (*RECIPES, ARGOCD)}
     for name in names:
         if name not in known:
             raise PlatformError(
@@ -83,6 +89,8 @@ def reference(recipe: Recipe, base: str, repository: Path = REPOSITORY) -> str:
         name = path.relative_to(repository / recipe.context)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         content.update(f"{name}\n{digest}\n".encode())
+    for program in recipe.programs:
+        content.update(f"{program}\n{fingerprint(TOOLS[program])}\n".encode())
     return f"{REGISTRY}/{recipe.name}:{content.hexdigest()[:12]}"
 
 

@@ -144,7 +144,7 @@ def test_an_unknown_image_is_refused_with_a_list_of_the_known_ones() -> None:
     with pytest.raises(PlatformError) as refusal:
         recipes(["platfrom"])
     assert "platfrom" in refusal.value.message
-    assert "platform, flows, postgres, redis, seaweedfs" in refusal.value.next_step
+    assert "platform, flows, postgres, redis, seaweedfs, argocd" in refusal.value.next_step
 
 
 def test_a_missing_input_is_named_in_the_error(repository: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from prefect_platform_cli.host.paths import REPOSITORY
-from prefect_platform_cli.images.catalogue import RECIPES
+from prefect_platform_cli.images.catalogue import ARGOCD, RECIPES
 
-DOCKERFILES = sorted({REPOSITORY / recipe.context / "Dockerfile" for recipe in RECIPES})
+DOCKERFILES = sorted({REPOSITORY / recipe.context / "Dockerfile" for recipe in (*RECIPES, ARGOCD)})
 SCRIPTS = sorted((REPOSITORY / "k8s" / "kind" / "images").glob("*/*.sh"))
 # Only BuildKit supports these. Without them, every builder can build the Dockerfiles.
 BUILDKIT_ONLY = ("RUN --", "COPY --chmod", "COPY --chown", "COPY --link", "<<", "# syntax")
