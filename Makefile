@@ -16,7 +16,7 @@ ifneq ($(UNKNOWN),)
 $(error $(UNKNOWN) is not a variable of this Makefile: the variables are $(VARIABLES))
 endif
 
-.PHONY: help deploy-cluster destroy-cluster status ui image push promote logs base test test-whole test-fast upstream generate format \
+.PHONY: help deploy-cluster deploy-argocd destroy-cluster status ui image push promote logs base test test-whole test-fast upstream generate format \
 	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-environments lint-shell lint-dockerfiles lint-charts lint-terraform lint-workflows
 
 help: ## list the targets
@@ -24,6 +24,9 @@ help: ## list the targets
 
 deploy-cluster: .venv/ready ## set everything up and run the daily ETL once
 	$(PLATFORM) deploy
+
+deploy-argocd: .venv/ready ## the same, but Argo CD deploys the commit that is checked out
+	$(PLATFORM) deploy-argocd
 
 destroy-cluster: .venv/ready ## remove the cluster and all that was made for it
 	$(PLATFORM) destroy
@@ -52,7 +55,7 @@ base: .venv/ready ## pin the base of the images to what its tag names in the reg
 test: .venv/ready ## run all tests, on a cluster of their own
 	$(PYTHON) -m tests.lanes
 
-test-whole: .venv/ready ## run all tests, and the long ones: a reboot, three nodes, mutations of the source
+test-whole: .venv/ready ## run all tests, and the long ones: a reboot, three nodes, Argo CD, mutations of the source
 	$(PYTHON) -m tests.lanes whole
 	$(PYTHON) -m tests.support.mutations
 
@@ -103,7 +106,7 @@ lint-shell: .venv/ready
 	.venv/bin/shellcheck $(SHELL_SCRIPTS)
 
 lint-dockerfiles: .venv/ready
-	.venv/bin/hadolint Dockerfile k8s/kind/images/*/Dockerfile
+	.venv/bin/hadolint Dockerfile k8s/kind/images/*/Dockerfile k8s/argocd/local/image/Dockerfile
 
 lint-charts: .venv/ready
 	$(PYTHON) -m tests.support.linters charts

@@ -86,10 +86,11 @@ class _Options:
                     "make deploy-cluster CLUSTER=kind, or CLUSTER=current CONTEXT=NAME",
                 )
 
-    def images(self) -> "list[Image]":
+    def images(self, *names: str) -> "list[Image]":
+        """Build the images `names`, by default those of the local environment."""
         from prefect_platform_cli.images.build import build
 
-        return build(_IMAGES, builder=self.builder)
+        return build(names or _IMAGES, builder=self.builder)
 
     def push(self, registry: "Registry", names: Sequence[str] = _IMAGES) -> "list[Pushed]":
         from prefect_platform_cli.images.catalogue import recipes
@@ -141,19 +142,26 @@ def options(  # noqa: PLR0917  typer passes them by name
     context.obj = _Options(cluster, kube_context, name, nodes, engine, node_image, builder)
 
 
+Date = Annotated[str, typer.Option(envvar="DATE", help="day in 2013 that the first run processes")]
+UnenforcedPolicies = Annotated[
+    str | None,
+    typer.Option(
+        envvar="UNENFORCED_POLICIES",
+        help="accept: continue even if the network does not enforce NetworkPolicies",
+    ),
+]
+
+Uncommitted = Annotated[
+    str | None,
+    typer.Option(envvar="UNCOMMITTED", help="accept: use images of files that are not committed"),
+]
+
+
 @app.command()
 def deploy(
     context: typer.Context,
-    date: Annotated[
-        str, typer.Option(envvar="DATE", help="day in 2013 that the first run processes")
-    ] = "2013-01-01",
-    unenforced_policies: Annotated[
-        str | None,
-        typer.Option(
-            envvar="UNENFORCED_POLICIES",
-            help="accept: continue even if the network does not enforce NetworkPolicies",
-        ),
-    ] = None,
+    date: Date = "2013-01-01",
+    unenforced_policies: UnenforcedPolicies = None,
     environment: Annotated[
         str, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments: only local")
     ] = "local",
@@ -198,6 +206,36 @@ def deploy(
 
 
 @app.command()
+def deploy_argocd(
+    context: typer.Context,
+    date: Date = "2013-01-01",
+    unenforced_policies: UnenforcedPolicies = None,
+    uncommitted: Uncommitted = None,
+) -> None:
+    """Create the cluster, let Argo CD deploy the commit that is checked out, and run the ETL."""
+    from prefect_platform_cli import reports
+    from prefect_platform_cli.deploy.argocd import deployment
+    from prefect_platform_cli.deploy.first_run import parse_day
+    from prefect_platform_cli.images.push import refuse_uncommitted
+    from prefect_platform_cli.lint.command import refuse_errors
+
+    chosen: _Options = context.obj
+    day = parse_day(date)
+    refuse_other("UNENFORCED_POLICIES", unenforced_policies)
+    refuse_other("UNCOMMITTED", uncommitted)
+    chosen.refuse_ignored()
+    if uncommitted is None:
+        refuse_uncommitted()
+    provider = chosen.provider()
+    refuse_errors()
+    changed = provider.create()
+    images = [*chosen.images(), *chosen.images("argocd")]
+    accepted = unenforced_policies is not None
+    outcome = deployment.deploy(provider, images, day, accept_unenforced=accepted)
+    reports.print_deployed(provider, outcome, day, changed=changed or outcome.changed)
+
+
+@app.command()
 def destroy(context: typer.Context) -> None:
     """Delete the cluster and everything that was created for it on this machine."""
     context.obj.provider().delete()
@@ -237,12 +275,7 @@ def push(
     environment: Annotated[
         str, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments to write to")
     ] = "",
-    uncommitted: Annotated[
-        str | None,
-        typer.Option(
-            envvar="UNCOMMITTED", help="accept: push images of files that are not committed"
-        ),
-    ] = None,
+    uncommitted: Uncommitted = None,
 ) -> None:
     """Build the images, push them and the charts, and write the digests to images.yaml."""
     from prefect_platform_cli.images import environment as environments

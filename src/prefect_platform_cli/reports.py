@@ -39,7 +39,7 @@ _SHOW_LOGIN = (
     "kubectl --namespace prefect get secret prefect-auth "
     '--output go-template=\'{{index .data "auth-string" | base64decode}}{{"\\n"}}\''
 )
-_SYSTEM = ("kube-system", "local-path-storage")
+_SYSTEM = ("kube-system", "local-path-storage", "argocd")
 _PAGE = 200  # the most log lines that the server returns for one request
 
 

@@ -67,7 +67,7 @@ def accepted() -> dict[str, set[str]]:
     recipes = re.findall(r"^([a-z-]+):.*\n\t(.*)$", makefile, re.MULTILINE)
     return {
         target: variables() | variables(found[1])
-        if (found := re.fullmatch(r"\$\(PLATFORM\) (\w+)", recipe))
+        if (found := re.fullmatch(r"\$\(PLATFORM\) ([\w-]+)", recipe))
         else set(re.findall(r"\$\((\w+)\)", recipe))
         for target, recipe in recipes
     }

@@ -17,7 +17,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform_cli.charts.prefect_worker import Auth
 from prefect_platform_cli.cluster.provider import ClusterProvider
 from prefect_platform_cli.deploy import first_run
-from prefect_platform_cli.deploy.argocd import refuse_argocd
+from prefect_platform_cli.deploy.argocd.ownership import refuse_argocd
 from prefect_platform_cli.deploy.connection import connected, kubernetes_api_addresses
 from prefect_platform_cli.deploy.image_bases import record_bases
 from prefect_platform_cli.deploy.releases import Release, install
@@ -32,13 +32,13 @@ from prefect_platform_cli.doctor.enforcement import enforces_policies, refuse_un
 from prefect_platform_cli.doctor.pools import job_namespaces, refuse_unrestricted
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images.build import Image
-from prefect_platform_cli.images.catalogue import REGISTRY
+from prefect_platform_cli.images.catalogue import untagged
 from prefect_platform_cli.kube import manifests, names
 from prefect_platform_cli.kube.clients import ensure_clients, program
 from prefect_platform_cli.kube.kubectl import Kubectl
 from prefect_platform_cli.kube.workloads import wait_until_ready
 
-_ENVIRONMENT = REPOSITORY / "k8s" / "environments" / "local"
+ENVIRONMENT = REPOSITORY / "k8s" / "environments" / "local"
 _DATA = names.selector(instance="local")  # the label of the data services' kustomization
 _READY_WITHIN = 300  # seconds
 
@@ -73,27 +73,48 @@ def deploy(
     api = kubectl.api()
     refuse_argocd(api)
     changed = load(provider, loaded) if loaded else False
-    with step("Create namespaces and secrets"):
-        changed |= kubectl.apply((_ENVIRONMENT / "namespaces.yaml").read_text())
-        changed |= bool(bootstrap_secrets(api))
-        changed |= record_bases(kubectl, loaded)
-    with step("Check that the network enforces NetworkPolicies") as current:
-        if not enforces_policies(kubectl, names.SERVER_NAMESPACE, references["platform"]):
-            current.detail = refuse_unenforced(accept=accept_unenforced)
-    server = _server(references, api)
+    changed |= prepare(kubectl, references, loaded, accept_unenforced=accept_unenforced)
+    server = server_release(references, api)
     with step("Install the object store, the warehouse and prefect-server"):
-        changed |= _apply_data(kubectl, references)
+        changed |= apply_data(kubectl, references)
         changed |= install(kubectl, server)
     with step("Wait for prefect-server"):
         wait_until_ready(api, server.namespace, _selector(server), within=_READY_WITHIN)
     with step("Install prefect-worker, which configures the server"):
-        run_identity = _has_run_identity()
-        changed |= bool(copy_secrets(api, run_identity=run_identity))
-        worker = _worker(references, api, run_identity=run_identity)
+        changed |= bool(copy_secrets(api, run_identity=has_run_identity()))
+        worker = worker_release(references, api)
         changed |= install(kubectl, worker)
     with step("Wait for the configuration, prefect-worker and the data of the flows"):
         wait_until_ready(api, worker.namespace, _selector(worker), within=_READY_WITHIN)
-        wait_until_ready(api, names.DATA_NAMESPACE, _DATA, within=_READY_WITHIN)
+        wait_for_data(api)
+    return run_first(kubectl, day, changed=changed)
+
+
+def prepare(
+    kubectl: Kubectl,
+    references: Mapping[str, str],
+    loaded: Sequence[Image],
+    *,
+    accept_unenforced: bool,
+) -> bool:
+    """Create what the releases need; True when that changed anything.
+
+    The arguments are those of `deploy`. Raises PlatformError when the network does not enforce
+    NetworkPolicies, unless `accept_unenforced` is set.
+    """
+    with step("Create namespaces and secrets"):
+        changed = kubectl.apply((ENVIRONMENT / "namespaces.yaml").read_text())
+        changed |= bool(bootstrap_secrets(kubectl.api()))
+        changed |= record_bases(kubectl, loaded)
+    with step("Check that the network enforces NetworkPolicies") as current:
+        if not enforces_policies(kubectl, names.SERVER_NAMESPACE, references["platform"]):
+            current.detail = refuse_unenforced(accept=accept_unenforced)
+    return changed
+
+
+def run_first(kubectl: Kubectl, day: dt.date, *, changed: bool) -> Outcome:
+    """Run the ETL for `day`; `changed` says whether the deploy changed anything before."""
+    api = kubectl.api()
     templates = base_job_templates(client.CoreV1Api(api))
     refuse_unrestricted(api, job_namespaces(templates))
     with connected(kubectl) as prefect:
@@ -117,11 +138,10 @@ def load(provider: ClusterProvider, images: Sequence[Image]) -> bool:
     return any(loaded)
 
 
-def _apply_data(kubectl: Kubectl, references: Mapping[str, str]) -> bool:
+def apply_data(kubectl: Kubectl, references: Mapping[str, str]) -> bool:
     """Apply the data services, and delete the Jobs of their earlier versions."""
-    folder = _ENVIRONMENT / "data"
-    images = {f"{REGISTRY}/{name}": reference for name, reference in references.items()}
-    rendered = json.loads(manifests.render(program("kubectl"), folder, images))
+    folder = ENVIRONMENT / "data"
+    rendered = json.loads(manifests.render(program("kubectl"), folder, untagged(references)))
     _annotate_secret_versions(rendered["items"], kubectl.api())
     changed = kubectl.apply(json.dumps(rendered))
     jobs = {f"job.batch/{item['metadata']['name']}" for item in rendered["items"]}
@@ -130,6 +150,11 @@ def _apply_data(kubectl: Kubectl, references: Mapping[str, str]) -> bool:
     for superseded in set(listed.split()) - jobs:
         kubectl(here, "delete", superseded)
     return changed
+
+
+def wait_for_data(api: client.ApiClient) -> None:
+    """Wait until the data services are ready; PlatformError when they are not in time."""
+    wait_until_ready(api, names.DATA_NAMESPACE, _DATA, within=_READY_WITHIN)
 
 
 def _annotate_secret_versions(items: Sequence[dict[str, Any]], api: client.ApiClient) -> None:
@@ -143,59 +168,65 @@ def _annotate_secret_versions(items: Sequence[dict[str, Any]], api: client.ApiCl
             }
 
 
-def _server(references: Mapping[str, str], api: client.ApiClient) -> Release:
+def server_release(references: Mapping[str, str], api: client.ApiClient) -> Release:
+    """Return prefect-server with the images, and the versions of the Secrets in the cluster."""
+    secrets = ("auth", "database", "encryption", "redis")
+    previous = {name: f"prefect-{name}-previous" for name in ("auth", "encryption")}
     return Release(
         name=names.SERVER_RELEASE,
         namespace=names.SERVER_NAMESPACE,
         chart=REPOSITORY / "helm" / "prefect-server",
-        values=[_ENVIRONMENT / "server.yaml", _ENVIRONMENT / "retention.yaml"],
+        values=[ENVIRONMENT / "server.yaml", ENVIRONMENT / "retention.yaml"],
         settings={
-            **_image("image", references["platform"]),
-            **_image("database.embedded.image", references["postgres"]),
-            **_image("redis.embedded.image", references["redis"]),
-            **{
-                f"secretVersions.{name}": secret_version(
-                    api, names.SERVER_NAMESPACE, f"prefect-{name}"
-                )
-                for name in ("auth", "database", "encryption", "redis")
+            "image": _image(references["platform"]),
+            "database": {"embedded": {"image": _image(references["postgres"])}},
+            "redis": {"embedded": {"image": _image(references["redis"])}},
+            "secretVersions": {
+                name: secret_version(api, names.SERVER_NAMESPACE, f"prefect-{name}")
+                for name in secrets
             },
             **{
-                f"{name}.previousSecret.name": f"prefect-{name}-previous"
-                for name in ("auth", "encryption")
-                if has_secret(api, names.SERVER_NAMESPACE, f"prefect-{name}-previous")
+                name: {"previousSecret": {"name": secret}}
+                for name, secret in previous.items()
+                if has_secret(api, names.SERVER_NAMESPACE, secret)
             },
-            **_kubernetes_api(api),
+            "networkPolicies": _network_policies(api),
         },
     )
 
 
-def _worker(references: Mapping[str, str], api: client.ApiClient, *, run_identity: bool) -> Release:
+def worker_release(references: Mapping[str, str], api: client.ApiClient) -> Release:
+    """Return prefect-worker with the images, and the version of its copied Secret."""
     auth = (names.WORKER_NAMESPACE, names.AUTH_SECRET)
     return Release(
         name=names.WORKER_RELEASE,
         namespace=names.WORKER_NAMESPACE,
         chart=REPOSITORY / "helm" / "prefect-worker",
-        values=[_ENVIRONMENT / "worker.yaml", _ENVIRONMENT / "retention.yaml"],
+        values=[ENVIRONMENT / "worker.yaml", ENVIRONMENT / "retention.yaml"],
         settings={
-            **_image("image", references["platform"]),
-            **_image("jobs.image", references["flows"]),
-            **({} if run_identity else {"secretVersions.auth": secret_version(api, *auth)}),
-            **_kubernetes_api(api),
+            "image": _image(references["platform"]),
+            "jobs": {"image": _image(references["flows"])},
+            **(
+                {}
+                if has_run_identity()
+                else {"secretVersions": {"auth": secret_version(api, *auth)}}
+            ),
+            "networkPolicies": _network_policies(api),
         },
-        contents={"configuration.platform": _ENVIRONMENT / "platform.yaml"},
+        contents={"configuration.platform": ENVIRONMENT / "platform.yaml"},
     )
 
 
-def _kubernetes_api(api: client.ApiClient) -> dict[str, str]:
+def _network_policies(api: client.ApiClient) -> dict[str, Any]:
+    addresses = kubernetes_api_addresses(api)
     return {
-        f"networkPolicies.kubernetesApi.to[{index}].ipBlock.cidr": f"{address}/32"
-        for index, address in enumerate(kubernetes_api_addresses(api))
+        "kubernetesApi": {"to": [{"ipBlock": {"cidr": f"{address}/32"}} for address in addresses]}
     }
 
 
-def _has_run_identity() -> bool:
+def has_run_identity() -> bool:
     """Return whether pods have tokens instead of the auth string; raises PlatformError."""
-    path = _ENVIRONMENT / "worker.yaml"
+    path = ENVIRONMENT / "worker.yaml"
     try:
         values = YAML(typ="safe").load(path) or {}
         return Auth.model_validate(values.get("auth") or {}).run_identity.enabled
@@ -206,16 +237,12 @@ def _has_run_identity() -> bool:
         ) from error
 
 
-def _image(prefix: str, reference: str) -> dict[str, str]:
+def _image(reference: str) -> dict[str, str]:
     """Return the values that select an image by its tag or its digest."""
     kind, separator = ("digest", "@") if "@" in reference else ("tag", ":")
     repository, _, selected = reference.rpartition(separator)
     registry, _, short = repository.rpartition("/")
-    return {
-        f"{prefix}.registry": registry,
-        f"{prefix}.repository": short,
-        f"{prefix}.{kind}": selected,
-    }
+    return {"registry": registry, "repository": short, kind: selected}
 
 
 def _selector(release: Release) -> str:

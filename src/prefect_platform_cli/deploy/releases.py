@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.kube import names
@@ -16,19 +17,20 @@ from prefect_platform_cli.kube.kubectl import Kubectl
 class Release:
     """A chart to install as `name` in `namespace`, with values files and single values.
 
-    `settings` are values by key, and `contents` are files whose content is the value of a key.
+    `settings` are values that take precedence over those of the files, and `contents` are files
+    whose content is the value of a key.
     """
 
     name: str
     namespace: str
     chart: Path
     values: Sequence[Path]
-    settings: Mapping[str, str]
+    settings: Mapping[str, Any]
     contents: Mapping[str, Path] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
         """Return a checksum of the chart, the values and the settings."""
-        digest = hashlib.sha256(json.dumps(dict(self.settings), sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode())
         files = sorted(path for path in self.chart.rglob("*") if path.is_file())
         for path in [*files, *self.values, *self.contents.values()]:
             digest.update(path.name.encode() + path.read_bytes())
@@ -52,8 +54,9 @@ def install(kubectl: Kubectl, release: Release) -> bool:
         *("upgrade", "--install", release.name, str(release.chart)),
         *("--namespace", release.namespace, "--description", release.fingerprint()),
         *(f"--values={path}" for path in release.values),
-        *(f"--set-string={key}={value}" for key, value in release.settings.items()),
+        "--values=-",
         *(f"--set-file={key}={path}" for key, path in release.contents.items()),
+        stdin=json.dumps(release.settings),
     )
     return True
 
@@ -112,9 +115,10 @@ def _remove_interrupted_revision(kubectl: Kubectl, release: Release) -> None:
     )
 
 
-def _helm(kubectl: Kubectl, *arguments: str) -> str:
+def _helm(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -> str:
     return run(
         [program("helm"), "--kubeconfig", kubectl.kubeconfig, *arguments],
         failure=f"helm {' '.join(arguments[:3])} failed",
         next_step="correct the values that the message names, then run the command again",
+        stdin=stdin,
     )

@@ -1,7 +1,7 @@
 """The platform's images, their inputs, and the tags that are computed from the inputs."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,11 @@ def reference(recipe: Recipe, base: str, repository: Path = REPOSITORY) -> str:
     for program in recipe.programs:
         content.update(f"{program}\n{fingerprint(TOOLS[program])}\n".encode())
     return f"{REGISTRY}/{recipe.name}:{content.hexdigest()[:12]}"
+
+
+def untagged(references: Mapping[str, str]) -> dict[str, str]:
+    """Return references by how manifests write their images, from references by name."""
+    return {f"{REGISTRY}/{name}": reference for name, reference in references.items()}
 
 
 def _files(recipe: Recipe, repository: Path) -> Iterator[Path]:

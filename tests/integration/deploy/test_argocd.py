@@ -1,11 +1,11 @@
-"""`make deploy-cluster` leaves alone what Argo CD deploys."""
+"""`make deploy-cluster` leaves alone what Argo CD deploys, and Argo CD takes over from Helm."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from prefect_platform.errors import PlatformError
-from prefect_platform_cli.deploy.argocd import refuse_argocd
+from prefect_platform_cli.deploy.argocd.ownership import forget_releases, refuse_argocd
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.support.control_plane import control_plane
 
@@ -43,3 +43,18 @@ def test_a_release_of_argo_cd_is_refused_with_the_name_of_its_application(
 
     assert f"{namespace}/{release} belongs to Argo CD's Application ours" in refused.value.message
     assert "docs/operations/argocd.md" in refused.value.next_step
+
+
+@pytest.mark.parametrize(("namespace", "release"), [SERVER, WORKER])
+def test_the_records_of_helm_are_deleted_and_no_other_secrets(
+    kubectl: Kubectl, namespace: str, release: str
+) -> None:
+    here = f"--namespace={namespace}"
+    for name, owner in (("record", release), ("of-another-release", "other")):
+        kubectl(here, "create", "secret", "generic", name)
+        kubectl(here, "label", "secret", name, "owner=helm", f"name={owner}")
+
+    forget_releases(kubectl)
+
+    left = kubectl(here, "get", "secrets", "--output=name").split()
+    assert left == ["secret/of-another-release"]
