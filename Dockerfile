@@ -108,7 +108,7 @@ LABEL org.opencontainers.image.title="prefect-platform" \
       org.opencontainers.image.source="${SOURCE}"
 
 # --- Job pods -------------------------------------------------------------------------------
-FROM base AS flows
+FROM base AS deployed
 COPY --from=installer /flows/opt /opt
 # The plugins of Prefect that job pods run with; the programs are not for them.
 COPY --from=project /project/opt/venv/lib /opt/venv/lib
@@ -116,6 +116,16 @@ COPY prefect.yaml ./
 COPY flows flows
 RUN chmod -R a+rX . \
     && python -m compileall -q --invalidation-mode unchecked-hash flows
+
+# Loads every flow once, so that the configuration's pods need not. What flows write when they are
+# imported stays in this stage.
+FROM deployed AS facts
+USER 1000:1000
+RUN python -m prefect_platform.configuration.deployments.flow_image record prefect.yaml \
+        > /tmp/flow-facts.json
+
+FROM deployed AS flows
+COPY --from=facts --chown=0:0 /tmp/flow-facts.json ./
 USER 1000:1000
 CMD ["prefect", "version"]
 ARG VERSION

@@ -12,6 +12,7 @@ from prefect_platform.api_certificate import refuse_untrusted, verification
 from prefect_platform.configuration import commands
 from prefect_platform.configuration.core.context import Mounted
 from prefect_platform.configuration.core.prefect_api import prefect_api
+from prefect_platform.configuration.deployments import recorded_facts
 from prefect_platform.configuration.platform_file import Files
 from prefect_platform.container import NotYet, wait_for
 from prefect_platform.errors import PlatformError
@@ -73,7 +74,11 @@ def main() -> None:
     with prefect_api(url, os.environ.get("PREFECT_API_AUTH_STRING")) as client:
         commands.apply(
             client,
-            Files(arguments.file, arguments.deployments),
+            Files(
+                arguments.file,
+                arguments.deployments,
+                flow_facts=arguments.deployments.with_name(recorded_facts.NAME),
+            ),
             Mounted(arguments.secrets, arguments.templates, arguments.release),
             prune=arguments.prune,
             checksum=arguments.checksum,

@@ -14,6 +14,9 @@ from prefect_platform.configuration.core.resource import Declared, Key
 from prefect_platform.configuration.core.source import ConfigurationError, Problem, Source, read
 from prefect_platform.configuration.core.unloaded import Unloaded, UnloadedFlowsError
 from prefect_platform.configuration.deployments import prefect_yaml
+from prefect_platform.configuration.deployments.entrypoints import Load
+from prefect_platform.configuration.deployments.flow_loader import FlowLoader
+from prefect_platform.configuration.deployments.recorded_facts import RecordedFacts
 from prefect_platform.configuration.kinds import SECTIONS
 from prefect_platform.retention_file import RetentionFile
 
@@ -26,12 +29,14 @@ class Files:
     """The files that are applied together: platform.yaml and prefect.yaml.
 
     `retention` is only checked, because the charts apply it. It is None in a pod, where they
-    already have.
+    already have. `flow_facts` is what the build of the pod's image recorded about the flows, and
+    None elsewhere.
     """
 
     platform: Path
     deployments: Path
     retention: Path | None = None
+    flow_facts: Path | None = None
 
 
 def load(files: Files, context: Context) -> list[Declared]:
@@ -56,7 +61,7 @@ def load(files: Files, context: Context) -> list[Declared]:
             problems += error.problems
     unloaded: Sequence[Unloaded] = ()
     try:
-        declared += prefect_yaml.declare(read(files.deployments), context)
+        declared += prefect_yaml.declare(read(files.deployments), context, _recorded(files))
     except UnloadedFlowsError as error:
         declared += error.declared
         unloaded = error.unloaded
@@ -69,6 +74,13 @@ def load(files: Files, context: Context) -> list[Declared]:
     if unloaded:
         raise UnloadedFlowsError(declared, unloaded)
     return declared
+
+
+def _recorded(files: Files) -> Load | None:
+    if files.flow_facts is None:
+        return None
+    directory = files.deployments.parent.resolve()
+    return RecordedFacts(files.flow_facts, FlowLoader(directory).load).load
 
 
 def _wrong_periods(path: Path) -> list[Problem]:

@@ -13,7 +13,7 @@ from prefect_platform.console import err, step
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import REPOSITORY, cache_directory
 from prefect_platform_cli.host.toolchain import ensure_tools
-from prefect_platform_cli.images import provenance
+from prefect_platform_cli.images import contract, provenance
 from prefect_platform_cli.images.base import Base, choose_base
 from prefect_platform_cli.images.builder import Builder, Order
 from prefect_platform_cli.images.catalogue import REGISTRY, Recipe, recipes, reference
@@ -79,7 +79,7 @@ def build_missing(
     builder: str | None,
     engine_host: str | None,
 ) -> Builder:
-    """Let a builder build those of the images that it lacks, list their packages, and return it.
+    """Let a builder build those of the images that it lacks, check them, and return it.
 
     `folder` is that of the builds; the other arguments are those of `build`. Raises PlatformError.
     """
@@ -89,7 +89,7 @@ def build_missing(
     )
     err.print(f"Image builder: {chosen.name} ({reason})")
     _build(chosen, wanted, references, base, folder / "logs")
-    _write_sboms(chosen, wanted, references, base, folder)
+    _finish(chosen, wanted, references, base, folder)
     return chosen
 
 
@@ -156,20 +156,23 @@ def _import_base(builder: Builder, base: Base, rootfs: Path, logs: Path) -> None
         builder.build(Order(base.reference, context, logs / f"{_label(base.reference)}.log"))
 
 
-def _write_sboms(
+def _finish(
     builder: Builder,
     wanted: Sequence[Recipe],
     references: Mapping[str, str],
     base: Base,
     folder: Path,
 ) -> None:
-    """List the packages of each image that has no list yet."""
+    """Check each image, and list its packages; an image with a list has passed its check."""
     for recipe in wanted:
         built = references[recipe.name]
         file = sbom_file(folder, built)
         if file.exists():
             continue
         file.parent.mkdir(exist_ok=True)
+        if recipe.check:
+            with step(f"Check {built}"):
+                contract.check(builder, built, recipe.check, folder)
         created = provenance.build_arguments(recipe.paths(REPOSITORY))["CREATED"]
         with (
             step(f"List the packages of {built}"),

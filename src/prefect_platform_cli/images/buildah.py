@@ -1,10 +1,13 @@
 """Build with buildah, which needs no daemon, in a store of its own."""
 
+import json
 import os
 import shlex
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.debian import ensure_packages
@@ -12,6 +15,7 @@ from prefect_platform_cli.host.process import run
 from prefect_platform_cli.host.registry import is_on_this_machine
 from prefect_platform_cli.images.builder import Order, run_logged, run_push
 from prefect_platform_cli.images.catalogue import REGISTRY
+from prefect_platform_cli.images.hardened import hardened
 from prefect_platform_cli.images.layout import Layout
 from prefect_platform_cli.images.pip_settings import certificate_authority
 
@@ -95,6 +99,32 @@ class Buildah:
         finally:
             self._buildah("rm", container)
 
+    def user(self, reference: str) -> str:
+        """Return the user of an image."""
+        return str(self._config(reference).get("User", ""))
+
+    def run_hardened(
+        self, reference: str, command: Sequence[str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command with chroot on the image."""
+        container = self._buildah("from", "--pull-never", reference).strip()
+        config = self._config(reference)
+        try:
+            return subprocess.run(
+                hardened(self._program(), container, config, command, network=False),
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        finally:
+            self._buildah("rm", container)
+
+    def save_layers(self, reference: str, archive: Path) -> None:
+        """Write the image with uncompressed layers."""
+        self._buildah("push", "--quiet", reference, f"docker-archive:{archive}:{reference}")
+
     def discard(self, references: Sequence[str]) -> None:
         """Remove the images, their layers and their exports."""
         if references:
@@ -103,6 +133,11 @@ class Buildah:
                 [kept for kept in self._layout.references() if kept not in references]
             )
         self._buildah("rmi", "--prune")
+
+    def _config(self, reference: str) -> dict[str, Any]:
+        inspected = self._buildah("inspect", "--type", "image", reference)
+        config: dict[str, Any] = json.loads(inspected)["OCIv1"]["config"]
+        return config
 
     def _bud(self, order: Order, reference: str, target: str | None) -> None:
         # With chroot isolation, neither an OCI runtime nor a control group is needed.

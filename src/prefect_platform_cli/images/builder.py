@@ -57,6 +57,20 @@ class Builder(Protocol):
         """Write at least the files of an image that match `patterns` to a tar file."""
         ...
 
+    def user(self, reference: str) -> str:
+        """Return the user of an image, as its Dockerfile writes it."""
+        ...
+
+    def run_hardened(
+        self, reference: str, command: Sequence[str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in an image as in a hardened pod, without a network."""
+        ...
+
+    def save_layers(self, reference: str, archive: Path) -> None:
+        """Write an image in the format of `docker save`, with layers that tarfile can read."""
+        ...
+
     def discard(self, references: Sequence[str]) -> None:
         """Remove images from the store, with the layers that only they use."""
         ...

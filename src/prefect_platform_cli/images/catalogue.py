@@ -22,6 +22,7 @@ class Recipe:
     `installer` is the slowest stage, which is therefore kept from one build to the next. `programs`
     are names of the toolchain's programs; they are copied into the context, with inputs that are
     files beside the Dockerfile.
+    `check` is a command in the image that prints what is wrong with it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Recipe:
     target: str | None = None
     installer: str | None = None
     programs: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
 
     def paths(self, repository: Path) -> list[Path]:
         """Return the paths of the inputs in `repository`."""
@@ -58,6 +60,10 @@ RECIPES = (
             *("Dockerfile", ".dockerignore", *_LOCKED, "requirements/flows.txt"),
             *("requirements/sources.txt", "prefect.yaml", "flows"),
             *("src/pyproject.toml", "src/prefect_platform"),
+        ),
+        check=(
+            *("python", "-m", "prefect_platform.configuration.deployments.flow_image"),
+            *("check", "prefect.yaml"),
         ),
     ),
     Recipe("postgres", "k8s/kind/images/postgres", ("Dockerfile", "entrypoint.sh")),

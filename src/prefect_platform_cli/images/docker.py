@@ -1,6 +1,7 @@
 """Build with an existing Docker engine, with its classic builder or with BuildKit."""
 
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,6 +64,31 @@ class Docker:
             self._docker("export", "--output", str(archive), container)
         finally:
             self._docker("rm", container)
+
+    def user(self, reference: str) -> str:
+        """Return the user of an image."""
+        return self._docker("image", "inspect", "--format", "{{.Config.User}}", reference).strip()
+
+    def run_hardened(
+        self, reference: str, command: Sequence[str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in a container of the image."""
+        limits = ["--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL"]
+        return subprocess.run(
+            [
+                *("docker", "run", "--rm", *limits, "--security-opt=no-new-privileges"),
+                *("--entrypoint", command[0], reference, *command[1:]),
+            ],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def save_layers(self, reference: str, archive: Path) -> None:
+        """Write the image as `export` does."""
+        self.export([reference], archive)
 
     def discard(self, references: Sequence[str]) -> None:
         """Remove the images, but keep the engine's build cache, which belongs to the user."""

@@ -1,12 +1,10 @@
 """Run an image's program as in a hardened pod: its user, its environment and a read-only root.
 
-The program runs with chroot on the image in a buildah store, in namespaces of its own. This needs
-no engine, and all mounts disappear with the namespaces.
+The image is in a buildah store, so this needs no engine.
 """
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -15,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_ALONE = ("unshare", "--mount", "--propagation", "private")
+from prefect_platform_cli.images.hardened import ALONE, hardened
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Store:
     def buildah(self, *arguments: str) -> str:
         """Run buildah and return what it prints."""
         return subprocess.run(
-            [*_ALONE, *self.command, *arguments], check=True, capture_output=True, text=True
+            [*ALONE, *self.command, *arguments], check=True, capture_output=True, text=True
         ).stdout
 
     def load(self, archive: Path, reference: str) -> None:
@@ -88,30 +86,18 @@ class Contained:
         """
         config = self.config
         arguments = [*config.get("Entrypoint", []), *(command or config.get("Cmd", []))]
-        variables = [
-            *config["Env"],
-            *(f"{key}={value}" for key, value in (environment or {}).items()),
-        ]
-        binds = "\n".join(
-            f'mount --bind {shlex.quote(str(source))} "$root{target}"'
-            for target, source in (volumes or {}).items()
-        )
-        script = f"""
-            set -e
-            root=$({shlex.join(self.store.command)} mount "$0")
-            mount --bind "$root" "$root"
-            mount -o remount,bind,ro "$root"
-            mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
-            mount -t proc proc "$root/proc"
-            mount --rbind /dev "$root/dev"
-            {binds}
-            exec setpriv --no-new-privs \\
-                chroot --userspec={user or config["User"]} --groups= "$root" \\
-                env --ignore-environment --chdir={config.get("WorkingDir") or "/"} "$@"
-        """
+        variables = [f"{key}={value}" for key, value in (environment or {}).items()]
         created = self.store.buildah("from", "--pull-never", self.reference).strip()
         process = subprocess.Popen(
-            [*_ALONE, "--pid", "--fork", "sh", "-c", script, created, *variables, *arguments],
+            hardened(
+                self.store.command,
+                created,
+                config,
+                [*variables, *arguments],
+                network=True,
+                volumes=volumes,
+                user=user,
+            ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merged else subprocess.PIPE,

@@ -9,6 +9,7 @@ import pytest
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.images import build as module
+from prefect_platform_cli.images import contract
 from prefect_platform_cli.images.base import Base
 from prefect_platform_cli.images.build import build
 from prefect_platform_cli.images.builder import Order
@@ -23,6 +24,7 @@ class _Builder:
         self.held: list[str] = []
         self.built: list[str] = []
         self.listed: list[str] = []
+        self.checked: list[str] = []
         self.orders: dict[str, Order] = {}
         self.fails = ""
 
@@ -63,6 +65,11 @@ def builder(tmp_path: Path, base: Base, monkeypatch: pytest.MonkeyPatch) -> _Bui
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(module, "choose_base", lambda _forced: base)
     monkeypatch.setattr(module, "choose_builder", lambda *_, **__: (recorder, "it is a test"))
+
+    def check(_builder: object, reference: str, *_: object) -> None:
+        recorder.checked.append(reference.rpartition("/")[2].partition(":")[0])
+
+    monkeypatch.setattr(contract, "check", check)
     return recorder
 
 
@@ -180,6 +187,25 @@ def test_the_packages_of_an_image_are_listed_once_and_discarded_with_it(
     assert not old.sbom.exists()
     assert new.sbom.exists()
     assert redis.sbom.exists()
+
+
+def test_an_image_that_fails_its_check_is_not_exported_and_is_checked_again(
+    builder: _Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise PlatformError("its flows would fail", next_step="correct them")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(contract, "check", fails)
+        for _ in range(2):
+            with pytest.raises(PlatformError, match="its flows would fail"):
+                build(["platform", "flows"])
+    (_, flows) = build(["platform", "flows"])
+    flows.archive.unlink()
+    build(["platform", "flows"])
+
+    assert builder.built == ["base", "platform", "flows"]
+    assert builder.checked == ["flows"]
 
 
 def test_every_image_is_built_with_the_labels_of_its_base(builder: _Builder, base: Base) -> None:

@@ -1,7 +1,6 @@
 """Read an item of `deployments` in a prefect.yaml; check it with its flow and work pool."""
 
 import math
-from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -23,7 +22,11 @@ from prefect_platform.configuration.deployments.deployment_models import (
     DeploymentConcurrencyLimit,
     DeploymentWorkPool,
 )
-from prefect_platform.configuration.deployments.entrypoints import EntrypointError, FlowFacts
+from prefect_platform.configuration.deployments.entrypoints import (
+    EntrypointError,
+    FlowFacts,
+    Load,
+)
 from prefect_platform.configuration.deployments.schedule_runs import ScheduleError
 
 DEFAULT_QUEUE = "default"  # every work pool has this queue
@@ -37,7 +40,7 @@ class DeploymentReader(Reader):
         source: Source,
         index: int,
         pull: list[dict[str, Any]] | None,
-        load: Callable[[str], FlowFacts],
+        load: Load,
         context: Context,
     ) -> None:
         super().__init__(source, "deployments", index)

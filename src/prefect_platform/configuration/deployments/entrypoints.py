@@ -5,6 +5,7 @@ import inspect
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ class FlowFacts:
     parameter_schema: dict[str, Any]
 
 
+Load = Callable[[str], FlowFacts]
+"""Returns the facts about the flow at an entrypoint; raises EntrypointError."""
+
+
 class EntrypointError(Exception):
     """An entrypoint from which no flow can be loaded."""
 
@@ -38,20 +43,21 @@ class EntrypointError(Exception):
         self.fix = fix
 
 
-def load(directory: Path, entrypoint: str) -> FlowFacts:
+def load(directory: Path, entrypoint: str, *, complete: bool = False) -> FlowFacts:
     """Return the facts about the flow at `entrypoint`, by executing its file in `directory`.
 
     It changes the working directory and the modules of this process, which should end afterwards.
 
     `entrypoint` is `FILE.py:FUNCTION`, `FILE.py:CLASS.METHOD` or `MODULE.FUNCTION`. If an import of
     the flow is not installed here, the facts are read from its source, provided that none of them
-    is lost that way. Raises EntrypointError, and SystemExit if the file does.
+    is lost that way. With `complete`, everything has to be installed. Raises EntrypointError, and
+    SystemExit if the file does.
     """
     file = _file(directory, entrypoint)
     os.chdir(directory)
     sys.path.insert(0, str(directory))
     try:
-        flow, version = _flow(directory, file, entrypoint)
+        flow, version = _flow(directory, file, entrypoint, complete=complete)
         # As `prefect deploy` sends it: without keys that are not set.
         schema = parameter_schema(flow).model_dump(exclude_unset=True, mode="json")
     except (EntrypointError, SystemExit):
@@ -104,12 +110,14 @@ def _file(directory: Path, entrypoint: str) -> Path | None:
     return Path(path)
 
 
-def _flow(directory: Path, file: Path | None, entrypoint: str) -> tuple[Flow[..., Any], str | None]:
+def _flow(
+    directory: Path, file: Path | None, entrypoint: str, *, complete: bool
+) -> tuple[Flow[..., Any], str | None]:
     """Return the flow and its version, read from its source if a module is not installed."""
     try:
         flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
     except ScriptError as error:
-        if file is None or not isinstance(error.user_exc, ModuleNotFoundError):
+        if complete or file is None or not isinstance(error.user_exc, ModuleNotFoundError):
             raise
         missing = error.user_exc
     else:

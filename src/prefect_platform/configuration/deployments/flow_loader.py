@@ -31,12 +31,19 @@ class FlowLoader:
 
     A flow has `limit` seconds to import, and all flows together have `limit_of_all` seconds, so
     that the resources that need no flow are still applied when a library makes every flow hang.
+    With `complete`, everything that a flow imports has to be installed here.
     """
 
     def __init__(
-        self, directory: Path, *, limit: float = _LIMIT, limit_of_all: float = _LIMIT_OF_ALL
+        self,
+        directory: Path,
+        *,
+        limit: float = _LIMIT,
+        limit_of_all: float = _LIMIT_OF_ALL,
+        complete: bool = False,
     ) -> None:
         self._directory = directory
+        self._complete = complete
         self._limit = limit
         self._limit_of_all = limit_of_all
         self._end = time.monotonic() + limit_of_all
@@ -60,6 +67,7 @@ class FlowLoader:
             "directory": str(self._directory),
             "entrypoint": entrypoint,
             "limit": min(self._limit, left),
+            "complete": self._complete,
         }
         if line := _exchange(json.dumps(request)):
             answer: dict[str, Any] = json.loads(line)

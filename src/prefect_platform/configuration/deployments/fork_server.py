@@ -33,9 +33,11 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def _answer(directory: str, entrypoint: str, limit: float) -> dict[str, Any]:
+def _answer(directory: str, entrypoint: str, limit: float, *, complete: bool) -> dict[str, Any]:
     receiver, sender = _FORK.Pipe(duplex=False)
-    process = _FORK.Process(target=_load, args=(sender, directory, entrypoint))
+    process = _FORK.Process(
+        target=_load, args=(sender, directory, entrypoint), kwargs={"complete": complete}
+    )
     process.start()
     sender.close()
     try:
@@ -60,11 +62,11 @@ def _ended(code: int | None, limit: float) -> str:
     return f"ended the interpreter with exit code {code}"
 
 
-def _load(sender: Connection, directory: str, entrypoint: str) -> None:
+def _load(sender: Connection, directory: str, entrypoint: str, *, complete: bool) -> None:
     os.setsid()  # so that the processes that the flow starts can be killed with it
     os.dup2(2, 1)  # standard output belongs to the answers
     try:
-        answer = asdict(entrypoints.load(Path(directory), entrypoint))
+        answer = asdict(entrypoints.load(Path(directory), entrypoint, complete=complete))
     except EntrypointError as error:
         answer = {"cause": error.cause, "fix": error.fix}
     sender.send_bytes(json.dumps(answer).encode())

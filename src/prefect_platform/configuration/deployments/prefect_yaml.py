@@ -4,6 +4,8 @@ Keys that `prefect deploy` ignores are refused, and so are values that it would 
 machine, so that a deployment is the same wherever it is declared from.
 """
 
+from typing import Any
+
 from pydantic import ValidationError
 
 from prefect_platform.configuration.core.context import Context
@@ -17,23 +19,20 @@ from prefect_platform.configuration.deployments.deployment_reader import (
     refused,
     unknown_steps,
 )
+from prefect_platform.configuration.deployments.entrypoints import Load
 from prefect_platform.configuration.deployments.flow_loader import FlowLoader
 
 
-def declare(source: Source, context: Context) -> list[Declared]:
+def declare(source: Source, context: Context, load: Load | None = None) -> list[Declared]:
     """Return the deployments that a prefect.yaml declares.
 
-    Flows are loaded from the directory of the file, which executes their modules. Raises
-    ConfigurationError, and UnloadedFlowsError if nothing else is wrong.
+    Without `load`, flows are loaded from the directory of the file, which executes their modules.
+    Raises ConfigurationError, and UnloadedFlowsError if nothing else is wrong.
     """
-    data = {} if source.data is None else source.data
-    problems = refused(source, data)
-    try:
-        file = File.model_validate(known(data))
-    except ValidationError as error:
-        raise ConfigurationError([*problems, *source.problems(error)]) from None
+    file = _file(source)
+    problems = refused(source, source.data)
     problems += unknown_steps(source, file.pull, "pull")
-    load = FlowLoader(source.path.parent.resolve()).load
+    load = load or FlowLoader(source.path.parent.resolve()).load
     declared: list[Declared] = []
     unloaded: list[Unloaded] = []
     for index, raw in enumerate(file.deployments or []):
@@ -51,6 +50,18 @@ def declare(source: Source, context: Context) -> list[Declared]:
     if unloaded:
         raise UnloadedFlowsError(declared, unloaded)
     return declared
+
+
+def items(source: Source) -> list[dict[str, Any]]:
+    """Return the items of `deployments`; raises ConfigurationError for an invalid top level."""
+    return _file(source).deployments or []
+
+
+def _file(source: Source) -> File:
+    try:
+        return File.model_validate(known({} if source.data is None else source.data))
+    except ValidationError as error:
+        raise ConfigurationError([*refused(source, source.data), *source.problems(error)]) from None
 
 
 def _twice(declared: list[Declared]) -> list[Problem]:

@@ -3,23 +3,16 @@
 import ast
 import re
 from collections.abc import Iterator
-from functools import cache
-from typing import TYPE_CHECKING
 
+from prefect_platform_cli.host.secret_forms import PLACEHOLDER, kind_of_secret
 from prefect_platform_cli.lint.context import Context, finding
 from prefect_platform_cli.lint.findings import Finding, Rule, Severity
 from prefect_platform_cli.lint.scopes import Module
-
-if TYPE_CHECKING:
-    from detect_secrets.plugins.base import BasePlugin
 
 HARDCODED = Rule("PF005", Severity.MUST, "A hardcoded secret")
 RULES = (HARDCODED,)
 
 _FIX = "load it from a Secret block, or from a variable that the pod gets from a Secret"
-_PREFECT_KEY = re.compile(r"\bpn[ub]_[A-Za-z0-9]{30,}\b")
-_ADDRESS = re.compile(r"://[^/\s:@{}]*:([^/\s@{}]+)@")
-_SHORTEST_KEY, _LONGEST_TEXT = 16, 20_000
 _PASSWORD = re.compile(r"(^|[^a-z])(password|passwd|passphrase)$")
 _KEY = re.compile(
     r"(^|[^a-z])(secret|(auth|access|api|bearer|bot|refresh)_?token|token|auth_?string"
@@ -27,11 +20,6 @@ _KEY = re.compile(
 )
 _CURSOR = re.compile(r"(next|page|continuation|start|csrf|pad|eos|bos|unk|mask)_?\w*token$")
 _BEARER = re.compile(r"(Bearer|Basic|Token) ([A-Za-z0-9._~+/=-]{8,})")
-# What documentation writes in place of a value, and templates.
-_PLACEHOLDER = re.compile(
-    r"(?i:.*[{<%].*|(.)\1*|[x*.-]+|.*(example|change[-_]?me|placeholder|dummy|redacted|your[-_ ]).*"
-    r"|passw(or)?d|pass|pwd|s[3e]cr[3e]t|token|user(name)?|test|none|null|true|false|str(ing)?|key)"
-)
 # The name of a variable, a file, an address without a password, or the name of a Secret.
 _REFERENCE = re.compile(
     r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|[./~$].*|\w+://[^@]*|[\w.-]*[-_.](password|secret|token|key)s?"
@@ -103,8 +91,8 @@ def _is_secret(name: str, value: str) -> bool:
     spelled = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).replace("-", "_").lower()
     if spelled == "authorization":
         match = _BEARER.fullmatch(value)
-        return match is not None and not _PLACEHOLDER.fullmatch(match[2])
-    if _PLACEHOLDER.fullmatch(value) or _REFERENCE.fullmatch(value) or re.search(r"\s", value):
+        return match is not None and not PLACEHOLDER.fullmatch(match[2])
+    if PLACEHOLDER.fullmatch(value) or _REFERENCE.fullmatch(value) or re.search(r"\s", value):
         return False
     if _PASSWORD.search(spelled):
         return len(value) >= 4  # noqa: PLR2004 - "1234" is a password
@@ -119,61 +107,6 @@ def _is_secret(name: str, value: str) -> bool:
     return False
 
 
-@cache
-def _detectors() -> "list[BasePlugin]":
-    """Return those detectors that know the exact form of a key. The others guess by entropy."""
-    from detect_secrets.plugins import (  # noqa: PLC0415 - loads an HTTP client, so only if needed
-        aws,
-        azure_storage_key,
-        discord,
-        github_token,
-        gitlab_token,
-        jwt,
-        mailchimp,
-        npm,
-        openai,
-        private_key,
-        pypi_token,
-        sendgrid,
-        slack,
-        square_oauth,
-        stripe,
-        telegram_token,
-        twilio,
-    )
-
-    return [
-        aws.AWSKeyDetector(),
-        azure_storage_key.AzureStorageKeyDetector(),
-        discord.DiscordBotTokenDetector(),
-        github_token.GitHubTokenDetector(),
-        gitlab_token.GitLabTokenDetector(),
-        jwt.JwtTokenDetector(),
-        mailchimp.MailchimpDetector(),
-        npm.NpmDetector(),
-        openai.OpenAIDetector(),
-        private_key.PrivateKeyDetector(),
-        pypi_token.PypiTokenDetector(),
-        sendgrid.SendGridDetector(),
-        slack.SlackDetector(),
-        square_oauth.SquareOAuthDetector(),
-        stripe.StripeDetector(),
-        telegram_token.TelegramBotTokenDetector(),
-        twilio.TwilioKeyDetector(),
-    ]
-
-
-@cache
 def _kind(value: object) -> str | None:
     """Return what kind of secret the literal `value` contains."""
-    if not isinstance(value, str) or not _SHORTEST_KEY <= len(value) <= _LONGEST_TEXT:
-        return None
-    if _PREFECT_KEY.search(value):
-        return "API key of Prefect"
-    if (address := _ADDRESS.search(value)) and not _PLACEHOLDER.fullmatch(address[1]):
-        return "password in an address"
-    for detector in _detectors():
-        for secret in detector.analyze_string(value):
-            if not _PLACEHOLDER.fullmatch(secret):
-                return str(detector.secret_type)
-    return None
+    return kind_of_secret(value) if isinstance(value, str) else None

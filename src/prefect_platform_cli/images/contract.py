@@ -1,0 +1,55 @@
+"""What an image of flows has to be before a cluster or a registry gets it.
+
+Its user is a number other than root's, each deployment's flow can be imported in a hardened pod
+without a network, the recorded facts about it are true, and no layer contains a secret.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.host.process import tail
+from prefect_platform_cli.images.builder import Builder
+from prefect_platform_cli.images.layers import leaks
+
+_NUMBERED = re.compile(r"[1-9]\d*(:\d+)?")
+
+
+def check(builder: Builder, reference: str, command: Sequence[str], folder: Path) -> None:
+    """Raise PlatformError with everything that is wrong with the image `reference`.
+
+    `command` is run in the image, and prints a line for each problem that it finds. Temporary files
+    are in `folder`.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".checking-") as temporary:
+        archive = Path(temporary) / "image.tar"
+        builder.save_layers(reference, archive)
+        problems = [
+            *_user(builder.user(reference)),
+            *_printed(builder, reference, command),
+            *leaks(archive),
+        ]
+    if problems:
+        lines = "\n  ".join(dict.fromkeys(problems))
+        raise PlatformError(
+            f"the image {reference} is not used, because its flows would fail, or it "
+            f"contains secrets:\n  {lines}",
+            next_step="correct this, then run the command again",
+        )
+
+
+def _user(user: str) -> Iterator[str]:
+    if not _NUMBERED.fullmatch(user):
+        yield (
+            f"its user is {user or 'root'}, but Kubernetes can only tell of a number that it is "
+            "not root's; write USER 1000:1000 in the Dockerfile"
+        )
+
+
+def _printed(builder: Builder, reference: str, command: Sequence[str]) -> list[str]:
+    ended = builder.run_hardened(reference, command)
+    if ended.returncode == 0:
+        return []
+    return ended.stdout.splitlines() or [tail(ended.stderr)]
