@@ -11,6 +11,7 @@ from prefect_platform_cli.lint.rules import (
     deployments,
     limits,
     logs,
+    names,
     network,
     parameters,
     pods,
@@ -30,12 +31,13 @@ CHECKS = (
     caches.Caches,
     limits.Limits,
     parameters.Parameters,
+    names.Names,
 )
 """The rules of Python files; each is constructed once and then checks module after module."""
 
 _MODULES = (
-    *(scripts, network, secrets, logs, waits, pods, caches, limits, parameters),
-    *(deployments, ignores),
+    *(scripts, network, secrets, logs, waits, pods, caches, limits, names),
+    *(parameters, deployments, ignores),
 )
 RULES: dict[str, Rule] = {
     rule.id: rule

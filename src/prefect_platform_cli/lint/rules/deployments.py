@@ -7,6 +7,7 @@ from typing import Any
 from prefect_platform.configuration.core.source import Source
 from prefect_platform_cli.lint.context import Context
 from prefect_platform_cli.lint.findings import Finding, Rule, Severity
+from prefect_platform_cli.lint.rules import names
 from prefect_platform_cli.lint.scopes import Function
 
 NO_TAGS = Rule("PF501", Severity.SHOULD, "A deployment without tags")
@@ -36,6 +37,12 @@ class Deployments:
         if not each.get("tags"):
             message = f"the deployment {name} has no tags, by which people find its runs: add some"
             yield NO_TAGS, message
+        if not names.is_label(str(name)):
+            message = (
+                f"Kubernetes refuses the pods of the deployment {name!r}, whose name has no letter "
+                "or digit: give it one"
+            )
+            yield names.DEPLOYMENT, message
         if not {"schedules", "schedule"} & each.keys():
             message = (
                 f"nothing says when the deployment {name} runs, so `apply` deletes its schedules: "
