@@ -487,6 +487,10 @@ def lint(
     explain: Annotated[
         str | None, typer.Option(metavar="ID", help="explain a rule instead, with examples")
     ] = None,
+    *,
+    correct: Annotated[
+        bool, typer.Option("--fix", help="first correct what has only one correction")
+    ] = False,
 ) -> None:
     """Check flows and prefect.yaml without running them; exit with 1 if something is found."""
     from prefect_platform_cli.lint import command
@@ -495,7 +499,8 @@ def lint(
     if explain is not None:
         out.print(explanation(explain), markup=False)
         return
-    raise typer.Exit(command.run(paths or list(command.OURS), command.parse_format(output), file))
+    given = paths or list(command.OURS)
+    raise typer.Exit(command.run(given, command.parse_format(output), file, correct=correct))
 
 
 @app.command()

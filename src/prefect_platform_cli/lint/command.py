@@ -7,6 +7,7 @@ from prefect_platform.console import err, out, step
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.lint.findings import Severity
+from prefect_platform_cli.lint.fixes import fix
 from prefect_platform_cli.lint.formats import Format, render, summary
 from prefect_platform_cli.lint.linter import Report, declared_limits, lint
 
@@ -39,15 +40,23 @@ def parse_format(name: str) -> Format:
         ) from error
 
 
-def run(paths: Sequence[Path], chosen: Format, platform: Path | None) -> int:
+def run(
+    paths: Sequence[Path], chosen: Format, platform: Path | None, *, correct: bool = False
+) -> int:
     """Print what is found in `paths` and return the exit code.
+
+    With `correct`, what has only one correction is corrected first.
 
     It is 0 for nothing, 1 for findings, and 2 if a path cannot be linted. `platform` declares the
     concurrency limits; by default those of every environment are known. Raises PlatformError for a
     platform.yaml that cannot be read.
     """
     environments = REPOSITORY.glob("k8s/environments/*/platform.yaml")
-    report = lint(paths, declared_limits([platform] if platform else environments))
+    limits = declared_limits([platform] if platform else environments)
+    report = lint(paths, limits)
+    if correct and (fixed := fix(report.findings)):
+        err.print(f"{fixed} fixed")
+        report = lint(paths, limits)
     _print(report, chosen)
     err.print(summary(report), markup=False)
     if report.unreadable:

@@ -4,11 +4,12 @@ import ast
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from prefect_platform_cli.lint.findings import Finding, Rule
+from prefect_platform_cli.lint.findings import Edit, Finding, Rule
 from prefect_platform_cli.lint.reach import Reach, Reached
 from prefect_platform_cli.lint.resolution import Method, Project
 from prefect_platform_cli.lint.runs import Run, Runs
 from prefect_platform_cli.lint.scopes import Body, Function, Module, Scope
+from prefect_platform_cli.lint.source import Node
 
 
 @dataclass
@@ -53,11 +54,11 @@ def bodies(module: Module) -> list[Body]:
 
 
 def finding(
-    rule: Rule, module: Module, node: ast.expr | ast.stmt | ast.arg, message: str
+    rule: Rule, module: Module, node: Node, message: str, edits: tuple[Edit, ...] = ()
 ) -> Finding:
     """Return a finding at `node` of `module`."""
     source = module.source
-    return Finding(source.path, node.lineno, source.column(node), rule, message)
+    return Finding(source.path, node.lineno, source.column(node), rule, message, edits)
 
 
 def where(reached: Reached, module: Module) -> str:

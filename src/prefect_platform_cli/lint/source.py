@@ -14,6 +14,8 @@ LARGEST = 1_000_000  # bytes; larger files are generated, and take seconds to pa
 DEPLOYMENTS = "prefect.yaml"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
+Node = ast.expr | ast.stmt | ast.arg | ast.keyword
+
 
 class Unreadable(Exception):  # noqa: N818 - it reports a place, like a finding
     """A path that cannot be linted; the text is one line with the path and the reason."""
@@ -41,10 +43,21 @@ class Source:
         """Return every node of the tree; to walk over it takes longer than to parse it."""
         return list(ast.walk(self.tree))
 
-    def column(self, node: ast.expr | ast.stmt | ast.arg) -> int:
+    def column(self, node: Node) -> int:
         """Return the column of `node` in characters from 1; `ast` counts bytes from 0."""
-        before = self.lines[node.lineno - 1].encode()[: node.col_offset]
-        return len(before.decode(errors="replace")) + 1
+        return self.start(node)[1]
+
+    def start(self, node: Node) -> tuple[int, int]:
+        """Return the line and the column of the first character of `node`."""
+        return self._place(node.lineno, node.col_offset)
+
+    def end(self, node: ast.expr) -> tuple[int, int]:
+        """Return the line and the column behind the last character of `node`."""
+        return self._place(node.end_lineno or node.lineno, node.end_col_offset or 0)
+
+    def _place(self, line: int, offset: int) -> tuple[int, int]:
+        before = self.lines[line - 1].encode()[:offset]
+        return line, len(before.decode(errors="replace")) + 1
 
 
 def read(path: Path) -> Source:

@@ -8,6 +8,7 @@ import pytest
 
 from prefect_platform_cli.lint.catalogue import PAGE, RULES, explanation
 from prefect_platform_cli.lint.findings import Severity
+from prefect_platform_cli.lint.fixes import fix
 from prefect_platform_cli.lint.linter import lint
 
 _EXAMPLE = re.compile(r"^(Bad|Good):\n\n```(python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -40,6 +41,10 @@ def found_in(folder: Path) -> set[str]:
     return {each.rule.id for each in report.findings}
 
 
+def contents(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
 def test_the_page_has_exactly_the_rules_of_the_linter_in_order() -> None:
     headings = re.findall(r"^## (.*)$", PAGE.read_text(), re.MULTILINE)
 
@@ -48,9 +53,29 @@ def test_the_page_has_exactly_the_rules_of_the_linter_in_order() -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_page_says_how_severe_a_rule_is(rule: str) -> None:
-    word = "Must." if RULES[rule].severity is Severity.MUST else "Should."
+    word = "Must" if RULES[rule].severity is Severity.MUST else "Should"
+    fixable = ", corrected by `--fix`" if RULES[rule].fixable else ""
 
-    assert explanation(rule).split("\n")[2].startswith(word)
+    assert explanation(rule).split("\n")[2].startswith(f"{word}{fixable}.")
+
+
+def test_the_page_lists_the_rules_that_are_fixable() -> None:
+    listed = re.search(r"corrects ([\w ,]+), which say so", PAGE.read_text())
+
+    assert listed
+    assert re.findall(r"PF\d+", listed[1]) == [rule.id for rule in RULES.values() if rule.fixable]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_bad_example_is_corrected_if_its_rule_is_fixable(rule: str, tmp_path: Path) -> None:
+    (bad,) = (each for each in examples(rule) if each[0] == "Bad")
+    write(tmp_path, *bad[1:])
+    before = contents(tmp_path)
+
+    fix(lint([tmp_path], _LIMITS).findings)
+
+    assert found_in(tmp_path) == (set() if RULES[rule].fixable else {rule})
+    assert (contents(tmp_path) != before) is RULES[rule].fixable
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterator
 
 from prefect_platform_cli.lint.context import Context, finding, where
-from prefect_platform_cli.lint.findings import Finding, Rule, Severity
+from prefect_platform_cli.lint.findings import Edit, Finding, Rule, Severity
+from prefect_platform_cli.lint.fixes import with_argument
 from prefect_platform_cli.lint.runs import Run
 from prefect_platform_cli.lint.scopes import Body, Module, Scope
 
-LOST_PRINTS = Rule("PF006", Severity.MUST, "Prints that are not logged")
+LOST_PRINTS = Rule("PF006", Severity.MUST, "Prints that are not logged", fixable=True)
 LOST_LOGS = Rule("PF009", Severity.SHOULD, "Logs that do not reach the run")
 RULES = (LOST_PRINTS, LOST_LOGS)
 
@@ -40,19 +41,32 @@ class Logs:
         found = self._context.reach.calls(run.function.body, self._printed)
         if not found or self._context.runs.option(run, "log_prints") not in (None, False):
             return
-        to = run.name
+        to = run
         if run.kind == "task" and self._context.runs.option(run, "log_prints") is None:
             # A task without the option takes it from the flow that calls it.
             flows = self._context.callers[run.function]
             options = [self._context.runs.option(flow, "log_prints") for flow in flows]
             if not flows or any(each not in (None, False) for each in options):
                 return
-            to = flows[0].name
+            to = flows[0]
         message = (
             f"the {run.kind} {run.name} calls {where(found[0], module)}, which is not logged: "
-            f"add log_prints=True to {to}"
+            f"add log_prints=True to {to.name}"
         )
-        yield finding(LOST_PRINTS, module, run.at, message)
+        yield finding(LOST_PRINTS, module, run.at, message, self._edits(to, module))
+
+    def _edits(self, flow: Run, module: Module) -> tuple[Edit, ...]:
+        """Return how to add the option to `flow`; none if it may not be that simple."""
+        callee = flow.at.func if isinstance(flow.at, ast.Call) else flow.at
+        found = self._context.project.resolve(callee, flow.function.outer)
+        if (
+            flow.function.module is not module
+            or flow.at not in flow.function.node.decorator_list
+            or found != {"prefect.flow"}
+            or "log_prints" in flow.options  # False, which may be intended
+        ):
+            return ()
+        return with_argument(module.source, flow.at, "log_prints=True")
 
     def _printed(self, call: ast.Call, scope: Scope, _body: Body) -> str | None:
         paths = self._context.reach.paths(call, scope)
