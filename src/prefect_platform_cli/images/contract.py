@@ -26,11 +26,8 @@ def check(builder: Builder, reference: str, command: Sequence[str], folder: Path
     with tempfile.TemporaryDirectory(dir=folder, prefix=".checking-") as temporary:
         archive = Path(temporary) / "image.tar"
         builder.save_layers(reference, archive)
-        problems = [
-            *_user(builder.user(reference)),
-            *_printed(builder, reference, command),
-            *leaks(archive),
-        ]
+        wrong_user = list(_user(builder.user(reference)))
+        problems = [*(wrong_user or _printed(builder, reference, command)), *leaks(archive)]
     if problems:
         lines = "\n  ".join(dict.fromkeys(problems))
         raise PlatformError(

@@ -6,24 +6,27 @@ import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from prefect_platform_cli.host.secret_forms import kind_of_secret
 
 _SHORTEST = 12  # shorter values occur by chance
 _LARGEST_TEXT = 1_000_000
-_SECRET_NAME = re.compile("AUTH|CREDENTIAL|KEY|PASS|SECRET|TOKEN", re.IGNORECASE)
+# GPG_KEY is that of a release of Python, which the images of Python publish.
+_SECRET_NAME = re.compile("AUTH(?!OR)|CREDENTIAL|(?<!^GPG_)KEY|PASS|SECRET|TOKEN", re.IGNORECASE)
+_PASSWORD = re.compile("://[^/@]*:([^/@]+)@")
 # Installed packages, which are locked by their hash, and the system. The linter reads Python files.
-_OF_OTHERS = re.compile(r"(etc|lib|usr|var|opt/venv)/|.*\.py$")
+_OF_OTHERS = re.compile(r"(lib|usr|var|opt/venv)/|.*\.py$")
 
 
 def secrets_of(environment: Mapping[str, str]) -> dict[str, bytes]:
     """Return the values of variables that are secrets, and passwords in addresses, by variable."""
     found = {}
     for name, value in environment.items():
-        password = unquote(urlsplit(value).password or "") if "://" in value else ""
-        secret = password or (value if _SECRET_NAME.search(name) else "")
-        if len(secret) >= _SHORTEST and not Path(secret).exists():
+        address = _PASSWORD.search(value)
+        secret = unquote(address[1]) if address else value if _SECRET_NAME.search(name) else ""
+        # Not Path.exists, which raises for a text that is too long for a path.
+        if len(secret) >= _SHORTEST and not os.path.exists(secret):  # noqa: PTH110
             found[name] = secret.encode()
     return found
 

@@ -15,6 +15,7 @@ from prefect_platform_cli.images.base import choose_base
 from prefect_platform_cli.images.builder import Order
 from prefect_platform_cli.images.catalogue import recipes
 from prefect_platform_cli.images.docker import Docker
+from prefect_platform_cli.images.layers import leaks
 from prefect_platform_cli.images.remote import Registry
 from prefect_platform_cli.images.sbom import FACTS, packages, read_facts
 from tests.integration.images import registries
@@ -86,6 +87,14 @@ def test_docker_builds_exports_and_discards_an_image(
     docker.pack_files(reference, FACTS, tmp_path / "files.tar")
     names = {package.name for package in packages(read_facts(tmp_path / "files.tar"))}
     assert {"libc6", "redis-tools"} <= names
+    ended = docker.run_hardened(reference, ["sh", "-c", "id -u; touch /tmp/x /etc/x"])
+    assert (ended.stdout, "Read-only file system" in ended.stderr) == ("999\n", True)
+    assert ended.stderr.count("touch") == 1
+    assert docker.user(reference) == "999:999"
+    docker.save_layers(reference, tmp_path / "layers.tar")
+    assert any(
+        "A_TOKEN" in each for each in leaks(tmp_path / "layers.tar", {"A_TOKEN": "redis-server"})
+    )
     docker.discard([reference])
     assert reference not in docker.references()
 

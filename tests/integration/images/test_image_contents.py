@@ -233,6 +233,21 @@ def test_a_job_pod_can_write_parquet(flows: Contained) -> None:
     assert written.stdout == "[{'carrier': 'UA', 'flights': 165}]\n", written.stderr
 
 
+def test_the_facts_about_every_deployed_flow_are_recorded(flows: Contained) -> None:
+    declared = flows.run(
+        "python",
+        "-c",
+        "from pathlib import Path\n"
+        "from prefect_platform.configuration.core.context import Offline\n"
+        "from prefect_platform.configuration.core.source import read\n"
+        "from prefect_platform.configuration.deployments import prefect_yaml, recorded_facts\n"
+        "facts = recorded_facts.RecordedFacts(Path(recorded_facts.NAME).resolve(), exit)\n"
+        "for each in prefect_yaml.declare(read(Path('prefect.yaml')), Offline(), facts.load):\n"
+        "    print(each.key.name)",
+    )
+    assert declared.stdout.split() == ["etl-daily/daily"], declared.stderr
+
+
 def test_the_flows_and_their_deployments_are_where_the_work_pool_expects_them(
     flows: Contained,
 ) -> None:
