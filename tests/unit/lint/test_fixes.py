@@ -36,6 +36,12 @@ FIXED = {
         "@flow(log_prints=True)\ndef sales():\n    print(load())\n"
         f"@task{_PRINTS.replace('sales', 'load')}",
     ),
+    "a task of two flows": (
+        "@flow\ndef a():\n    load()\n@flow\ndef b():\n    load()\n"
+        f"@task{_PRINTS.replace('sales', 'load')}",
+        "@flow(log_prints=True)\ndef a():\n    load()\n@flow(log_prints=True)\ndef b():\n"
+        f"    load()\n@task{_PRINTS.replace('sales', 'load')}",
+    ),
     "an ignore behind code": (f"x = 1  {_IGNORE}[PF008] why\n", "x = 1\n"),
     "an ignore at the end": (f"x = 1\n{_IGNORE}[PF008] why", "x = 1\n"),
     "one of two rules": (
@@ -45,6 +51,10 @@ FIXED = {
 }
 LEFT = {
     "an option that was chosen": f"@flow(log_prints=False){_PRINTS}",
+    "an option that one of two flows chose": (
+        "@flow\ndef a():\n    load()\n@flow(log_prints=False)\ndef b():\n    load()\n"
+        f"@task{_PRINTS.replace('sales', 'load')}"
+    ),
     "a decorator of our own": f"def ours(fn):\n    return flow(fn, name='a')\n@ours{_PRINTS}",
     "an ignore that goes on": f"{_IGNORE}[PF008] why,\n# and why not\nx = 1\n",
     "an ignore before another comment": f"x = 1  {_IGNORE}[PF008] why  # noqa: E501\n",

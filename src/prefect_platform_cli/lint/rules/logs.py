@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from prefect_platform_cli.lint.context import Context, finding, where
 from prefect_platform_cli.lint.findings import Edit, Finding, Rule, Severity
@@ -41,19 +42,21 @@ class Logs:
         found = self._context.reach.calls(run.function.body, self._printed)
         if not found or self._context.runs.option(run, "log_prints") not in (None, False):
             return
-        to = run
+        to = [run]
         if run.kind == "task" and self._context.runs.option(run, "log_prints") is None:
             # A task without the option takes it from the flow that calls it.
             flows = self._context.callers[run.function]
             options = [self._context.runs.option(flow, "log_prints") for flow in flows]
             if not flows or any(each not in (None, False) for each in options):
                 return
-            to = flows[0]
+            to = flows
         message = (
             f"the {run.kind} {run.name} calls {where(found[0], module)}, which is not logged: "
-            f"add log_prints=True to {to.name}"
+            f"add log_prints=True to {to[0].name}"
         )
-        yield finding(LOST_PRINTS, module, run.at, message, self._edits(to, module))
+        edits = [self._edits(each, module) for each in to]
+        certain = tuple(chain.from_iterable(edits)) if all(edits) else ()
+        yield finding(LOST_PRINTS, module, run.at, message, certain)
 
     def _edits(self, flow: Run, module: Module) -> tuple[Edit, ...]:
         """Return how to add the option to `flow`; none if it may not be that simple."""
