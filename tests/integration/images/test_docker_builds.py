@@ -88,8 +88,8 @@ def test_docker_builds_exports_and_discards_an_image(
     names = {package.name for package in packages(read_facts(tmp_path / "files.tar"))}
     assert {"libc6", "redis-tools"} <= names
     ended = docker.run_hardened(reference, ["sh", "-c", "id -u; touch /tmp/x /etc/x"])
-    assert (ended.stdout, "Read-only file system" in ended.stderr) == ("999\n", True)
-    assert ended.stderr.count("touch") == 1
+    assert ended.stdout == "999\n"
+    assert ended.stderr == "touch: cannot touch '/etc/x': Read-only file system\n"
     assert docker.user(reference) == "999:999"
     docker.save_layers(reference, tmp_path / "layers.tar")
     assert any(
