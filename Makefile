@@ -31,7 +31,7 @@ deploy-argocd: .venv/ready ## the same, but Argo CD deploys the commit that is c
 destroy-cluster: .venv/ready ## remove the cluster and all that was made for it
 	$(PLATFORM) destroy
 
-status: .venv/ready ## show engine, nodes, components, releases, base image, pods not ready and why, work pools
+status: .venv/ready ## show engine, nodes, components, releases, base image, pods not ready and why, work pools, runs that wait and what for
 	$(PLATFORM) status
 
 ui: .venv/ready ## port-forward to the user interface; prints its address and where the password is

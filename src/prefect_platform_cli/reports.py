@@ -31,6 +31,7 @@ from prefect_platform_cli.doctor.components import base_job_templates
 from prefect_platform_cli.doctor.concurrency_limits import Holder, Limit
 from prefect_platform_cli.doctor.isolation import Cell
 from prefect_platform_cli.doctor.pools import Wall, template_states
+from prefect_platform_cli.doctor.waiting_runs import waiting_runs
 from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
 from prefect_platform_cli.kube.workloads import Unready, unready_pods
@@ -73,7 +74,7 @@ def print_deployed(
 
 
 def print_status(provider: ClusterProvider) -> None:
-    """Print facts of the cluster, components, releases, pods that are not ready, and work pools."""
+    """Print facts of the cluster, its components and releases, and what is not ready or waits."""
     status = provider.status()
     table = _table("Status")
     for label, value in status.facts:
@@ -114,8 +115,8 @@ def print_status(provider: ClusterProvider) -> None:
         table.add_row("[red]not ready[/]", escape(str(pod)))
     if not unready:
         table.add_row("not ready", "none")
-    for state in _work_pools(kubectl, core, unready):
-        table.add_row("work pool", escape(state))
+    for label, value in _on_the_server(kubectl, core, unready):
+        table.add_row(label, escape(value))
     out.print(table)
 
 
@@ -217,16 +218,23 @@ def refuse_busy_port(port: int) -> None:
             ) from error
 
 
-def _work_pools(kubectl: Kubectl, core: client.CoreV1Api, unready: Sequence[Unready]) -> list[str]:
+def _on_the_server(
+    kubectl: Kubectl, core: client.CoreV1Api, unready: Sequence[Unready]
+) -> list[tuple[str, str]]:
+    """Return the rows about work pools and about runs that wait."""
     # kubectl waits a minute for a pod that is not ready.
     if any(pod.namespace == names.SERVER_NAMESPACE for pod in unready):
-        return ["not compared with the chart, because prefect-server is not ready"]
+        return [("work pool", "not compared with the chart, because prefect-server is not ready")]
     try:
         templates = base_job_templates(core)
         with connected(kubectl) as prefect:
-            return template_states(prefect, templates)
+            states, waiting = template_states(prefect, templates), waiting_runs(prefect)
     except PlatformError as error:
-        return [f"not compared with the chart: {error.message}"]
+        return [("work pool", f"not compared with the chart: {error.message}")]
+    return [
+        *(("work pool", state) for state in states),
+        *(("waiting run", line) for line in waiting or ["none"]),
+    ]
 
 
 def _cell(cell: Cell, reasons: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ POOLS = STORIES["worker-pools"]
 PERIODS = {
     "grace": 7,
     "submission": 900,
+    "unstartable": 1800,
     "silence": 600,
     "lost_node": 600,
     "end_silent": 86400,
@@ -51,7 +52,9 @@ def test_the_program_accepts_the_arguments_of_the_chart() -> None:
 
 
 @pytest.mark.parametrize("pool", ["default", "etl"])
-def test_it_may_list_pods_and_delete_jobs_in_the_namespace_of_each_pool(pool: str) -> None:
+def test_it_may_list_pods_and_events_and_delete_jobs_in_the_namespace_of_each_pool(
+    pool: str,
+) -> None:
     job = find(objects(POOLS), "CronJob", "reaper")
     account = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["serviceAccountName"]
     namespace = job["metadata"]["namespace"]
@@ -59,7 +62,7 @@ def test_it_may_list_pods_and_delete_jobs_in_the_namespace_of_each_pool(pool: st
     assert permissions(POOLS, pool) == (
         f"flows-{pool}",
         [
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+            {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["list"]},
             {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "delete"]},
         ],
         [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],

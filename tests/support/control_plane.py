@@ -68,6 +68,20 @@ def controllers(kubectl: Kubectl, directory: Path, *names: str) -> Iterator[None
         yield
 
 
+@contextmanager
+def scheduler(kubectl: Kubectl, directory: Path) -> Iterator[None]:
+    """Run the scheduler, and write its log to `directory`."""
+    port = servers.free_ports(1)[0]
+    with servers.running(
+        directory / "kube-scheduler.log",
+        port,
+        *(tool("kube-scheduler"), f"--kubeconfig={kubectl.kubeconfig}", "--leader-elect=false"),
+        *("--bind-address=127.0.0.1", f"--secure-port={port}"),
+        f"--cert-dir={directory / 'scheduler-certificates'}",
+    ):
+        yield
+
+
 def _ready(kubectl: Kubectl) -> bool:
     try:
         kubectl("get", "--raw=/readyz")

@@ -169,14 +169,16 @@ class KubernetesApi:
     ) -> dict[str, Any]:
         """Return a page of the list of `plural`: the first one, or the one that `token` refers to.
 
-        All pages show the state at the time of the first. `fields` is a field selector with one
-        field and its value, such as metadata.name=NAME.
+        All pages show the state at the time of the first. `fields` is a field selector, such as
+        metadata.name=NAME.
         """
-        field, _, value = fields.partition("=")
+        wanted = [each.split("=", 1) for each in fields.split(",") if each]
 
         def selected(item: dict[str, Any]) -> bool:
             labels = item["metadata"].get("labels", {})
-            return _matches(selector, labels) and (not field or _field(item, field) == value)
+            return _matches(selector, labels) and all(
+                _field(item, path) == value for path, value in wanted
+            )
 
         with self._lock:
             items = (

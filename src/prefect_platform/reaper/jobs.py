@@ -18,12 +18,14 @@ from kubernetes_asyncio.client import (
 )
 from kubernetes_asyncio.client.exceptions import ApiException
 
+from prefect_platform import waiting_reasons
 from prefect_platform.errors import PlatformError
 from prefect_platform.reaper.pods import Pod, living
 
 # Labels that the worker puts on each Job and its pod.
 _FLOW_RUN_ID = "prefect.io/flow-run-id"
 _WORK_POOL_ID = "prefect.io/work-pool-id"
+_JOB_UID = "batch.kubernetes.io/controller-uid"  # Kubernetes' label of the pods of a Job
 _PAGE = 500
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
@@ -66,6 +68,7 @@ class FlowRunJobs:
 
     def __init__(self, client: ApiClient, namespace: str) -> None:
         self.namespace = namespace
+        self._client = client
         self._api = BatchV1Api(client)
         self._core = CoreV1Api(client)
 
@@ -112,6 +115,33 @@ class FlowRunJobs:
                 self.namespace, label_selector=f"{_FLOW_RUN_ID}={flow_run_id}"
             )
         return living(labelled.items)
+
+    async def waiting_reason(self, job: Job) -> waiting_reasons.WaitingReason | None:
+        """Return why a Job has no pod, or why its pod does not start; None for no known reason."""
+        with self._explained("list", "pods"):
+            pods = await self._core.list_namespaced_pod(
+                self.namespace, label_selector=f"{_JOB_UID}={job.uid}"
+            )
+        if pods.items:
+            reasons = [
+                waiting_reasons.of_pod(
+                    f"{self.namespace}/{pod.metadata.name}",
+                    self._client.sanitize_for_serialization(pod.status),
+                )
+                for pod in pods.items
+            ]
+            return reasons[0] if len(reasons) == 1 else None
+        with self._explained("list", "events"):
+            events = await self._core.list_namespaced_event(
+                self.namespace,
+                field_selector=f"involvedObject.uid={job.uid},reason=FailedCreate",
+            )
+        if not events.items:
+            return None
+        last = max(
+            events.items, key=lambda each: each.last_timestamp or each.metadata.creation_timestamp
+        )
+        return waiting_reasons.of_refusal(str(job), last.message)
 
     async def delete(self, job: Job) -> bool:
         """Delete `job` and its pods; return False when it has changed since it was read."""

@@ -20,6 +20,7 @@ Reason = Literal[
     "run_on_lost_node",
     "run_in_dead_run",
     "run_silent_too_long",
+    "run_unstartable",
 ]
 
 # The states that the worker sets before there is a Job; the later ones imply one.

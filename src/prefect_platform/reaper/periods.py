@@ -13,6 +13,7 @@ class ReaperPeriods:
 
     grace: timedelta
     submission: timedelta
+    unstartable: timedelta
     silence: timedelta
     lost_node: timedelta
     end_silent: timedelta | None

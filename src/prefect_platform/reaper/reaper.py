@@ -3,8 +3,8 @@
 After a worker was killed, a node was lost or an observer was down, Prefect and Kubernetes disagree
 about a run, and neither checks again. A pass compares the two and reconciles the differences. It
 ends a run only if both say that it is dead: Kubernetes about its container, and its missing
-heartbeats. If only the heartbeats are missing, it names the run. Passes share no state and can
-safely overlap.
+heartbeats. If only the heartbeats are missing, it names the run. A run that has not started waits,
+unless both say that it waits for what does not come. Passes share no state and can safely overlap.
 """
 
 import argparse
@@ -39,8 +39,14 @@ from prefect_platform.reaper.jobs import FlowRunJobs, Job
 from prefect_platform.reaper.orphans import Orphan, job_name, orphan, orphan_inside, overdue
 from prefect_platform.reaper.pass_report import PassReport, say_summary
 from prefect_platform.reaper.periods import ReaperPeriods, minutes
+from prefect_platform.reaper.waiting_runs import unstartable
 
 JobsOfRuns = Mapping[UUID, Collection[Job]]
+
+_PERIODS = (
+    *("grace", "submission", "unstartable", "silence", "lost-node", "hooks"),
+    "succeeded-job-ttl",
+)
 
 
 class Reaper:
@@ -87,6 +93,7 @@ class Reaper:
                 run.id: run for run in silent if await self._judge(run, of_runs.get(run.id, ()))
             }
             await self._name_silent([run for run in silent if run.id not in suspects], of_runs)
+            await self._end_unstartable(runs, of_runs)
             await self._end_orphans(work_pool, suspects.values(), inner, of_runs)
         finally:
             await self._report.send(self._client, work_pool)
@@ -123,6 +130,20 @@ class Reaper:
                 await self._end(overdue(run, limit))
             else:
                 self._report.name_silent(run, minutes(self._periods.silence))
+
+    async def _end_unstartable(self, runs: Collection[FlowRun], of_runs: JobsOfRuns) -> None:
+        """End runs that wait for what does not come, and delete their Jobs, so that none starts."""
+        for run in runs:
+            found = await unstartable(
+                run,
+                of_runs.get(run.id, ()),
+                self._jobs,
+                now=self._now(),
+                period=self._periods.unstartable,
+            )
+            if found is not None and await self._end(found.orphan):
+                why = f"its run {run.name} does not start"
+                await self._delete(found.job, "job_of_dead_run", why)
 
     async def _delete_jobs(self, work_pool: WorkPool, jobs: list[Job]) -> None:
         """Delete Jobs whose run was deleted or is dead, and old Jobs that succeeded.
@@ -226,9 +247,9 @@ class Reaper:
     async def _jobs_of(self, run: FlowRun) -> list[Job]:
         return await self._jobs.of_run(run.id, job_name(run, self._jobs.namespace))
 
-    async def _end(self, found: Orphan | None) -> None:
+    async def _end(self, found: Orphan | None) -> bool:
         if found is None:
-            return
+            return False
         run, state = found.run, found.last_state()
         ended = (
             await is_unchanged(self._client, run)
@@ -242,6 +263,7 @@ class Reaper:
                 str(run.id),
                 f"set the run {run.name} ({run.id}) to {state.name}: {found.sentence}",
             )
+        return ended
 
 
 async def _attempt(
@@ -298,7 +320,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m prefect_platform.reaper.reaper")
     parser.add_argument("pools", nargs="+", metavar="POOL=NAMESPACE")
     parser.add_argument("--dry-run", action="store_true")
-    for name in ("grace", "submission", "silence", "lost-node", "hooks", "succeeded-job-ttl"):
+    for name in _PERIODS:
         parser.add_argument(f"--{name}", type=_seconds, required=True, metavar="SECONDS")
     parser.add_argument("--end-silent", type=_seconds, metavar="SECONDS")
     return parser
@@ -310,6 +332,7 @@ def main() -> None:
     periods = ReaperPeriods(
         grace=arguments.grace,
         submission=arguments.submission,
+        unstartable=arguments.unstartable,
         silence=arguments.silence,
         lost_node=arguments.lost_node,
         end_silent=arguments.end_silent,

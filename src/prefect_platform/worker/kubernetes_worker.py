@@ -3,9 +3,9 @@
 The health check of `prefect worker start --with-healthcheck` covers polling only, so a dead
 observer goes unnoticed for days. Here `GET /health` answers with status 503 and the names of the
 parts that have stopped, and the liveness probe restarts the container. In addition, a run learns
-why Kubernetes refuses its pod, SIGTERM does not lose a run that is being submitted, a run whose
-pods are evicted is started a limited number of times, and Jobs are built from the chart's base job
-template, whatever the copy on the server says. Everything else is Prefect's command, whose
+why its pod is refused or does not start, SIGTERM does not lose a run that is being submitted, a run
+whose pods are evicted is started a limited number of times, and Jobs are built from the chart's
+base job template, whatever the copy on the server says. Everything else is Prefect's command, whose
 arguments are --name, --pool, --work-queue and --limit.
 """
 
@@ -38,6 +38,7 @@ from prefect_platform.worker.base_job_template import BaseJobTemplate
 from prefect_platform.worker.job_configuration import ChartJobConfiguration
 from prefect_platform.worker.observer import Watches
 from prefect_platform.worker.pod_refusals import PodRefusals
+from prefect_platform.worker.waiting_pods import WaitingPods
 
 _COMMAND = (
     *("prefect", "worker", "start", "--type=kubernetes", "--with-healthcheck"),
@@ -164,6 +165,7 @@ def main() -> None:
     ChartJobConfiguration.template = BaseJobTemplate.read(own.base_job_template)
     watches = Watches()
     PodRefusals()
+    WaitingPods()
     evictions.watch()
     channel_token.send_token()
 

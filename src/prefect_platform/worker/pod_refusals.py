@@ -1,4 +1,4 @@
-"""Report on a flow run why Kubernetes refuses to create its pod.
+"""Report on a flow run why Kubernetes creates no pod for it.
 
 A ResourceQuota, Pod Security or a LimitRange rejects the pod of a Job, not the Job itself. The
 worker has then done its part, and only an Event of the Job contains the reason. This module adds a
@@ -6,7 +6,6 @@ handler to Prefect's observer that copies the reason to the run.
 """
 
 import re
-from collections import deque
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -14,36 +13,31 @@ from uuid import UUID
 import kopf
 from kubernetes_asyncio.client import BatchV1Api
 from kubernetes_asyncio.client.exceptions import ApiException
-from prefect.client.orchestration import PrefectClient, get_client
-from prefect.exceptions import Abort, ObjectNotFound, Pause
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.logging.loggers import flow_run_logger
-from prefect.states import Pending
-from prefect.utilities.engine import propose_state
 from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
-# A further name of a Pending state, beside Prefect's own Submitting and InfrastructurePending; the
-# latter follows when there is a pod.
-STATE = "PodRefused"
+from prefect_platform import waiting_reasons
+from prefect_platform.waiting_reasons import WaitingReason
+from prefect_platform.worker.waiting_states import propose
 
 _FLOW_RUN_ID = "prefect.io/flow-run-id"
 _REMEMBERED = 1000
-# What precedes the reason. Kubernetes combines the events, because each attempt has a new pod name.
-_PREFACE = re.compile(
-    r"^(\(combined from similar events\): )?(Error creating: )?(pods? \"[^\"]*\" is \w+: )?", re.I
-)
 _USED = re.compile(r"used: \S+")
 
 
 class PodRefusals:
-    """A kopf handler that writes each reason for a refusal to the run's logs once.
+    """A kopf handler that reports a reason for a refusal on the run whenever the reason changes.
 
-    The first reason also becomes the message of the run's state PodRefused while the run is
-    pending. Other workers, and a worker that has restarted, recognise by that state that the reason
-    was already reported. The state holds only one reason, so every worker writes a second one.
+    The reason is written to the run's log. While the run is pending, the first reason of each kind
+    also becomes its state. Other workers, and a worker that has restarted, recognise by that state
+    that the reason was already reported. A state cannot be replaced by one of the same name, so
+    every worker logs a further reason of the same kind.
     """
 
     def __init__(self) -> None:
-        self._told: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
+        self._last: dict[str, tuple[str, str]] = {}  # time and reason by the Job's uid
         kopf.on.startup(id="events of refused pods")(self._configure)
         kopf.on.event("v1", "events", id="refused pods")(self.handle)
 
@@ -56,27 +50,24 @@ class PodRefusals:
         if event["type"] == "DELETED":
             return
         body: Any = event["object"]
-        job, reason = body["involvedObject"], cause(body["message"])
-        key = (job["uid"], distinct(reason))
-        if key in self._told:
+        job = body["involvedObject"]
+        reason = waiting_reasons.of_refusal(f"{job['namespace']}/{job['name']}", body["message"])
+        before = self._last.pop(job["uid"], ("", ""))
+        now = (body.get("lastTimestamp") or "", distinct(reason.sentence))
+        # A worker that starts receives the events of the last hour in any order.
+        if now[0] < before[0] or now[1] == before[1]:
+            self._last[job["uid"]] = max(now, before)
             return
-        self._told.append(key)  # before any await: Events of one Job are handled concurrently
+        self._last[job["uid"]] = now  # before any await: Events of one Job are handled concurrently
+        if len(self._last) > _REMEMBERED:
+            self._last.pop(next(iter(self._last)))
         told = False
         try:
             flow_run_id = await _waiting_run(job["namespace"], job["name"], job["uid"])
-            if flow_run_id is not None:
-                place = f"{job['namespace']}/{job['name']}"
-                told = await _tell(
-                    flow_run_id, f"Kubernetes refuses to create a pod for the Job {place}: {reason}"
-                )
+            told = flow_run_id is not None and await _tell(flow_run_id, reason)
         finally:
-            if not told and key in self._told:
-                self._told.remove(key)
-
-
-def cause(message: str) -> str:
-    """Return the reason in the message of a FailedCreate event."""
-    return _PREFACE.sub("", message)
+            if not told and self._last.get(job["uid"]) == now:
+                self._last[job["uid"]] = before
 
 
 def distinct(text: str) -> str:
@@ -103,7 +94,7 @@ async def _waiting_run(namespace: str, name: str, uid: str) -> UUID | None:
     return None if outdated or flow_run_id is None else UUID(flow_run_id)
 
 
-async def _tell(flow_run_id: UUID, sentence: str) -> bool:
+async def _tell(flow_run_id: UUID, reason: WaitingReason) -> bool:
     """Report on a pending run why it has no pod; return whether the run has the reason now."""
     async with get_client() as client:
         try:
@@ -112,21 +103,11 @@ async def _tell(flow_run_id: UUID, sentence: str) -> bool:
             return False
         if state is None or not state.is_pending():
             return False
-        if state.name == STATE and distinct(state.message or "") == distinct(sentence):
+        if state.name == reason.state and distinct(state.message or "") == distinct(
+            reason.sentence
+        ):
             return True
-        if state.name != STATE and not await _accepted(client, flow_run_id, sentence):
+        if state.name != reason.state and not await propose(client, flow_run_id, reason):
             return False
-    flow_run_logger(flow_run_id=flow_run_id).getChild("observer").warning("%s", sentence)
+    flow_run_logger(flow_run_id=flow_run_id).getChild("observer").warning("%s", reason.sentence)
     return True
-
-
-async def _accepted(client: PrefectClient, flow_run_id: UUID, sentence: str) -> bool:
-    """Set the run to PodRefused and return whether the server accepted that.
-
-    The server rejects it when the run has started or ended meanwhile, or another worker was faster.
-    """
-    try:
-        state = await propose_state(client, Pending(name=STATE, message=sentence), flow_run_id)
-    except (Abort, Pause):  # they derive from BaseException and would end the observer
-        return False
-    return state.name == STATE

@@ -265,6 +265,10 @@ class Reaper(Scheduling):
     submission_seconds: Positive = 900
     """Seconds that a flow run may be in submission without a Job before the reaper ends it. Choose
     several minutes at least: a worker that waits for the API can take that long."""
+    unstartable_seconds: Positive = 1800
+    """Seconds that a flow run may wait for something that waiting does not bring before the reaper
+    ends it: an image, a Secret or a ConfigMap that does not exist, or a pod that Kubernetes
+    refuses. A flow run that waits for room in a quota or on a node is never ended for that."""
     silence_seconds: Positive = 600
     """Seconds without a heartbeat after which a flow run counts as silent. The reaper ends a silent
     run only if its container is gone, too. Otherwise it names the run, and the automation `zombie`

@@ -29,6 +29,7 @@ from prefect.states import (
 from prefect.types import DateTime
 from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
+from prefect_platform import waiting_reasons
 from tests.integration.configuration.packed_server import (
     BOUND,
     TIMEOUT,
@@ -76,33 +77,33 @@ def test_a_run_that_the_reaper_names_is_reported_once_and_left_alone(server: Pac
     assert {server.state(run) for run in (named, other)} == {"Running"}
 
 
-def test_a_run_that_does_not_start_releases_its_slot_to_the_next(server: PackedServer) -> None:
-    """A pod of the cancelled run that starts later does nothing.
-
-    A run that has started, one that is Scheduled again and one without a deployment are left alone.
-    """
+def test_a_run_that_does_not_start_is_reported_with_its_reason_and_goes_on(
+    server: PackedServer,
+) -> None:
+    """A run that has started, one that is Scheduled again and one without a deployment are not."""
     started = server.new_run(Pending(), Submitting(), InfrastructurePending(), Running())
     rescheduled = server.new_run(Pending(), Scheduled(scheduled_time=DateTime.now(UTC) + _HOUR))
     called = server.run_without_deployment(Pending())
     limited = server.deployment("limited", concurrency_limit=1)
     stuck, waiting = server.run_of(limited), server.run_of(limited)
-    server.take(stuck, Pending(), Submitting(), InfrastructurePending())
+    quota: State[None] = Pending(name=waiting_reasons.QUOTA, message="exceeded quota: jobs")
+    server.take(stuck, Pending(), Submitting(), quota)
     server.take(waiting, Pending())
     assert server.state(waiting) == "AwaitingConcurrencySlot"
 
     assert server.receiver.wait_for(f"{stuck.name} does") == Alert(
-        f"[critical] {stuck.name} does not start",
-        f"The run {stuck.name} of limited/daily has been InfrastructurePending for {BOUND} s and "
-        "is being cancelled, which releases its slot.\n" + stuck.last_lines,
+        f"[warning] {stuck.name} does not start",
+        f"The run {stuck.name} of limited/daily has been WaitingForQuota for {BOUND} s: exceeded "
+        f"quota: jobs\n{stuck.last_lines}",
     )
 
-    server.await_state(stuck, "Cancelled")  # by Prefect, when no worker does it
-    server.take(waiting, Pending())
-    assert server.state(waiting) == "Pending"
+    assert server.state(stuck) == "WaitingForQuota"
     # The default command of the worker's pods.
     with server.process(stuck, "prefect", "flow-run", "execute") as pod:
         assert pod.wait(TIMEOUT) == 0
-    assert server.state(stuck) == "Cancelled"
+    assert server.state(stuck) == "Completed"
+    server.take(waiting, Pending())
+    assert server.state(waiting) == "Pending"
     alive = {started: "Running", rescheduled: "Scheduled", called: "Pending"}
     assert {run: server.state(run) for run in alive} == alive
     assert_silent(server, " does not start", *alive)

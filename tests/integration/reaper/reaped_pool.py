@@ -40,6 +40,7 @@ _HOUR = timedelta(hours=1)
 _PERIODS: dict[str, Any] = {
     "grace": timedelta(0),
     "submission": _HOUR,
+    "unstartable": _HOUR,
     "silence": timedelta(0),
     "lost_node": _HOUR,
     "end_silent": None,

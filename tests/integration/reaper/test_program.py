@@ -11,8 +11,8 @@ from tests.support.kubernetes_api import NAMESPACE, KubernetesApi
 from tests.support.servers import clean_environment, free_ports
 
 PERIODS = (
-    *("--grace=0", "--submission=3600", "--silence=0", "--lost-node=3600", "--hooks=3600"),
-    "--succeeded-job-ttl=3600",
+    *("--grace=0", "--submission=3600", "--unstartable=3600", "--silence=0", "--lost-node=3600"),
+    *("--hooks=3600", "--succeeded-job-ttl=3600"),
 )
 
 

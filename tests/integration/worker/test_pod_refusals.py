@@ -11,12 +11,15 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 
+from prefect_platform import waiting_reasons
 from prefect_platform.polling import wait_until
-from prefect_platform.worker import pod_refusals
+from prefect_platform.waiting_reasons import POD_REFUSED, WaitingReason
+from prefect_platform.worker import pod_refusals, waiting_states
 from tests.integration.worker.worker_program import WITHIN, prefect_server, watching_worker
 from tests.support.kubernetes_api import NAMESPACE, KubernetesApi, fake_kubernetes
 
 QUOTA = "exceeded quota: jobs, requested: pods=1, used: pods={used}, limited: pods=20"
+OTHER_POLICY = "maximum cpu usage per Container is 1, but limit is 2"
 POLICY = 'violates PodSecurity "restricted:latest": runAsNonRoot != true'
 
 
@@ -52,7 +55,9 @@ class Platform:
         metadata = {"generateName": "job-", "labels": {"prefect.io/flow-run-id": run}}
         return self.kubernetes.put("jobs", {"metadata": metadata, "status": status})
 
-    def refuse(self, event: str, job: dict[str, Any], reason: str, **involved: str) -> None:
+    def refuse(
+        self, event: str, job: dict[str, Any], reason: str, at: str = "", **involved: str
+    ) -> None:
         """Create or change the Event `event` to say that a pod of `job` is refused.
 
         The worker handles changes of one Event in order. `involved` overrides fields of the
@@ -71,6 +76,7 @@ class Platform:
                 "metadata": {"name": event},
                 "involvedObject": reference,
                 "reason": "FailedCreate",
+                "lastTimestamp": at,
                 "message": f'Error creating: pods "{pod}" is forbidden: {reason}',
             },
         )
@@ -103,13 +109,35 @@ def test_each_reason_is_logged_once_and_the_first_one_is_in_the_state(platform: 
         f"Kubernetes refuses to create a pod for the Job {NAMESPACE}/{job['metadata']['name']}: "
     )
 
-    for used in range(20, 24):
-        platform.refuse("one", job, QUOTA.format(used=used))
-    platform.refuse("one", job, POLICY)
+    for _ in range(3):
+        platform.refuse("one", job, POLICY)
+    platform.refuse("one", job, OTHER_POLICY)
 
     logged = platform.await_logs(run, 2)
-    assert logged == [sentence + QUOTA.format(used=20), sentence + POLICY]
-    assert platform.state(run) == (pod_refusals.STATE, logged[0])
+    assert logged == [sentence + POLICY, sentence + OTHER_POLICY]
+    assert platform.state(run) == (POD_REFUSED, logged[0])
+
+
+def test_the_state_tells_a_refusal_from_a_quota_without_room_whenever_that_changes(
+    platform: Platform,
+) -> None:
+    run = platform.run()
+    job = platform.job(run)
+    place = f"{NAMESPACE}/{job['metadata']['name']}"
+
+    for used in range(20, 24):
+        platform.refuse("one", job, QUOTA.format(used=used), at=f"2026-01-01T00:00:{used}Z")
+    waits = f"The Job {place} waits for room in its quota: {QUOTA.format(used=20)}"
+    assert platform.await_state(run, waiting_reasons.QUOTA) == waits
+
+    platform.refuse("two", job, POLICY, at="2026-01-01T00:01:00Z")
+    platform.await_state(run, POD_REFUSED)
+    platform.refuse("one", job, QUOTA.format(used=20), at="2026-01-01T00:02:00Z")
+    platform.await_state(run, waiting_reasons.QUOTA)
+    platform.refuse("old", job, POLICY, at="2026-01-01T00:01:30Z")
+    platform.refuse("old", job, OTHER_POLICY, at="2026-01-01T00:03:00Z")
+    platform.await_state(run, POD_REFUSED)
+    assert len(platform.await_logs(run, 4)) == 4
 
 
 def test_only_events_of_refused_pods_are_requested(platform: Platform) -> None:
@@ -122,8 +150,8 @@ def test_only_events_of_refused_pods_are_requested(platform: Platform) -> None:
 
 def test_the_state_no_longer_states_the_reason_once_a_pod_is_created(platform: Platform) -> None:
     run = platform.run()
-    platform.refuse("late", platform.job(run), QUOTA.format(used=20))
-    platform.await_state(run, pod_refusals.STATE)
+    platform.refuse("late", platform.job(run), POLICY)
+    platform.await_state(run, POD_REFUSED)
 
     labels = {"prefect.io/flow-run-id": run}
     status = {"phase": "Pending"}
@@ -181,7 +209,7 @@ def test_a_second_worker_does_not_repeat_the_first_reason(
 ) -> None:
     run = platform.run()
     job = platform.job(run)
-    platform.refuse("shared", job, QUOTA.format(used=20))
+    platform.refuse("shared", job, OTHER_POLICY)
     platform.await_logs(run, 1)
 
     api_url, kubernetes = platform.api_url, platform.kubernetes
@@ -190,7 +218,7 @@ def test_a_second_worker_does_not_repeat_the_first_reason(
 
         logged = platform.await_logs(run, 3)
 
-    assert ["quota" in line for line in logged] == [True, False, False]
+    assert ["maximum" in line for line in logged] == [True, False, False]
 
 
 def test_a_run_that_has_started_meanwhile_is_never_set_back_to_pending(platform: Platform) -> None:
@@ -198,23 +226,11 @@ def test_a_run_that_has_started_meanwhile_is_never_set_back_to_pending(platform:
 
     async def propose() -> bool:
         async with PrefectClient(platform.api_url) as client:
-            return await pod_refusals._accepted(client, uuid.UUID(run), "too late")
+            reason = WaitingReason(POD_REFUSED, "too late")
+            return await waiting_states.propose(client, uuid.UUID(run), reason)
 
     assert asyncio.run(propose()) is False
     assert platform.state(run) == ("Running", "as before")
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        f'Error creating: pods "a-b1c2d" is forbidden: {POLICY}',
-        f'(combined from similar events): Error creating: pods "a-x" is forbidden: {POLICY}',
-        f"Error creating: {POLICY}",
-        POLICY,
-    ],
-)
-def test_the_reason_is_extracted_from_the_message_of_the_event(message: str) -> None:
-    assert pod_refusals.cause(message) == POLICY
 
 
 def test_a_changed_limit_is_a_new_reason_but_a_changed_usage_is_not() -> None:

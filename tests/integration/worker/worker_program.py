@@ -14,6 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect_kubernetes.worker import KubernetesWorker  # type: ignore[import-untyped]
 
 from prefect_platform.polling import wait_until
+from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.support import servers
 from tests.support.kubernetes_api import NAMESPACE, KubernetesApi
 
@@ -69,7 +70,7 @@ class Worker:
 
 @contextmanager
 def starting_worker(
-    api_url: str, kubernetes: KubernetesApi, directory: Path, name: str, *program: str
+    api_url: str, kubernetes: KubernetesApi | Kubectl, directory: Path, name: str, *program: str
 ) -> Iterator[Worker]:
     """Start the worker `name`; `program` replaces the arguments with which Python runs it."""
     (port,) = servers.free_ports(1)

@@ -51,15 +51,13 @@ def acting(automations: dict[str, Any]) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("text", ["", "alerts:", "alerts: {}", "variables: {}"])
-def test_without_channels_the_pack_is_complete_and_still_cancels_runs_that_do_not_start(
+def test_without_channels_the_pack_is_complete_and_acts_on_no_run(
     tmp_path: Path, text: str
 ) -> None:
     made = expanded(tmp_path, text).data
     assert made["blocks"] == {}
     assert list(made["automations"]) == _NAMES
-    assert acting(made["automations"]) == {
-        "platform: stuck-pending": ["change-flow-run-state"],
-    }
+    assert acting(made["automations"]) == {}
 
 
 def test_a_channel_becomes_a_block_of_its_type_with_its_fields(tmp_path: Path) -> None:
@@ -106,11 +104,15 @@ def test_an_automation_notifies_the_channels_of_its_default_or_chosen_severity(
         ("slack-webhook/alerts-ops", "[critical]"),
         ("custom-webhook/alerts-hook", "[critical]"),
     ]
-    assert notified_by("crashed") == notified_by("late") == notified_by("stuck-pending") == critical
-    assert notified_by("unschedulable") == [
-        ("custom-webhook/alerts-form", "[warning]"),
-        ("pager-duty-webhook/alerts-oncall", "[warning]"),
-    ]
+    assert notified_by("crashed") == notified_by("late") == critical
+    assert (
+        notified_by("unschedulable")
+        == notified_by("stuck-pending")
+        == [
+            ("custom-webhook/alerts-form", "[warning]"),
+            ("pager-duty-webhook/alerts-oncall", "[warning]"),
+        ]
+    )
     assert [name for name in _NAMES if name not in made] == ["platform: zombie"]
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from prefect_platform import waiting_reasons
+
 Severity = Literal["critical", "warning"]
 Automation = dict[str, Any]
 
@@ -21,10 +23,10 @@ _EACH_DEPLOYMENT = ["related:deployment:prefect.resource.id"]
 # Pods of runs without a deployment are grouped by their flow.
 _EACH_DEPLOYMENT_OR_FLOW = [*_EACH_DEPLOYMENT, "related:flow:prefect.resource.id"]
 _ANY_SIGN = ["prefect.flow-run.*"]
-# States on the way to Running, set by the worker, by the observer, and by pod_refusals.
+# States on the way to Running, set by the worker and by its observer.
 _PENDING = [
     f"prefect.flow-run.{state}"
-    for state in ("Pending", "Submitting", "InfrastructurePending", "PodRefused")
+    for state in ("Pending", "Submitting", "InfrastructurePending", *waiting_reasons.STATES)
 ]
 # The events that start the timer are also expected, here and above. Otherwise Prefect would not
 # restart the timer of a pool that comes and goes, as long as it remembers the last expected event.
@@ -97,8 +99,8 @@ def _zombie(bounds: Bounds) -> Automation:
 
 
 def _stuck_pending(bounds: Bounds) -> Automation:
-    # Cancelling instead of Crashed: a pod that starts after all would begin a crashed run, next to
-    # the run that has taken its slot. It leaves a cancelled run alone, whose Job a worker deletes.
+    # It only notifies: a run that waits for room starts when other runs end. An event does not tell
+    # whether the reason lasts, so the reaper decides, which also reads the Job and its pod.
     return _automation(
         f"A run has been pending for {bounds.within} s without any progress.",
         {
@@ -109,11 +111,6 @@ def _stuck_pending(bounds: Bounds) -> Automation:
             "after": _PENDING,
             "expect": _ANY_SIGN,
             "within": bounds.within,
-        },
-        {
-            "type": "change-flow-run-state",
-            "state": "CANCELLING",
-            "message": f"Pending without any progress for {bounds.within} s.",
         },
     )
 
@@ -264,7 +261,7 @@ def _stuck_message(bounds: Bounds) -> Message:
     return Message(
         f"{_RUN} does not start",
         f"The run {_RUN} of {_WHOSE} has been {{{{ event.resource['prefect.state-name'] }}}} for "
-        f"{bounds.within} s and is being cancelled, which releases its slot.\n{_OBJECTS}{_LINK}",
+        f"{bounds.within} s: {_CAUSE}\n{_OBJECTS}{_LINK}",
     )
 
 
@@ -298,7 +295,7 @@ def _delivery_message(_bounds: Bounds) -> Message:
 
 PACK: Mapping[str, Member] = {
     "zombie": Member("warning", _zombie, _zombie_message, within=3600),
-    "stuck-pending": Member("critical", _stuck_pending, _stuck_message, within=1800),
+    "stuck-pending": Member("warning", _stuck_pending, _stuck_message, within=1800),
     "crashed": Member("critical", _crashed, _crashed_message),
     "late": Member("warning", _late, _late_message, within=300),
     "image-pull": Member(
