@@ -124,7 +124,7 @@ def _automation(member_name: str, alerts: Alerts) -> Automation:
     made = member.automation(bounds)
     severity = chosen.severity or member.severity
     message = member.message(bounds)
-    actions = made["actions"] + [
+    actions = [
         {
             "type": "send-notification",
             "block": _block(channel, alerts.channels[channel].type),

@@ -56,9 +56,9 @@ class Message:
 class Member:
     """An entry of the pack.
 
-    `automation` returns the automation for the chosen bounds. `message` is sent to the channels of
-    the severity whenever it fires. `within` and `threshold` are the default bounds, None where
-    there is nothing to choose.
+    `automation` returns the automation for the chosen bounds, without actions: none acts on a run.
+    `message` is sent to the channels of the severity whenever it fires. `within` and `threshold`
+    are the default bounds, None where there is nothing to choose.
     """
 
     severity: Severity
@@ -73,12 +73,8 @@ def name(member: str) -> str:
     return f"platform: {member}"
 
 
-def _automation(description: str, trigger: Automation, *actions: Automation) -> Automation:
-    return {
-        "description": description,
-        "trigger": {"type": "event", **trigger},
-        "actions": list(actions),
-    }
+def _automation(description: str, trigger: Automation) -> Automation:
+    return {"description": description, "trigger": {"type": "event", **trigger}}
 
 
 def _zombie(bounds: Bounds) -> Automation:
