@@ -6,12 +6,15 @@ survives a kill or a power cut at any moment, and lets a pod that is being drain
 use the volume together.
 """
 
+import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from prefect.server.concurrency import lease_storage
@@ -23,6 +26,8 @@ from pydantic import TypeAdapter
 FILE_VARIABLE = "CONCURRENCY_LEASE_FILE"
 _RENEWAL_SECONDS = 300.0
 _STARTED = time.monotonic()
+# A commit waits for the disk. One thread, because SQLite has one writer at a time.
+_THREAD = ThreadPoolExecutor(1, "leases")
 
 Lease = ResourceLease[ConcurrencyLimitLeaseMetadata]
 _LEASE = TypeAdapter(Lease)
@@ -42,35 +47,28 @@ class ConcurrencyLeaseStorage(lease_storage.ConcurrencyLeaseStorage):
     ) -> Lease:
         """Store a new lease, and return it."""
         lease = Lease(resource_ids, datetime.now(UTC) + ttl, metadata=metadata)
-        with _database() as database:
-            database.execute(
-                "INSERT INTO lease VALUES (?, ?, ?)",
-                (str(lease.id), lease.expiration.timestamp(), _LEASE.dump_json(lease)),
-            )
+        row = (str(lease.id), lease.expiration.timestamp(), _LEASE.dump_json(lease))
+        await _change("INSERT INTO lease VALUES (?, ?, ?)", *row)
         return lease
 
     async def read_lease(self, lease_id: UUID) -> Lease | None:
         """Return the lease, even if it has expired, or None if it does not exist."""
-        found = _leases("id = ?", str(lease_id))
+        found = await _leases("id = ?", str(lease_id))
         return found[0] if found else None
 
     async def renew_lease(self, lease_id: UUID, ttl: timedelta) -> bool:
         """Return whether the lease existed, and was renewed."""
-        with _database() as database:
-            renewed = database.execute(
-                "UPDATE lease SET expiration = ? WHERE id = ?",
-                ((datetime.now(UTC) + ttl).timestamp(), str(lease_id)),
-            )
-        return renewed.rowcount == 1
+        expiration = (datetime.now(UTC) + ttl).timestamp()
+        renewed = "UPDATE lease SET expiration = ? WHERE id = ?"
+        return await _change(renewed, expiration, str(lease_id)) == 1
 
     async def revoke_lease(self, lease_id: UUID) -> None:
         """Delete the lease, if it exists."""
-        with _database() as database:
-            database.execute("DELETE FROM lease WHERE id = ?", (str(lease_id),))
+        await _change("DELETE FROM lease WHERE id = ?", str(lease_id))
 
     async def read_active_lease_ids(self, limit: int = 100, offset: int = 0) -> list[UUID]:
         """Return leases that have not expired."""
-        return [lease.id for lease in _active()[offset : offset + limit]]
+        return [lease.id for lease in (await _active())[offset : offset + limit]]
 
     async def read_expired_lease_ids(self, limit: int = 100) -> list[UUID]:
         """Return leases that have expired, but none in the first minutes of the server.
@@ -80,7 +78,7 @@ class ConcurrencyLeaseStorage(lease_storage.ConcurrencyLeaseStorage):
         """
         if time.monotonic() - _STARTED < _RENEWAL_SECONDS:
             return []
-        return [lease.id for lease in _leases("expiration <= ?", _now())[:limit]]
+        return [lease.id for lease in (await _leases("expiration <= ?", _now()))[:limit]]
 
     async def list_holders_for_limit(
         self, limit_id: UUID
@@ -88,7 +86,7 @@ class ConcurrencyLeaseStorage(lease_storage.ConcurrencyLeaseStorage):
         """Return the leases of the limit that name a holder and have not expired."""
         return [
             (lease.id, lease.metadata.holder)
-            for lease in _active()
+            for lease in await _active()
             if limit_id in lease.resource_ids and lease.metadata and lease.metadata.holder
         ]
 
@@ -97,26 +95,35 @@ def _now() -> float:
     return datetime.now(UTC).timestamp()
 
 
-def _active() -> list[Lease]:
-    return _leases("expiration > ?", _now())
+async def _active() -> list[Lease]:
+    return await _leases("expiration > ?", _now())
 
 
-def _leases(condition: str, value: str | float) -> list[Lease]:
+async def _leases(condition: str, value: str | float) -> list[Lease]:
     leases = []
-    with _database() as database:
-        query = "SELECT expiration, content FROM lease WHERE "
-        for expiration, content in database.execute(query + condition, (value,)):
-            lease = _LEASE.validate_json(content)
-            lease.expiration = datetime.fromtimestamp(expiration, UTC)
-            leases.append(lease)
+    query = "SELECT expiration, content FROM lease WHERE "
+    for expiration, content in (await _execute(query + condition, value))[0]:
+        lease = _LEASE.validate_json(content)
+        lease.expiration = datetime.fromtimestamp(expiration, UTC)
+        leases.append(lease)
     return leases
 
 
-@contextmanager
-def _database() -> Iterator[sqlite3.Connection]:
-    """Open the database for one transaction; an error undoes it."""
+async def _change(statement: str, *values: str | float | bytes) -> int:
+    """Make a change, and return how many leases it concerns."""
+    return (await _execute(statement, *values))[1]
+
+
+async def _execute(statement: str, *values: str | float | bytes) -> tuple[list[Any], int]:
+    work = partial(_transaction, statement, values)
+    return await asyncio.get_running_loop().run_in_executor(_THREAD, work)
+
+
+def _transaction(statement: str, values: tuple[str | float | bytes, ...]) -> tuple[list[Any], int]:
+    """Execute one statement in a transaction, which an error undoes; return its rows and count."""
     with closing(sqlite3.connect(os.environ[FILE_VARIABLE])) as database, database:
         database.execute(
             "CREATE TABLE IF NOT EXISTS lease (id TEXT PRIMARY KEY, expiration REAL, content BLOB)"
         )
-        yield database
+        executed = database.execute(statement, values)
+        return executed.fetchall(), executed.rowcount
