@@ -8,7 +8,7 @@ from tests.support.rendering import STORIES, Object, Story, find, objects
 POOLS = STORIES["worker-pools"]
 PERIODS = {
     "grace": 7,
-    "submission": 900,
+    "submission": 300,
     "unstartable": 1800,
     "silence": 600,
     "lost_node": 600,

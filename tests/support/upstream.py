@@ -113,6 +113,10 @@ FOLLOWED = tuple(
             ("prefect.server.api.server:token_validation", "db7062686898"),
             ("prefect.server.utilities.subscriptions:accept_prefect_socket", "dc5393573ad1"),
         ),
+        ("plugins/deployment_slots", PREFECT): (
+            ("prefect.server.orchestration.core_policy:_release_concurrency_lease", "6fa9c17d11ec"),
+            ("prefect.server.services.repossessor:revoke_expired_lease", "ff57573e5177"),
+        ),
         ("plugins/api_tls", PREFECT): (
             ("prefect.cli._server_utils:_run_in_foreground", "306cc417fe32"),
         ),
@@ -163,6 +167,12 @@ FOLLOWED = tuple(
             ("prefect.workers.base:BaseWorker._submit_run_and_capture_errors", "3947a275944c"),
             ("prefect.workers.base:BaseWorker.teardown", "282f27b5627e"),
             ("prefect.workers.server:_build_healthcheck_server", "111cb2f1a37d"),
+        ),
+        ("worker/kubernetes_worker", "prefect-kubernetes"): (
+            ("prefect_kubernetes.worker:KubernetesWorker.run", "b4a1cfb30def"),
+        ),
+        ("worker/submission", PREFECT): (
+            ("prefect.workers.base:BaseWorker._give_worker_labels_to_flow_run", "3e5ec6bfc628"),
         ),
         ("worker/observer", "prefect-kubernetes"): (
             ("prefect_kubernetes.observer:_observer_thread_entry", "9ae29a43a217"),

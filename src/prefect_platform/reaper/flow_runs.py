@@ -1,4 +1,4 @@
-"""Read flow runs from Prefect's API, page by page, and end them."""
+"""Read flow runs from Prefect's API, page by page, and set their state."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -144,8 +144,10 @@ async def is_unchanged(client: PrefectClient, run: FlowRun) -> bool:
     )
 
 
-async def end_run(client: PrefectClient, run: FlowRun, state: State[None]) -> bool:
-    """Set `run` to the final `state`; return whether that was done.
+async def set_state(
+    client: PrefectClient, run: FlowRun, state: State[None], *, dry_run: bool
+) -> bool:
+    """Set `run` to `state`; return whether that was done, or would be done without dry run.
 
     The run is read again first, and left alone if it has changed since it was judged. The state is
     never forced: Prefect's rules release the slots that the run holds in concurrency limits, and
@@ -153,6 +155,8 @@ async def end_run(client: PrefectClient, run: FlowRun, state: State[None]) -> bo
     """
     if not await is_unchanged(client, run):
         return False
+    if dry_run:
+        return True
     try:
         result = await client.set_flow_run_state(run.id, state)
     except ObjectNotFound:

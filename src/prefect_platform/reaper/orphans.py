@@ -16,7 +16,6 @@ from prefect_platform.reaper.pods import Pod
 Reason = Literal[
     "run_without_job",
     "run_with_ended_job",
-    "run_never_submitted",
     "run_on_lost_node",
     "run_in_dead_run",
     "run_silent_too_long",
@@ -48,6 +47,29 @@ def job_name(run: FlowRun, namespace: str) -> str | None:
     return name if name and within == namespace else None
 
 
+def is_elsewhere(run: FlowRun, namespace: str) -> bool:
+    """Return whether the Job of a run is in another namespace, according to the worker's record."""
+    return bool(run.infrastructure_pid) and job_name(run, namespace) is None
+
+
+def is_submitting(run: FlowRun) -> bool:
+    """Return whether the Job of a run's current attempt may still have to be created.
+
+    Between two attempts, the record of a Job on the run belongs to the earlier one.
+    """
+    return run.state_type == StateType.PENDING and (
+        run.state_name in _SUBMITTING or run.infrastructure_pid is None
+    )
+
+
+def jobs_of_attempt(run: FlowRun, jobs: Collection[Job]) -> list[Job]:
+    """Return those of its Jobs that were created since a run is in its current state."""
+    if run.state is None:
+        return []
+    since = run.state.timestamp.replace(microsecond=0)  # Kubernetes' are whole seconds
+    return [job for job in jobs if job.created >= since]
+
+
 def orphan(
     run: FlowRun,
     jobs: Collection[Job],
@@ -75,8 +97,7 @@ def orphan(
     return Orphan(
         run,
         "run_on_lost_node",
-        f"The node {lost.node} of the pod {lost} has not been ready since "
-        f"{lost.cut_off:%Y-%m-%dT%H:%M:%SZ}, but the run was still {run.state_name}. {silent}",
+        f"{lost.loss()}, but the run was still {run.state_name}. {silent}",
     )
 
 
@@ -90,49 +111,37 @@ def _without_job(
     """Return why no Job will run or runs a container for a run, or None when that is not certain.
 
     The worker creates a Job before it records the name on the run, so a recorded Job that is
-    missing has been deleted. Between two attempts of a run, both the record and an ended Job belong
-    to the earlier attempt. A run that is being submitted is therefore left alone for the period
-    `submission`, which is longer than a worker waits for the API.
+    missing has been deleted. A run that has no Job yet is left to the class Submissions.
     """
     state, noted = run.state, job_name(run, namespace)
     if state is None or state.type not in LIVE or any(job.end is None for job in jobs):
         return None
-    submitting = state.type == StateType.PENDING and (state.name in _SUBMITTING or noted is None)
-    elsewhere = noted is None and run.infrastructure_pid  # its Job is in another namespace
-    if elsewhere or (submitting and now - state.timestamp < periods.submission):
+    submitting = is_submitting(run)
+    if is_elsewhere(run, namespace) or (submitting and now - state.timestamp < periods.submission):
         return None
     if noted is not None and not submitting and noted not in {job.name for job in jobs}:
         return (
             "run_without_job",
             f"The Job {namespace}/{noted} no longer exists, but the run was still {state.name}.",
         )
-    # Kubernetes' timestamps are whole seconds.
-    since = state.timestamp - timedelta(microseconds=state.timestamp.microsecond)
-    ended = [job for job in jobs if not submitting or job.created >= since]
-    if ended:
-        last = max(ended, key=lambda job: job.created)
-        cause = last.end.cause if last.end else ""
-        return (
-            "run_with_ended_job",
-            f"The Job {last} has ended ({cause}), but the run was still {state.name}.",
-        )
-    if submitting:
-        return (
-            "run_never_submitted",
-            f"The run was {state.name} for {minutes(now - state.timestamp)} without a Job in "
-            f"{namespace}: the worker that picked it up is no longer submitting it.",
-        )
-    return None  # the run is executed by something other than a Job
+    if not (ended := jobs_of_attempt(run, jobs) if submitting else jobs):
+        return None  # the run has no Job yet, or is executed by something other than a Job
+    last = max(ended, key=lambda job: job.created)
+    cause = last.end.cause if last.end else ""
+    return (
+        "run_with_ended_job",
+        f"The Job {last} has ended ({cause}), but the run was still {state.name}.",
+    )
 
 
 def overdue(run: FlowRun, silent_for: timedelta) -> Orphan:
-    """Return a run whose container lives, but which has been silent for longer than is allowed."""
+    """Return a run whose container may live, but which has been silent for too long."""
     return Orphan(
         run,
         "run_silent_too_long",
-        f"The run has sent no heartbeat for {minutes(silent_for)}, and its container has not "
-        "ended: it probably hangs. The value reaper.endSilentSeconds of the chart prefect-worker "
-        "sets how long this is tolerated.",
+        f"The run has sent no heartbeat for {minutes(silent_for)}, and nothing says that its "
+        "container has ended: it probably hangs. The value reaper.endSilentSeconds of the chart "
+        "prefect-worker sets how long this is tolerated.",
     )
 
 

@@ -42,7 +42,8 @@ class PassReport:
     def name_silent(self, run: FlowRun, period: str) -> None:
         """Record and log a run that has sent no heartbeat for a period, with an event about it."""
         sentence = (
-            f"has sent no heartbeat for {period}, but its container has not ended; it is left alone"
+            f"has sent no heartbeat for {period}, but nothing says that its container has ended; "
+            "it is left alone"
         )
         name = f"the run {run.name} ({run.id})"
         self.saw("run_silent", "flow_run", str(run.id), f"{name} is Running, and {sentence}")

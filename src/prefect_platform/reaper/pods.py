@@ -14,6 +14,7 @@ class Pod:
 
     `started` is whether its container runs. `cut_off` is the time since which its node has not been
     ready, or since which the pod should have ended; None while the node reports to Kubernetes.
+    `deleted` is whether it is the latter time.
     """
 
     namespace: str
@@ -21,9 +22,20 @@ class Pod:
     node: str
     started: bool
     cut_off: datetime | None
+    deleted: bool
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    def loss(self) -> str:
+        """Return what is known of a pod that is lost."""
+        since = f"{self.cut_off:%Y-%m-%dT%H:%M:%SZ}"
+        if self.deleted:
+            return (
+                f"The pod {self} was deleted and should have ended at {since}, which its node "
+                f"{self.node} has not confirmed"
+            )
+        return f"The node {self.node} of the pod {self} has not been ready since {since}"
 
     def is_lost(self, now: datetime, lost_node: timedelta) -> bool:
         """Return whether the node has not been ready for the period `lost_node`."""
@@ -39,6 +51,7 @@ def living(items: list[V1Pod]) -> list[Pod]:
             node=item.spec.node_name or "",
             started=_started(item),
             cut_off=_cut_off(item),
+            deleted=_cut_off(item) == item.metadata.deletion_timestamp,
         )
         for item in items
         if item.status.phase not in _ENDED

@@ -28,17 +28,25 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.reaper.concurrency_slots import ConcurrencySlots
 from prefect_platform.reaper.flow_runs import (
     beating_runs,
-    end_run,
     is_unchanged,
     live_runs,
     run_now,
     runs_by_id,
     runs_inside_others,
+    set_state,
 )
 from prefect_platform.reaper.jobs import FlowRunJobs, Job
-from prefect_platform.reaper.orphans import Orphan, job_name, orphan, orphan_inside, overdue
+from prefect_platform.reaper.orphans import (
+    Orphan,
+    is_elsewhere,
+    job_name,
+    orphan,
+    orphan_inside,
+    overdue,
+)
 from prefect_platform.reaper.pass_report import PassReport, say_summary
 from prefect_platform.reaper.periods import ReaperPeriods, minutes
+from prefect_platform.reaper.submissions import Submissions
 from prefect_platform.reaper.waiting_runs import unstartable
 
 JobsOfRuns = Mapping[UUID, Collection[Job]]
@@ -65,6 +73,7 @@ class Reaper:
         self._periods = periods
         self._report = report
         self._now = clock
+        self._submissions = Submissions(client, jobs, periods, report, clock)
 
     async def run(self) -> None:
         """Make the pass; the first request that fails raises PlatformError or an error of httpx."""
@@ -88,6 +97,7 @@ class Reaper:
 
         try:
             await self._delete_jobs(work_pool, jobs)
+            await self._submissions.give_back(runs, of_runs)
             silent = await self._silent(runs, self._periods.silence)
             suspects = {
                 run.id: run for run in silent if await self._judge(run, of_runs.get(run.id, ()))
@@ -110,18 +120,19 @@ class Reaper:
         return [run for run in settled if run.id not in beating]
 
     async def _name_silent(self, silent: list[FlowRun], of_runs: JobsOfRuns) -> None:
-        """Name Running runs that send no heartbeats although their container has not ended.
+        """Name Running runs that send no heartbeats, but whose container may not have ended.
 
         They may well be computing, with heartbeats turned off or with a heartbeat thread that gets
         no CPU or no Global Interpreter Lock; ending them could lose hours of work. Their pod is
-        ended by its deadline, and by the period `end_silent`, if there is one.
+        ended by its deadline, and by the period `end_silent`, if there is one. A run without a Job
+        may be executed by something else.
         """
         running = [
             run
             for run in silent
             if run.state is not None
             and run.state.type == StateType.RUNNING
-            and (run.id in of_runs or job_name(run, self._jobs.namespace))
+            and (run.id in of_runs or not is_elsewhere(run, self._jobs.namespace))
         ]
         limit = self._periods.end_silent
         late = {run.id for run in await self._silent(running, limit)} if limit else set()
@@ -214,19 +225,20 @@ class Reaper:
         The grace period gives others time to end the run properly: its pod, which may still be
         shutting down after its Job was deleted, and Prefect's observer.
         """
-        inside = [
-            (run, outer)
+        inside = {
+            run.id: (run, outer)
             for run, outer in inner
             if outer.work_pool_name == work_pool.name
             and orphan_inside(run, outer, of_runs.get(outer.id, ()), ())
-        ]
+        }
         if suspects or inside:
             await asyncio.sleep(self._periods.grace.total_seconds())
         for run in await self._silent(suspects, self._periods.silence):
             # Read the Jobs again, then the run, right before it is ended: a new attempt with a Job
             # of its own would have changed the state of the run.
             await self._end(await self._judge(run, await self._jobs_of(run)))
-        for run, outer in inside:
+        silent = await self._silent([run for run, _ in inside.values()], self._periods.silence)
+        for run, outer in [inside[each.id] for each in silent]:
             jobs = await self._jobs_of(outer)
             pods = await self._jobs.pods_of_run(outer.id)
             if (outer_now := await run_now(self._client, outer.id)) is not None:
@@ -251,12 +263,7 @@ class Reaper:
         if found is None:
             return False
         run, state = found.run, found.last_state()
-        ended = (
-            await is_unchanged(self._client, run)
-            if self._report.dry_run
-            else await end_run(self._client, run, state)
-        )
-        if ended:
+        if await set_state(self._client, run, state, dry_run=self._report.dry_run):
             self._report.did(
                 found.reason,
                 "flow_run",

@@ -325,9 +325,9 @@ async def events_of_named_pods(call: Call) -> None:
         raise Forbidden("a worker may search for events only by the ids of pods")
 
 
-async def end_of_any_flow_run(call: Call) -> None:
-    """Allow to end a flow run as the reaper does it: without force, as Crashed or Cancelled."""
-    _refuse_other_states(call, "CRASHED", "CANCELLED")
+async def end_or_return_of_any_flow_run(call: Call) -> None:
+    """Allow to end a flow run or to schedule it again, without force, as the reaper does it."""
+    _refuse_other_states(call, "CRASHED", "CANCELLED", "SCHEDULED")
 
 
 def _refuse_other_states(call: Call, *types: str) -> None:

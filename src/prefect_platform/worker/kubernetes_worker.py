@@ -4,9 +4,10 @@ The health check of `prefect worker start --with-healthcheck` covers polling onl
 observer goes unnoticed for days. Here `GET /health` answers with status 503 and the names of the
 parts that have stopped, and the liveness probe restarts the container. In addition, a run learns
 why its pod is refused or does not start, SIGTERM does not lose a run that is being submitted, a run
-whose pods are evicted is started a limited number of times, and Jobs are built from the chart's
-base job template, whatever the copy on the server says. Everything else is Prefect's command, whose
-arguments are --name, --pool, --work-queue and --limit.
+whose pods are evicted is started a limited number of times, a run that the reaper has given back
+gets no Job from a slow worker, and Jobs are built from the chart's base job template, whatever the
+copy on the server says. Everything else is Prefect's command, whose arguments are --name, --pool,
+--work-queue and --limit.
 """
 
 import argparse
@@ -30,10 +31,13 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings.context import get_current_settings
 from prefect.workers import server
 from prefect.workers.base import BaseWorkerResult
-from prefect_kubernetes.worker import KubernetesWorker  # type: ignore[import-untyped]
+from prefect_kubernetes.worker import (  # type: ignore[import-untyped]
+    KubernetesWorker,
+    KubernetesWorkerResult,
+)
 
 from prefect_platform import container
-from prefect_platform.worker import channel_token, evictions
+from prefect_platform.worker import channel_token, evictions, submission
 from prefect_platform.worker.base_job_template import BaseJobTemplate
 from prefect_platform.worker.job_configuration import ChartJobConfiguration
 from prefect_platform.worker.observer import Watches
@@ -100,6 +104,21 @@ with warnings.catch_warnings():
             result: BaseWorkerResult | Exception
             with anyio.CancelScope(shield=True):
                 result = await super()._submit_run_and_capture_errors(flow_run, task_status)
+            return result
+
+        # Prefect's method creates the Job.
+        async def run(
+            self,
+            flow_run: FlowRun,
+            configuration: ChartJobConfiguration,
+            task_status: TaskStatus[str] | None = None,
+        ) -> BaseWorkerResult:
+            result: BaseWorkerResult = KubernetesWorkerResult(identifier="", status_code=0)
+            logger = self.get_flow_run_logger(flow_run)
+            if not await submission.is_given_back(self.client, flow_run, self.name, logger):
+                result = await super().run(flow_run, configuration, task_status)
+            elif task_status is not None:
+                task_status.started("")  # there is no Job to record on the run
             return result
 
         # Only one worker can set a run to Pending; the API rejects the others.

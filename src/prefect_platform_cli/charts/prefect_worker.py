@@ -262,9 +262,10 @@ class Reaper(Scheduling):
     it. Choose more than job pods take to shut down. A Job also has to be this old before the reaper
     deletes it because its flow run does not exist, and a flow run has to be Crashed or Cancelled
     for this long before the reaper deletes a Job whose container has not started."""
-    submission_seconds: Positive = 900
-    """Seconds that a flow run may be in submission without a Job before the reaper ends it. Choose
-    several minutes at least: a worker that waits for the API can take that long."""
+    submission_seconds: Annotated[int, Field(ge=120)] = 300
+    """Seconds that a flow run may be in submission without a Job before the reaper gives it to a
+    worker again, because the worker that took it was probably stopped. Choose more than your
+    workers take to submit the largest number of flow runs that become due at the same time."""
     unstartable_seconds: Positive = 1800
     """Seconds that a flow run may wait for something that waiting does not bring before the reaper
     ends it: an image, a Secret or a ConfigMap that does not exist, or a pod that Kubernetes

@@ -67,8 +67,8 @@ def test_a_run_that_the_reaper_names_is_reported_once_and_left_alone(server: Pac
 
     assert server.receiver.wait_for(f"{named.name} sends") == Alert(
         f"[warning] {named.name} sends no heartbeats",
-        f"The run {named.name} of {named.origin} has sent no heartbeat for 10 min, but its "
-        "container has not ended; it is left alone. It may be computing, or hang.\n"
+        f"The run {named.name} of {named.origin} has sent no heartbeat for 10 min, but nothing "
+        "says that its container has ended; it is left alone. It may be computing, or hang.\n"
         f"{named.last_lines}",
     )
     server.name_silent(other)

@@ -137,10 +137,18 @@ class ReapedPool:
         status = {"conditions": conditions}
         return self.kubernetes.put("jobs", {"metadata": metadata, "status": status})
 
-    def pod(self, run: object, *, phase: str = "Running", cut_off: float | None = None) -> None:
+    def pod(
+        self,
+        run: object,
+        *,
+        phase: str = "Running",
+        cut_off: float | None = None,
+        deleted: float | None = None,
+    ) -> None:
         """Create the pod of a run, with a container that runs, or does not with another phase.
 
-        `cut_off` is how many seconds ago Kubernetes marked it because its node was not ready.
+        `cut_off` is how many seconds ago Kubernetes marked it because its node was not ready, and
+        `deleted` how many seconds ago it should have ended, because it was deleted.
         """
         state = {"running": {"startedAt": _time()}} if phase == "Running" else {"waiting": {}}
         status = {"name": "prefect-job", "image": "flows", "imageID": "", "restartCount": 0}
@@ -149,7 +157,11 @@ class ReapedPool:
         self.kubernetes.put(
             "pods",
             {
-                "metadata": {"name": f"pod-{run}", "labels": {"prefect.io/flow-run-id": str(run)}},
+                "metadata": {
+                    "name": f"pod-{run}",
+                    "labels": {"prefect.io/flow-run-id": str(run)},
+                    "deletionTimestamp": _time(-deleted) if deleted else None,
+                },
                 "spec": {"nodeName": "node-7", "containers": [{"name": "prefect-job"}]},
                 "status": {
                     "phase": phase,

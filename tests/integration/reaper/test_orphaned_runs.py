@@ -65,20 +65,6 @@ def test_a_run_whose_job_has_ended_is_ended_with_the_reason_from_kubernetes(
     assert reaped.reap() == {}
 
 
-@pytest.mark.parametrize("name", ["Pending", "Submitting", "InfrastructurePending"])
-def test_a_run_that_never_gets_a_job_is_ended_after_the_submission_period(
-    reaped: ReapedPool, name: str
-) -> None:
-    run = reaped.run(name, kind="PENDING")
-
-    assert reaped.reap() == {}
-    assert reaped.reap(submission=0) == {"run_never_submitted": 1}
-    state, message = reaped.state(run)
-    assert state == "Crashed"
-    assert message.startswith(f"The run was {name} for 0 min without a Job in {NAMESPACE}: ")
-    assert reaped.reap(submission=0) == {}
-
-
 @pytest.mark.parametrize("name", LIVE)
 def test_a_run_whose_job_has_not_ended_is_left_alone_in_every_live_state(
     reaped: ReapedPool, name: str
@@ -133,21 +119,8 @@ def test_runs_of_other_pools_or_namespaces_and_runs_that_had_no_job_are_left_alo
 
     assert other_pool.reap(submission=0) == {}
     assert reaped.state(orphan) == ("Running", "as before")
-    assert reaped.reap(submission=0) == {"run_without_job": 1}
+    assert reaped.reap(submission=0) == {"run_silent": 1, "run_without_job": 1}
     assert {reaped.state(run) for run in (elsewhere, without_job)} == {("Running", "as before")}
-
-
-@pytest.mark.parametrize("earlier_job", ["ended", "deleted"])
-def test_the_job_of_an_earlier_attempt_does_not_end_the_next_attempt(
-    reaped: ReapedPool, earlier_job: str
-) -> None:
-    run = reaped.run("Submitting", kind="PENDING", job="first")
-    if earlier_job == "ended":
-        reaped.job(run, "first", BACKOFF, seconds_ago=60)
-
-    assert reaped.reap() == {}
-    assert reaped.state(run) == ("Submitting", "as before")
-    assert reaped.reap(submission=0) == {"run_never_submitted": 1}
 
 
 def test_the_job_of_the_current_attempt_gives_the_cause_before_it_is_recorded_on_the_run(
@@ -177,6 +150,15 @@ def test_called_runs_are_ended_once_their_caller_and_its_job_have_ended(reaped: 
     )
     assert reaped.state(innermost)[0] == "Crashed"
     assert reaped.reap() == {}
+
+
+def test_a_called_run_that_sends_heartbeats_is_left_alone(reaped: ReapedPool) -> None:
+    inner = reaped.called_by(reaped.run("Failed"))
+    reaped.heartbeat(inner, later=600)
+
+    assert reaped.reap(later=900, silence=600) == {}
+    assert reaped.reap(later=1300, silence=600) == {"run_in_dead_run": 1}
+    assert reaped.state(inner)[0] == "Crashed"
 
 
 def test_called_runs_that_the_reaper_is_not_responsible_for_are_left_alone(
@@ -235,28 +217,6 @@ def test_a_run_that_ends_by_itself_at_the_last_moment_keeps_its_final_state(
     monkeypatch.setattr(flow_runs, "is_unchanged", check_then_complete)
     assert reaped.reap() == {}
     assert reaped.state(run) == ("Completed", "by itself")
-
-
-def test_a_run_whose_job_appears_during_a_pass_is_left_alone(reaped: ReapedPool) -> None:
-    run = reaped.run("Submitting", kind="PENDING")
-
-    async def create_job() -> None:
-        reaped.job(run, "late")
-
-    assert reaped.reap(submission=0, before=create_job) == {}
-    assert reaped.state(run) == ("Submitting", "as before")
-
-
-def test_a_run_whose_job_is_recorded_at_the_last_moment_is_left_alone(
-    reaped: ReapedPool,
-) -> None:
-    run = reaped.run("Submitting", kind="PENDING")
-
-    async def record_job() -> None:
-        reaped.client.update_flow_run(run, infrastructure_pid=f"{NAMESPACE}:late")
-
-    assert reaped.reap(submission=0, after=record_job) == {}
-    assert reaped.state(run) == ("Submitting", "as before")
 
 
 def test_two_concurrent_reapers_end_each_run_once(reaped: ReapedPool) -> None:

@@ -12,11 +12,13 @@ from tests.support.kubernetes_api import NAMESPACE
 SILENT = "It has sent no heartbeat for 10 min."
 
 
-def computing(reaped: ReapedPool, *, cut_off: float | None = None) -> uuid.UUID:
+def computing(
+    reaped: ReapedPool, *, cut_off: float | None = None, deleted: float | None = None
+) -> uuid.UUID:
     """Create a run that is Running, with its Job and its pod."""
     run = reaped.run(job="computing")
     reaped.job(run, "computing")
-    reaped.pod(run, cut_off=cut_off)
+    reaped.pod(run, cut_off=cut_off, deleted=deleted)
     return run
 
 
@@ -29,7 +31,10 @@ def test_a_silent_run_whose_container_runs_is_left_alone_and_named(
     reaped: ReapedPool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = computing(reaped)
-    sentence = "has sent no heartbeat for 10 min, but its container has not ended; it is left alone"
+    sentence = (
+        "has sent no heartbeat for 10 min, but nothing says that its container has ended; it is "
+        "left alone"
+    )
 
     for _ in range(2):
         assert reap(reaped, 910) == {"run_silent": 1}
@@ -98,6 +103,25 @@ def test_a_silent_run_is_crashed_when_its_node_has_been_lost_for_the_declared_ti
     )
     assert message.endswith(f"Z, but the run was still Running. {SILENT}")
     assert reap(reaped, 910) == {}
+
+
+def test_a_silent_run_whose_deleted_pod_does_not_end_is_crashed_and_its_state_says_so(
+    reaped: ReapedPool,
+) -> None:
+    run = computing(reaped, deleted=10)
+
+    assert reap(reaped, 580, silence=300) == {"run_silent": 1}
+    assert reap(reaped, 910) == {"run_on_lost_node": 1}
+    assert reaped.state(run)[1].startswith(
+        f"The pod {NAMESPACE}/pod-{run} was deleted and should have ended at "
+    )
+
+
+def test_a_silent_run_that_never_had_a_job_is_named(reaped: ReapedPool) -> None:
+    run = reaped.run()
+
+    assert reap(reaped, 910) == {"run_silent": 1}
+    assert reaped.states(run) == ["Running"]
 
 
 def test_a_run_on_a_lost_node_that_sends_heartbeats_is_left_alone(reaped: ReapedPool) -> None:

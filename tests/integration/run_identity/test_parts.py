@@ -548,9 +548,10 @@ def test_the_password_of_a_worker_opens_its_pool_only(world: World, ids: Objects
     assert others == [httpx.codes.UNAUTHORIZED] * 2
 
 
-def test_the_reaper_ends_a_lost_run_names_a_silent_one_and_frees_the_slot_of_one_that_has_ended(
+def test_the_reaper_ends_gives_back_or_names_a_run_and_frees_the_slot_of_one_that_has_ended(
     world: World, deployment: str, tmp_path: Path
 ) -> None:
+    taken = create_run(world, deployment, state={"type": "PENDING"})
     run = create_run(world, deployment, state={"type": "RUNNING"})
     world.api("PATCH", f"/flow_runs/{run}", {"infrastructure_pid": "flows:gone"})
     silent = create_run(world, deployment, state={"type": "RUNNING"})
@@ -559,13 +560,14 @@ def test_the_reaper_ends_a_lost_run_names_a_silent_one_and_frees_the_slot_of_one
     slot = {"names": ["parts"], "task_run_id": create_task(world, ended, "held")}
     world.api("POST", "/concurrency_limits/", {"tag": "parts", "concurrency_limit": 1})
     world.api("POST", "/concurrency_limits/increment", slot)
-    zero = (f"--{period}=0" for period in ("grace", "silence"))
-    hour = (f"--{each}=3600" for each in ("submission", "lost-node", "hooks", "succeeded-job-ttl"))
+    zero = (f"--{period}=0" for period in ("grace", "submission", "silence"))
+    hour = (f"--{each}=3600" for each in ("lost-node", "hooks", "succeeded-job-ttl"))
     program = ("prefect_platform.reaper.reaper", *zero, *hour, f"{_POOL}=flows")
     first, second = (_program(world, "reaper", tmp_path, *program) for _ in range(2))
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert world.api("GET", f"/flow_runs/{run}")["state_type"] == "CRASHED"
+    assert world.api("GET", f"/flow_runs/{taken}")["state_type"] == "SCHEDULED"
     assert f"({silent}) is Running, and has sent no heartbeat" in first.stderr
     assert world.api("GET", f"/flow_runs/{silent}")["state_type"] == "RUNNING"
     assert world.api("GET", "/concurrency_limits/tag/parts")["active_slots"] == []
