@@ -120,10 +120,10 @@ subjects:
 # If the API is unavailable, a worker or a run fails instead of starting a server of its own.
 - name: PREFECT_SERVER_EPHEMERAL_ENABLED
   value: "false"
-# Workers and runs retry for about four minutes (2 + 4 + … + 128 s) while the API is unavailable,
+# Workers and runs retry for about eight minutes (2 + 4 + … + 256 s) while the API is unavailable,
 # from their first request on, and while it answers 500 because its Redis is unavailable.
 - name: PREFECT_CLIENT_MAX_RETRIES
-  value: "7"
+  value: "8"
 - name: PREFECT_CLIENT_RETRY_EXTRA_CODES
   value: "500"
 - name: PREFECT_PLUGINS_ENABLED
