@@ -263,7 +263,8 @@ class Reaper:
         if found is None:
             return False
         run, state = found.run, found.last_state()
-        if await set_state(self._client, run, state, dry_run=self._report.dry_run):
+        ended = await set_state(self._client, run, state, dry_run=self._report.dry_run)
+        if ended:
             self._report.did(
                 found.reason,
                 "flow_run",
