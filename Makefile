@@ -9,14 +9,14 @@ SHELL_SCRIPTS := scripts/create-venv scripts/propose .ci/run k8s/kind/node-image
 # Without this check, make would ignore a misspelt variable. `make A=1` is for the project's own
 # variables, and `A=1 make` for those of other programs, such as KUBECONFIG.
 VARIABLES := CLUSTER CONTEXT CLUSTER_NAME NODES ENGINE NODE_IMAGE BUILDER CLIENTS ENVIRONMENT DATE \
-	UNENFORCED_POLICIES REGISTRY UNCOMMITTED PORT RUN FROM TO PLATFORM PYTHON
+	UNENFORCED_POLICIES REGISTRY UNCOMMITTED PORT RUN FROM TO FAULT PLATFORM PYTHON
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
 ifneq ($(UNKNOWN),)
 $(error $(UNKNOWN) is not a variable of this Makefile: the variables are $(VARIABLES))
 endif
 
-.PHONY: help deploy-cluster deploy-argocd destroy-cluster status ui image push promote logs base test test-whole test-fast upstream generate format \
+.PHONY: help deploy-cluster deploy-argocd destroy-cluster status ui image push promote logs base test test-whole test-fast chaos upstream generate format \
 	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-environments lint-shell lint-dockerfiles lint-charts lint-terraform lint-workflows
 
 help: ## list the targets
@@ -62,6 +62,9 @@ test-whole: .venv/ready ## run all tests, and the long ones: a reboot, three nod
 test-fast: .venv/ready ## run the tests that need neither cluster nor root
 	$(PYTHON) -m tests.support.programs fast
 	$(PYTHON) -m pytest --numprocesses auto tests/unit tests/render
+
+chaos: .venv/ready ## inject FAULT into a running cluster under load, and judge what happens to the runs
+	$(PYTHON) -m tests.chaos "$(CLUSTER_NAME)" "$(FAULT)"
 
 upstream: .venv/ready ## show what other releases change in what the platform replaces of Prefect
 	$(PYTHON) -m tests.support.upstream "$(FROM)" "$(TO)"

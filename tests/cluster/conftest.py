@@ -1,7 +1,8 @@
 """One kind cluster for all tests of this folder, with the platform that `deploy` installs."""
 
 import os
-from collections.abc import Generator, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.host.toolchain import tool
 from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
+from tests.chaos.faults import FAULTS
+from tests.chaos.target import Target
+from tests.chaos.trial import run_trial
+from tests.chaos.validators import judge
 from tests.cluster import cronjobs
 from tests.cluster.deployed import CLUSTER, Platform, command
 from tests.cluster.ha_server import Server, ha_server
@@ -27,6 +32,7 @@ _LAST = (
     *("test_secrets_stay_secret.py", "test_high_availability.py"),
     *("test_isolation.py", "test_upgrade.py"),
 )
+_RUNS_OF_A_TRIAL = 5
 _COLD_DEPLOY = 3600  # seconds, on a machine that has not built anything yet
 
 
@@ -106,6 +112,22 @@ def prefect(platform: Platform) -> Iterator[SyncPrefectClient]:
 def server(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """Switch the platform's server to mode ha permanently, and return it."""
     return ha_server(platform.kubectl, tmp_path_factory.mktemp("ha") / "values.yaml")
+
+
+@pytest.fixture
+def violations(
+    platform: Platform, record_property: Callable[[str, object], None]
+) -> Callable[[str], tuple[str, ...]]:
+    """Return a function that runs a trial with a fault, and returns what it violates."""
+
+    def violated(fault: str) -> tuple[str, ...]:
+        history = run_trial(Target(CLUSTER, platform.kubectl), FAULTS[fault], _RUNS_OF_A_TRIAL)
+        verdict = judge(history)
+        record_property("verdict", verdict)
+        sys.stdout.write(history.json())  # becomes part of the report of a test that failed
+        return verdict.violations
+
+    return violated
 
 
 @pytest.hookimpl(wrapper=True)

@@ -74,12 +74,12 @@ def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
     )
 
 
-def on_node(*command: str) -> str:
-    """Run a command on the cluster's only node, and return its output."""
-    engine = recorded_engine(CLUSTER)
+def on_node(*command: str, cluster: str = CLUSTER, node: str | None = None) -> str:
+    """Run a command on a node, by default the control plane, and return its output."""
+    engine = recorded_engine(cluster)
     assert engine is not None
     return run(
-        [engine.docker, "exec", f"{CLUSTER}-control-plane", *command],
+        [engine.docker, "exec", node or f"{cluster}-control-plane", *command],
         failure=f"{command[0]} failed in the node",
         next_step="look at the events of the report",
         env=engine.environment(),

@@ -6,11 +6,13 @@ from http.client import INTERNAL_SERVER_ERROR
 from itertools import chain
 
 import httpx
+import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 
 from prefect_platform_cli.deploy.connection import connected
+from tests.chaos.faults import FAULTS
 from tests.cluster import written_places
 from tests.cluster.deployed import (
     JOBS,
@@ -177,3 +179,12 @@ def test_services_recover_from_an_outage_of_redis(server: Server) -> None:
         assert ended.state.is_completed(), ended.state
         eventually("events are stored again", lambda: persisted_events(client, ended.id) >= 4)
     assert server.pods(SERVICES) == restarts
+
+
+@pytest.mark.whole
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.ha])
+def test_every_run_completes_exactly_once_in_spite_of(
+    violations: Callable[[str], tuple[str, ...]], name: str
+) -> None:
+    assert violations(name) == ()

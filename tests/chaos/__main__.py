@@ -1,0 +1,59 @@
+"""Run one fault on a kind cluster under load, and print its verdict: `make chaos FAULT=name`."""
+
+import sys
+
+from prefect_platform.console import err, out, step
+from prefect_platform.errors import PlatformError
+from prefect_platform_cli.cluster.kind import KindProvider
+from tests.chaos.faults import FAULTS
+from tests.chaos.target import target
+from tests.chaos.trial import run_trial
+from tests.chaos.validators import Verdict, judge
+
+_RUNS = 8
+
+
+def main(cluster: str, name: str) -> int:
+    """Run the fault `name`, or list all faults if it is empty; return the exit code."""
+    if not name:
+        out.print("\n".join(FAULTS))
+        return 0
+    fault = FAULTS.get(name)
+    if fault is None:
+        err.print(f"error: {name} is not a fault. The faults are:\n" + "\n".join(FAULTS))
+        return 2
+    chosen = target(cluster or "prefect-platform")
+    if fault.ha and not chosen.is_ha():
+        err.print(f"error: {name} needs the server in mode ha, see docs/operations/chaos.md")
+        return 2
+    with step(f"Run {_RUNS} runs on the cluster {chosen.cluster}, with the fault {name}"):
+        history = run_trial(chosen, fault, _RUNS)
+    verdict = judge(history)
+    out.print(_table(verdict))
+    if not verdict.violations:
+        return 0
+    out.print("\n".join(verdict.violations), markup=False)
+    kept = KindProvider(chosen.cluster).kubeconfig().with_name(f"chaos-{name}.json")
+    kept.write_text(history.json())
+    out.print(f"The history of the trial is in {kept}")
+    return 1
+
+
+def _table(verdict: Verdict) -> str:
+    """Return the figures as a Markdown table, the form of the track record."""
+    recovered = "never" if verdict.recovered is None else f"{verdict.recovered:.0f}"
+    figures = (verdict.wanted, verdict.completed, verdict.doubled, verdict.lost, recovered)
+    return "\n".join(
+        (
+            "| fault | runs wanted | completed | doubled | lost | seconds to recover |",
+            "|---|---|---|---|---|---|",
+            f"| {verdict.fault} | {' | '.join(map(str, figures))} |",
+        )
+    )
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except PlatformError as error:
+        sys.exit(str(error))
