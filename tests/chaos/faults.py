@@ -9,15 +9,18 @@ from tests.cluster.deployed import eventually
 _REPLICAS = "chaos/replicas"
 # Takes every connection that the database still has, and each one that becomes free.
 _TAKE_CONNECTIONS = """
-import asyncio, os, time
+import asyncio, os, sys, time
 import asyncpg
 
 async def take():
-    url = os.environ["PREFECT_API_DATABASE_CONNECTION_URL"].replace("+asyncpg", "")
-    end, taken = time.monotonic() + {seconds}, []
+    settings = {
+        each: os.environ["PREFECT_SERVER_DATABASE_" + each.upper()]
+        for each in ("host", "port", "user", "password")
+    }
+    end, taken = time.monotonic() + float(sys.argv[1]), []
     while time.monotonic() < end:
         try:
-            taken.append(await asyncpg.connect(url))
+            taken.append(await asyncpg.connect(database="postgres", **settings))
         except asyncpg.TooManyConnectionsError:
             await asyncio.sleep(0.1)
     print(len(taken))
@@ -52,7 +55,7 @@ class Killed(Fault):
     selector: str
 
     def inject(self, target: Target) -> None:
-        """Kill the first container of a pod that is ready."""
+        """Kill the container of the first pod, and wait until the kubelet has noticed."""
         (pod, *_) = target.listed(self.namespace, "pods", self.selector)
         (killed,) = pod["status"]["containerStatuses"]
         container = killed["containerID"].removeprefix("containerd://")
@@ -66,7 +69,7 @@ class Killed(Fault):
                 for status in each["status"].get("containerStatuses", ())
             )
 
-        eventually(f"the container of {pod['metadata']['name']} is killed", is_gone)
+        eventually(f"the container of {pod['metadata']['name']} has ended", is_gone)
 
     def heal(self, target: Target) -> None:
         """Wait until the workload has its pods."""
@@ -93,7 +96,7 @@ class Away(Fault):
     def heal(self, target: Target) -> None:
         """Scale the workload to the pods that it had."""
         here = f"--namespace={self.namespace}"
-        noted = r"-o=jsonpath={.metadata.annotations.chaos/replicas}"
+        noted = f"-o=jsonpath={{.metadata.annotations.{_REPLICAS}}}"
         if replicas := target.kubectl(here, "get", self.workload, noted):
             target.kubectl(here, "scale", self.workload, f"--replicas={replicas}")
             target.kubectl(here, "annotate", self.workload, f"{_REPLICAS}-")
@@ -106,8 +109,7 @@ class ConnectionsExhausted(Fault):
 
     def inject(self, target: Target) -> None:
         """Take the connections from the pod of the API, which has the login."""
-        script = _TAKE_CONNECTIONS.format(seconds=30)
-        take = ("exec", "deployment/prefect-server", "--", "python", "-c", script)
+        take = ("exec", "deployment/prefect-server", "--", "python", "-c", _TAKE_CONNECTIONS, "30")
         taken = int(target.kubectl(f"--namespace={names.SERVER_NAMESPACE}", *take))
         assert taken > 50, f"only {taken} connections were taken"
 
@@ -159,7 +161,6 @@ FAULTS = {
             ha=True,
         ),
         _api(Away, "api-away", 30),
-        _api(Away, "api-away-long", 360),
         ConnectionsExhausted(name="connections-exhausted"),
         Away(
             name="object-store-away",

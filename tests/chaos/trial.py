@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -17,7 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import actions, filters
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import TypeAdapter
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from prefect_platform.polling import wait_while
 from prefect_platform.run_identity.grants import variable_of
@@ -34,8 +34,8 @@ _RUN_ID = "prefect.io/flow-run-id"
 _LIMIT = "chaos"
 _SLOTS = 1  # the local work pool runs two at once, so limited runs wait for each other
 _GRANTS = variable_of(names.POOL)
-_PACE = 3  # seconds between two runs: about what a node with two cores can run
-_AWAY = (httpx.TransportError, PrefectHTTPStatusError)
+_AFTERWARDS = 2  # runs that wait for the fault, because only they show a recovery
+_PACE = timedelta(seconds=3)  # about what a node with two cores can run
 _TABLE = """
 CREATE TABLE chaos (
     attempt bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -48,7 +48,7 @@ CREATE TABLE chaos (
 
 
 def run_trial(target: Target, fault: Fault, runs: int) -> History:
-    """Want `runs` runs, inject `fault` when the first one computes, heal it, and wait for the end.
+    """Want `runs` runs, inject `fault` while one of them computes, heal it, and wait for the end.
 
     Returns the history even if runs have not ended in time; the validators name them.
     """
@@ -58,8 +58,9 @@ def run_trial(target: Target, fault: Fault, runs: int) -> History:
     with _table(target), _limit(target), _deployment(target) as deployment:
         recorder = _Recorder(target)
         with ThreadPoolExecutor(2) as threads, recorder.recording(threads):
-            load = threads.submit(_want, target, deployment, mark, runs)
-            injected = _inject(target, fault)
+            injected: Future[datetime] = Future()
+            load = threads.submit(_want, target, deployment, mark, runs, injected)
+            _inject(target, fault, injected)
             wanted = load.result()
             with connected(target.kubectl) as prefect:
                 ids = _await_the_end(prefect, mark, runs, seconds=300 + 10 * runs)
@@ -69,7 +70,7 @@ def run_trial(target: Target, fault: Fault, runs: int) -> History:
         return History(
             fault=fault.name,
             limit=_SLOTS,
-            injected=injected,
+            injected=injected.result(),
             wanted=wanted,
             runs=recorded,
             jobs=jobs,
@@ -79,27 +80,34 @@ def run_trial(target: Target, fault: Fault, runs: int) -> History:
         )
 
 
-def _inject(target: Target, fault: Fault) -> datetime:
-    """Inject the fault when a run computes and holds a slot; heal it when its time is over."""
-    eventually("a run computes", lambda: bool(_rows(target)))
-    injected = datetime.now(UTC)
+def _inject(target: Target, fault: Fault, injected: Future[datetime]) -> None:
+    """Inject the fault while a run holds a slot, say when, and heal it when its time is over."""
+    eventually(
+        "a run holds a slot",
+        lambda: any(row.limited and row.ended is None for row in _rows(target)),
+    )
+    injected.set_result(datetime.now(UTC))
     try:
         fault.inject(target)
         time.sleep(fault.seconds)  # the outage that the runs have to survive
     finally:
         fault.heal(target)
-    return injected
 
 
-def _want(target: Target, deployment: UUID, mark: str, runs: int) -> tuple[Wanted, ...]:
+def _want(
+    target: Target, deployment: UUID, mark: str, runs: int, injected: Future[datetime]
+) -> tuple[Wanted, ...]:
     """Want a run every few seconds, every second one with a slot, and create it when possible."""
     wanted = []
     with connected(target.kubectl) as prefect:
-        begun = time.monotonic()
+        begun = datetime.now(UTC)
         for number in range(runs):
-            time.sleep(max(0, begun + number * _PACE - time.monotonic()))
+            due = begun + number * _PACE
+            if number >= runs - _AFTERWARDS:
+                due = max(due, injected.result(timeout=300))
+            time.sleep(max(0, (due - datetime.now(UTC)).total_seconds()))
             name = f"{mark}-{number}"
-            wanted.append(Wanted(name, datetime.now(UTC)))
+            wanted.append(Wanted(name, due))
             create = partial(
                 prefect.create_flow_run_from_deployment,
                 deployment,
@@ -137,7 +145,7 @@ class _Recorder:
             while True:
                 last = self._over.wait(1)
                 self._record_pods(core)
-                with suppress(*_AWAY):
+                with suppress(httpx.TransportError, PrefectHTTPStatusError):
                     limit = prefect.read_global_concurrency_limit_by_name(_LIMIT)
                     self.slots.append(Slots(datetime.now(UTC), limit.active_slots))
                 if last:
@@ -234,9 +242,9 @@ def _jobs(target: Target, prefect: SyncPrefectClient, before: set[str]) -> tuple
             Job(
                 name=each["metadata"]["name"],
                 active=bool(each["status"].get("active")),
-                run_state=_state(prefect, each["metadata"]["labels"].get(_RUN_ID)),
+                run_state=_state(prefect, each["metadata"]["labels"][_RUN_ID]),
             )
-            for each in target.listed(names.JOB_NAMESPACE, "jobs")
+            for each in target.listed(names.JOB_NAMESPACE, "jobs", _RUN_ID)
             if each["metadata"]["name"] not in before
         )
 
@@ -261,8 +269,14 @@ def _rows(target: Target) -> tuple[Row, ...]:
 def _when_possible(call: Callable[[], _T]) -> _T:
     """Make a call of the API, and repeat it while the API is away."""
     return Retrying(
-        retry=retry_if_exception_type(_AWAY),
+        retry=retry_if_exception(_is_away),
         stop=stop_after_delay(600),
         wait=wait_fixed(1),
         reraise=True,
     )(call)
+
+
+def _is_away(error: BaseException) -> bool:
+    if isinstance(error, PrefectHTTPStatusError):
+        return error.response.is_server_error
+    return isinstance(error, httpx.TransportError)

@@ -82,6 +82,12 @@ def every_completed_run_has_exactly_one_row(history: History) -> Iterator[str]:
             yield f"{run.name} completed and its row is incomplete"
 
 
+def the_platform_recovers(history: History) -> Iterator[str]:
+    """A run that was wanted after the fault has completed."""
+    if _recovered(history) is None:
+        yield "no run that was wanted after the fault has completed"
+
+
 VALIDATORS: tuple[Callable[[History], Iterator[str]], ...] = (
     every_wanted_run_ends_exactly_once,
     pods_of_a_run_do_not_overlap,
@@ -89,6 +95,7 @@ VALIDATORS: tuple[Callable[[History], Iterator[str]], ...] = (
     no_slot_is_left_without_a_run,
     no_job_is_left_without_a_run,
     every_completed_run_has_exactly_one_row,
+    the_platform_recovers,
 )
 
 
@@ -112,14 +119,6 @@ def judge(history: History) -> Verdict:
     """Return the verdict on a history."""
     by_name = _runs_by_name(history)
     runs = [by_name[wanted.name] for wanted in history.wanted]
-    later = {each.name for each in history.wanted if each.since >= history.injected}
-    ends = [
-        state.since
-        for run in history.runs
-        if run.name in later
-        for state in run.ends
-        if state.name == _GOOD
-    ]
     return Verdict(
         fault=history.fault,
         wanted=len(runs),
@@ -133,7 +132,7 @@ def judge(history: History) -> Verdict:
             )
             for each in runs
         ),
-        recovered=(min(ends) - history.injected).total_seconds() if ends else None,
+        recovered=_recovered(history),
         violations=tuple(
             f"{validator.__name__}: {violation}"
             for validator in VALIDATORS
@@ -147,6 +146,18 @@ def _runs_by_name(history: History) -> defaultdict[str, list[Run]]:
     for run in history.runs:
         found[run.name].append(run)
     return found
+
+
+def _recovered(history: History) -> float | None:
+    later = {each.name for each in history.wanted if each.since >= history.injected}
+    ends = [
+        state.since
+        for run in history.runs
+        if run.name in later
+        for state in run.ends
+        if state.name == _GOOD
+    ]
+    return (min(ends) - history.injected).total_seconds() if ends else None
 
 
 def _completed(run: Run) -> bool:

@@ -144,6 +144,11 @@ def with_slots(*slots: Slots) -> History:
                 with_rows(GOOD.rows[0], replace(GOOD.rows[1], ended=None)),
                 "two completed and its row is incomplete",
             ),
+            (
+                validators.the_platform_recovers,
+                replace(GOOD, injected=at(7)),
+                "no run that was wanted after the fault has completed",
+            ),
         )
     ],
 )
