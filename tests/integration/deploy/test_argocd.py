@@ -1,12 +1,14 @@
-"""`make deploy-cluster` leaves alone what Argo CD deploys, and Argo CD takes over from Helm."""
+"""`make deploy-cluster` and `make deploy-argocd` leave alone what the other deploys."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from prefect_platform.errors import PlatformError
-from prefect_platform_cli.deploy.argocd.ownership import forget_releases, refuse_argocd
+from prefect_platform_cli.deploy.argocd.ownership import refuse_argocd, refuse_releases
 from prefect_platform_cli.kube.kubectl import Kubectl
+from tests.cluster.deployed import helm
 from tests.support.control_plane import control_plane
 
 SERVER, WORKER = ("prefect", "prefect-server"), ("prefect-workers", "prefect-worker")
@@ -45,16 +47,19 @@ def test_a_release_of_argo_cd_is_refused_with_the_name_of_its_application(
     assert "docs/operations/argocd.md" in refused.value.next_step
 
 
+def test_without_releases_of_helm_argo_cd_may_deploy(kubectl: Kubectl) -> None:
+    refuse_releases(kubectl)
+
+
 @pytest.mark.parametrize(("namespace", "release"), [SERVER, WORKER])
-def test_the_records_of_helm_are_deleted_and_no_other_secrets(
-    kubectl: Kubectl, namespace: str, release: str
+def test_a_release_of_helm_is_refused_by_name(
+    kubectl: Kubectl, tmp_path: Path, namespace: str, release: str
 ) -> None:
-    here = f"--namespace={namespace}"
-    for name, owner in (("record", release), ("of-another-release", "other")):
-        kubectl(here, "create", "secret", "generic", name)
-        kubectl(here, "label", "secret", name, "owner=helm", f"name={owner}")
+    (tmp_path / "Chart.yaml").write_text("{apiVersion: v2, name: test, version: 0.1.0}\n")
+    helm(kubectl, namespace, "install", release, str(tmp_path), wait=False)
 
-    forget_releases(kubectl)
+    with pytest.raises(PlatformError) as refused:
+        refuse_releases(kubectl)
+    helm(kubectl, namespace, "uninstall", release, wait=False)
 
-    left = kubectl(here, "get", "secrets", "--output=name").split()
-    assert left == ["secret/of-another-release"]
+    assert f"{namespace}/{release} belongs to make deploy-cluster" in refused.value.message

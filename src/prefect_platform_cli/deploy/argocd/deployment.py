@@ -8,7 +8,7 @@ from prefect_platform_cli.cluster.provider import ClusterProvider
 from prefect_platform_cli.deploy.argocd.applications import wait_until_deployed
 from prefect_platform_cli.deploy.argocd.installation import install_argocd
 from prefect_platform_cli.deploy.argocd.names import NAMESPACE, REPOSITORY_URL, ROOT
-from prefect_platform_cli.deploy.argocd.ownership import forget_releases
+from prefect_platform_cli.deploy.argocd.ownership import refuse_releases
 from prefect_platform_cli.deploy.argocd.repository import push, snapshot
 from prefect_platform_cli.deploy.platform import (
     ENVIRONMENT,
@@ -46,12 +46,13 @@ def deploy(
 ) -> Outcome:
     """Let Argo CD deploy the commit that is checked out, to a running cluster, and run the ETL.
 
-    Argo CD adopts the releases of `make deploy-cluster`. The data services and the Secrets, which
-    Argo CD does not deploy, are created as that command does. A step whose result is already in
-    place changes nothing. Raises PlatformError for the first step that fails.
+    Refuses a cluster of `make deploy-cluster`. The data services and the Secrets are created as
+    that command does, because Argo CD does not deploy them. A step whose result is already in place
+    changes nothing. Raises PlatformError for the first step that fails.
     """
     ensure_clients(["kubectl", "helm"])
     kubectl = Kubectl(provider.kubeconfig())
+    refuse_releases(kubectl)
     api = kubectl.api()
     references = {image.name: image.reference for image in images}
     changed = load(provider, images)
@@ -73,6 +74,5 @@ def deploy(
         changed |= install(kubectl, _ROOT)
     with step("Wait until every Application is Synced and Healthy"):
         wait_until_deployed(kubectl, commit, within=_DEPLOYED_WITHIN)
-        forget_releases(kubectl)
         wait_for_data(api)
     return run_first(kubectl, day, changed=changed)

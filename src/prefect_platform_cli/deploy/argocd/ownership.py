@@ -1,9 +1,10 @@
-"""Refuse what Argo CD deploys: two owners would undo each other's changes."""
+"""Refuse what the other deploys, Argo CD or Helm: two owners would undo each other's changes."""
 
 from kubernetes import client
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.deploy.argocd.names import RELEASES
+from prefect_platform_cli.deploy.releases import installed
 from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
 
@@ -27,8 +28,13 @@ def refuse_argocd(api: client.ApiClient) -> None:
                 )
 
 
-def forget_releases(kubectl: Kubectl) -> None:
-    """Delete Helm's records of the server and the worker, whose objects Argo CD has adopted."""
-    for namespace, release in RELEASES.items():
-        records = f"--selector=owner=helm,name={release}"
-        kubectl(f"--namespace={namespace}", "delete", "secret", records)
+def refuse_releases(kubectl: Kubectl) -> None:
+    """Raise PlatformError when Helm has installed the server or the worker."""
+    for found in installed(kubectl):
+        if RELEASES.get(found["namespace"]) == found["name"]:
+            raise PlatformError(
+                f"the release {found['namespace']}/{found['name']} belongs to make deploy-cluster, "
+                "and Argo CD would undo what that command changes",
+                next_step="make destroy-cluster, then run the command again, or choose another "
+                "CLUSTER_NAME",
+            )
