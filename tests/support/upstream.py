@@ -45,6 +45,9 @@ FOLLOWED = tuple(
         ("plugins/first_connection", PREFECT): (
             ("prefect.client.base:PrefectHttpxAsyncClient.send", "2f72a5a31f09"),
             ("prefect.client.base:PrefectHttpxSyncClient.send", "d7fa4eeac4bc"),
+            ("prefect.events.clients:PrefectEventsClient.__aenter__", "9fd180b7f8e2"),
+            ("prefect.events.clients:PrefectEventsClient._auth_handshake", "827a1a68519b"),
+            ("prefect.runner._event_emitter:EventEmitter.__aenter__", "9b90d73fafd2"),
         ),
         ("plugins/result_writes", PREFECT): (
             ("prefect.flow_engine:AsyncFlowRunEngine.handle_success", "c7a6ae92ed9c"),
