@@ -161,6 +161,7 @@ FAULTS = {
             ha=True,
         ),
         _api(Away, "api-away", 30),
+        _api(Away, "api-away-long", 360),
         ConnectionsExhausted(name="connections-exhausted"),
         Away(
             name="object-store-away",

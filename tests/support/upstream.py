@@ -164,7 +164,6 @@ FOLLOWED = tuple(
             ("prefect.cli.worker:start", "6d339f6cedbb"),
             ("prefect.workers.base:BaseWorker._get_scheduled_flow_runs", "1789a9c7ede4"),
             ("prefect.workers.base:BaseWorker._propose_crashed_state", "a260d47608c4"),
-            ("prefect.workers.base:BaseWorker._propose_pending_state", "8d1630c3bc20"),
             ("prefect.workers.base:BaseWorker._record_work_pool_snapshot", "33f175fda95e"),
             ("prefect.workers.base:BaseWorker._submit_run", "835f04932097"),
             ("prefect.workers.base:BaseWorker._submit_run_and_capture_errors", "3947a275944c"),
@@ -175,7 +174,7 @@ FOLLOWED = tuple(
             ("prefect_kubernetes.worker:KubernetesWorker.run", "b4a1cfb30def"),
         ),
         ("worker/submission", PREFECT): (
-            ("prefect.workers.base:BaseWorker._give_worker_labels_to_flow_run", "3e5ec6bfc628"),
+            ("prefect.workers.base:BaseWorker._propose_pending_state", "8d1630c3bc20"),
         ),
         ("worker/observer", "prefect-kubernetes"): (
             ("prefect_kubernetes.observer:_observer_thread_entry", "9ae29a43a217"),

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import TypeVar
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -24,7 +26,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 # The states of a run while a worker or a Job is responsible for it.
 LIVE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
@@ -32,6 +35,10 @@ _NOT_FINAL = (*LIVE, StateType.SCHEDULED, StateType.PAUSED)
 _PAGE = 200  # the API's limit per request
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _RESOURCE = "prefect.flow-run."
+_OVERLOADED = (
+    *(HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY),
+    *(HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT),
+)
 _AHEAD = timedelta(days=1)  # how far the clock of a run's node may be ahead
 
 T = TypeVar("T")
@@ -151,16 +158,23 @@ async def set_state(
 
     The run is read again first, and left alone if it has changed since it was judged. The state is
     never forced: Prefect's rules release the slots that the run holds in concurrency limits, and
-    refuse to crash a run that becomes final between the two requests.
+    refuse to crash a run that becomes final between the two requests. If the request fails, the
+    next pass judges the run anew: a request that is repeated after minutes would meet another
+    state.
     """
     if not await is_unchanged(client, run):
         return False
     if dry_run:
         return True
     try:
-        result = await client.set_flow_run_state(run.id, state)
-    except ObjectNotFound:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            result = await client.set_flow_run_state(run.id, state)
+    except (ObjectNotFound, httpx.TransportError):
         return False
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code in _OVERLOADED:
+            return False
+        raise
     return result.status == SetStateStatus.ACCEPT
 
 

@@ -103,8 +103,8 @@ class Reaper:
                 run.id: run for run in silent if await self._judge(run, of_runs.get(run.id, ()))
             }
             await self._name_silent([run for run in silent if run.id not in suspects], of_runs)
-            await self._end_unstartable(runs, of_runs)
             await self._end_orphans(work_pool, suspects.values(), inner, of_runs)
+            await self._end_unstartable(runs, of_runs)
         finally:
             await self._report.send(self._client, work_pool)
 

@@ -326,8 +326,14 @@ async def events_of_named_pods(call: Call) -> None:
 
 
 async def end_or_return_of_any_flow_run(call: Call) -> None:
-    """Allow to end a flow run or to schedule it again, without force, as the reaper does it."""
+    """Allow to end a flow run, or to schedule one again that is pending, without force.
+
+    The reaper does both. A run that has begun must not be executed a second time.
+    """
     _refuse_other_states(call, "CRASHED", "CANCELLED", "SCHEDULED")
+    before = await call.ancestry.state_type(call.path["id"])
+    if _new_state(_object(call.body)).get("type") == "SCHEDULED" and before != "PENDING":
+        raise Forbidden("only a flow run that is pending may be scheduled again")
 
 
 def _refuse_other_states(call: Call, *types: str) -> None:

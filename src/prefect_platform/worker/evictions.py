@@ -50,14 +50,17 @@ def starts(states: list[State[None]]) -> int:
     """Return how often a run was started since it was created, or last ended or paused.
 
     `states` are all of its states, oldest first. A run that is retried after its end counts from
-    zero.
+    zero. An attempt that the reaper has given back does not count, because it had no pod.
     """
-    count = 0
+    count, only_pending = 0, False
     for state in states:
         if state.is_final() or state.type == StateType.PAUSED:
             count = 0
         elif state.name == "Pending":  # the first state that a worker sets, once per start
-            count += 1
+            count, only_pending = count + 1, True
+        elif not state.is_pending():
+            count -= state.is_scheduled() and only_pending
+            only_pending = False
     return count
 
 

@@ -123,12 +123,12 @@ with warnings.catch_warnings():
 
         # Only one worker can set a run to Pending; the API rejects the others.
         async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
-            if not await super()._propose_pending_state(flow_run):
+            logger = self.get_flow_run_logger(flow_run)
+            if not await submission.take(self.client, flow_run, self.name, logger):
                 return False
             try:
                 sentence = await evictions.refusal(self.client, flow_run, self.max_starts)
             except httpx.HTTPError as error:
-                logger = self.get_flow_run_logger(flow_run)
                 logger.warning("Cannot read how often the run was started: %s", error)
                 return True
             if sentence is not None:

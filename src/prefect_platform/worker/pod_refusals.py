@@ -14,13 +14,12 @@ import kopf
 from kubernetes_asyncio.client import BatchV1Api
 from kubernetes_asyncio.client.exceptions import ApiException
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
 from prefect.logging.loggers import flow_run_logger
 from prefect_kubernetes import observer  # type: ignore[import-untyped]
 
 from prefect_platform import waiting_reasons
 from prefect_platform.waiting_reasons import WaitingReason
-from prefect_platform.worker.waiting_states import propose
+from prefect_platform.worker.waiting_states import pending_state, propose
 
 _FLOW_RUN_ID = "prefect.io/flow-run-id"
 _REMEMBERED = 1000
@@ -97,11 +96,7 @@ async def _waiting_run(namespace: str, name: str, uid: str) -> UUID | None:
 async def _tell(flow_run_id: UUID, reason: WaitingReason) -> bool:
     """Report on a pending run why it has no pod; return whether the run has the reason now."""
     async with get_client() as client:
-        try:
-            state = (await client.read_flow_run(flow_run_id)).state
-        except ObjectNotFound:
-            return False
-        if state is None or not state.is_pending():
+        if (state := await pending_state(client, flow_run_id)) is None:
             return False
         if state.name == reason.state and distinct(state.message or "") == distinct(
             reason.sentence

@@ -8,11 +8,10 @@ from uuid import UUID
 
 import kopf
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
 
 from prefect_platform import waiting_reasons
 from prefect_platform.waiting_reasons import WaitingReason
-from prefect_platform.worker.waiting_states import propose
+from prefect_platform.worker.waiting_states import pending_state, propose
 
 _FLOW_RUN_ID = "prefect.io/flow-run-id"
 # The name and the message of the state that Prefect's observer sets.
@@ -58,10 +57,6 @@ class WaitingPods:
 async def _tell(flow_run_id: UUID, reason: WaitingReason) -> bool:
     """Set a pending run to the state of `reason`; return whether it has that state now."""
     async with get_client() as client:
-        try:
-            state = (await client.read_flow_run(flow_run_id)).state
-        except ObjectNotFound:
-            return False
-        if state is None or not state.is_pending():
+        if (state := await pending_state(client, flow_run_id)) is None:
             return False
         return state.name == reason.state or await propose(client, flow_run_id, reason)

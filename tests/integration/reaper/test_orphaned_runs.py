@@ -1,7 +1,9 @@
 """The reaper ends orphaned runs and states the cause; it leaves all other runs alone."""
 
 import asyncio
+from typing import Any
 
+import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
@@ -217,6 +219,31 @@ def test_a_run_that_ends_by_itself_at_the_last_moment_keeps_its_final_state(
     monkeypatch.setattr(flow_runs, "is_unchanged", check_then_complete)
     assert reaped.reap() == {}
     assert reaped.state(run) == ("Completed", "by itself")
+
+
+def test_a_request_to_end_a_run_is_not_repeated_when_its_answer_is_lost(
+    reaped: ReapedPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = reaped.run(job="gone")
+    send, ends = httpx.AsyncClient.send, 0
+
+    async def lose_the_answer(
+        client: httpx.AsyncClient,
+        request: httpx.Request,
+        **options: Any,  # noqa: ANN401
+    ) -> httpx.Response:
+        nonlocal ends
+        answer = await send(client, request, **options)
+        if request.url.path.endswith("/set_state"):
+            ends += 1
+            raise httpx.ReadError("the API was stopped")
+        return answer
+
+    monkeypatch.setattr(httpx.AsyncClient, "send", lose_the_answer)
+
+    assert reaped.reap() == {}
+    assert ends == 1
+    assert reaped.state(run)[0] == "Crashed"
 
 
 def test_two_concurrent_reapers_end_each_run_once(reaped: ReapedPool) -> None:

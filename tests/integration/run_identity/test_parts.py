@@ -407,6 +407,11 @@ _OTHERS_MAY_NOT: dict[str, dict[str, Callable[[Objects], tuple[str, str, object]
             f"/flow_runs/{o.own}/set_state",
             {"state": {"type": "CRASHED"}, "force": True},
         ),
+        "execute a run again that has begun": lambda o: (
+            "POST",
+            f"/flow_runs/{o.own}/set_state",
+            {"state": {"type": "SCHEDULED"}},
+        ),
         "delete a run": lambda o: ("DELETE", f"/flow_runs/{o.own}", None),
         "report a state of a run": lambda o: (
             "POST",

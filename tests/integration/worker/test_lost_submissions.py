@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import (
     ConcurrencyOptions,
     StateType,
 )
-from prefect.states import Completed, Running
+from prefect.states import Cancelled, Completed, Running
 
 from prefect_platform.polling import wait_until
 from tests.integration.reaper.reaped_pool import ReapedPool
@@ -26,21 +26,29 @@ from tests.integration.worker.worker_program import (
 )
 from tests.support.kubernetes_api import KubernetesApi, fake_kubernetes
 
-# Stops the program right before it checks the run and creates the Job, until there is a file.
+# Stops the program until there is a file: before Prefect puts the worker's name on the run, or
+# right before the program checks the run and creates the Job.
 _STALLED = """
 from pathlib import Path
 import anyio
+from prefect.workers.base import BaseWorker
 from prefect_platform.worker import submission
-check = submission.is_given_back
 
-async def check_later(*arguments):
-    Path("{directory}/stalled").touch()
-    while not Path("{directory}/released").exists():
-        await anyio.sleep(0.1)
-    return await check(*arguments)
+def stall(owner, name):
+    wanted = getattr(owner, name)
 
-submission.is_given_back = check_later
+    async def later(*arguments):
+        Path("{directory}/stalled").touch()
+        while not Path("{directory}/released").exists():
+            await anyio.sleep(0.1)
+        return await wanted(*arguments)
+
+    setattr(owner, name, later)
+
+stall({place})
 """
+_BEFORE_THE_LABEL = 'BaseWorker, "_give_worker_labels_to_flow_run"'
+_BEFORE_THE_JOB = 'submission, "is_given_back"'
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +88,12 @@ def deployment(pool: ReapedPool, request: pytest.FixtureRequest) -> Iterator[UUI
 
 
 @contextmanager
-def stalled_worker(pool: ReapedPool, directory: Path) -> Iterator[Worker]:
-    """Start a worker that stalls before it creates a Job, until `directory`/released exists."""
-    program = ("-c", IMPATIENT.format(more=_STALLED.format(directory=directory)))
+def stalled_worker(
+    pool: ReapedPool, directory: Path, place: str = _BEFORE_THE_JOB
+) -> Iterator[Worker]:
+    """Start a worker that stalls at a place, until `directory`/released exists."""
+    stalled = _STALLED.format(directory=directory, place=place)
+    program = ("-c", IMPATIENT.format(more=stalled))
     with starting_worker(
         pool.api_url, pool.kubernetes, directory / "stalling", "stalling", *program
     ) as worker:
@@ -130,11 +141,12 @@ def test_the_run_of_a_killed_worker_is_given_back_and_the_next_runs_of_its_deplo
     assert "the worker that took it was probably stopped" in str(given_back.message)
 
 
+@pytest.mark.parametrize("place", [_BEFORE_THE_LABEL, _BEFORE_THE_JOB], ids=["label", "job"])
 def test_a_worker_that_was_only_slow_creates_no_second_job(
-    pool: ReapedPool, deployment: UUID, tmp_path: Path
+    pool: ReapedPool, deployment: UUID, tmp_path: Path, place: str
 ) -> None:
     run = started(pool, deployment)
-    with stalled_worker(pool, tmp_path) as slow:
+    with stalled_worker(pool, tmp_path, place) as slow:
         assert give_back(pool) == {"run_given_back": 1}
         with starting_worker(pool.api_url, pool.kubernetes, tmp_path / "second", "second"):
             assert wait_until(lambda: has_job(pool, run), WITHIN)
@@ -146,3 +158,17 @@ def test_a_worker_that_was_only_slow_creates_no_second_job(
     assert pool.jobs() == {job}
     assert str(pool.client.read_flow_run(run).infrastructure_pid).endswith(job)
     assert pool.state(run)[0] == "Submitting"
+
+
+def test_a_slow_worker_creates_no_job_for_a_run_that_was_cancelled_meanwhile(
+    pool: ReapedPool, deployment: UUID, tmp_path: Path
+) -> None:
+    run = started(pool, deployment)
+    with stalled_worker(pool, tmp_path) as slow:
+        assert give_back(pool) == {"run_given_back": 1}
+        pool.client.set_flow_run_state(run, Cancelled())
+
+        (tmp_path / "released").touch()
+        assert wait_until(lambda: "creates no Job" in slow.log.read_text(), WITHIN)
+
+    assert pool.jobs() == set()

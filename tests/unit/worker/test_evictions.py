@@ -6,6 +6,7 @@ from prefect.states import (
     AwaitingConcurrencySlot,
     AwaitingRetry,
     Crashed,
+    Late,
     Pending,
     Running,
     Scheduled,
@@ -53,6 +54,10 @@ def test_an_eviction_from_a_node_under_pressure_is_not_the_pods_fault(message: s
         (_ATTEMPT, 1),
         ([*_ATTEMPT, AwaitingRetry(), AwaitingConcurrencySlot(), Pending()], 2),
         ([*_ATTEMPT, AwaitingRetry(), Running(name="Retrying")], 1),  # within the same process
+        (
+            [Scheduled(), Pending(), Submitting(), Scheduled(), Late(), *_ATTEMPT[1:]],
+            1,
+        ),  # given back
         ([*_ATTEMPT, Crashed(), *_ATTEMPT], 1),
         ([*_ATTEMPT, Suspended(), *_ATTEMPT], 1),
     ],
