@@ -489,7 +489,10 @@ def lint(
     ] = None,
     *,
     correct: Annotated[
-        bool, typer.Option("--fix", help="first correct what has only one correction")
+        bool,
+        typer.Option(
+            "--fix", help="fix the findings that have exactly one fix, then report the others"
+        ),
     ] = False,
 ) -> None:
     """Check flows and prefect.yaml without running them; exit with 1 if something is found."""

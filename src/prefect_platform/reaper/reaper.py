@@ -3,8 +3,8 @@
 After a worker was killed, a node was lost or an observer was down, Prefect and Kubernetes disagree
 about a run, and neither checks again. A pass compares the two and reconciles the differences. It
 ends a run only if both say that it is dead: Kubernetes about its container, and its missing
-heartbeats. If only the heartbeats are missing, it names the run. A run that has not started waits,
-unless both say that it waits for what does not come. Passes share no state and can safely overlap.
+heartbeats. If only the heartbeats are missing, it names the run. A run that has not started is left
+waiting, unless both say that it cannot start. Passes share no state and can safely overlap.
 """
 
 import argparse
@@ -143,7 +143,7 @@ class Reaper:
                 self._report.name_silent(run, minutes(self._periods.silence))
 
     async def _end_unstartable(self, runs: Collection[FlowRun], of_runs: JobsOfRuns) -> None:
-        """End runs that wait for what does not come, and delete their Jobs, so that none starts."""
+        """End runs that cannot start, and delete their Jobs, so that no pod starts later."""
         for run in runs:
             found = await unstartable(
                 run,

@@ -1,4 +1,4 @@
-"""Find runs that wait for something that waiting does not bring."""
+"""Find runs that cannot start until a person corrects something."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

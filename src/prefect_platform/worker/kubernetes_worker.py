@@ -2,12 +2,12 @@
 
 The health check of `prefect worker start --with-healthcheck` covers polling only, so a dead
 observer goes unnoticed for days. Here `GET /health` answers with status 503 and the names of the
-parts that have stopped, and the liveness probe restarts the container. In addition, a run learns
-why its pod is refused or does not start, SIGTERM does not lose a run that is being submitted, a run
-whose pods are evicted is started a limited number of times, a run that the reaper has given back
-gets no Job from a slow worker, and Jobs are built from the chart's base job template, whatever the
-copy on the server says. Everything else is Prefect's command, whose arguments are --name, --pool,
---work-queue and --limit.
+parts that have stopped, and the liveness probe restarts the container. In addition, the state of a
+run says why its pod is refused or does not start. SIGTERM does not lose a run that is being
+submitted. A run whose pods are evicted is started a limited number of times. A slow worker creates
+no Job for a run that the reaper has given back. Jobs are built from the chart's base job template,
+whatever the copy on the server says. Everything else is Prefect's command, whose arguments are
+--name, --pool, --work-queue and --limit.
 """
 
 import argparse

@@ -267,9 +267,10 @@ class Reaper(Scheduling):
     worker again, because the worker that took it was probably stopped. Choose more than your
     workers take to submit the largest number of flow runs that become due at the same time."""
     unstartable_seconds: Positive = 1800
-    """Seconds that a flow run may wait for something that waiting does not bring before the reaper
-    ends it: an image, a Secret or a ConfigMap that does not exist, or a pod that Kubernetes
-    refuses. A flow run that waits for room in a quota or on a node is never ended for that."""
+    """Seconds that a flow run may wait for something that has to be corrected first, before the
+    reaper ends it: an image, a Secret or a ConfigMap that does not exist, or a pod that Kubernetes
+    refuses. The reaper never ends a flow run that waits for room in a quota or on a node; only
+    `jobs.activeDeadlineSeconds` does."""
     silence_seconds: Positive = 600
     """Seconds without a heartbeat after which a flow run counts as silent. The reaper ends a silent
     run only if its container is gone, too. Otherwise it names the run, and the automation `zombie`
@@ -279,8 +280,8 @@ class Reaper(Scheduling):
     """Seconds for which a node must not have been ready before the reaper considers the containers
     on it gone. Choose more than your nodes take to restart."""
     end_silent_seconds: Positive | None = None
-    """Seconds without a heartbeat after which the reaper ends a running flow run although its
-    container has not ended. By default it never does: such a run may be computing, and
+    """Seconds without a heartbeat after which the reaper ends a running flow run even if nothing
+    shows that its container has ended. By default it never does: such a run may be computing, and
     `jobs.activeDeadlineSeconds` ends one that hangs. Choose more than the longest computation that
     keeps Python's other threads from running. Leave it unset if any of your runs has its heartbeats
     turned off."""

@@ -1,7 +1,8 @@
-"""What an image of flows has to be before a cluster or a registry gets it.
+"""Check an image with flows before a cluster or a registry gets it.
 
-Its user is a number other than root's, each deployment's flow can be imported in a hardened pod
-without a network, the recorded facts about it are true, and no layer contains a secret.
+It passes if its user is a number other than root's, each deployment's flow can be imported in a
+hardened pod without a network, the recorded facts about it are true, and no layer contains a
+secret.
 """
 
 import re
@@ -31,17 +32,16 @@ def check(builder: Builder, reference: str, command: Sequence[str], folder: Path
     if problems:
         lines = "\n  ".join(dict.fromkeys(problems))
         raise PlatformError(
-            f"the image {reference} is not used, because its flows would fail, or it "
-            f"contains secrets:\n  {lines}",
-            next_step="correct this, then run the command again",
+            f"the image {reference} is refused:\n  {lines}",
+            next_step="correct the problems above, then run the command again",
         )
 
 
 def _user(user: str) -> Iterator[str]:
     if not _NUMBERED.fullmatch(user):
         yield (
-            f"its user is {user or 'root'}, but Kubernetes can only tell of a number that it is "
-            "not root's; write USER 1000:1000 in the Dockerfile"
+            f"its user is {user or 'root'}: Kubernetes can only verify that a user is not root if "
+            "it is a number; write USER 1000:1000 in the Dockerfile"
         )
 
 

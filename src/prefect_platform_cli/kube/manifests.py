@@ -42,9 +42,10 @@ def _set_images(item: dict[str, Any], references: Mapping[str, str], directory: 
         if ":" in image.rpartition("/")[2]:
             continue
         if image not in references:
+            built = ", ".join(sorted(references)) or "none"
             raise PlatformError(
                 f"{item['kind']} {item['metadata']['name']} in {directory} uses the image {image}, "
-                f"which was not built; built were {', '.join(sorted(references)) or 'none'}",
+                f"which was not built; the built images are {built}",
                 next_step=f"add a tag to {image} in the manifest, or build the image",
             )
         container["image"] = references[image]

@@ -45,7 +45,7 @@ def run(
 ) -> int:
     """Print what is found in `paths` and return the exit code.
 
-    With `correct`, what has only one correction is corrected first.
+    With `correct`, findings that have exactly one fix are fixed first.
 
     It is 0 for nothing, 1 for findings, and 2 if a path cannot be linted. `platform` declares the
     concurrency limits; by default those of every environment are known. Raises PlatformError for a

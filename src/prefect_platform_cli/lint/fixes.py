@@ -1,4 +1,4 @@
-"""Correct what has only one correction, by edits that keep comments and format."""
+"""Fix findings that have exactly one fix, by edits that keep comments and format."""
 
 import ast
 import re

@@ -112,7 +112,7 @@ def test_an_image_that_runs_as_root_is_refused(
 
     refusal = _refusal(recipe, images, folder, Registry(f"{host}/user"))
 
-    assert "its user is prefect, but Kubernetes can only tell of a number" in refusal
+    assert "its user is prefect: Kubernetes can only verify that a user is not root" in refusal
 
 
 def test_the_check_runs_as_in_a_hardened_pod(images: dict[str, Image], folder: Path) -> None:

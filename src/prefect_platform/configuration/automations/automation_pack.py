@@ -82,7 +82,7 @@ def _zombie(bounds: Bounds) -> Automation:
     # events were lost, and Prefect also takes one that arrives after the end of its run for the
     # last sign of life. So the reaper decides, which also reads the run's state and its Job.
     return _automation(
-        "A run is Running and its container has not ended, but it sends no heartbeats; "
+        "A run is Running but sends no heartbeats, and nothing shows that its container has ended; "
         f"reported at most once per run in {bounds.within} s.",
         {
             "posture": "Reactive",

@@ -39,8 +39,8 @@ class Deployments:
             yield NO_TAGS, message
         if not names.is_label(str(name)):
             message = (
-                f"Kubernetes refuses the pods of the deployment {name!r}, whose name has no letter "
-                "or digit: give it one"
+                f"the name of the deployment {name!r} has no letter or digit, so its pods cannot "
+                "be selected by it: give it one"
             )
             yield names.DEPLOYMENT, message
         if not {"schedules", "schedule"} & each.keys():

@@ -1,4 +1,4 @@
-"""Names that become labels of job pods: one without a letter or digit is no label at all."""
+"""Names that become labels of job pods: without a letter or digit, the label is empty."""
 
 from collections.abc import Iterator
 
@@ -6,14 +6,14 @@ from prefect_platform_cli.lint.context import Context, finding
 from prefect_platform_cli.lint.findings import Finding, Rule, Severity
 from prefect_platform_cli.lint.scopes import Module
 
-FLOW = Rule("PF401", Severity.MUST, "A flow name that is no Kubernetes label")
-DEPLOYMENT = Rule("PF402", Severity.MUST, "A deployment name that is no Kubernetes label")
-RUN = Rule("PF403", Severity.MUST, "A run name that is no Kubernetes label")
+FLOW = Rule("PF401", Severity.SHOULD, "A flow name without a letter or digit")
+DEPLOYMENT = Rule("PF402", Severity.SHOULD, "A deployment name without a letter or digit")
+RUN = Rule("PF403", Severity.SHOULD, "A run name without a letter or digit")
 RULES = (FLOW, DEPLOYMENT, RUN)
 
 
 class Names:
-    """Finds names of flows and their runs from which the worker can make no label."""
+    """Finds names of flows and their runs of which the worker makes an empty label."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -30,8 +30,8 @@ class Names:
             ):
                 if isinstance(name, str) and not is_label(name):
                     message = (
-                        f"Kubernetes refuses the pods of the flow {run.name}, whose {what} "
-                        f"{name!r} has no letter or digit: give it one"
+                        f"the {what} {name!r} of the flow {run.name} has no letter or digit, so "
+                        "its pods cannot be selected by it: give it one"
                     )
                     yield finding(rule, module, run.at, message)
 
