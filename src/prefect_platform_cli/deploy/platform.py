@@ -105,7 +105,8 @@ def prepare(
     with step("Create namespaces and secrets"):
         changed = kubectl.apply((ENVIRONMENT / "namespaces.yaml").read_text())
         changed |= bool(bootstrap_secrets(kubectl.api()))
-        changed |= record_bases(kubectl, loaded)
+        if loaded:  # images that the nodes pull have labels with their bases
+            changed |= record_bases(kubectl, loaded)
     with step("Check that the network enforces NetworkPolicies") as current:
         if not enforces_policies(kubectl, names.SERVER_NAMESPACE, references["platform"]):
             current.detail = refuse_unenforced(accept=accept_unenforced)

@@ -5,11 +5,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateName,
+    FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
 from prefect_platform import waiting_reasons
+from prefect_platform.visible_text import visible
 
 # Prefect's own states of runs that no worker has taken. They have no message.
 _FOR_A_SLOT = {
@@ -18,7 +20,9 @@ _FOR_A_SLOT = {
 }
 _WAITING = FlowRunFilter(
     state=FlowRunFilterState(
-        name=FlowRunFilterStateName(any_=[*waiting_reasons.STATES, *_FOR_A_SLOT])
+        name=FlowRunFilterStateName(any_=[*waiting_reasons.STATES, *_FOR_A_SLOT]),
+        # A flow run can give any name to the states that it sets for itself.
+        type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.SCHEDULED]),
     )
 )
 _SHOWN = 10
@@ -35,10 +39,15 @@ def waiting_runs(prefect: SyncPrefectClient) -> list[str]:
 
 def _line(run: FlowRun) -> str:
     state = run.state
+    name = _shown(run.name)
     if state is None:
-        return run.name
+        return name
     if reason := _FOR_A_SLOT.get(str(state.name)):
-        return f"{run.name}: {state.name}: {reason}"
-    # A run may set any message for itself. Its line breaks could pass for further rows.
-    message = " ".join((state.message or "").split())
-    return f"{run.name}: {state.name} since {state.timestamp:%Y-%m-%d %H:%M} UTC: {message}"
+        return f"{name}: {state.name}: {reason}"
+    since = f"{state.timestamp:%Y-%m-%d %H:%M} UTC"
+    return f"{name}: {state.name} since {since}: {_shown(state.message or '')}"
+
+
+def _shown(text: str) -> str:
+    """Return the text of a run as part of one line: its line breaks could pass for further rows."""
+    return " ".join(visible(text).split())

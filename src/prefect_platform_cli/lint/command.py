@@ -1,6 +1,7 @@
 """The command `lint`, and the check of our own flows before they are deployed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from prefect_platform.console import err, out, step
@@ -21,7 +22,7 @@ def refuse_errors(paths: Sequence[Path] = OURS) -> None:
         report = lint(paths)
         errors = [each for each in report.findings if each.rule.severity is Severity.MUST]
         if errors or report.unreadable:
-            refused = Report(report.files, errors, report.unreadable)
+            refused = replace(report, findings=errors)
             _print(refused, Format.TEXT)
             raise PlatformError(
                 "the flows would fail or do harm in production: " + summary(refused),
@@ -54,7 +55,7 @@ def run(
     environments = REPOSITORY.glob("k8s/environments/*/platform.yaml")
     limits = declared_limits([platform] if platform else environments)
     report = lint(paths, limits)
-    if correct and (fixed := fix(report.findings)):
+    if correct and (fixed := fix(report.findings, report.texts)):
         err.print(f"{fixed} fixed")
         report = lint(paths, limits)
     _print(report, chosen)

@@ -2,10 +2,13 @@
 
 import ast
 import re
+import shutil
 import tokenize
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.lint.findings import Edit, Finding
@@ -32,35 +35,73 @@ def with_argument(source: Source, decorator: ast.expr, argument: str) -> tuple[E
     return (Edit(parenthesis, parenthesis, argument),)
 
 
-def fix(findings: Iterable[Finding]) -> int:
+def fix(findings: Iterable[Finding], texts: Mapping[Path, str]) -> int:
     """Make the edits of `findings` in their files, and return how many findings had some.
 
-    Raises PlatformError for a file that cannot be written.
+    `texts` are the texts that the findings are about. Raises PlatformError for a file that cannot
+    be written or has changed since.
     """
-    edits: dict[Path, set[Edit]] = defaultdict(set)
-    fixed = 0
-    for each in findings:
-        edits[each.path].update(each.edits)
-        fixed += bool(each.edits)
-    for path, own in edits.items():
-        if own:
-            _edit(path, own)
-    return fixed
+    fixable = [each for each in findings if each.edits]
+    # A file may have been linted under several names, through links.
+    files: dict[tuple[int, int], list[Finding]] = defaultdict(list)
+    for each in fixable:
+        with _refusing(each.path):
+            status = each.path.stat()
+        files[status.st_dev, status.st_ino].append(each)
+    for own in files.values():
+        names = {each.path for each in own}
+        _edit(names, {texts[name] for name in names}, {edit for each in own for edit in each.edits})
+    return len(fixable)
 
 
-def _edit(path: Path, edits: Iterable[Edit]) -> None:
-    with tokenize.open(path) as file:
-        encoding = file.encoding
-    try:
-        with path.open(encoding=encoding, newline="") as file:
+def _edit(names: Collection[Path], linted: Collection[str], edits: Iterable[Edit]) -> None:
+    """Edit the file that has `names`; each name of a hard link becomes a file of its own."""
+    path = min(names)
+    with _refusing(path):
+        with tokenize.open(path) as file:
+            encoding = file.encoding
+        # Opened for writing too, to refuse a file that is read-only.
+        with path.open("r+", encoding=encoding, newline="") as file:
             text = file.read()
-        with path.open("w", encoding=encoding, newline="") as file:
-            file.write(_edited(text, edits))
+    if {_LINE_BREAK.sub("\n", text)} != linted:
+        raise _changed(path)
+    for target in {name.resolve() for name in names}:
+        with _refusing(target):
+            _replace(target, _edited(text, edits), encoding)
+
+
+def _replace(path: Path, text: str, encoding: str) -> None:
+    """Write `text` to the file as a whole or not at all."""
+    with NamedTemporaryFile(
+        "w", encoding=encoding, newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        unfinished = Path(file.name)
+        try:
+            file.write(text)
+            file.close()
+            shutil.copymode(path, unfinished)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise PlatformError(
             f"{path} cannot be written: {error.strerror}",
-            next_step="correct its permissions, then run the command again",
+            next_step="make the file and its folder writable, then run the command again",
         ) from error
+    except (SyntaxError, UnicodeDecodeError) as error:  # its encoding is another one than before
+        raise _changed(path) from error
+
+
+def _changed(path: Path) -> PlatformError:
+    return PlatformError(
+        f"{path} has changed since it was linted", next_step="run the command again"
+    )
 
 
 def _edited(text: str, edits: Iterable[Edit]) -> str:

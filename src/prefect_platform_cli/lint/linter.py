@@ -1,6 +1,6 @@
 """Lint files: parse all of them, learn what they say about each other, then check each."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,15 @@ _LIMITS = "concurrency_limits"
 
 @dataclass(frozen=True)
 class Report:
-    """The findings in `files` files by place, and the paths that cannot be linted."""
+    """The findings in `files` files by place, and the paths that cannot be linted.
+
+    `texts` are those of the Python files, as they were linted.
+    """
 
     files: int
     findings: Sequence[Finding]
     unreadable: Sequence[source.Unreadable]
+    texts: Mapping[Path, str]
 
 
 def lint(paths: Sequence[Path], limits: frozenset[str] | None = None) -> Report:
@@ -71,7 +75,8 @@ def lint(paths: Sequence[Path], limits: frozenset[str] | None = None) -> Report:
             with reading(file):
                 found += _deployments(file, context)
     found.sort(key=lambda each: (each.path, each.line, each.column, each.rule.id))
-    return Report(len(files), found, list({str(each): each for each in unreadable}.values()))
+    texts = {module.source.path: module.source.text for module in modules}
+    return Report(len(files), found, list({str(each): each for each in unreadable}.values()), texts)
 
 
 def _deployments(file: Path, context: Context) -> Iterator[Finding]:

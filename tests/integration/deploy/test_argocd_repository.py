@@ -1,5 +1,6 @@
 """The commit that Argo CD deploys to the local cluster, made with git in a temporary clone."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,11 +8,20 @@ import pytest
 import yaml
 
 from prefect_platform.errors import PlatformError
-from prefect_platform_cli.deploy.argocd.repository import snapshot
+from prefect_platform_cli.deploy.argocd.repository import push, snapshot
 from prefect_platform_cli.host.git import git
+from prefect_platform_cli.host.toolchain import version
+from prefect_platform_cli.kube.kubectl import Kubectl
 
 LOCAL = Path("k8s", "environments", "local")
 SETTINGS = {"server.yaml": {"image": {"tag": "0123"}, "addresses": ["198.18.0.2"]}}
+# Stands in for kubectl, whose exec needs a node: runs the command of the pod here.
+_KUBECTL = """#!/bin/sh
+case "$1" in version) echo "Client Version: {version}"; exit ;; esac
+test -f "$2" || exit 1
+while [ "$1" != -- ]; do shift; done
+exec "$2" "{repository}"
+"""
 
 
 @pytest.fixture
@@ -67,6 +77,52 @@ def test_the_same_commit_and_settings_give_the_same_commit(repository: Path) -> 
 
     assert snapshot_of(repository, SETTINGS) == snapshot_of(repository, SETTINGS)
     assert snapshot_of(repository, SETTINGS) != snapshot_of(repository, again)
+
+
+def test_the_identity_of_the_user_does_not_change_the_commit(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot_of(repository, SETTINGS)
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Ada")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "ada@example.org")
+
+    assert snapshot_of(repository, SETTINGS) == before
+
+
+def test_a_shallow_clone_is_refused_with_the_command_that_completes_it(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    write(repository, "mode: ha\n")
+    commit(repository)
+    shallow = tmp_path_factory.mktemp("shallow")
+    git(shallow, "clone", "--quiet", "--depth=1", f"file://{repository}", ".")
+
+    with pytest.raises(PlatformError) as refused:
+        snapshot_of(shallow, SETTINGS)
+
+    assert f"{shallow} is a shallow clone" in refused.value.message
+    assert refused.value.next_step == "git fetch --unshallow"
+    git(shallow, "fetch", "--quiet", "--unshallow")
+    assert snapshot_of(shallow, SETTINGS) == snapshot_of(repository, SETTINGS)
+
+
+def test_a_commit_is_pushed_once_by_a_kubectl_in_any_folder(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("with 100% spaces")
+    bare, client, kubeconfig = (folder / name for name in ("git", "kubectl", "kubeconfig"))
+    git(folder, "init", "--quiet", "--bare", bare)
+    client.write_text(_KUBECTL.format(version=version("kubectl"), repository=bare))
+    client.chmod(0o755)
+    kubeconfig.touch()
+    monkeypatch.setenv("CLIENTS", "path")
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    with snapshot(repository, SETTINGS) as clone:
+        assert push(Kubectl(kubeconfig), clone)
+        assert git(bare, "rev-parse", "main") == git(clone, "rev-parse", "HEAD")
+        assert not push(Kubectl(kubeconfig), clone)
 
 
 def test_the_repository_of_the_user_is_not_changed(repository: Path) -> None:

@@ -22,6 +22,25 @@ def prefect(tmp_path: Path) -> Iterator[SyncPrefectClient]:
         yield client
 
 
+def test_a_run_cannot_pass_for_a_waiting_one_or_control_the_terminal(
+    prefect: SyncPrefectClient,
+) -> None:
+    deployment = prefect.create_deployment(
+        prefect.create_flow_from_name("etl"), name="daily", enforce_parameter_schema=False
+    )
+
+    def run(name: str, state: State[None]) -> None:
+        made = prefect.create_flow_run_from_deployment(deployment, name=name)
+        prefect.set_flow_run_state(made.id, state, force=True)
+
+    run("pretender", Running(name=waiting_reasons.NODE, message="all is well"))
+    run("one\x1b[2K\ntwo", Pending(name=waiting_reasons.NODE, message="\x1b]0;title\x07\nthree"))
+
+    (line,) = waiting_runs(prefect)
+    assert line.startswith("one␛[2K two: WaitingForNode since ")
+    assert line.endswith(" UTC: ␛]0;title␇ three")
+
+
 def test_the_runs_that_were_due_first_are_shown_with_their_reason_and_the_others_are_counted(
     prefect: SyncPrefectClient,
 ) -> None:

@@ -72,7 +72,8 @@ def test_the_bad_example_is_corrected_if_its_rule_is_fixable(rule: str, tmp_path
     write(tmp_path, *bad[1:])
     before = contents(tmp_path)
 
-    fix(lint([tmp_path], _LIMITS).findings)
+    report = lint([tmp_path], _LIMITS)
+    fix(report.findings, report.texts)
 
     assert found_in(tmp_path) == (set() if RULES[rule].fixable else {rule})
     assert (contents(tmp_path) != before) is RULES[rule].fixable

@@ -1,15 +1,21 @@
 """`lint --fix` corrects what is certain, and leaves the rest of the file alone."""
 
+import resource
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from prefect_platform.errors import PlatformError
 from prefect_platform_cli.lint.fixes import fix
 from prefect_platform_cli.lint.linter import lint
 
 _PRINTS = "\ndef sales():\n    print(1)\n"
+_FLOW = f"from prefect import flow\n@flow{_PRINTS}"
+_FIXED_FLOW = f"from prefect import flow\n@flow(log_prints=True){_PRINTS}"
 _IGNORE = "# prefect-lint: ignore"
 
 FIXED = {
@@ -61,13 +67,27 @@ LEFT = {
 }
 
 
+def fix_in(*paths: Path) -> int:
+    report = lint(paths)
+    return fix(report.findings, report.texts)
+
+
 def fixed(folder: Path, text: str) -> str:
     """Return the text that `--fix` makes of an example, without its imports."""
     file = folder / "example.py"
     imports = "import requests\nfrom prefect import flow, task\n"
     file.write_text(imports + text)
-    fix(lint([folder]).findings)
+    fix_in(folder)
     return file.read_text().removeprefix(imports)
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Let no file grow beyond the size of the flow, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(_FLOW), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("case", FIXED)
@@ -99,9 +119,66 @@ def test_line_endings_and_the_encoding_stay(tmp_path: Path, ending: str, encodin
     file = tmp_path / "example.py"
     file.write_bytes(ending.join(before).encode(encoding))
 
-    fix(lint([file]).findings)
+    fix_in(file)
 
     assert file.read_bytes() == ending.join(after).encode(encoding)
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard", "folder"])
+def test_a_file_with_two_names_is_edited_once(tmp_path: Path, link: str) -> None:
+    folder = tmp_path / "first"
+    folder.mkdir()
+    file = folder / "example.py"
+    file.write_text(_FLOW)
+    other = folder / "other.py"
+    if link == "symbolic":
+        other.symlink_to(file.name)
+    elif link == "hard":
+        other.hardlink_to(file)
+    else:
+        (tmp_path / "second").symlink_to(folder, target_is_directory=True)
+        other = tmp_path / "second" / file.name
+
+    fix_in(folder, other.parent)
+
+    assert file.read_text() == other.read_text() == _FIXED_FLOW
+    assert other.is_symlink() is (link == "symbolic")
+    assert fix_in(folder, other.parent) == 0
+
+
+def test_a_file_that_has_changed_since_it_was_linted_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "example.py"
+    file.write_text(_FLOW)
+    report = lint([file])
+    file.write_text(f"# new\n{_FLOW}")
+
+    with pytest.raises(PlatformError) as refused:
+        fix(report.findings, report.texts)
+
+    assert refused.value.message == f"{file} has changed since it was linted"
+    assert file.read_text() == f"# new\n{_FLOW}"
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_file_that_cannot_be_written_as_a_whole_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "example.py"
+    file.write_text(_FLOW)
+
+    with pytest.raises(PlatformError, match="cannot be written: File too large"):
+        fix_in(file)
+
+    assert [each.read_text() for each in tmp_path.iterdir()] == [_FLOW]
+
+
+def test_the_mode_of_a_file_stays(tmp_path: Path) -> None:
+    file = tmp_path / "example.py"
+    file.write_text(_FLOW)
+    file.chmod(0o751)
+
+    fix_in(file)
+
+    assert file.read_text() == _FIXED_FLOW
+    assert stat.S_IMODE(file.stat().st_mode) == 0o751
 
 
 def test_the_command_prints_what_is_left_and_exits_with_1(tmp_path: Path) -> None:

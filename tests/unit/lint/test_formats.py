@@ -11,13 +11,13 @@ from prefect_platform_cli.lint.source import Unreadable
 
 _ERROR = Finding(Path("flows/a,b: é.py"), 3, 5, RULES["PF003"], "100% wrong\nin two lines")
 _WARNING = Finding(Path("flows/c.py"), 1, 1, RULES["PF501"], "no \x1b[2Jtags")
-_REPORT = Report(2, [_ERROR, _WARNING], [Unreadable(Path("d.py"), "does not parse", 7)])
+_REPORT = Report(2, [_ERROR, _WARNING], [Unreadable(Path("d.py"), "does not parse", 7)], {})
 
 
 def test_text_has_the_place_the_rule_and_the_message_and_controls_no_terminal() -> None:
     assert render(_REPORT, Format.TEXT).splitlines()[-1] == "flows/c.py:1:1 PF501 no ␛[2Jtags"
     assert summary(_REPORT) == "2 files: 1 error, 1 warning, 1 not linted"
-    assert summary(Report(1, [], [])) == "1 file: nothing found"
+    assert summary(Report(1, [], [], {})) == "1 file: nothing found"
 
 
 def test_json_has_one_object_for_each_finding() -> None:

@@ -16,7 +16,8 @@ import yaml
 from prefect_platform_cli.host.git import git
 from prefect_platform_cli.host.paths import REPOSITORY
 
-_WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yaml"))
+_FOLDER = REPOSITORY / ".github" / "workflows"
+_WORKFLOWS = sorted(_FOLDER.glob("*.yaml"))
 _PROPOSE = REPOSITORY / "scripts" / "propose"
 # Stands in for GitHub's command line tool, which needs GitHub: records how it is called, and lists
 # a pull request once one has been opened.
@@ -75,6 +76,20 @@ def test_code_of_a_pull_request_never_runs_with_a_right_to_write() -> None:
         assert "pull_request_target" not in triggers
         if "pull_request" in triggers:
             assert [name for name, job in _jobs(workflow) if "permissions" in job] == []
+
+
+@pytest.mark.parametrize("workflow", ["push", "promote"])
+def test_what_reads_the_history_checks_all_of_it_out(workflow: str) -> None:
+    checkout, *_ = _steps(_FOLDER / f"{workflow}.yaml")
+
+    assert checkout["with"]["fetch-depth"] == 0
+
+
+def test_images_are_promoted_only_from_main() -> None:
+    ((_, job),) = _jobs(_FOLDER / "promote.yaml")
+
+    assert job["if"] == "github.ref == 'refs/heads/main'"
+    assert job["steps"][0]["with"]["ref"] == "main"
 
 
 @pytest.fixture

@@ -20,7 +20,12 @@ from prefect_platform_cli.kube.clients import program
 from prefect_platform_cli.kube.kubectl import Kubectl
 
 _ENVIRONMENT = Path("k8s", "environments", "local")
-_AUTHOR = ("-c", "user.name=prefect-platform", "-c", "user.email=prefect-platform@localhost")
+# Variables, because those of the user's environment would override the options -c user.name.
+_IDENTITY = {
+    f"GIT_{role}_{part}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for part, value in (("NAME", "prefect-platform"), ("EMAIL", "prefect-platform@localhost"))
+}
 
 
 @contextmanager
@@ -28,9 +33,15 @@ def snapshot(repository: Path, settings: Mapping[str, Mapping[str, Any]]) -> Ite
     """Yield a clone of `repository` whose newest commit adds `settings` to the one checked out.
 
     `settings` are values by the name of the values file in k8s/environments/local that they are
-    added to. The same commit and settings always give the same commit. Raises PlatformError when
-    one of the files cannot be read.
+    added to. The same commit and settings always give the same commit. Raises PlatformError for a
+    shallow clone, which cannot be pushed, and when one of the files cannot be read.
     """
+    if git(repository, "rev-parse", "--is-shallow-repository") == "true":
+        raise PlatformError(
+            f"{repository} is a shallow clone: without its history, it cannot be pushed to the "
+            "cluster",
+            next_step="git fetch --unshallow",
+        )
     head = git(repository, "rev-parse", "HEAD")
     when = git(repository, "show", "--no-patch", "--format=%cI", head)
     with TemporaryDirectory() as folder:
@@ -44,18 +55,21 @@ def snapshot(repository: Path, settings: Mapping[str, Mapping[str, Any]]) -> Ite
         git(clone, "add", _ENVIRONMENT)
         git(
             clone,
-            *(*_AUTHOR, "-c", "commit.gpgSign=false", "commit", "--quiet", "--no-verify"),
+            *("-c", "commit.gpgSign=false", "commit", "--quiet", "--no-verify"),
             f"--message=Deploy {head[:12]} to the local cluster",
-            variables={"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when},
+            variables={**_IDENTITY, "GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when},
         )
         yield clone
 
 
 def push(kubectl: Kubectl, clone: Path) -> bool:
     """Push the newest commit of `clone` to the cluster's repository; False if it has it already."""
-    kubeconfig = str(kubectl.kubeconfig).replace("%", "%%").replace(" ", "% ")
+    client, kubeconfig = (
+        str(path).replace("%", "%%").replace(" ", "% ")
+        for path in (program("kubectl"), kubectl.kubeconfig)
+    )
     remote = (
-        f"ext::{program('kubectl')} --kubeconfig {kubeconfig} --namespace {NAMESPACE} exec --stdin "
+        f"ext::{client} --kubeconfig {kubeconfig} --namespace {NAMESPACE} exec --stdin "
         "statefulset/repository --container git -- %S /srv/platform.git"
     )
     allowed = ("-c", "protocol.ext.allow=always")
