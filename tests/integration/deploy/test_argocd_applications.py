@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from prefect_platform.errors import PlatformError
+from prefect_platform.polling import wait_until
 from prefect_platform_cli.deploy.argocd import applications
 from prefect_platform_cli.deploy.argocd.applications import wait_until_deployed
 from prefect_platform_cli.deploy.argocd.installation import definitions
@@ -24,8 +25,11 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """Start an API server that knows Applications."""
     with control_plane(tmp_path_factory.mktemp("kubernetes"), "https://issuer") as kubectl:
         kubectl.apply(definitions())
-        crd = "crd/applications.argoproj.io"
-        kubectl("wait", crd, "--for=condition=Established", "--timeout=60s")
+        # `kubectl wait` fails for a definition that has no condition yet.
+        served = ("api-resources", "--api-group=argoproj.io", "--output=name")
+        assert wait_until(
+            lambda: "applications.argoproj.io" in kubectl(*served).split(), 60, every=0.2
+        ), "Applications are not served"
         kubectl("create", "namespace", NAMESPACE)
         put(kubectl, ROOT, synced(COMMIT), health=HEALTHY)
         yield kubectl

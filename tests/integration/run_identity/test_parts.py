@@ -566,7 +566,7 @@ def test_the_reaper_ends_gives_back_or_names_a_run_and_frees_the_slot_of_one_tha
     world.api("POST", "/concurrency_limits/", {"tag": "parts", "concurrency_limit": 1})
     world.api("POST", "/concurrency_limits/increment", slot)
     zero = (f"--{period}=0" for period in ("grace", "submission", "silence"))
-    hour = (f"--{each}=3600" for each in ("lost-node", "hooks", "succeeded-job-ttl"))
+    hour = (f"--{each}=3600" for each in ("unstartable", "lost-node", "hooks", "succeeded-job-ttl"))
     program = ("prefect_platform.reaper.reaper", *zero, *hour, f"{_POOL}=flows")
     first, second = (_program(world, "reaper", tmp_path, *program) for _ in range(2))
 
