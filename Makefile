@@ -9,7 +9,7 @@ SHELL_SCRIPTS := scripts/create-venv scripts/propose .ci/run k8s/kind/node-image
 # Without this check, make would ignore a misspelt variable. `make A=1` is for the project's own
 # variables, and `A=1 make` for those of other programs, such as KUBECONFIG.
 VARIABLES := CLUSTER CONTEXT CLUSTER_NAME NODES ENGINE NODE_IMAGE BUILDER CLIENTS ENVIRONMENT DATE \
-	UNENFORCED_POLICIES REGISTRY UNCOMMITTED PORT RUN FROM TO FAULT PLATFORM PYTHON
+	UNENFORCED_POLICIES REGISTRY SIGNING_KEY UNCOMMITTED PORT RUN FROM TO FAULT PLATFORM PYTHON
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
 ifneq ($(UNKNOWN),)

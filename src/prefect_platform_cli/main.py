@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from prefect_platform_cli.images.build import Image
     from prefect_platform_cli.images.push import Pushed
     from prefect_platform_cli.images.remote import Registry
+    from prefect_platform_cli.images.signature import Signer
     from prefect_platform_cli.kube.kubectl import Kubectl
 
 _INTERRUPTED = 130  # the exit code that a shell reports after Ctrl-C
@@ -92,11 +93,17 @@ class _Options:
 
         return build(names or _IMAGES, builder=self.builder)
 
-    def push(self, registry: "Registry", names: Sequence[str] = _IMAGES) -> "list[Pushed]":
+    def push(
+        self,
+        registry: "Registry",
+        names: Sequence[str] = _IMAGES,
+        signer: "Signer | None" = None,
+    ) -> "list[Pushed]":
         from prefect_platform_cli.images.catalogue import recipes
         from prefect_platform_cli.images.push import push
 
-        return push(recipes(names), registry, cache_directory() / "images", builder=self.builder)
+        folder = cache_directory() / "images"
+        return push(recipes(names), registry, folder, builder=self.builder, signer=signer)
 
     def kubectl(self) -> "Kubectl":
         from prefect_platform_cli.kube.kubectl import Kubectl
@@ -276,12 +283,21 @@ def push(
         str, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments to write to")
     ] = "",
     uncommitted: Uncommitted = None,
+    signing_key: Annotated[
+        str,
+        typer.Option(
+            envvar="SIGNING_KEY",
+            help="sign the images and charts with this key of cosign: a file, env://VARIABLE, or "
+            "the address of a key in a KMS",
+        ),
+    ] = "",
 ) -> None:
     """Build the images, push them and the charts, and write the digests to images.yaml."""
     from prefect_platform_cli.images import environment as environments
     from prefect_platform_cli.images.charts import push_charts
     from prefect_platform_cli.images.push import refuse_uncommitted
     from prefect_platform_cli.images.remote import Registry
+    from prefect_platform_cli.images.signature import signer
     from prefect_platform_cli.lint.command import refuse_errors
 
     chosen: _Options = context.obj
@@ -291,8 +307,9 @@ def push(
     if uncommitted is None:
         refuse_uncommitted()
     refuse_errors()
-    pushed = chosen.push(remote, _PUSHED)
-    pushed_charts = push_charts(remote)
+    signing = signer(signing_key) if signing_key else None
+    pushed = chosen.push(remote, _PUSHED, signing)
+    pushed_charts = push_charts(remote, signer=signing)
     changed = environments.write(
         file, environments.Images(registry, {image.name: image.digest for image in pushed})
     )

@@ -105,6 +105,7 @@ TOOLS = {
     "fake-gcs-server": Tool("fake-gcs-server", "github.com/fsouza/fake-gcs-server"),
     "argocd": _argocd(),
     "oras": Tool("oras", "oras.land/oras/cmd/oras"),
+    "cosign": Tool("cosign", "github.com/sigstore/cosign/v2/cmd/cosign"),
     "registry": Tool("registry", "github.com/distribution/distribution/v3/cmd/registry"),
     "actionlint": Tool("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
     "tflint": Tool("tflint", "github.com/terraform-linters/tflint"),

@@ -71,11 +71,13 @@ class Buildah:
                 )
         self._layout.pack(references, archive)
 
-    def push(self, reference: str, to: str) -> None:
+    def push(self, reference: str, to: str) -> str:
         """Push with the credentials of `podman login`, `buildah login` or `docker login`."""
         verify = str(not is_on_this_machine(to)).lower()
-        push = ["push", "--quiet", f"--tls-verify={verify}", reference, f"docker://{to}"]
-        run_push([*self._command(), *push], to, self._environment())
+        digest = self._temporary / "digest"
+        push = ["push", "--quiet", f"--tls-verify={verify}", f"--digestfile={digest}"]
+        run_push([*self._command(), *push, reference, f"docker://{to}"], to, self._environment())
+        return digest.read_text().strip()
 
     def pack_files(self, reference: str, patterns: Sequence[str], archive: Path) -> None:
         """Write the files of an image that match `patterns` to a tar file."""

@@ -49,8 +49,11 @@ class Builder(Protocol):
         """Write the images to one file that containerd loads, each layer once."""
         ...
 
-    def push(self, reference: str, to: str) -> None:
-        """Push an image to a registry as `to`; raises PlatformError when the registry refuses."""
+    def push(self, reference: str, to: str) -> str:
+        """Push an image to a registry as `to`, and return the digest of what was pushed.
+
+        Raises PlatformError when the registry refuses.
+        """
         ...
 
     def pack_files(self, reference: str, patterns: Sequence[str], archive: Path) -> None:
@@ -76,9 +79,12 @@ class Builder(Protocol):
         ...
 
 
-def run_push(argv: Sequence[str | Path], to: str, env: Mapping[str, str]) -> None:
-    """Run a push to the reference `to`; raises PlatformError with the registry's answer."""
-    run(
+def run_push(argv: Sequence[str | Path], to: str, env: Mapping[str, str]) -> str:
+    """Run a push to the reference `to`, and return what it prints.
+
+    Raises PlatformError with the registry's answer.
+    """
+    return run(
         argv,
         failure=f"{to} cannot be pushed",
         next_step=f"check that your login to {to.partition('/')[0]} may push, then run the command "

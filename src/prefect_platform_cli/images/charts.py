@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from prefect_platform.console import step
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.host.process import run
-from prefect_platform_cli.images.remote import AbsentError, Registry
+from prefect_platform_cli.images.remote import AbsentError, Registry, pushed_digest
+from prefect_platform_cli.images.signature import Signer
 from prefect_platform_cli.kube.clients import ensure_clients, program
 
 CHARTS = tuple(REPOSITORY / "helm" / name for name in ("prefect-server", "prefect-worker"))
@@ -30,16 +31,24 @@ class PushedChart:
     is_new: bool
 
 
-def push_charts(registry: Registry, charts: Sequence[Path] = CHARTS) -> list[PushedChart]:
-    """Push those of the charts, which are folders, that `registry` lacks; raises PlatformError."""
+def push_charts(
+    registry: Registry, charts: Sequence[Path] = CHARTS, signer: Signer | None = None
+) -> list[PushedChart]:
+    """Push those of the charts, which are folders, that `registry` lacks; raises PlatformError.
+
+    With `signer`, they are signed, and the registry lacks each chart that is not.
+    """
     ensure_clients(["helm"])
     pushed = []
     for chart in charts:
         version = _version(chart)
-        is_new = not _is_pushed(registry, chart.name, version)
+        name = f"charts/{chart.name}"
+        is_new = not _is_pushed(registry, name, version, signer)
         if is_new:
-            with step(f"Push {registry.address}/charts/{chart.name} {version}"):
-                _push(registry, chart, version)
+            with step(f"Push {registry.address}/{name} {version}"):
+                digest = _push(registry, chart, version)
+            if signer is not None:
+                signer.sign(registry, name, digest)
         pushed.append(PushedChart(f"oci://{registry.address}/charts/{chart.name}", version, is_new))
     return pushed
 
@@ -53,22 +62,23 @@ def _version(chart: Path) -> str:
     return f"{declared}+{content.hexdigest()[:12]}"
 
 
-def _is_pushed(registry: Registry, name: str, version: str) -> bool:
+def _is_pushed(registry: Registry, name: str, version: str, signer: Signer | None) -> bool:
     try:
-        registry.digest(f"charts/{name}", version.replace("+", "_"))  # as Helm names the tag
+        digest = registry.digest(name, version.replace("+", "_"))  # as Helm names the tag
     except AbsentError:
         return False
-    return True
+    return signer is None or signer.has_signed(registry, name, digest)
 
 
-def _push(registry: Registry, chart: Path, version: str) -> None:
+def _push(registry: Registry, chart: Path, version: str) -> str:
+    """Push a chart, and return its digest."""
     with TemporaryDirectory() as folder:
         run(
             [program("helm"), "package", chart, f"--version={version}", f"--destination={folder}"],
             failure=f"{chart} cannot be packaged",
             next_step=f"helm lint {chart}",
         )
-        run(
+        printed = run(
             [
                 *(program("helm"), "push", Path(folder, f"{chart.name}-{version}.tgz")),
                 f"oci://{registry.address}/charts",
@@ -78,3 +88,4 @@ def _push(registry: Registry, chart: Path, version: str) -> None:
             next_step=f"check that your login to {registry.host} may push, then run the command "
             "again",
         )
+    return pushed_digest(printed)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.images.builder import Order, run_logged, run_push
+from prefect_platform_cli.images.remote import pushed_digest
 
 
 class Docker:
@@ -44,13 +45,14 @@ class Docker:
         """Write one archive in the engine's format."""
         self._docker("save", "--output", str(archive), *references)
 
-    def push(self, reference: str, to: str) -> None:
+    def push(self, reference: str, to: str) -> str:
         """Push with the credentials of `docker login`."""
         self._docker("tag", reference, to)
         try:
-            run_push(["docker", "push", to], to, self._environment)
+            printed = run_push(["docker", "push", to], to, self._environment)
         finally:
             self._docker("rmi", to)
+        return pushed_digest(printed)
 
     def pack_files(
         self,

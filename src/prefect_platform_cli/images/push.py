@@ -1,7 +1,9 @@
 """Push the images to a registry, and record their digests for an environment.
 
 An image is looked up by the tag of its content. If the registry has it, it keeps its digest, even
-where a second build would give other bytes.
+where a second build would give other bytes. A signer does not trust the tag, which others may have
+written: an image without its signature is built and pushed again, and only what is built here is
+signed.
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from prefect_platform_cli.images.base import choose_base
 from prefect_platform_cli.images.build import alone, build_missing, sbom_file
 from prefect_platform_cli.images.catalogue import Recipe, reference
 from prefect_platform_cli.images.remote import Registry
+from prefect_platform_cli.images.signature import Signer
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,20 @@ def push(
     builder: str | None = None,
     engine_host: str | None = None,
     base: str | None = None,
+    signer: Signer | None = None,
 ) -> list[Pushed]:
     """Build and push those of the images that `registry` lacks, with the lists of their packages.
 
-    `folder` is that of the builds; the other arguments are those of `build`. Raises PlatformError
-    for a registry that does not answer before anything is built, and for the first image that
-    fails. The next call continues from there.
+    With `signer`, the images are signed, and the registry lacks each image that is not. `folder` is
+    that of the builds; the other arguments are those of `build`. Raises PlatformError for a
+    registry that does not answer before anything is built, and for the first image that fails. The
+    next call continues from there.
     """
     with alone(folder):
         chosen_base = choose_base(base)
         references = {recipe.name: reference(recipe, chosen_base.identity) for recipe in wanted}
         tags = {name: built.rpartition(":")[2] for name, built in references.items()}
-        found = {name: registry.find(name, tag) for name, tag in tags.items()}
+        found = {name: _find(registry, name, tag, signer) for name, tag in tags.items()}
         missing = [recipe for recipe in wanted if found[recipe.name] is None]
         if missing:
             chosen = build_missing(
@@ -71,8 +76,16 @@ def push(
             if digest is None:
                 to = f"{registry.address}/{name}:{tags[name]}"
                 with step(f"Push {to}"):
-                    chosen.push(references[name], to)
-                    digest = registry.digest(name, tags[name])
+                    digest = chosen.push(references[name], to)
                     registry.attach(name, digest, sbom_file(folder, references[name]))
+                if signer is not None:
+                    signer.sign(registry, name, digest)
             pushed.append(Pushed(name, digest, is_new=found[name] is None))
     return pushed
+
+
+def _find(registry: Registry, name: str, tag: str, signer: Signer | None) -> str | None:
+    digest = registry.find(name, tag)
+    if digest is not None and signer is not None and not signer.has_signed(registry, name, digest):
+        return None
+    return digest

@@ -14,6 +14,7 @@ from prefect_platform_cli.host.toolchain import tool
 
 REVISION = "org.opencontainers.image.revision"
 _SBOM = "application/spdx+json"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ADDRESS = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
 _REFUSED = re.compile(r"unauthorized|denied|forbidden|\b40[13]\b", re.IGNORECASE)
 
@@ -88,6 +89,11 @@ class Registry:
             )
         except PlatformError as error:
             raise _explained(reference, self.host, error.message) from error
+
+
+def pushed_digest(printed: str) -> str:
+    """Return the digest in what `docker push` or `helm push` has printed."""
+    return str(_DIGEST.findall(printed)[-1])
 
 
 def _explained(reference: str, host: str, message: str) -> PlatformError:

@@ -1,6 +1,6 @@
-"""Choose kind, kubectl and helm: those on PATH if their version is supported, else our own builds.
+"""Choose clients: the programs on PATH if their version is supported, else our own builds.
 
-A machine that has all three builds none. The node image does not depend on this choice: it always
+A machine that has all of them builds none. The node image does not depend on this choice: it always
 contains the pinned builds.
 """
 
@@ -45,6 +45,10 @@ _RANGES = {
         lambda found, pinned: found[0] == pinned[0],
         "a release of Helm {0}, with which the charts are tested",
     ),
+    # The next major version stores and verifies signatures in another format by default.
+    "cosign": _Range(
+        ("version",), lambda found, pinned: found[0] == pinned[0], "a release of cosign {0}"
+    ),
 }
 
 
@@ -57,7 +61,7 @@ class ClientChoice:
 
 
 def program(name: str) -> Path:
-    """Return the path of kind, kubectl or helm; build it if PATH has no supported version."""
+    """Return the path of a client; build it if PATH has no supported version."""
     return choose_client(name, os.environ.get("CLIENTS")).path or tool(name)
 
 

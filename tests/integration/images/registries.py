@@ -1,5 +1,6 @@
 """Real registries on loopback, with and without a password."""
 
+import base64
 import json
 import subprocess
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from prefect_platform_cli.host.toolchain import tool
@@ -53,6 +55,15 @@ def running(folder: Path, *, password: bool = False) -> Iterator[str]:
 )
 def _answers(host: str) -> None:
     httpx.get(f"http://{host}/v2/")
+
+
+def log_in(host: str, password: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Log in to `host` in this process alone; return the file with the credentials."""
+    auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    file = folder / "auth.json"
+    file.write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(file))
+    return file
 
 
 def publish(store: Store, name: str, content: str, *options: str, index: bool = False) -> str:

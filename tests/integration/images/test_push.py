@@ -1,6 +1,5 @@
 """Images are pushed to a real registry once, and keep their digests."""
 
-import base64
 import json
 import os
 import subprocess
@@ -52,14 +51,6 @@ def recipe(tmp_path: Path) -> Recipe:
 def _push(recipe: Recipe, registry: Registry, folder: Path) -> Pushed:
     (pushed,) = push([recipe], registry, folder, builder="buildah", base="scratch")
     return pushed
-
-
-def _log_in(host: str, password: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    auth = base64.b64encode(f"{registries.USER}:{password}".encode()).decode()
-    file = folder / "auth.json"
-    file.write_text(json.dumps({"auths": {host: {"auth": auth}}}))
-    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(file))
-    return file
 
 
 def test_an_image_that_another_machine_has_pushed_is_neither_built_nor_pushed_again(
@@ -117,7 +108,7 @@ def test_a_push_that_was_interrupted_before_the_list_is_completed(
 def test_the_credentials_of_a_login_are_used(
     recipe: Recipe, locked_host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _log_in(locked_host, registries.PASSWORD, tmp_path, monkeypatch)
+    registries.log_in(locked_host, registries.PASSWORD, tmp_path, monkeypatch)
 
     pushed = _push(recipe, Registry(f"{locked_host}/ours"), tmp_path / "builds")
 
@@ -127,7 +118,7 @@ def test_the_credentials_of_a_login_are_used(
 def test_wrong_credentials_are_named_before_anything_is_built(
     recipe: Recipe, locked_host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = _log_in(locked_host, "wrong", tmp_path, monkeypatch)
+    file = registries.log_in(locked_host, "wrong", tmp_path, monkeypatch)
 
     with pytest.raises(PlatformError) as refusal:
         _push(recipe, Registry(f"{locked_host}/refused"), tmp_path / "builds")
