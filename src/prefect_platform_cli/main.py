@@ -8,7 +8,7 @@ import datetime as dt
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from prefect_platform_cli.images.signature import Signer
     from prefect_platform_cli.kube.kubectl import Kubectl
 
+_DAY = "2013-01-01"  # of the first run
 _INTERRUPTED = 130  # the exit code that a shell reports after Ctrl-C
 _DIFFERS = 2  # the exit code of `terraform plan -detailed-exitcode` when there are changes
 _IMAGES = ("platform", "flows", "postgres", "redis", "seaweedfs")
@@ -167,10 +168,14 @@ Uncommitted = Annotated[
 @app.command()
 def deploy(
     context: typer.Context,
-    date: Date = "2013-01-01",
+    date: Date = _DAY,
     unenforced_policies: UnenforcedPolicies = None,
     environment: Annotated[
-        str, typer.Option(envvar="ENVIRONMENT", help="folder of k8s/environments: only local")
+        str,
+        typer.Option(
+            envvar="ENVIRONMENT",
+            help="folder of k8s/environments; others than local need CLUSTER=current",
+        ),
     ] = "local",
     registry: Annotated[
         str,
@@ -191,13 +196,12 @@ def deploy(
     day = parse_day(date)
     remote = Registry(registry) if registry else None
     refuse_other("UNENFORCED_POLICIES", unenforced_policies)
-    if environment != "local":
-        raise PlatformError(
-            f"ENVIRONMENT={environment} cannot be deployed by this command: it must be local",
-            next_step="leave ENVIRONMENT out, or install staging or production as in "
-            "docs/operations/deploy.md#deploy-staging-or-production",
-        )
     chosen.refuse_ignored()
+    accepted = unenforced_policies is not None
+    if environment != "local":
+        ignored = {"DATE": date != _DAY, "REGISTRY": registry, "BUILDER": chosen.builder}
+        _deploy_environment(chosen, environment, ignored, accept_unenforced=accepted)
+        return
     provider = chosen.provider()
     refuse_errors()
     changed = provider.create()
@@ -207,15 +211,41 @@ def deploy(
         if remote
         else {image.name: image.reference for image in loaded}
     )
-    accepted = unenforced_policies is not None
     outcome = platform.deploy(provider, references, day, loaded=loaded, accept_unenforced=accepted)
     reports.print_deployed(provider, outcome, day, changed=changed or outcome.changed)
+
+
+def _deploy_environment(
+    chosen: _Options, name: str, ignored: Mapping[str, object], *, accept_unenforced: bool
+) -> None:
+    """Deploy an environment whose images are in a registry; `ignored` are variables for `local`."""
+    from prefect_platform_cli.deploy.environment import deploy_environment, environment_file
+    from prefect_platform_cli.kube.kubectl import Kubectl
+
+    for variable in (variable for variable, value in ignored.items() if value):
+        raise PlatformError(
+            f"{variable} has no effect with ENVIRONMENT={name}, whose images are those of its "
+            "images.yaml, and which starts no run",
+            next_step=f"leave {variable} out",
+        )
+    file = environment_file(name)
+    if chosen.cluster != "current":
+        raise PlatformError(
+            f"ENVIRONMENT={name} cannot be deployed to a kind cluster",
+            next_step=f"make deploy-cluster ENVIRONMENT={name} CLUSTER=current CONTEXT=NAME",
+        )
+    provider = chosen.provider()
+    provider.create()
+    changed = deploy_environment(
+        Kubectl(provider.kubeconfig()), file, accept_unenforced=accept_unenforced
+    )
+    out.print(f"The environment {name} is deployed." if changed else "Nothing changed.")
 
 
 @app.command()
 def deploy_argocd(
     context: typer.Context,
-    date: Date = "2013-01-01",
+    date: Date = _DAY,
     unenforced_policies: UnenforcedPolicies = None,
     uncommitted: Uncommitted = None,
 ) -> None:
@@ -287,8 +317,8 @@ def push(
         str,
         typer.Option(
             envvar="SIGNING_KEY",
-            help="sign the images and charts with this key of cosign: a file, env://VARIABLE, or "
-            "the address of a key in a KMS",
+            help="sign the images and charts with this key of cosign: a file, "
+            "env://COSIGN_PRIVATE_KEY for the content of one, or the address of a key in a KMS",
         ),
     ] = "",
 ) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.clients import program
@@ -25,8 +27,17 @@ class Release:
     namespace: str
     chart: Path
     values: Sequence[Path]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
     contents: Mapping[str, Path] = field(default_factory=dict)
+
+    def arguments(self) -> list[str]:
+        """Return Helm's arguments; it reads `settings` from standard input."""
+        return [
+            *(self.name, str(self.chart), f"--namespace={self.namespace}"),
+            *(f"--values={path}" for path in self.values),
+            "--values=-",
+            *(f"--set-file={key}={path}" for key, path in self.contents.items()),
+        ]
 
     def fingerprint(self) -> str:
         """Return a checksum of the chart, the values and the settings."""
@@ -50,21 +61,24 @@ def install(kubectl: Kubectl, release: Release) -> bool:
     ):
         return False
     _helm(
-        kubectl,
-        *("upgrade", "--install", release.name, str(release.chart)),
-        *("--namespace", release.namespace, "--description", release.fingerprint()),
-        *(f"--values={path}" for path in release.values),
-        "--values=-",
-        *(f"--set-file={key}={path}" for key, path in release.contents.items()),
+        *("upgrade", "--install", *release.arguments()),
+        *("--description", release.fingerprint()),
+        kubectl=kubectl,
         stdin=json.dumps(release.settings),
     )
     return True
 
 
+def render(release: Release) -> list[dict[str, Any]]:
+    """Return the objects of a release, without a cluster; raises PlatformError for wrong values."""
+    printed = _helm("template", *release.arguments(), stdin=json.dumps(release.settings))
+    return [each for each in YAML(typ="safe").load_all(printed) if each]
+
+
 def installed(kubectl: Kubectl) -> list[dict[str, str]]:
     """Return Helm's list of releases: name, namespace, revision, status, chart, app_version."""
     releases: list[dict[str, str]] = json.loads(
-        _helm(kubectl, "list", "--all-namespaces", "--output", "json")
+        _helm("list", "--all-namespaces", "--output", "json", kubectl=kubectl)
     )
     return releases
 
@@ -73,21 +87,26 @@ def _status(kubectl: Kubectl, release: Release) -> dict[str, str]:
     """Return the newest revision's status and description, or an empty dict."""
     listed = json.loads(
         _helm(
-            kubectl,
             *("list", "--all-namespaces", "--output", "json", "--filter", f"^{release.name}$"),
+            kubectl=kubectl,
         )
     )
     if not any(item["namespace"] == release.namespace for item in listed):
         return {}
     info: dict[str, str] = json.loads(
-        _helm(kubectl, "status", release.name, "--namespace", release.namespace, "--output", "json")
+        _helm(
+            *("status", release.name, "--namespace", release.namespace, "--output", "json"),
+            kubectl=kubectl,
+        )
     )["info"]
     return info
 
 
 def _is_complete(kubectl: Kubectl, release: Release) -> bool:
     """Return whether every object in the cluster still matches the installed manifest."""
-    manifest = _helm(kubectl, "get", "manifest", release.name, "--namespace", release.namespace)
+    manifest = _helm(
+        *("get", "manifest", release.name, "--namespace", release.namespace), kubectl=kubectl
+    )
     # If Helm's field manager were used, the annotations that Helm adds would be a difference.
     return kubectl.holds(manifest, manager="comparison")
 
@@ -115,9 +134,10 @@ def _remove_interrupted_revision(kubectl: Kubectl, release: Release) -> None:
     )
 
 
-def _helm(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -> str:
+def _helm(*arguments: str, kubectl: Kubectl | None = None, stdin: str | None = None) -> str:
+    cluster = [f"--kubeconfig={kubectl.kubeconfig}"] if kubectl else []
     return run(
-        [program("helm"), "--kubeconfig", kubectl.kubeconfig, *arguments],
+        [program("helm"), *cluster, *arguments],
         failure=f"helm {' '.join(arguments[:3])} failed",
         next_step="correct the values that the message names, then run the command again",
         stdin=stdin,
