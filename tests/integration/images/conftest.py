@@ -1,7 +1,8 @@
-"""The real images: built, or taken from the cache if they have not changed."""
+"""The real images, built or taken from the cache if they have not changed, and a registry."""
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from prefect_platform_cli.images.build import Image, build
 from prefect_platform_cli.images.catalogue import RECIPES
+from prefect_platform_cli.images.remote import Registry
+from tests.integration.images import registries
 from tests.integration.images.contained import Contained, Store
 
 
@@ -55,3 +58,15 @@ def redis(images: dict[str, Image], store: Store) -> Contained:
 @pytest.fixture(scope="session")
 def seaweedfs(images: dict[str, Image], store: Store) -> Contained:
     return Contained(images["seaweedfs"].reference, store)
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with registries.running(tmp_path_factory.mktemp("registry")) as started:
+        yield started
+
+
+@pytest.fixture
+def registry(host: str, request: pytest.FixtureRequest) -> Registry:
+    """Return a path of the registry for one test alone."""
+    return Registry(f"{host}/{request.node.originalname.replace('_', '-')}")

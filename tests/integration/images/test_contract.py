@@ -1,6 +1,5 @@
 """An image whose flows would fail in a job pod, or that contains a secret, is not pushed."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from prefect_platform_cli.images.buildah import Buildah
 from prefect_platform_cli.images.catalogue import Recipe, recipes, reference
 from prefect_platform_cli.images.push import push
 from prefect_platform_cli.images.remote import Registry
-from tests.integration.images import registries
 from tests.integration.images.contained import Store
 
 _FLOW = "from prefect import flow\n@flow\ndef sales(): ...\n"
@@ -34,12 +32,6 @@ USER 1000:1000
 """
 # Built here, so that no file of this repository contains the form of a key.
 _KEY = "-----BEGIN " + "PRIVATE KEY-----"
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registries.running(tmp_path_factory.mktemp("registry")) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

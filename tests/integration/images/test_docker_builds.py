@@ -18,7 +18,6 @@ from prefect_platform_cli.images.docker import Docker
 from prefect_platform_cli.images.layers import leaks
 from prefect_platform_cli.images.remote import Registry
 from prefect_platform_cli.images.sbom import FACTS, packages, read_facts
-from tests.integration.images import registries
 
 
 @pytest.fixture(scope="module")
@@ -100,19 +99,19 @@ def test_docker_builds_exports_and_discards_an_image(
 
 
 def test_docker_pushes_an_image_and_keeps_only_its_own_name_of_it(
-    engine: tuple[PrivateEngine, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    engine: tuple[PrivateEngine, str],
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     _use(engine[0], monkeypatch)
     docker = Docker(engine[0].docker_host)
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
     docker.build(Order("prefect-platform.local/example:1", tmp_path, tmp_path / "log"))
-    (tmp_path / "registry").mkdir()
 
-    with registries.running(tmp_path / "registry") as host:
-        docker.push("prefect-platform.local/example:1", f"{host}/ours/example:1")
-        digest = Registry(f"{host}/ours").digest("example", "1")
+    digest = docker.push("prefect-platform.local/example:1", f"{registry.address}/example:1")
 
-    assert digest.startswith("sha256:")
+    assert digest == registry.digest("example", "1")
     assert [name for name in docker.references() if "example" in name] == [
         "prefect-platform.local/example:1"
     ]

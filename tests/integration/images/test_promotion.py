@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +18,6 @@ from tests.integration.images.contained import Store
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="buildah needs root to build images")
 
 _RECIPES = [Recipe("flows", "flows", ("code",)), Recipe("platform", "src", ("code",))]
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registries.running(tmp_path_factory.mktemp("registry")) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

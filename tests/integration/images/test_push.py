@@ -22,21 +22,9 @@ _PACKAGE = "Package: example\nStatus: install ok installed\nVersion: 1\nArchitec
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registries.running(tmp_path_factory.mktemp("registry")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def locked_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with registries.running(tmp_path_factory.mktemp("locked"), password=True) as started:
         yield started
-
-
-@pytest.fixture
-def registry(host: str, request: pytest.FixtureRequest) -> Registry:
-    """Return a path of the registry for one test alone."""
-    return Registry(f"{host}/{request.node.originalname.replace('_', '-')}")
 
 
 @pytest.fixture

@@ -3,27 +3,17 @@
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.host.toolchain import tool
 from prefect_platform_cli.images.charts import push_charts
 from prefect_platform_cli.images.environment import Images, write
 from prefect_platform_cli.images.remote import Registry
-from tests.integration.images import registries
 from tests.support.documented import block
 
 _EXAMPLE = "ghcr.io/example/platform"
 _IMAGES = "k8s/environments/production/images.yaml"
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registries.running(tmp_path_factory.mktemp("registry")) as started:
-        yield started
 
 
 def test_a_chart_is_pushed_once_and_gets_another_version_when_a_file_changes(

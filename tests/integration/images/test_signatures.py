@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,18 +27,6 @@ pytestmark = [
 
 _PASSWORD = "of-the-key"
 _REPOSITORY = "ghcr.io/example/platform"
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registries.running(tmp_path_factory.mktemp("registry")) as started:
-        yield started
-
-
-@pytest.fixture
-def registry(host: str, request: pytest.FixtureRequest) -> Registry:
-    """Return a path of the registry for one test alone."""
-    return Registry(f"{host}/{request.node.originalname.replace('_', '-')}")
 
 
 @pytest.fixture
