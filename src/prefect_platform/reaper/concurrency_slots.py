@@ -1,15 +1,17 @@
-"""Free slots of concurrency limits whose holder has ended, and report slots without a holder."""
+"""Keep the slots of runs that wait, free those of ended holders, and report those without one."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.exceptions import PrefectHTTPStatusError
 
 from prefect_platform.reaper.flow_runs import (
     is_unchanged,
@@ -21,6 +23,8 @@ from prefect_platform.reaper.pass_report import PassReport
 
 _TAG, _DEPLOYMENT = "tag:", "deployment:"  # prefixes that the server adds
 _PAGE = 200  # the API's limit per request
+# More than outages of the API take: between two renewals, the slot must not be lost.
+_KEPT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,21 @@ class _Taken:
     id: str
     name: str
     slots: int
+
+
+async def keep_slot(client: PrefectClient, run: FlowRun) -> None:
+    """Renew the slot that a run holds in the limit of its deployment, if it still has it.
+
+    Only a running run renews its slot itself.
+    """
+    lease = run.state and run.state.state_details.deployment_concurrency_lease_id
+    if lease is None:
+        return
+    try:
+        await client.renew_concurrency_lease(lease, _KEPT.total_seconds())
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != HTTPStatus.GONE:
+            raise
 
 
 class ConcurrencySlots:

@@ -25,7 +25,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect_platform import container, kubernetes_client
 from prefect_platform.api_failures import IN_A_POD, MISSING_POOL, describe
 from prefect_platform.errors import PlatformError
-from prefect_platform.reaper.concurrency_slots import ConcurrencySlots
+from prefect_platform.reaper.concurrency_slots import ConcurrencySlots, keep_slot
 from prefect_platform.reaper.flow_runs import (
     beating_runs,
     is_unchanged,
@@ -96,6 +96,7 @@ class Reaper:
             of_runs[job.flow_run_id].append(job)
 
         try:
+            await self._keep_slots(runs, of_runs)
             await self._delete_jobs(work_pool, jobs)
             await self._submissions.give_back(runs, of_runs)
             silent = await self._silent(runs, self._periods.silence)
@@ -107,6 +108,13 @@ class Reaper:
             await self._end_unstartable(runs, of_runs)
         finally:
             await self._report.send(self._client, work_pool)
+
+    async def _keep_slots(self, runs: Collection[FlowRun], of_runs: JobsOfRuns) -> None:
+        """Renew the slots of runs whose Job waits for its pod, so that they can start later."""
+        for run in runs:
+            waits = any(job.end is None for job in of_runs.get(run.id, ()))
+            if waits and run.state_type == StateType.PENDING and not self._report.dry_run:
+                await keep_slot(self._client, run)
 
     async def _silent(self, runs: Collection[FlowRun], period: timedelta) -> list[FlowRun]:
         """Return the runs that have given no sign of life for a period.

@@ -44,6 +44,7 @@ REAPER: Mapping[str, Rule] = {
     "GET /task_run_states/": rules.anything,
     "POST /v2/concurrency_limits/filter": rules.anything,
     "GET /concurrency_limits/{id:uuid}": rules.anything,
+    "POST /v2/concurrency_limits/leases/{lease_id}/renew": rules.anything,
     # The server frees what the leases of the task run hold, and nothing else.
     "POST /concurrency_limits/decrement": rules.anything,
     "POST /events": rules.report_of_the_reaper,
