@@ -50,7 +50,8 @@ def read_facts(archive: Path) -> dict[str, str]:
             path = entry.name.removeprefix("./")
             content = packed.extractfile(entry) if _is_fact(path) else None
             if content is not None:
-                facts[path] = content.read().decode()
+                # What is listed is ASCII; an author's name may be in any encoding.
+                facts[path] = content.read().decode(errors="replace")
     return facts
 
 

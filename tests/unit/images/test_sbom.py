@@ -108,3 +108,16 @@ def test_only_files_of_package_managers_are_read(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "files.tar", "w") as packed:
         packed.add(tmp_path / "root", arcname=".")
     assert read_facts(tmp_path / "files.tar") == FACTS
+
+
+def test_a_file_of_a_package_that_is_not_utf_8_is_listed_too(tmp_path: Path) -> None:
+    """Python's packaging tools accept such a file, and old packages have one."""
+    path = "opt/venv/lib/python3.11/site-packages/old-1.0.dist-info/METADATA"
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_bytes("Name: old\nVersion: 1.0\nAuthor: René\n".encode("latin-1"))
+    with tarfile.open(tmp_path / "files.tar", "w") as packed:
+        packed.add(tmp_path / "opt", arcname="opt")
+
+    (found,) = packages(read_facts(tmp_path / "files.tar"))
+
+    assert found.purl == "pkg:pypi/old@1.0"
