@@ -1,10 +1,23 @@
 """Every process that connects to the database uses the same address and TLS settings."""
 
+import json
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.rendering import STORIES, Object, Story, containers, find, objects, pod_of
+from tests.support.rendering import (
+    STORIES,
+    Object,
+    Story,
+    containers,
+    find,
+    local_data,
+    objects,
+    pod_of,
+)
+from tests.support.servers import free_ports
 
 TLS = STORIES["server-external-tls"]
 CLUSTER = STORIES["server-cloudnative-pg"]
@@ -116,3 +129,30 @@ def test_a_cloudnativepg_cluster_follows_the_values() -> None:
     assert spec["priorityClassName"] == "databases"
     assert spec["imagePullSecrets"] == [{"name": "mirror"}]
     assert set(spec["resources"]["requests"]) == {"cpu", "memory"}
+
+
+@pytest.mark.parametrize("database", ["prefect-server-database", "warehouse"])
+def test_a_password_that_cannot_be_set_fails_the_start_of_the_pod_and_is_explained(
+    database: str, tmp_path: Path
+) -> None:
+    rendered = [*objects(STORIES["server-local"]), *json.loads(local_data())["items"]]
+    (pod,) = [
+        pod_of(item)
+        for item in rendered
+        if (item["kind"], item["metadata"]["name"]) == ("StatefulSet", database)
+    ]
+    assert pod is not None
+    (hook,) = [each["lifecycle"]["postStart"] for each in pod["spec"]["containers"]]
+    shell, option, script = hook["exec"]["command"]
+    log = tmp_path / "log"
+    script = script.replace("/proc/1/fd/2", str(log)).replace("+ 600", "+ 0")
+    nowhere = {"PGHOST": "127.0.0.1", "PGPORT": str(free_ports(1)[0])}
+    ended = subprocess.run(
+        [shell, option, script],
+        env={"PATH": "/usr/bin:/bin", "POSTGRES_USER": "u", "POSTGRES_DB": "d", **nowhere},
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert "the password of the role u could not be set within 600 s" in log.read_text()
