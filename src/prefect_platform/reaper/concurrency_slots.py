@@ -24,7 +24,7 @@ from prefect_platform.reaper.pass_report import PassReport
 _TAG, _DEPLOYMENT = "tag:", "deployment:"  # prefixes that the server adds
 _PAGE = 200  # the API's limit per request
 # More than outages of the API take: between two renewals, the slot must not be lost.
-_KEPT = timedelta(hours=1)
+SLOT_KEPT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,13 @@ async def keep_slot(client: PrefectClient, run: FlowRun) -> None:
 
     Only a running run renews its slot itself.
     """
-    lease = run.state and run.state.state_details.deployment_concurrency_lease_id
-    if lease is None:
+    if (
+        run.state is None
+        or (lease := run.state.state_details.deployment_concurrency_lease_id) is None
+    ):
         return
     try:
-        await client.renew_concurrency_lease(lease, _KEPT.total_seconds())
+        await client.renew_concurrency_lease(lease, SLOT_KEPT.total_seconds())
     except PrefectHTTPStatusError as error:
         if error.response.status_code != HTTPStatus.GONE:
             raise

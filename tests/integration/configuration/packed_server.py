@@ -112,7 +112,7 @@ class PackedServer:
     receiver: Receiver
     home: Path
 
-    def deployment(self, flow: str, **more: str | int) -> str:
+    def deployment(self, flow: str, **more: str | int | dict[str, str]) -> str:
         """Create a deployment of a flow, such as one of _FLOWS; return its id."""
         flow_id = self._post("/flows/", {"name": flow})["id"]
         entrypoint = {"path": str(self.home), "entrypoint": f"flows.py:{flow}"}

@@ -146,6 +146,36 @@ def test_a_crash_is_reported_and_other_final_states_are_not(server: PackedServer
     assert_silent(server, " crashed", failed, cancelled, called)
 
 
+def test_a_run_that_is_cancelled_for_want_of_a_slot_is_reported_once_for_each_deployment(
+    server: PackedServer,
+) -> None:
+    cancel = {"collision_strategy": "CANCEL_NEW"}
+    nightly, other = (
+        server.deployment(name, concurrency_limit=1, concurrency_options=cancel)
+        for name in ("nightly", "other")
+    )
+    by_hand, first, second = (server.run_of(nightly) for _ in "123")
+    for run in (by_hand, first, second):
+        server.take(run, Pending())
+    server.take(by_hand, Cancelled())
+    assert [server.state(run) for run in (by_hand, first, second)] == ["Cancelled"] * 3
+
+    found = server.client.request("GET", "/flow_runs/{id}", path_params={"id": first.id}).json()
+    due = DateTime.fromisoformat(found["expected_start_time"])
+    assert server.receiver.wait_for(f"{first.name} was cancelled") == Alert(
+        f"[warning] {first.name} was cancelled",
+        f"The run {first.name} of nightly/daily, due at {due}, was cancelled before it began, "
+        "because other runs held all slots of the deployment: Deployment concurrency limit "
+        "reached.\nprefect-platform limits nightly/daily\n"
+        f"{UI}/runs/flow-run/{first.id}",
+    )
+    holder, last = (server.run_of(other) for _ in "12")
+    for run in (holder, last):
+        server.take(run, Pending())
+    server.receiver.wait_for(f"{last.name} was cancelled")
+    assert_silent(server, " was cancelled", by_hand, second)
+
+
 def pod(phase: str, *, waiting: str = "", terminated: str = "", unscheduled: str = "") -> Status:
     """Return the status of a pod as Kubernetes reports it."""
     status: Status = {"phase": phase}

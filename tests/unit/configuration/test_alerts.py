@@ -14,7 +14,8 @@ from prefect_platform.configuration.core.source import ConfigurationError, Sourc
 
 _NAMES = [
     *("platform: zombie", "platform: stuck-pending", "platform: crashed"),
-    *("platform: late", "platform: image-pull", "platform: out-of-memory"),
+    *("platform: late", "platform: no-slot", "platform: image-pull"),
+    "platform: out-of-memory",
     *("platform: unschedulable", "platform: repeated-failure", "platform: work-pool-not-ready"),
     "platform: delivery-failed",
 ]

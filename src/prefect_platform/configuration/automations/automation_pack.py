@@ -138,6 +138,26 @@ def _crashed(_bounds: Bounds) -> Automation:
     )
 
 
+def _no_slot(bounds: Bounds) -> Automation:
+    return _automation(
+        "A run of a deployment was cancelled because other runs held all slots of the deployment; "
+        f"reported at most once per deployment in {bounds.within} s.",
+        {
+            "posture": "Reactive",
+            "match": {
+                **_RUNS,
+                "prefect.state-type": "CANCELLED",
+                # Prefect's two messages, for a run that has no Job yet and for one that has.
+                "prefect.state-message": "Deployment concurrency *",
+            },
+            "match_related": _OF_A_DEPLOYMENT,
+            "for_each": _EACH_DEPLOYMENT,
+            "expect": _ANY_SIGN,
+            "within": bounds.within,
+        },
+    )
+
+
 def _diagnosed(diagnosis: str) -> Callable[[Bounds], Automation]:
     def automation(_bounds: Bounds) -> Automation:
         return _automation(
@@ -245,6 +265,15 @@ def _late_message(_bounds: Bounds) -> Message:
     )
 
 
+def _no_slot_message(_bounds: Bounds) -> Message:
+    return Message(
+        f"{_RUN} was cancelled",
+        f"The run {_RUN} of {_WHOSE}, due at {{{{ flow_run.expected_start_time }}}}, was cancelled "
+        "before it began, because other runs held all slots of the deployment: "
+        f"{_CAUSE}\nprefect-platform limits {_WHOSE}{_LINK}",
+    )
+
+
 def _zombie_message(_bounds: Bounds) -> Message:
     return Message(
         f"{_RUN} sends no heartbeats",
@@ -294,6 +323,7 @@ PACK: Mapping[str, Member] = {
     "stuck-pending": Member("warning", _stuck_pending, _stuck_message, within=1800),
     "crashed": Member("critical", _crashed, _crashed_message),
     "late": Member("warning", _late, _late_message, within=300),
+    "no-slot": Member("warning", _no_slot, _no_slot_message, within=3600),
     "image-pull": Member(
         "critical",
         _diagnosed("ImagePullError"),
