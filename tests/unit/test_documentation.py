@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from typer.core import TyperGroup
 
+from prefect_platform.reaper.concurrency_slots import SLOT_KEPT
 from prefect_platform.run_identity.route_table import ALLOWED
 from prefect_platform_cli.doctor.isolation import Origin, Target, allowed
 from prefect_platform_cli.host.paths import REPOSITORY
@@ -329,3 +331,30 @@ def test_the_page_on_production_lists_every_example_in_the_files_of_the_environm
     }
 
     assert listed == found
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence", "seconds", "value"),
+    [
+        ("concurrency", "The reaper does, for an hour, in each pass", 3600, None),
+        ("housekeeping", "`submissionSeconds`, 5 minutes by default", 300, "submissionSeconds"),
+        (
+            "housekeeping",
+            "`unstartableSeconds`, half an hour by default",
+            1800,
+            "unstartableSeconds",
+        ),
+        ("housekeeping", "`reaper.hookSeconds`, an hour by default", 3600, "hookSeconds"),
+        ("alerts", "`reaper.silenceSeconds` of prefect-worker, 10 minutes", 600, "silenceSeconds"),
+        # A node is not ready after 50 s, its pod should have ended 330 s later, a pass follows.
+        ("housekeeping", "this is 16 to 20 minutes after", 600, "lostNodeSeconds"),
+    ],
+)
+def test_the_pages_give_the_periods_of_the_reaper(
+    page: str, sentence: str, seconds: int, value: str | None
+) -> None:
+    text = " ".join((REPOSITORY / "docs" / "operations" / f"{page}.md").read_text().split())
+    values = yaml.safe_load((REPOSITORY / "helm" / "prefect-worker" / "values.yaml").read_text())
+
+    assert sentence in text
+    assert seconds == (values["reaper"][value] if value else SLOT_KEPT.total_seconds())
