@@ -23,7 +23,7 @@ from rich.table import Table
 from prefect_platform.console import out
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.cluster.provider import ClusterProvider
-from prefect_platform_cli.deploy.connection import connected
+from prefect_platform_cli.deploy.connection import connected, server_url
 from prefect_platform_cli.deploy.image_bases import deployed_bases
 from prefect_platform_cli.deploy.platform import Outcome
 from prefect_platform_cli.deploy.releases import installed
@@ -42,6 +42,7 @@ _SHOW_LOGIN = (
 )
 _SYSTEM = ("kube-system", "local-path-storage", "argocd")
 _PAGE = 200  # the most log lines that the server returns for one request
+_SERVICE = f"{names.SERVER_RELEASE}.{names.SERVER_NAMESPACE}.svc.cluster.local:4200"
 
 
 def print_deployed(
@@ -49,7 +50,8 @@ def print_deployed(
 ) -> None:
     """Print where the platform and the results of its first run are, and what to type next."""
     run = outcome.run
-    core = client.CoreV1Api(Kubectl(provider.kubeconfig()).api())
+    kubectl = Kubectl(provider.kubeconfig())
+    core = client.CoreV1Api(kubectl.api())
     table = _table(
         "The platform is running" if changed else "Nothing changed: the platform is running"
     )
@@ -59,7 +61,7 @@ def print_deployed(
             f"namespace {namespace}",
             "\n".join(f"{pod.metadata.name} {pod.status.phase}" for pod in pods) or "no pods",
         )
-    table.add_row("URL", "http://prefect-server.prefect.svc.cluster.local:4200 (make ui)")
+    table.add_row("URL", f"{server_url(kubectl, _SERVICE)} (make ui)")
     table.add_row("flow run", escape(f"{run.name}: {run.state_name}"))
     table.add_row("Job", escape((run.infrastructure_pid or "unknown").rpartition(":")[2]))
     table.add_row("pod", _pod_of(core, run))
@@ -101,10 +103,13 @@ def print_status(provider: ClusterProvider) -> None:
             f"revision {release['revision']}",
         )
     now = dt.datetime.now(dt.UTC)
-    for base in deployed_bases(api):
-        table.add_row("base image", escape(base.describe(now)))
-        if renewal := base.renewal(now):
-            table.add_row("[yellow]old base[/]", escape(renewal))
+    try:
+        for base in deployed_bases(api):
+            table.add_row("base image", escape(base.describe(now)))
+            if renewal := base.renewal(now):
+                table.add_row("[yellow]old base[/]", escape(renewal))
+    except PlatformError as error:
+        table.add_row("[yellow]base image[/]", escape(str(error)))
     unready = [
         pod
         for namespace in (*_SYSTEM, *names.NAMESPACES)

@@ -28,7 +28,7 @@ def forwarded(kubectl: Kubectl, local_port: int = 0) -> Iterator[str]:
         namespace=names.SERVER_NAMESPACE,
         local_port=local_port,
     ) as port:
-        yield _forwarded_url(kubectl, port)
+        yield server_url(kubectl, f"127.0.0.1:{port}")
 
 
 @contextmanager
@@ -72,12 +72,13 @@ def kubernetes_api_addresses(api: client.ApiClient) -> list[str]:
     )
 
 
-def _forwarded_url(kubectl: Kubectl, port: int) -> str:
+def server_url(kubectl: Kubectl, address: str) -> str:
+    """Return the URL of the server at `address`, with the scheme and the path of the release."""
     api = kubectl.api()
     selector = names.selector(instance=names.SERVER_RELEASE, component="api")
     apps = client.AppsV1Api(api)
     found = apps.list_namespaced_deployment(names.SERVER_NAMESPACE, label_selector=selector).items
     if not found:
-        return f"http://127.0.0.1:{port}"
+        return f"http://{address}"
     deployment = api.sanitize_for_serialization(found[0])
-    return f"{scheme(deployment)}://127.0.0.1:{port}{path_prefix(deployment)}"
+    return f"{scheme(deployment)}://{address}{path_prefix(deployment)}"

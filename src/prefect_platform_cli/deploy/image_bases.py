@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from kubernetes import client
-from pydantic import AwareDatetime, BaseModel, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.doctor.components import base_job_templates
@@ -91,7 +91,8 @@ def record_bases(kubectl: Kubectl, images: Sequence[Image]) -> bool:
 def deployed_bases(api: client.ApiClient) -> list[DeployedBase]:
     """Return the base of each of our images that a pod runs or that a work pool starts runs from.
 
-    Images from a registry of yours are left out: their labels name their bases.
+    Images from a registry of yours are left out: their labels name their bases. Raises
+    PlatformError if the record cannot be read.
     """
     core = client.CoreV1Api(api)
     recorded = _recorded(core)
@@ -106,7 +107,18 @@ def _recorded(core: client.CoreV1Api) -> dict[str, _Record]:
     listed = core.list_namespaced_config_map(
         names.SERVER_NAMESPACE, field_selector=f"metadata.name={names.IMAGE_BASES}"
     ).items
-    return _RECORDS.validate_json(listed[0].data[_KEY]) if listed else {}
+    if not listed:
+        return {}
+    try:
+        return _RECORDS.validate_json((listed[0].data or {}).get(_KEY, ""))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, (_KEY, *first["loc"])))
+        raise PlatformError(
+            f"The ConfigMap {names.SERVER_NAMESPACE}/{names.IMAGE_BASES} was edited and cannot be "
+            f"read: {where}: {first['msg']}",
+            next_step="make deploy-cluster writes it anew",
+        ) from error
 
 
 def _images(core: client.CoreV1Api) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from prefect_platform.errors import PlatformError
 from prefect_platform_cli.deploy.image_bases import (
     OLD_AFTER,
     DeployedBase,
@@ -88,6 +89,22 @@ def test_images_of_pods_and_work_pools_are_shown_by_their_base(kubectl: Kubectl)
         DeployedBase(*recorded, ["flows:0123456789ab", "postgres:0123456789ab"]),
         DeployedBase("", None, ["seaweedfs:of-another-day"]),
     ]
+
+
+@pytest.mark.parametrize("data", [{}, {"bases.json": "{"}, {"bases.json": '{"flows": 1}'}])
+def test_a_record_that_was_edited_is_named_with_the_command_that_writes_it(
+    kubectl: Kubectl, data: dict[str, str]
+) -> None:
+    metadata = {"name": names.IMAGE_BASES, "namespace": names.SERVER_NAMESPACE}
+    edited = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    record_bases(kubectl, [image(FLOWS, MADE)])
+    kubectl("replace", "--filename=-", stdin=json.dumps(edited))
+
+    with pytest.raises(PlatformError, match="ConfigMap prefect/prefect-image-bases") as refused:
+        deployed_bases(kubectl.api())
+    assert "make deploy-cluster" in refused.value.next_step
+    assert record_bases(kubectl, [image(FLOWS, PULLED)])
+    deployed_bases(kubectl.api())
 
 
 def test_the_age_of_a_base_is_shown_in_days() -> None:
