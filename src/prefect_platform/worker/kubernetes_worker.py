@@ -11,6 +11,7 @@ whatever the copy on the server says. Everything else is Prefect's command, whos
 """
 
 import argparse
+import logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from fastapi import FastAPI, Response, status
 from prefect import cli
 from prefect.client.schemas.objects import FlowRun, WorkPool
 from prefect.client.schemas.responses import WorkerFlowRunResponse
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import InfrastructureError, ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings.context import get_current_settings
 from prefect.workers import server
 from prefect.workers.base import BaseWorkerResult
@@ -39,7 +40,7 @@ from prefect_kubernetes.worker import (  # type: ignore[import-untyped]
 from prefect_platform import container
 from prefect_platform.worker import channel_token, evictions, submission
 from prefect_platform.worker.base_job_template import BaseJobTemplate
-from prefect_platform.worker.job_configuration import ChartJobConfiguration
+from prefect_platform.worker.job_configuration import ChartJobConfiguration, RefusedJobVariables
 from prefect_platform.worker.observer import Watches
 from prefect_platform.worker.pod_refusals import PodRefusals
 from prefect_platform.worker.waiting_pods import WaitingPods
@@ -48,6 +49,8 @@ _COMMAND = (
     *("prefect", "worker", "start", "--type=kubernetes", "--with-healthcheck"),
     *("--install-policy=never", "--create-pool-if-not-found=false"),
 )
+# What people correct themselves: job variables, what they refer to, and what Kubernetes refuses.
+_REFUSALS = (RefusedJobVariables, PrefectHTTPStatusError, InfrastructureError)
 _told: set[UUID] = set()  # runs whose log says why they wait
 
 with warnings.catch_warnings():
@@ -145,6 +148,15 @@ def _waiting(pool: str, differing: list[str]) -> str:
     )
 
 
+def explain_refusal(record: logging.LogRecord) -> bool:
+    """Replace the traceback in a run's log by the reason, if its Job was refused; keep the line."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, _REFUSALS):
+        record.msg, record.args = " ".join(f"{record.getMessage()} {error}".split()), ()
+        record.exc_info = None
+    return True
+
+
 def health_api(
     polls: Callable[[], bool], watches: Watches, waiting: Callable[[], list[str]]
 ) -> FastAPI:
@@ -183,6 +195,7 @@ def main() -> None:
     GracefulKubernetesWorker.max_starts = own.max_starts
     ChartJobConfiguration.template = BaseJobTemplate.read(own.base_job_template)
     watches = Watches()
+    logging.getLogger("prefect.flow_runs.worker").addFilter(explain_refusal)
     PodRefusals()
     WaitingPods()
     evictions.watch()

@@ -152,6 +152,8 @@ def test_a_run_whose_job_variables_are_refused_crashes_with_the_reason(
     assert reason in str(state.message)
     assert jobs_of(kubernetes, run) == []
     assert _IN_THE_ENVIRONMENT not in f"{state.message}{log_of(client, run)}"
+    assert wait_until(lambda: reason in log_of(client, run), WITHIN)
+    assert "Traceback" not in log_of(client, run)
 
 
 def test_references_to_blocks_and_variables_in_job_variables_still_work(
