@@ -1,8 +1,9 @@
 """Decide which flow runs are orphaned; this module sends no requests."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Literal
 
 from prefect.client.schemas.objects import FlowRun, State, StateType
@@ -62,11 +63,15 @@ def is_submitting(run: FlowRun) -> bool:
     )
 
 
-def jobs_of_attempt(run: FlowRun, jobs: Collection[Job]) -> list[Job]:
-    """Return those of its Jobs that were created since a run is in its current state."""
-    if run.state is None:
-        return []
-    since = run.state.timestamp.replace(microsecond=0)  # Kubernetes' are whole seconds
+def jobs_of_attempt(states: Sequence[State[None]], jobs: Collection[Job]) -> list[Job]:
+    """Return those of its Jobs that were created since a worker last took a pending run.
+
+    `states` are all states of the run, oldest first. The current one may be younger than the Job:
+    the worker's observer also sets states.
+    """
+    if not (pending := list(takewhile(State.is_pending, reversed(states)))):
+        return []  # the run has moved on since it was read
+    since = pending[-1].timestamp.replace(microsecond=0)  # Kubernetes' are whole seconds
     return [job for job in jobs if job.created >= since]
 
 
@@ -74,6 +79,7 @@ def orphan(
     run: FlowRun,
     jobs: Collection[Job],
     pods: Collection[Pod],
+    states: Sequence[State[None]],
     *,
     namespace: str,
     now: datetime,
@@ -83,12 +89,15 @@ def orphan(
 
     The run must have given no sign of life for the period `silence`; what Kubernetes says about its
     container is the second sign. `jobs` and `pods` are those of the run in `namespace` and must be
-    read after the run; pods that have ended are not among them.
+    read after the run; pods that have ended are not among them. `states` are all states of a run
+    that is being submitted, oldest first.
     """
     silent = f"It has sent no heartbeat for {minutes(periods.silence)}."
     if any(not pod.is_lost(now, periods.lost_node) for pod in pods):
         return None
-    if (found := _without_job(run, jobs, namespace, now, periods)) is not None:
+    if (
+        found := _without_job(run, jobs, states, namespace=namespace, now=now, periods=periods)
+    ) is not None:
         reason, sentence = found
         return Orphan(run, reason, f"{sentence} {silent}")
     lost = next(iter(pods), None)
@@ -104,6 +113,8 @@ def orphan(
 def _without_job(
     run: FlowRun,
     jobs: Collection[Job],
+    states: Sequence[State[None]],
+    *,
     namespace: str,
     now: datetime,
     periods: ReaperPeriods,
@@ -124,7 +135,7 @@ def _without_job(
             "run_without_job",
             f"The Job {namespace}/{noted} no longer exists, but the run was still {state.name}.",
         )
-    if not (ended := jobs_of_attempt(run, jobs) if submitting else jobs):
+    if not (ended := jobs_of_attempt(states, jobs) if submitting else jobs):
         return None  # the run has no Job yet, or is executed by something other than a Job
     last = max(ended, key=lambda job: job.created)
     cause = last.end.cause if last.end else ""

@@ -39,6 +39,7 @@ from prefect_platform.reaper.jobs import FlowRunJobs, Job
 from prefect_platform.reaper.orphans import (
     Orphan,
     is_elsewhere,
+    is_submitting,
     job_name,
     orphan,
     orphan_inside,
@@ -259,6 +260,7 @@ class Reaper:
             run,
             jobs,
             await self._jobs.pods_of_run(run.id),
+            await self._client.read_flow_run_states(run.id) if is_submitting(run) else [],
             namespace=self._jobs.namespace,
             now=self._now(),
             periods=self._periods,

@@ -24,6 +24,7 @@ from prefect_platform.reaper.orphans import (
 )
 from prefect_platform.reaper.pass_report import PassReport
 from prefect_platform.reaper.periods import ReaperPeriods, minutes
+from prefect_platform.reaper.pods import Pod
 
 # After so many attempts in a row, the run itself probably kills its workers.
 _MOST_ATTEMPTS = 5
@@ -51,7 +52,7 @@ class Submissions:
     ) -> None:
         """Schedule those of `runs` again that have no Job; `of_runs` are all Jobs by run."""
         for run in runs:
-            if self._is_late(run) and not _may_have_job(run, of_runs.get(run.id, ())):
+            if self._is_late(run) and not _active(of_runs.get(run.id, ())):
                 await self._give_back(run)
 
     def _is_late(self, run: FlowRun) -> bool:
@@ -62,12 +63,11 @@ class Submissions:
         # Read the Jobs again right before the run: others may have been created meanwhile.
         jobs = await self._jobs.of_run(run.id, job_name(run, self._jobs.namespace))
         pods = await self._jobs.pods_of_run(run.id)
-        if _may_have_job(run, jobs) or any(
-            not pod.is_lost(self._now(), self._periods.lost_node) for pod in pods
-        ):
+        states = await self._client.read_flow_run_states(run.id)
+        # A Job of the current attempt that has ended tells how; the run is then an orphan.
+        if _active(jobs) or jobs_of_attempt(states, jobs) or self._may_run(pods):
             return
-        attempts = attempts_without_job(await self._client.read_flow_run_states(run.id))
-        state = self._next_state(run, attempts)
+        state = self._next_state(run, attempts_without_job(states))
         if await set_state(self._client, run, state, dry_run=self._report.dry_run):
             self._report.did(
                 "run_never_submitted" if state.is_final() else "run_given_back",
@@ -75,6 +75,9 @@ class Submissions:
                 str(run.id),
                 f"set the run {run.name} ({run.id}) to {state.name}: {state.message}",
             )
+
+    def _may_run(self, pods: Collection[Pod]) -> bool:
+        return any(not pod.is_lost(self._now(), self._periods.lost_node) for pod in pods)
 
     def _next_state(self, run: FlowRun, attempts: int) -> State[None]:
         what = (
@@ -107,6 +110,5 @@ def attempts_without_job(states: list[State[None]]) -> int:
     return attempts
 
 
-def _may_have_job(run: FlowRun, jobs: Collection[Job]) -> bool:
-    """Return whether a Job may still run the run, or tells how its current attempt has ended."""
-    return any(job.end is None for job in jobs) or bool(jobs_of_attempt(run, jobs))
+def _active(jobs: Collection[Job]) -> bool:
+    return any(job.end is None for job in jobs)

@@ -1,12 +1,14 @@
 """The reaper ends orphaned runs and states the cause; it leaves all other runs alone."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
+from prefect.states import Pending
 
 from prefect_platform.polling import wait_until
 from prefect_platform.reaper import flow_runs
@@ -130,6 +132,20 @@ def test_the_job_of_the_current_attempt_gives_the_cause_before_it_is_recorded_on
 ) -> None:
     run = reaped.run("Submitting", kind="PENDING")
     reaped.job(run, "this", DEADLINE)
+
+    assert reaped.reap(submission=0) == {"run_with_ended_job": 1}
+    assert "DeadlineExceeded" in reaped.state(run)[1]
+
+
+def test_the_job_of_the_current_attempt_may_be_older_than_the_state_of_the_run(
+    reaped: ReapedPool,
+) -> None:
+    run = reaped.run("Pending")
+    reaped.job(run, "this", DEADLINE)
+    second = datetime.now(UTC).second
+    assert wait_until(lambda: datetime.now(UTC).second != second, 5)
+    # What the worker's observer sets, when the worker was killed before it recorded the Job.
+    reaped.client.set_flow_run_state(run, Pending(name="InfrastructurePending"), force=True)
 
     assert reaped.reap(submission=0) == {"run_with_ended_job": 1}
     assert "DeadlineExceeded" in reaped.state(run)[1]
