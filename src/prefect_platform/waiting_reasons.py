@@ -20,6 +20,9 @@ POD_REFUSED = "PodRefused"
 IMAGE_MISSING = "ImageMissing"
 CONFIG_MISSING = "ConfigMissing"
 
+WITHOUT_NODE = (QUOTA, ADMISSION, NODE)
+"""The states of runs whose pod is on no node yet."""
+
 UNSTARTABLE = (POD_REFUSED, IMAGE_MISSING, CONFIG_MISSING)
 """The states of runs that do not start unless a person changes something."""
 

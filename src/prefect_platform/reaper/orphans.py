@@ -101,7 +101,8 @@ def orphan(
         reason, sentence = found
         return Orphan(run, reason, f"{sentence} {silent}")
     lost = next(iter(pods), None)
-    if lost is None or run.state_type not in (StateType.RUNNING, StateType.CANCELLING):
+    given_back = run.state_type == StateType.PENDING and all(job.end for job in jobs)
+    if lost is None or given_back:
         return None
     return Orphan(
         run,

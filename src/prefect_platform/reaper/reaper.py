@@ -22,7 +22,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, StateType, WorkPool
 from prefect.exceptions import ObjectNotFound
 
-from prefect_platform import container, kubernetes_client
+from prefect_platform import container, kubernetes_client, waiting_reasons
 from prefect_platform.api_failures import IN_A_POD, MISSING_POOL, describe
 from prefect_platform.errors import PlatformError
 from prefect_platform.reaper.concurrency_slots import ConcurrencySlots, keep_slot
@@ -254,8 +254,8 @@ class Reaper:
                 await self._end(orphan_inside(run, outer_now, jobs, pods))
 
     async def _judge(self, run: FlowRun, jobs: Collection[Job]) -> Orphan | None:
-        if run.state_type == StateType.PENDING and any(job.end is None for job in jobs):
-            return None  # may wait for a quota or a node; there can be hundreds of such runs
+        if run.state_name in waiting_reasons.WITHOUT_NODE and any(job.end is None for job in jobs):
+            return None  # there can be hundreds of such runs
         return orphan(
             run,
             jobs,

@@ -117,6 +117,28 @@ def test_a_silent_run_whose_deleted_pod_does_not_end_is_crashed_and_its_state_sa
     )
 
 
+def test_a_pending_run_is_crashed_once_its_node_has_not_confirmed_the_end_of_its_pod(
+    reaped: ReapedPool,
+) -> None:
+    run = reaped.run("InfrastructurePending", kind="PENDING", job="starting")
+    reaped.job(run, "starting")
+    waits = reaped.run("WaitingForImage", kind="PENDING", job="waits")
+    reaped.job(waits, "waits")
+    reaped.pod(waits, phase="Pending")
+    reaped.pod(run, phase="Pending")
+    assert reap(reaped, 910) == {}
+
+    reaped.pod(run, phase="Pending", deleted=10)
+    assert reap(reaped, 580, silence=300) == reap(reaped, 610, silence=3600) == {}
+    assert reap(reaped, 910) == {"run_on_lost_node": 1}
+    state, message = reaped.state(run)
+    assert state == "Crashed"
+    assert message.startswith(
+        f"The pod {NAMESPACE}/pod-{run} was deleted and should have ended at "
+    )
+    assert reaped.states(waits) == ["WaitingForImage"]
+
+
 def test_a_silent_run_that_never_had_a_job_is_named(reaped: ReapedPool) -> None:
     run = reaped.run()
 
