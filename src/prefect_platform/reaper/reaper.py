@@ -81,6 +81,16 @@ class Reaper:
         try:
             work_pool = await self._client.read_work_pool(self._report.pool)
         except ObjectNotFound as error:
+            # The configuration of a new release creates the pool some minutes after the first pass.
+            if not await self._jobs.all():
+                self._report.saw(
+                    "pool_missing",
+                    "work_pool",
+                    self._report.pool,
+                    "waits for the work pool, which the API does not know; there are no Jobs of "
+                    f"flow runs in {self._jobs.namespace}. Next step: {MISSING_POOL}",
+                )
+                return
             raise PlatformError(
                 f"The API does not know the work pool {self._report.pool}, so its Jobs in "
                 f"{self._jobs.namespace} are left alone",

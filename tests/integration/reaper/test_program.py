@@ -6,7 +6,7 @@ import sys
 from http import HTTPStatus
 from pathlib import Path
 
-from tests.integration.reaper.reaped_pool import ReapedPool
+from tests.integration.reaper.reaped_pool import BACKOFF, ReapedPool
 from tests.support.kubernetes_api import NAMESPACE, KubernetesApi
 from tests.support.servers import clean_environment, free_ports
 
@@ -56,8 +56,21 @@ def test_the_last_line_of_the_log_counts_what_the_pass_did(reaped: ReapedPool) -
     assert json.loads(again.stderr)["pools"][reaped.pool.name]["counts"] == {}
 
 
+def test_a_pool_that_does_not_exist_yet_is_waited_for(reaped: ReapedPool) -> None:
+    """As in the first minutes of a release, before its configuration is applied."""
+    ended = run_reaper(reaped.api_url, reaped.kubernetes, f"missing={NAMESPACE}")
+
+    assert ended.returncode == 0, ended.stderr
+    said, summary = ended.stderr.splitlines()
+    assert said.startswith("missing: waits for the work pool, which the API does not know; ")
+    assert "configuration.platform" in said
+    assert json.loads(summary)["pools"]["missing"]["counts"] == {"pool_missing": 1}
+
+
 def test_a_failing_pool_does_not_keep_the_others_from_being_reconciled(reaped: ReapedPool) -> None:
     run = reaped.run(job="gone")
+    left = reaped.job(run, "left", BACKOFF)["metadata"]["labels"]
+    left["prefect.io/work-pool-id"] = "of a deleted pool"
     ended = run_reaper(
         reaped.api_url,
         reaped.kubernetes,
