@@ -14,13 +14,11 @@ _PACKAGES = ("prefect", "prefect_aws", "prefect_gcp", "prefect_kubernetes", "pre
 _DECORATORS = {"flow", "task"}
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Return copies of the modules that define flows or tasks, beside those that they import.
+def modules(folder: Path) -> list[Path]:
+    """Copy the packages to `folder`, and return their modules in order.
 
-    Packages are not searched for below site-packages.
+    They are copied because modules are not searched for below site-packages.
     """
-    folder = tmp_path_factory.mktemp("corpus")
     for package in _PACKAGES:
         spec = find_spec(package)
         assert spec is not None
@@ -29,7 +27,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             copy = folder / package / path.relative_to(Path(spec.origin).parent)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
-    return [path for path in folder.rglob("*.py") if decorated(path)]
+    return sorted(folder.rglob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return copies of the modules that define flows or tasks, beside those that they import."""
+    return [path for path in modules(tmp_path_factory.mktemp("corpus")) if decorated(path)]
 
 
 def decorated(path: Path) -> list[ast.expr]:
