@@ -7,7 +7,6 @@ a local folder.
 
 import argparse
 import datetime as dt
-import os
 import sys
 from typing import Any
 
@@ -21,6 +20,7 @@ from lib import destination
 from lib.delays import Delays, summarise
 from lib.destination import Destination
 from lib.flight_days import DayFiles, parse_day, read_day, same_day_in_2013
+from lib.local_run import temporary_server
 from lib.refusal import NotYet, Refusal
 from lib.run_log import without_tracebacks_of_refusals
 
@@ -118,9 +118,8 @@ def main() -> int:
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         return 2
-    # The temporary server of a local run should not send telemetry.
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    return 0 if etl_daily(date, return_state=True).is_completed() else 1
+    with temporary_server():
+        return 0 if etl_daily(date, return_state=True).is_completed() else 1
 
 
 if __name__ == "__main__":

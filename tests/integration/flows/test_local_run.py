@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from prefect_platform_cli.new_flow.command import NAMES
+from prefect_platform_cli.new_flow.declarations import TEMPLATES
 from tests.support.servers import REPOSITORY, clean_environment
 
 # As in a fresh environment, no module has byte code yet, neither for the flow nor for the server.
@@ -32,6 +34,41 @@ def run(folder: Path, **more: str) -> str:
 def rows_in(folder: Path) -> list[Any]:
     with closing(sqlite3.connect(folder / "etl-output" / "etl-daily.sqlite")) as connection:
         return connection.execute("SELECT * FROM daily_delays").fetchall()
+
+
+@pytest.mark.parametrize("given", [None, "60"])
+@pytest.mark.parametrize("flow", ["etl_daily", *(name.module for name in NAMES)])
+def test_every_flow_gives_its_temporary_server_time_to_start_in_any_folder(
+    flow: str, given: str | None, tmp_path: Path
+) -> None:
+    """No server is started: the program ends where Prefect would start it."""
+    shutil.copytree(REPOSITORY / "flows", tmp_path / "flows")
+    template = TEMPLATES / f"{flow}.py"
+    if template.exists():
+        shutil.copy(template, tmp_path / "flows")
+    (tmp_path / "elsewhere").mkdir()
+    variables = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": given} if given else {}
+    program = """
+import runpy, sys
+from prefect.server.api.server import SubprocessASGIServer
+def start(server, timeout=None):
+    raise SystemExit(f"starts within {timeout} s")
+SubprocessASGIServer.start = start
+sys.path.insert(0, "../flows")
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program, f"../flows/{flow}.py"],
+        cwd=tmp_path / "elsewhere",
+        env=clean_environment(tmp_path, **variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.stderr.splitlines()[-1:] == [f"starts within {given or 300} s"]
 
 
 @pytest.fixture(scope="module")

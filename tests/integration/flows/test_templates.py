@@ -46,7 +46,7 @@ class Checkout:
         for name in (Path("prefect.yaml"), PLATFORM):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, folder / name)
-        (folder / "flows").mkdir()
+        shutil.copytree(REPOSITORY / "flows" / "lib", folder / "flows" / "lib")
         (folder / "tests" / "unit" / "flows").mkdir(parents=True)
         self.warehouse = psycopg.connect(
             host=warehouse["WAREHOUSE_HOST"],

@@ -37,6 +37,11 @@ def new_fork_server() -> Iterator[None]:
             "broken.py cannot be loaded: ValueError: two lines (helper.py, line 1)",
         ),
         (
+            "@flow(name=3)\ndef rejected(): ...",
+            "broken.py cannot be loaded: TypeError: Expected string for flow parameter 'name'; "
+            "got int instead. (broken.py, line 4)",
+        ),
+        (
             "raise KeyboardInterrupt",
             "broken.py cannot be loaded: KeyboardInterrupt (broken.py, line 4)",
         ),

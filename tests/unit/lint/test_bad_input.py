@@ -18,6 +18,7 @@ _CLEAN = "from prefect import flow\n\n\n@flow\ndef report() -> None:\n    pass\n
 _FOUND = "import requests\n\n\ndef prices():\n    return requests.get('https://x.test')\n"
 UNREADABLE = {
     "syntax of Python 2": (b"print 'hello'\n", ":1: does not parse as Python 3."),
+    "syntax of a newer Python": (b"x = t'{y}'\n", ":1: does not parse as Python 3."),
     "an open bracket": (b"x = (1,\n", ":1: does not parse as Python 3."),
     "a null byte": (b"x = 1\n\0", "does not parse as Python 3."),
     "text that is not UTF-8": (b"x = '\xe9'\n", "is not text in the encoding it declares"),
@@ -179,6 +180,17 @@ def test_the_command_ends_with_the_exit_code_and_one_line_for_each_fault(tmp_pat
         "parentheses in call to 'print'. Did you mean print(...)?",
         "2 files: 1 error, 1 not linted",
     ]
+
+
+def test_a_flow_that_prefect_rejects_is_linted_like_any_other(tmp_path: Path) -> None:
+    """Only `validate`, which loads flows, knows what Prefect rejects: see test_flow_loader."""
+    (tmp_path / "rejected.py").write_text(_CLEAN.replace("@flow", "@flow(name=3)"))
+    (tmp_path / "found.py").write_text(_FOUND)
+
+    report = lint([tmp_path])
+
+    assert report.unreadable == []
+    assert [each.rule.id for each in report.findings] == ["PF008"]
 
 
 def test_a_format_and_a_rule_that_do_not_exist_are_refused() -> None:

@@ -13,6 +13,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun
 from prefect.tasks import exponential_backoff
 
+from lib.local_run import temporary_server
+
 POLL_SECONDS = 10.0
 
 
@@ -82,4 +84,5 @@ def external_job(
 
 
 if __name__ == "__main__":
-    external_job("http://127.0.0.1:8000", {})
+    with temporary_server():
+        external_job("http://127.0.0.1:8000", {})

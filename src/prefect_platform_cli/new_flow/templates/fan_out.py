@@ -11,6 +11,8 @@ from prefect.concurrency.sync import concurrency
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
+from lib.local_run import temporary_server
+
 # Declared in platform.yaml, and granted to the work pool.
 LIMIT = "fan-out"
 # Threads of one run. Any, because the types of Prefect do not accept its own task runner.
@@ -56,4 +58,5 @@ def fan_out(items: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    fan_out()
+    with temporary_server():
+        fan_out()

@@ -14,6 +14,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 from psycopg.types.json import Jsonb
 
+from lib.local_run import temporary_server
+
 # The name of the watermark. The SQL below has it as the name of the table.
 TABLE = "incremental_load"
 PAGE = 1000  # rows of one request, and of one transaction
@@ -101,4 +103,5 @@ def incremental_load(service: str) -> int:
 
 
 if __name__ == "__main__":
-    incremental_load("http://127.0.0.1:8000")
+    with temporary_server():
+        incremental_load("http://127.0.0.1:8000")

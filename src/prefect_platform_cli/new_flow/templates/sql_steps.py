@@ -14,6 +14,8 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.futures import wait
 from prefect.tasks import exponential_backoff
 
+from lib.local_run import temporary_server
+
 
 class Step(NamedTuple):
     """Statements that are executed in one transaction, and the steps that they depend on.
@@ -102,4 +104,5 @@ def sql_steps() -> None:
 
 
 if __name__ == "__main__":
-    sql_steps()
+    with temporary_server():
+        sql_steps()
