@@ -1,5 +1,6 @@
 """Read code blocks and tables from our pages, for tests that follow the documentation."""
 
+import re
 from pathlib import Path
 
 from prefect_platform_cli.host.paths import REPOSITORY
@@ -16,6 +17,13 @@ def block(page: str, heading: str, language: str) -> str:
     assert found, f"docs/{page} has no heading {heading!r}"
     assert begun, f"docs/{page} has no {language} block below {heading!r}"
     return rest.partition("```")[0]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Return all code blocks in `language` on a page of docs/, in their order."""
+    text = (REPOSITORY / "docs" / page).read_text()
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return found
 
 
 def tables(page: Path, header: str) -> list[list[str]]:

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 Answer = Callable[[str, str], object]
-"""Gets the method and the path of a request, with its query; returns the JSON of the answer."""
+"""Gets the method and the path of a request, with its query; returns the JSON of the answer, or the
+status of one without content."""
 
 
 @contextmanager
@@ -17,8 +19,10 @@ def serving(answer: Answer) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", "0")))
-            body = json.dumps(answer(self.command, self.path)).encode()
-            self.send_response(200)
+            answered = answer(self.command, self.path)
+            status = answered if isinstance(answered, HTTPStatus) else HTTPStatus.OK
+            body = json.dumps(answered).encode() if status is HTTPStatus.OK else b""
+            self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

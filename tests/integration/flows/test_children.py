@@ -1,4 +1,4 @@
-"""What ends the runs that a run has started by run_deployment, as the page on flows says."""
+"""What ends the runs that a run has started by run_deployment, as the page on deployments says."""
 
 import os
 import subprocess
@@ -95,7 +95,7 @@ def test_the_documented_command_cancels_the_children_of_a_crashed_run(
     prefect.set_flow_run_state(parent, Crashed())
     assert states(prefect, parent) == ["Running", "Scheduled"]
     heading = "## End the runs that a run has started"
-    command = block("operations/flows.md", heading, "sh").replace('RUN"', f'{parent}"')
+    command = block("flows/deploy.md", heading, "sh").replace('RUN"', f'{parent}"')
 
     subprocess.run(
         ["bash", "-c", command],
