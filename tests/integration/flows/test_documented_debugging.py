@@ -152,7 +152,7 @@ def test_a_retry_keeps_the_run(checkout: Checkout) -> None:
     ended = checkout.shell(f"prefect flow-run retry {run}")
 
     assert ended.returncode == 0, ended.stderr
-    assert checkout.read(run)["state"]["name"] == "AwaitingRetry"
+    assert checkout.read(run)["state"]["name"] == "Scheduled"
 
 
 def test_a_run_that_hangs_shows_where(checkout: Checkout) -> None:
