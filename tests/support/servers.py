@@ -1,5 +1,6 @@
 """Real servers on loopback, in an environment without the developer's own settings."""
 
+import hashlib
 import json
 import os
 import socket
@@ -7,12 +8,15 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from prefect.client.base import PrefectHttpxSyncClient
+
+from prefect_platform_cli.host.paths import cache_directory
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ACCESS_KEY = "tests"
@@ -22,14 +26,14 @@ _CREDENTIALS = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
 _EVERYTHING = ["Admin", "Read", "Write", "List"]
 _OWNER = {"name": "tests", "actions": _EVERYTHING, "credentials": [_CREDENTIALS]}
 _HELD: list[socket.socket] = []
-_NEW_DATABASE: list[bytes] = []
-_CONNECTION = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+CONNECTION = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 # A copied database is complete, and checking that takes 40 % of the processor time of a start.
-_PREPARED = {
+PREPARED = {
     "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
     "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
 }
+_PLUGINS = "src/prefect_platform/plugins"
 _STARTS_WITHIN = 300.0  # seconds, enough for a busy machine
 # Prefect answers 500 if its database takes longer: by default 10 s, and 5 s to connect.
 _PATIENT = {
@@ -142,16 +146,45 @@ def prefect_server(directory: Path, port: int = 0, /, **settings: str) -> Iterat
     """Start a Prefect server with its own database in `directory`; yield the URL of its API.
 
     With `port` 0, any free port is used. `settings` are additional environment variables. Unless
-    they name a database, the server starts with a copy of the empty database that the first such
-    server of this process created, to save time.
+    they name a database, the server starts with a copy of the one that a first start creates, to
+    save time.
     """
-    port = port or free_ports(1)[0]
     database = directory / "prefect" / "prefect.db"
-    new = _CONNECTION not in settings and not database.exists()
-    if new and _NEW_DATABASE:
+    if CONNECTION not in settings and not database.exists():
         database.parent.mkdir(parents=True, exist_ok=True)
-        database.write_bytes(_NEW_DATABASE[0])
-        settings = {**_PREPARED, **settings}
+        database.write_bytes(prepared("prefect.db", _save_new_database).read_bytes())
+        settings = {**PREPARED, **settings}
+    with _started(directory, port or free_ports(1)[0], settings) as url:
+        yield url
+
+
+def prepared(name: str, save: Callable[[Path], None]) -> Path:
+    """Return a file of a new database, which `save` writes to the path it is given.
+
+    It is kept for all later runs with the same packages and plugins, which define the tables and
+    the block types.
+    """
+    made_of = [REPOSITORY / "uv.lock", *sorted((REPOSITORY / _PLUGINS).glob("*.py"))]
+    content = hashlib.sha256(b"".join(each.read_bytes() for each in made_of)).hexdigest()
+    kept = cache_directory() / "prefect-databases" / content[:12] / name
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=kept.parent) as folder:
+            save(Path(folder, name))
+            Path(folder, name).replace(kept)  # at once, because another worker may save it too
+    return kept
+
+
+def _save_new_database(path: Path) -> None:
+    home = path.parent
+    with _started(home, free_ports(1)[0], {}):
+        database = home / "prefect" / "prefect.db"
+        with closing(sqlite3.connect(database)) as made:
+            path.write_bytes(made.serialize())
+
+
+@contextmanager
+def _started(directory: Path, port: int, settings: Mapping[str, str]) -> Iterator[str]:
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen(
             [
@@ -164,9 +197,6 @@ def prefect_server(directory: Path, port: int = 0, /, **settings: str) -> Iterat
         )
     try:
         wait_for(server, partial(listening, port), directory / "log")
-        if new and not _NEW_DATABASE:
-            with closing(sqlite3.connect(database)) as made:
-                _NEW_DATABASE.append(made.serialize())
         yield f"http://127.0.0.1:{port}/api"
     finally:
         server.terminate()

@@ -25,7 +25,7 @@ from prefect_platform.configuration.core.prefect_api import prefect_api
 from prefect_platform.configuration.core.source import read
 from prefect_platform.polling import wait_until
 from prefect_platform.reaper.pass_report import PassReport
-from tests.support.postgres import postgres
+from tests.support.postgres import prefect_database
 from tests.support.servers import clean_environment, free_ports, prefect_server
 
 # The minimum that Prefect accepts, in seconds; states and events arrive much faster.
@@ -214,10 +214,9 @@ def _create(state: State) -> dict[str, Any]:
 def packed_server(home: Path) -> Iterator[PackedServer]:
     """Start PostgreSQL, a Prefect server and the receiver, and apply the pack."""
     (home / "flows.py").write_text(_FLOWS)
-    with postgres("prefect", "of-the-database") as port, _receiver() as (receiver, own_port):
+    with prefect_database() as database, _receiver() as (receiver, own_port):
         settings = {
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://prefect:"
-            f"of-the-database@127.0.0.1:{port}/postgres",
+            **database,
             "PREFECT_UI_URL": f"{UI}/",
             "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
             "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "1",

@@ -14,7 +14,7 @@ from prefect_platform_cli.deploy.secrets import s3_identities
 from tests.integration.results.locks_redis import deployed
 from tests.integration.results.pods import BLOCK, Pods
 from tests.support import servers
-from tests.support.postgres import postgres
+from tests.support.postgres import prefect_database
 
 ADMIN = {"access-key-id": servers.ACCESS_KEY, "secret-access-key": servers.SECRET_KEY}
 POOL = {"access-key-id": "pool-default", "secret-access-key": "of-the-pool"}
@@ -75,21 +75,18 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @contextmanager
 def running_pods(store: Store, server: Path, directory: Path) -> Iterator[Pods]:
     """Start a Prefect server with PostgreSQL, and save the block for the results of the pods."""
-    with postgres("prefect", "of-the-database") as port:
-        url = f"postgresql+asyncpg://prefect:of-the-database@127.0.0.1:{port}/postgres"
-        settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
-        with servers.prefect_server(server, **settings) as api:
-            variables = {
-                "PREFECT_API_URL": api,
-                "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK": BLOCK,
-                "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
-                "PREFECT_PLUGINS_ENABLED": "true",
-                "PREFECT_PLUGINS_ALLOW": "result-writes",
-                "RESULT_WRITE_SECONDS": "3",
-            }
-            pods = Pods(api, directory, store.variables | key_variables(POOL) | variables)
-            pods.configure()
-            yield pods
+    with prefect_database() as settings, servers.prefect_server(server, **settings) as api:
+        variables = {
+            "PREFECT_API_URL": api,
+            "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK": BLOCK,
+            "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+            "PREFECT_PLUGINS_ENABLED": "true",
+            "PREFECT_PLUGINS_ALLOW": "result-writes",
+            "RESULT_WRITE_SECONDS": "3",
+        }
+        pods = Pods(api, directory, store.variables | key_variables(POOL) | variables)
+        pods.configure()
+        yield pods
 
 
 @pytest.fixture(scope="session")

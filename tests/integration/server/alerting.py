@@ -18,7 +18,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.integration.server.redis_server import redis_server
 from tests.support import servers
-from tests.support.postgres import postgres
+from tests.support.postgres import prefect_database
 from tests.support.rendering import STORIES, Object, find, objects
 
 _AUTH = "admin:of-the-tests"
@@ -228,7 +228,7 @@ def single(home: Path, waits: Sequence[float], **variables: str) -> Iterator[Pla
     """Start PostgreSQL and the server of mode single."""
     log = home / "log"
     with (
-        _database() as database,
+        prefect_database() as database,
         _api(environment("api", "server", home, 0, **database, **variables), log, waits) as url,
     ):
         yield Platform(url, log)
@@ -239,7 +239,7 @@ def high_availability(home: Path, waits: Sequence[float], **variables: str) -> I
     """Start the API, the background services, Redis and PostgreSQL of mode ha."""
     log = home / "log"
     with ExitStack() as stack:
-        variables |= stack.enter_context(_database())
+        variables |= stack.enter_context(prefect_database())
         redis_port = stack.enter_context(redis_server(home, _REDIS_PASSWORD))
         api = environment("api", "server-ha", home, redis_port, **variables)
         url = stack.enter_context(_api(api, log, waits, "--no-services"))
@@ -249,10 +249,3 @@ def high_availability(home: Path, waits: Sequence[float], **variables: str) -> I
         services.start(waits)
         stack.callback(services.kill)
         yield Platform(url, log, f"redis://:{_REDIS_PASSWORD}@127.0.0.1:{redis_port}/0", services)
-
-
-@contextmanager
-def _database() -> Iterator[dict[str, str]]:
-    with postgres("prefect", "of-the-database") as port:
-        url = f"postgresql+asyncpg://prefect:of-the-database@127.0.0.1:{port}/postgres"
-        yield {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}

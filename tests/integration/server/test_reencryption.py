@@ -19,9 +19,9 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.server import reencryption
 from prefect_platform.server.database import DatabaseTarget
 from prefect_platform.server.reencryption import reencrypt
-from tests.support.postgres import execute, postgres
+from tests.support.postgres import execute, postgres, restore_prefect
 from tests.support.rows import rows
-from tests.support.servers import clean_environment, prefect_server
+from tests.support.servers import PREPARED, clean_environment, prefect_server
 
 OLD, NEW, OTHER = (Fernet.generate_key().decode() for _ in range(3))
 KEYS = Fernet(NEW), Fernet(OLD)
@@ -37,6 +37,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseTarget
     with postgres("owner", "password") as port:
         server = DatabaseTarget("127.0.0.1", port, "postgres", "owner", "password")
         asyncio.run(execute(server, "CREATE DATABASE written"))
+        restore_prefect(replace(server, name="written"))
         write_blocks(replace(server, name="written"), tmp_path_factory.mktemp("old"))
         yield server
 
@@ -50,7 +51,7 @@ def target(written: DatabaseTarget) -> Iterator[DatabaseTarget]:
 
 
 def write_blocks(target: DatabaseTarget, directory: Path) -> None:
-    settings = {**connection(target), "PREFECT_SERVER_ENCRYPTION_KEY": OLD}
+    settings = {**connection(target), **PREPARED, "PREFECT_SERVER_ENCRYPTION_KEY": OLD}
     with (
         prefect_server(directory, **settings) as api,
         httpx.Client(base_url=api, timeout=60) as client,
@@ -117,7 +118,7 @@ def test_a_server_with_the_new_key_reads_blocks_that_were_encrypted_with_the_pre
     printed = first.stdout + first.stderr + second.stdout + second.stderr
     assert not [text for text in (OLD, NEW, *_SECRETS.values()) if text in printed]
 
-    settings = {**connection(target), "PREFECT_SERVER_ENCRYPTION_KEY": NEW}
+    settings = {**connection(target), **PREPARED, "PREFECT_SERVER_ENCRYPTION_KEY": NEW}
     with prefect_server(tmp_path, **settings) as api:
         read = {
             name: httpx.get(
