@@ -61,7 +61,7 @@ test-whole: .venv/ready ## run all tests, and the long ones: a reboot, three nod
 
 test-fast: .venv/ready ## run the tests that need neither cluster nor root
 	$(PYTHON) -m tests.support.programs fast
-	$(PYTHON) -m pytest --numprocesses auto tests/unit tests/render
+	$(PYTHON) -m pytest --numprocesses auto --dist loadfile tests/unit tests/render
 
 chaos: .venv/ready ## inject FAULT into a running cluster under load, and judge what happens to the runs
 	$(PYTHON) -m tests.chaos "$(CLUSTER_NAME)" "$(FAULT)"

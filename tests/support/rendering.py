@@ -267,9 +267,18 @@ def template(story: Story) -> subprocess.CompletedProcess[str]:
 
 def objects(story: Story) -> list[Object]:
     """Return the objects that a story renders; fail with helm's error message if it cannot."""
+    items: list[Object] = json.loads(_as_json(story))
+    return items
+
+
+@cache
+def _as_json(story: Story) -> str:
+    # Tests read a story many times and change what they get. Python reads JSON 20 times as fast.
     rendered = template(story)
     assert rendered.returncode == 0, rendered.stderr
-    return [item for item in yaml.load_all(rendered.stdout, Loader=yaml.CSafeLoader) if item]
+    return json.dumps(
+        [item for item in yaml.load_all(rendered.stdout, Loader=yaml.CSafeLoader) if item]
+    )
 
 
 @cache

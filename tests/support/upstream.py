@@ -221,6 +221,7 @@ class Release:
         return sorted(path for path in self.files if path.startswith(_MIGRATIONS))
 
 
+@cache  # most modules and functions are the same in both releases
 def source_of(module: str, name: str) -> str | None:
     """Return the source of a function in a module, with its decorators; None if there is none."""
     node: ast.AST = ast.parse(module)

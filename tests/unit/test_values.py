@@ -19,10 +19,12 @@ from prefect_platform_cli.charts.kubernetes_types import Resources
 from prefect_platform_cli.charts.overrides import overrides
 from prefect_platform_cli.host.paths import REPOSITORY
 
+_FILES = files()
 
-@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(REPOSITORY)))
+
+@pytest.mark.parametrize("path", _FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_a_generated_file_is_up_to_date(path: Path) -> None:
-    assert path.read_text() == files()[path], "run: python -m prefect_platform_cli.charts.generate"
+    assert path.read_text() == _FILES[path], "run: python -m prefect_platform_cli.charts.generate"
 
 
 @pytest.mark.parametrize("chart", CHARTS)

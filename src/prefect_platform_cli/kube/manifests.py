@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+import yaml
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.process import run
@@ -26,7 +26,7 @@ def render(kubectl: Path, directory: Path, references: Mapping[str, str]) -> str
         failure=f"the manifests in {directory} cannot be rendered",
         next_step=f"kubectl kustomize {directory}",
     )
-    objects = list(YAML(typ="safe").load_all(printed))
+    objects = list(yaml.load_all(printed, Loader=yaml.CSafeLoader))  # kubectl, too, reads YAML 1.1
     for item in objects:
         _set_images(item, references, directory)
         if item["kind"] == "Job":

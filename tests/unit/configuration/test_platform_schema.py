@@ -11,6 +11,8 @@ from prefect_platform.configuration.platform_file import Files, load
 from prefect_platform_cli.charts import platform_schema
 from prefect_platform_cli.host.paths import REPOSITORY
 
+_SCHEMA = platform_schema.json_schema()
+_VALIDATOR = jsonschema.Draft202012Validator(_SCHEMA)
 _ENVIRONMENTS = sorted((REPOSITORY / "k8s" / "environments").glob("*/platform.yaml"))
 
 
@@ -21,10 +23,14 @@ def test_the_published_schema_is_up_to_date() -> None:
     )
 
 
+def test_the_schema_is_valid() -> None:
+    jsonschema.Draft202012Validator.check_schema(_SCHEMA)
+
+
 @pytest.mark.parametrize("file", _ENVIRONMENTS, ids=lambda file: file.parent.name)
 def test_every_environment_is_valid_for_the_command_and_the_schema(file: Path) -> None:
     load(Files(file, REPOSITORY / "prefect.yaml"), Offline())
-    jsonschema.validate(read(file).data, platform_schema.json_schema())
+    _VALIDATOR.validate(read(file).data)
 
 
 @pytest.mark.parametrize(
@@ -43,4 +49,4 @@ def test_every_environment_is_valid_for_the_command_and_the_schema(file: Path) -
 )
 def test_the_schema_refuses_a_mistake(mistake: dict[str, object]) -> None:
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(mistake, platform_schema.json_schema())
+        _VALIDATOR.validate(mistake)
