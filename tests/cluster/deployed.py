@@ -199,9 +199,15 @@ def log_lines(prefect: SyncPrefectClient, run_id: UUID) -> list[Log]:
     return found
 
 
-def eventually(what: str, probe: Callable[[], bool], within: float = 180) -> None:
-    """Wait until `probe` returns true, and fail with `what` after `within` seconds."""
-    assert wait_until(probe, within, every=0.5), f"not true after {within} s: {what}"
+def eventually(
+    what: str, probe: Callable[[], bool], within: float = 180, *, every: float = 0.5
+) -> None:
+    """Wait until `probe` returns true, and fail with `what` after `within` seconds.
+
+    `every` is the time between two probes. Give a longer one to a long wait whose probe starts
+    kubectl, because the lanes share two processors.
+    """
+    assert wait_until(probe, within, every=every), f"not true after {within} s: {what}"
 
 
 def task_states(prefect: SyncPrefectClient, run: FlowRun) -> dict[str, str]:

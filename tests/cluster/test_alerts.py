@@ -248,6 +248,7 @@ def test_a_failure_is_reported_to_its_channels_with_run_cause_and_link(
         f"{run.name} ({name}) is reported by {', '.join(alerts)}",
         lambda: _phrases(alerted, run.name, alerts) == set(alerts),
         within=300,
+        every=2,
     )
     messages = alerted.messages(run.name)
     assert not messages.keys() - alerts.keys(), "another channel received an alert"

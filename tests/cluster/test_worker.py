@@ -69,7 +69,7 @@ def test_a_worker_whose_observer_has_lost_its_permissions_is_not_healthy(
         # Open watches stay open. After a restart of the API server, the worker is refused.
         on_node("pkill", "--exact", "kube-apiserver")
         eventually("the cluster's API is back", lambda: api_is_ready(platform))
-        eventually("the worker names a watch that has ended", names_a_watch)
+        eventually("the worker names a watch that has ended", names_a_watch, every=2)
     finally:
         platform.kubectl("create", "--filename=-", stdin=bindings)
         platform.kubectl(_WORKERS, "rollout", "restart", _WORKER)
