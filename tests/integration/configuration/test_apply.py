@@ -514,6 +514,8 @@ def test_an_interrupted_apply_is_completed_by_the_next_one(
     client: SyncPrefectClient, write: Callable[[str], Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server becomes unreachable midway; completed steps are owned, and the rest follows."""
+    # The interrupted apply cannot release its lock, and the next one would wait for a minute.
+    monkeypatch.setattr(apply_module, "exclusive", partial(exclusive, timings=LockTimings(stale=1)))
     files = write(_FILE)
     real, calls = client.request, 0
 
