@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
@@ -16,9 +15,18 @@ from tests.support.servers import prefect_server
 _REASON = "The Job flows/one waits for room in its quota: exceeded quota: jobs"
 
 
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with prefect_server(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
 @pytest.fixture
-def prefect(tmp_path: Path) -> Iterator[SyncPrefectClient]:
-    with prefect_server(tmp_path) as url, SyncPrefectClient(url) as client:
+def prefect(api: str) -> Iterator[SyncPrefectClient]:
+    """Yield a client of a server without runs."""
+    with SyncPrefectClient(api) as client:
+        for run in client.read_flow_runs():
+            client.delete_flow_run(run.id)
         yield client
 
 
@@ -26,7 +34,7 @@ def test_a_run_cannot_pass_for_a_waiting_one_or_control_the_terminal(
     prefect: SyncPrefectClient,
 ) -> None:
     deployment = prefect.create_deployment(
-        prefect.create_flow_from_name("etl"), name="daily", enforce_parameter_schema=False
+        prefect.create_flow_from_name("etl"), name="nightly", enforce_parameter_schema=False
     )
 
     def run(name: str, state: State[None]) -> None:
