@@ -83,9 +83,15 @@ FOLLOWED = tuple(
             ("prefect:_initialize_plugins", "783fd5da4352"),
             ("prefect.runner._workspace_runtime_bootstrap:main", "edcc01d8d53e"),
         ),
+        ("flow_run/certificates", PREFECT): (
+            ("prefect.client.orchestration:PrefectClient.__init__", "2619331e20ad"),
+            ("prefect.client.orchestration:SyncPrefectClient.__init__", "c5b9a41b666e"),
+        ),
         ("flow_run/supervisor", PREFECT): (
+            ("prefect.cli._app:_setup_and_run", "0fd68e4fba10"),
             ("prefect.cli._app:app", "9fc51ec2fa6c"),
             ("prefect.cli.flow_run:execute", "6e9497545b7c"),
+            ("prefect.logging.configuration:setup_logging", "0914fd490f52"),
         ),
         ("server/background_services", PREFECT): (
             ("prefect.cli._server_utils:_run_all_services", "7eddfa4c4e6d"),
@@ -148,6 +154,10 @@ FOLLOWED = tuple(
                 "191fe67802c2",
             ),
         ),
+        ("worker/due_runs", PREFECT): (
+            ("prefect._internal._observation_delivery:ObservationDelivery", "606654b40a5e"),
+            ("prefect.server.models.events:flow_run_state_change_event", "d3e529f2654a"),
+        ),
         ("worker/job_configuration", PREFECT): (
             ("prefect.workers.base:BaseJobConfiguration._base_environment", "e333c641b571"),
             ("prefect.workers.base:BaseJobConfiguration.from_template_and_values", "04d465648ed8"),
@@ -163,6 +173,7 @@ FOLLOWED = tuple(
         ("worker/kubernetes_worker", PREFECT): (
             ("prefect.cli.worker:start", "6d339f6cedbb"),
             ("prefect.workers.base:BaseWorker._get_scheduled_flow_runs", "1789a9c7ede4"),
+            ("prefect.workers.base:BaseWorker._initialize_after_sync", "bf6e3752b980"),
             ("prefect.workers.base:BaseWorker._propose_crashed_state", "a260d47608c4"),
             ("prefect.workers.base:BaseWorker._record_work_pool_snapshot", "33f175fda95e"),
             ("prefect.workers.base:BaseWorker._submit_run", "835f04932097"),

@@ -15,15 +15,16 @@ from typing import Any
 import prefect.cli.flow_run
 import prefect.flow_engine  # noqa: F401
 from prefect.cli import app
-from prefect.logging import get_logger
+from prefect.logging import configuration, get_logger
 from prefect.runner import _starter_engine
 
-from prefect_platform.flow_run import engine
+from prefect_platform.flow_run import certificates, engine
 from prefect_platform.flow_run.engine_process import EngineProcess
 
 
 def main() -> None:
     """Execute the run that the argument or PREFECT__FLOW_RUN_ID names, and exit like Prefect."""
+    certificates.load_late()
     # Otherwise each process copies the memory of the imports when it looks for garbage.
     gc.freeze()
     gc.enable()
@@ -44,5 +45,8 @@ def main() -> None:
             " started threads, which a fork would lose: %s",
             ", ".join(names) or "threads of a library, without a name in Python",
         )
+    # The import has set up the logs, and the command would do so again with the same settings.
+    logs: Any = configuration
+    logs.setup_logging = lambda: logs.PROCESS_LOGGING_CONFIG
     sys.argv[1:1] = ["flow-run", "execute"]
     app()

@@ -40,6 +40,7 @@ from prefect_kubernetes.worker import (  # type: ignore[import-untyped]
 from prefect_platform import container
 from prefect_platform.worker import channel_token, evictions, submission
 from prefect_platform.worker.base_job_template import BaseJobTemplate
+from prefect_platform.worker.due_runs import DueRuns
 from prefect_platform.worker.job_configuration import ChartJobConfiguration, RefusedJobVariables
 from prefect_platform.worker.observer import Watches
 from prefect_platform.worker.pod_refusals import PodRefusals
@@ -73,6 +74,7 @@ with warnings.catch_warnings():
         job_configuration = ChartJobConfiguration
         max_starts: ClassVar[int]
         waiting: ClassVar[list[str]] = []
+        _due_runs: DueRuns | None = None
 
         def _record_work_pool_snapshot(self, work_pool: WorkPool) -> None:
             before = [*self.waiting]
@@ -81,6 +83,12 @@ with warnings.catch_warnings():
             if self.waiting and self.waiting != before:
                 self._logger.warning("%s", self.waiting[0])
             super()._record_work_pool_snapshot(work_pool)
+
+        async def _initialize_after_sync(self) -> None:
+            await super()._initialize_after_sync()
+            if self._due_runs is None and self._work_pool is not None:
+                due = DueRuns(self._work_pool.id, self.get_and_submit_flow_runs, self._logger)
+                self._due_runs = await self._exit_stack.enter_async_context(due)
 
         async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
             if self.waiting:  # Prefect reads the pool only every 30 seconds

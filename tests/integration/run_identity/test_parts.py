@@ -189,7 +189,7 @@ def _worker(world: World, directory: Path) -> Iterator[Path]:
                 world,
                 "worker",
                 directory,
-                PREFECT_WORKER_QUERY_SECONDS="1",
+                PREFECT_WORKER_QUERY_SECONDS="10000",
                 PREFECT_WORKER_WEBSERVER_PORT=str(servers.free_ports(1)[0]),
                 PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES="flows",
             ),
@@ -240,12 +240,15 @@ def _events(world: World, resource: str) -> list[str]:
 def test_a_worker_starts_runs_and_reports_their_pods(
     world: World, deployment: str, tmp_path: Path
 ) -> None:
+    def has_job(run: str) -> bool:
+        return world.api("GET", f"/flow_runs/{run}")["infrastructure_pid"] is not None
+
     run = create_run(world, deployment)
     before = len(_refusals(world, "worker"))
     with _worker(world, tmp_path) as log:
-        assert wait_until(
-            lambda: world.api("GET", f"/flow_runs/{run}")["infrastructure_pid"] is not None, _WITHIN
-        ), log.read_text()
+        assert wait_until(lambda: has_job(run), _WITHIN), log.read_text()
+        reported = create_run(world, deployment)  # long before the worker polls again
+        assert wait_until(lambda: has_job(reported), _WITHIN), log.read_text()
         pod = f"prefect.kubernetes.pod.{_pod_of(world, run)}"
         assert wait_until(lambda: _events(world, pod), _WITHIN), log.read_text()
         (online,) = world.api("POST", f"/work_pools/{_POOL}/workers/filter", {})

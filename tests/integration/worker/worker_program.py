@@ -70,7 +70,12 @@ class Worker:
 
 @contextmanager
 def starting_worker(
-    api_url: str, kubernetes: KubernetesApi | Kubectl, directory: Path, name: str, *program: str
+    api_url: str,
+    kubernetes: KubernetesApi | Kubectl,
+    directory: Path,
+    name: str,
+    *program: str,
+    query_seconds: int = 1,
 ) -> Iterator[Worker]:
     """Start the worker `name`; `program` replaces the arguments with which Python runs it."""
     (port,) = servers.free_ports(1)
@@ -92,7 +97,7 @@ def starting_worker(
                 directory,
                 KUBECONFIG=str(kubernetes.kubeconfig),
                 PREFECT_API_URL=api_url,
-                PREFECT_WORKER_QUERY_SECONDS="1",
+                PREFECT_WORKER_QUERY_SECONDS=str(query_seconds),
                 PREFECT_WORKER_WEBSERVER_PORT=str(port),
                 PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES=NAMESPACE,
             ),

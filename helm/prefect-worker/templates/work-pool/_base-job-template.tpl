@@ -8,6 +8,8 @@ their pods are written as constants and cannot be overridden. Prefect's placehol
 {{- $jobs := .pool.jobs -}}
 {{- $labels := merge (dict "app.kubernetes.io/component" "flow-run") $jobs.labels -}}
 {{- $plain := dict "DO_NOT_TRACK" "1" "PREFECT_FLOWS_HEARTBEAT_FREQUENCY" (toString (int64 $jobs.heartbeatSeconds)) -}}
+{{/* Each process of a run would ask for the API's version, without the retries of other requests. */ -}}
+{{- $_ := set $plain "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED" "false" -}}
 {{- if eq $jobs.logFormat "json" -}}
 {{- $_ := set $plain "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER" "json" -}}
 {{- end -}}
