@@ -14,6 +14,7 @@ from uuid import UUID
 
 from prefect.server.events.schemas.events import Event
 from prefect.server.services.task_run_recorder import db_recordable_task_run_from_event
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from prefect_platform.run_identity.ancestry import Ancestry
 from prefect_platform.run_identity.identity import Forbidden, NotFound, Refused
@@ -37,6 +38,7 @@ _OVERRIDES = ("id", "flow_run_id", "state", "state_id")
 _LONGEST_NAME = 1024  # characters; PostgreSQL refuses an index entry of about 2.7 KB
 _NUL = "\\u0000"  # as JSON; PostgreSQL stores no text with it
 _LARGEST = 2**31 - 1  # of an integer column
+_STORED_WITHIN_SECONDS, _TRIED_EVERY_SECONDS = 1.0, 0.05
 
 
 async def refuse_foreign_event(event: object, owner: Owner, ancestry: Ancestry) -> None:
@@ -80,14 +82,34 @@ async def _refuse_kind(
 
 
 async def is_own_event(event: Mapping[str, Any], owner: Owner) -> bool:
-    """Return whether an event to receive is about an own flow run."""
+    """Return whether an event to receive is about an own flow run.
+
+    The server sends an event about a new run right before it stores the run, which is waited for.
+    """
+    tries = AsyncRetrying(
+        retry=retry_if_exception_type(NotFound),
+        stop=stop_after_delay(_STORED_WITHIN_SECONDS),
+        wait=wait_fixed(_TRIED_EVERY_SECONDS),
+        retry_error_callback=lambda _: False,
+    )
+    own: bool = await tries(_names_own_run, event, owner)
+    return own
+
+
+async def _names_own_run(event: Mapping[str, Any], owner: Owner) -> bool:
+    """Return whether an event names an own flow run; NotFound if a named one is not stored."""
+    missing: NotFound | None = None
     for each in (event.get("resource"), *_related(event)):
         try:
             run = _id("flow-run", _resource(each))
             if run is not None and await owner.owns(run):
                 return True
+        except NotFound as error:
+            missing = error
         except Refused:
             continue
+    if missing is not None:
+        raise missing
     return False
 
 
