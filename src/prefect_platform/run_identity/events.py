@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Coroutine, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -85,10 +86,12 @@ async def is_own_event(event: Mapping[str, Any], owner: Owner) -> bool:
     """Return whether an event to receive is about an own flow run.
 
     The server sends an event about a new run right before it stores the run, which is waited for.
+    An older event about a run that is not stored is about one that was deleted.
     """
+    age = (datetime.now(UTC) - datetime.fromisoformat(event["occurred"])).total_seconds()
     tries = AsyncRetrying(
         retry=retry_if_exception_type(NotFound),
-        stop=stop_after_delay(_STORED_WITHIN_SECONDS),
+        stop=stop_after_delay(_STORED_WITHIN_SECONDS - age),
         wait=wait_fixed(_TRIED_EVERY_SECONDS),
         retry_error_callback=lambda _: False,
     )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -26,13 +27,23 @@ class OwnerOfNewRun(PlatformOwner):
 
 
 @pytest.mark.parametrize(
-    ("answers", "expected"),
-    [([True], True), ([None, None, True], True), ([None, False], False), ([], False)],
+    ("age", "answers", "expected"),
+    [
+        (0, [True], True),
+        (0, [None, None, True], True),
+        (0, [None, False], False),
+        (0, [], False),
+        # The run of an old event was deleted, and nothing is waited for.
+        (60, [None, True], False),
+    ],
 )
 def test_the_storage_of_a_new_run_is_waited_for(
-    answers: list[bool | None], expected: object
+    age: int, answers: list[bool | None], expected: object
 ) -> None:
-    event = {"resource": {"prefect.resource.id": f"prefect.flow-run.{uuid4()}"}}
+    event = {
+        "occurred": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(),
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{uuid4()}"},
+    }
 
     own = asyncio.run(is_own_event(event, OwnerOfNewRun(answers=iter(answers))))
 
