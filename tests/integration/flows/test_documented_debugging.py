@@ -69,6 +69,11 @@ class Checkout:
             "flow_id": flow,
             "path": str(self.folder),
             "entrypoint": f"flows/{name}.py:{name}",
+            # The command line refuses parameters that the deployment does not declare.
+            "parameter_openapi_schema": {
+                "type": "object",
+                "properties": {each: {} for each in ("day", "missing", "state")},
+            },
             "enforce_parameter_schema": False,
         }
         return str(self.post("deployments/", deployment)["id"])
