@@ -132,10 +132,15 @@ ARG VERSION
 ARG REVISION
 ARG CREATED
 ARG SOURCE
+# What `prefect-platform run` compares with the files of the repository.
+ARG CODE
+ARG RUNTIME
 LABEL org.opencontainers.image.title="prefect-platform-flows" \
       org.opencontainers.image.description="The flows and what they import" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}" \
-      org.opencontainers.image.source="${SOURCE}"
+      org.opencontainers.image.source="${SOURCE}" \
+      prefect-platform/code="${CODE}" \
+      prefect-platform/runtime="${RUNTIME}"

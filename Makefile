@@ -9,14 +9,15 @@ SHELL_SCRIPTS := scripts/create-venv scripts/propose .ci/run k8s/kind/node-image
 # Without this check, make would ignore a misspelt variable. `make A=1` is for the project's own
 # variables, and `A=1 make` for those of other programs, such as KUBECONFIG.
 VARIABLES := CLUSTER CONTEXT CLUSTER_NAME NODES ENGINE NODE_IMAGE BUILDER CLIENTS ENVIRONMENT DATE \
-	UNENFORCED_POLICIES REGISTRY SIGNING_KEY UNCOMMITTED PORT RUN FROM TO FAULT PLATFORM PYTHON
+	UNENFORCED_POLICIES REGISTRY SIGNING_KEY UNCOMMITTED PORT RUN DEPLOYMENT FROM TO \
+	FAULT PLATFORM PYTHON
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
 ifneq ($(UNKNOWN),)
 $(error $(UNKNOWN) is not a variable of this Makefile: the variables are $(VARIABLES))
 endif
 
-.PHONY: help deploy-cluster deploy-argocd destroy-cluster status ui image push promote logs base test test-whole test-fast chaos upstream generate format \
+.PHONY: help deploy-cluster deploy-argocd destroy-cluster status ui run image push promote logs base test test-whole test-fast chaos upstream generate format \
 	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-environments lint-shell lint-dockerfiles lint-charts lint-terraform lint-workflows
 
 help: ## list the targets
@@ -36,6 +37,9 @@ status: .venv/ready ## show engine, nodes, components, releases, base image, pod
 
 ui: .venv/ready ## port-forward to the user interface; prints its address and where the password is
 	$(PLATFORM) ui
+
+run: .venv/ready ## run DEPLOYMENT once with the flows as they are now, without a deploy, and follow its log
+	$(PLATFORM) run
 
 image: .venv/ready ## build the images and load them into the running cluster
 	$(PLATFORM) image

@@ -406,6 +406,37 @@ def logs(
 
 
 @app.command()
+def run(
+    context: typer.Context,
+    deployment: Annotated[
+        str,
+        typer.Argument(
+            envvar="DEPLOYMENT", help="FLOW/DEPLOYMENT, or FLOW if it has one deployment"
+        ),
+    ] = "",
+    param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="parameter of the run, as JSON or text"),
+    ] = None,
+) -> None:
+    """Run a deployment once with the flows as they are now, without a deploy; follow its log."""
+    from prefect_platform_cli.deploy.argocd.ownership import refuse_argocd
+    from prefect_platform_cli.deploy.connection import connected
+    from prefect_platform_cli.deploy.edited_run import parse_parameters, start
+    from prefect_platform_cli.deploy.followed_run import follow
+    from prefect_platform_cli.lint.command import refuse_errors
+
+    chosen: _Options = context.obj
+    parameters = parse_parameters(param or ())
+    kubectl = chosen.kubectl()
+    stores = chosen.provider().image_stores()
+    refuse_argocd(kubectl.api())
+    refuse_errors()
+    with connected(kubectl) as client:
+        follow(client, start(client, stores, deployment, parameters))
+
+
+@app.command()
 def limits(
     context: typer.Context,
     name: Annotated[

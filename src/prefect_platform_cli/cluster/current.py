@@ -15,6 +15,7 @@ from urllib3.exceptions import HTTPError
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.cluster.api import asking_once
 from prefect_platform_cli.cluster.engine.engine import checked_cluster_name
+from prefect_platform_cli.cluster.image_store import ImageStore
 from prefect_platform_cli.cluster.provider import ClusterStatus
 from prefect_platform_cli.host.paths import state_directory
 
@@ -83,6 +84,15 @@ class CurrentProvider:
                         "k8s.io images import FILE` there, then run the command again",
                     )
         return False
+
+    def image_stores(self) -> Sequence[ImageStore]:
+        """Raise PlatformError: the nodes take their images from a registry."""
+        raise PlatformError(
+            f"the nodes of the context {self._context} cannot be reached, so an edited flow cannot "
+            "be brought to them without a registry",
+            next_step=f"make deploy-cluster CLUSTER=current CONTEXT={self._context} "
+            "REGISTRY=HOST/PATH, or run the flow on a kind cluster: leave CLUSTER out",
+        )
 
     def kubeconfig(self) -> Path:
         """Return a copy of the user's kubeconfig whose current context is the named one."""

@@ -24,6 +24,7 @@ from prefect_platform_cli.cluster.engine.detection import (
 )
 from prefect_platform_cli.cluster.engine.engine import Engine
 from prefect_platform_cli.cluster.engine.records import write_atomically
+from prefect_platform_cli.cluster.image_store import ImageStore
 from prefect_platform_cli.cluster.node_image.node_image import NodeImage, node_image
 from prefect_platform_cli.cluster.provider import ClusterStatus
 from prefect_platform_cli.host.paths import REPOSITORY, state_directory
@@ -120,7 +121,7 @@ class KindProvider:
         lacking = [
             node
             for node in self._existing_nodes(engine)
-            if not set(references) <= set(self._images(engine, node))
+            if not set(references) <= set(ImageStore(engine, node).references())
         ]
         if lacking:
             self._kind(
@@ -129,6 +130,12 @@ class KindProvider:
                 *("--name", self._cluster, "--nodes", ",".join(lacking)),
             )
         return bool(lacking)
+
+    def image_stores(self) -> list[ImageStore]:
+        """Return the images of each running node."""
+        engine = self._require_engine()
+        running = self._existing_nodes(engine, "--filter=status=running")
+        return [ImageStore(engine, node) for node in running]
 
     def kubeconfig(self) -> Path:
         """Return the cluster's own kubeconfig file; ~/.kube/config is never changed."""
@@ -287,10 +294,6 @@ class KindProvider:
         label = f"--filter=label=io.x-k8s.kind.cluster={self._cluster}"
         names = self._docker(engine, "ps", "--all", label, *filters, "--format={{.Names}}")
         return sorted(names.split())
-
-    def _images(self, engine: Engine, node: str) -> list[str]:
-        listed = self._docker(engine, "exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q")
-        return listed.split()
 
     def _address(self, engine: Engine, node: str) -> str:
         template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from prefect_platform_cli.cluster.image_store import ImageStore
+
 
 @dataclass(frozen=True)
 class ClusterStatus:
@@ -29,6 +31,9 @@ class ClusterProvider(Protocol):
 
     def load_images(self, archive: Path, references: Sequence[str]) -> bool:
         """Load the images of `archive` into every node; True when a node lacked one."""
+
+    def image_stores(self) -> Sequence[ImageStore]:
+        """Return the images of each running node; PlatformError if only a registry reaches them."""
 
     def kubeconfig(self) -> Path:
         """Return the kubeconfig file whose current context is the cluster."""

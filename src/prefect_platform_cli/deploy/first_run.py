@@ -60,7 +60,6 @@ def wait_for(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
 
     Raises PlatformError with the message of its state if it ends in another state or not in time.
     """
-    next_step = f"make logs RUN={run.name}"
 
     def unfinished() -> FlowRun | None:
         nonlocal run
@@ -71,13 +70,18 @@ def wait_for(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
         raise PlatformError(
             f"the flow run {run.name} has not ended after {_ENDS_WITHIN} s: it is "
             f"{run.state.name if run.state else 'without a state'}",
-            next_step=next_step,
+            next_step=f"make logs RUN={run.name}",
         )
+    require_completed(run)
+    return run
+
+
+def require_completed(run: FlowRun) -> None:
+    """Raise PlatformError with the message of the state of `run` unless it has completed."""
     if run.state is None or not run.state.is_completed():
         raise PlatformError(
             f"the flow run {run.name} ended as {run.state.name}: {run.state.message}"
             if run.state
             else f"the flow run {run.name} has no state",
-            next_step=next_step,
+            next_step=f"make logs RUN={run.name}",
         )
-    return run

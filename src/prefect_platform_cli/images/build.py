@@ -16,7 +16,13 @@ from prefect_platform_cli.host.toolchain import ensure_tools
 from prefect_platform_cli.images import contract, provenance
 from prefect_platform_cli.images.base import Base, choose_base
 from prefect_platform_cli.images.builder import Builder, Order
-from prefect_platform_cli.images.catalogue import REGISTRY, Recipe, recipes, reference
+from prefect_platform_cli.images.catalogue import (
+    REGISTRY,
+    Recipe,
+    fingerprints,
+    recipes,
+    reference,
+)
 from prefect_platform_cli.images.pip_settings import index_arguments
 from prefect_platform_cli.images.sbom import FACTS, read_facts, sbom
 from prefect_platform_cli.images.selection import choose_builder
@@ -120,6 +126,7 @@ def _build(
                         "BASE": base.reference,
                         **index_arguments(),
                         **provenance.build_arguments(recipe.paths(REPOSITORY)),
+                        **fingerprints(recipe),
                     },
                     labels=base.labels(),
                 )

@@ -22,7 +22,8 @@ class Recipe:
     `installer` is the slowest stage, which is therefore kept from one build to the next. `programs`
     are names of the toolchain's programs; they are copied into the context, with inputs that are
     files beside the Dockerfile.
-    `check` is a command in the image that prints what is wrong with it.
+    `check` is a command in the image that prints what is wrong with it. `code` are the inputs that
+    an edit changes; see `layered`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Recipe:
     installer: str | None = None
     programs: tuple[str, ...] = ()
     check: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
 
     def paths(self, repository: Path) -> list[Path]:
         """Return the paths of the inputs in `repository`."""
@@ -65,6 +67,7 @@ RECIPES = (
             *("python", "-m", "prefect_platform.configuration.deployments.flow_image"),
             *("check", "prefect.yaml"),
         ),
+        code=("prefect.yaml", "flows"),
     ),
     Recipe("postgres", "k8s/kind/images/postgres", ("Dockerfile", "entrypoint.sh")),
     Recipe("redis", "k8s/kind/images/redis", ("Dockerfile", "entrypoint.sh")),
@@ -91,13 +94,24 @@ def reference(recipe: Recipe, base: str, repository: Path = REPOSITORY) -> str:
     `base` is the identity of the base. Raises PlatformError when an input is missing.
     """
     content = hashlib.sha256(f"{base}\n{recipe.target}\n".encode())
-    for path in sorted(_files(recipe, repository)):
-        name = path.relative_to(repository / recipe.context)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        content.update(f"{name}\n{digest}\n".encode())
+    content.update(_listed(files(recipe, recipe.inputs, repository)))
     for program in recipe.programs:
         content.update(f"{program}\n{fingerprint(TOOLS[program])}\n".encode())
     return f"{REGISTRY}/{recipe.name}:{content.hexdigest()[:12]}"
+
+
+def fingerprints(recipe: Recipe, repository: Path = REPOSITORY) -> dict[str, str]:
+    """Return CODE and RUNTIME, which change with the code of an image and with its other inputs.
+
+    An image without code has neither. Raises PlatformError when an input is missing.
+    """
+    if not recipe.code:
+        return {}
+    others = [given for given in recipe.inputs if given not in recipe.code]
+    return {
+        name: hashlib.sha256(_listed(files(recipe, inputs, repository))).hexdigest()
+        for name, inputs in {"CODE": recipe.code, "RUNTIME": others}.items()
+    }
 
 
 def untagged(references: Mapping[str, str]) -> dict[str, str]:
@@ -105,8 +119,25 @@ def untagged(references: Mapping[str, str]) -> dict[str, str]:
     return {f"{REGISTRY}/{name}": reference for name, reference in references.items()}
 
 
-def _files(recipe: Recipe, repository: Path) -> Iterator[Path]:
-    for path in recipe.paths(repository):
+def files(recipe: Recipe, inputs: Sequence[str], repository: Path = REPOSITORY) -> dict[str, Path]:
+    """Return the files of `inputs` by their names in the context, sorted.
+
+    Raises PlatformError when an input is missing.
+    """
+    context = repository / recipe.context
+    return {
+        str(path.relative_to(context)): path for path in sorted(_files(recipe, inputs, context))
+    }
+
+
+def _listed(named: Mapping[str, Path]) -> bytes:
+    """Return a line for the name and a line for the digest of each file."""
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in named.items()}
+    return "".join(f"{name}\n{digest}\n" for name, digest in digests.items()).encode()
+
+
+def _files(recipe: Recipe, inputs: Sequence[str], context: Path) -> Iterator[Path]:
+    for path in (context / given for given in inputs):
         if path.is_dir():
             yield from (
                 file

@@ -6,6 +6,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 from urllib.parse import unquote
 
 from prefect_platform_cli.host.secret_forms import kind_of_secret
@@ -43,11 +44,16 @@ def leaks(archive: Path, environment: Mapping[str, str] = os.environ) -> Iterato
         configuration = _content(image, image.getmember(manifest["Config"]))
         yield from _known_in("its configuration", configuration, known)
         for layer in manifest["Layers"]:
-            with tarfile.open(fileobj=image.extractfile(layer)) as files:
-                for entry in files:
-                    if entry.isfile():
-                        name = entry.name.removeprefix("./")
-                        yield from _in_file(name, _content(files, entry), known)
+            yield from layer_leaks(_opened(image, layer), known)
+
+
+def layer_leaks(layer: IO[bytes], known: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield a sentence for each secret in a layer; `known` are the result of `secrets_of`."""
+    with tarfile.open(fileobj=layer) as files:
+        for entry in files:
+            if entry.isfile():
+                name = entry.name.removeprefix("./")
+                yield from _in_file(name, _content(files, entry), known)
 
 
 def _in_file(name: str, content: bytes, known: Mapping[str, bytes]) -> Iterator[str]:
@@ -66,6 +72,10 @@ def _known_in(where: str, content: bytes, known: Mapping[str, bytes]) -> Iterato
 
 
 def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    return _opened(archive, entry).read()
+
+
+def _opened(archive: tarfile.TarFile, entry: tarfile.TarInfo | str) -> IO[bytes]:
     file = archive.extractfile(entry)
     assert file is not None  # noqa: S101 - callers pass regular files
-    return file.read()
+    return file

@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,7 @@ class Layout:
         """Write the images `references` to the file `archive`, with each layer once."""
         entries = [entry for entry in self._entries() if entry["annotations"][_NAME] in references]
         with tarfile.open(archive, "w") as packed:
-            _add(packed, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-            _add(packed, "index.json", _index(entries))
+            _add_index(packed, entries)
             for blob in sorted(set(self._blobs(entries))):
                 packed.add(blob, arcname=str(blob.relative_to(self.path)))
 
@@ -60,11 +59,30 @@ class Layout:
         return self.path / "blobs" / str(algorithm) / str(digest)
 
 
-def _index(entries: Sequence[dict[str, Any]]) -> bytes:
-    return json.dumps({"schemaVersion": 2, "manifests": entries}, sort_keys=True).encode()
+def write_archive(
+    path: Path, entries: Sequence[dict[str, Any]], blobs: Mapping[str, bytes]
+) -> None:
+    """Write `blobs`, which are named ALGORITHM:DIGEST, to the file `path`.
+
+    `entries` are the descriptors of the images. Blobs may be missing that the reader has already.
+    """
+    with tarfile.open(path, "w") as packed:
+        _add_index(packed, entries)
+        for digest, content in blobs.items():
+            add_file(packed, f"blobs/{digest.replace(':', '/')}", content)
 
 
-def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+def add_file(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Add a file to an archive; the same content always gives the same bytes."""
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
     archive.addfile(entry, io.BytesIO(content))
+
+
+def _add_index(archive: tarfile.TarFile, entries: Sequence[dict[str, Any]]) -> None:
+    add_file(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    add_file(archive, "index.json", _index(entries))
+
+
+def _index(entries: Sequence[dict[str, Any]]) -> bytes:
+    return json.dumps({"schemaVersion": 2, "manifests": entries}, sort_keys=True).encode()
