@@ -29,8 +29,7 @@ def until_line(repository: Path, word: str) -> float:
     """
     began, seconds, printed = time.monotonic(), None, ""
     with start_in(repository, *_RUN) as command:
-        assert command.stdout is not None
-        for line in command.stdout:
+        for line in command.stdout or ():
             printed += line
             if seconds is None and line.rstrip().endswith(f" {word}"):
                 seconds = time.monotonic() - began

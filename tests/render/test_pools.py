@@ -124,6 +124,7 @@ def test_pool_values_merge_maps_replace_lists_and_remove_null_keys() -> None:
     assert rule not in egress["default"]
     assert environment == {
         "DO_NOT_TRACK": "1",
+        "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",
         "RESULT_WRITE_SECONDS": "120",
         "TEAM": "etl",

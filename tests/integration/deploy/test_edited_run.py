@@ -196,22 +196,21 @@ def test_a_flow_that_cannot_be_imported_does_not_hinder_others(
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "message"),
+    ("edit", "message"),
     [
-        ("name: daily,", "name: daily, parameters: {day: 2},", "other values for: parameters"),
-        ("orders.py:orders", "refunds.py:refunds", "declares no deployment orders/daily"),
+        (("name: daily,", "name: daily, parameters: {day: 2},"), "other values for: parameters"),
+        (("orders.py:orders", "refunds.py:refunds"), "declares no deployment orders/daily"),
     ],
 )
 def test_a_deployment_that_the_server_has_differently_is_refused(
     prefect: SyncPrefectClient,
     node: ImageStore,
     repository: Path,
-    before: str,
-    after: str,
+    edit: tuple[str, str],
     message: str,
 ) -> None:
     file = repository / "prefect.yaml"
-    file.write_text(file.read_text().replace(before, after, 1))
+    file.write_text(file.read_text().replace(*edit, 1))
 
     with pytest.raises(PlatformError, match=message) as refused:
         start(prefect, [node], "orders/daily", {}, repository)
