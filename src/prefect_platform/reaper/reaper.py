@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
+import httpx
 from kubernetes_asyncio.client import ApiClient
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, StateType, WorkPool
@@ -107,7 +108,7 @@ class Reaper:
             of_runs[job.flow_run_id].append(job)
 
         try:
-            await self._keep_slots(runs, of_runs)
+            not_kept = await self._keep_slots(runs, of_runs)
             await self._delete_jobs(work_pool, jobs)
             await self._submissions.give_back(runs, of_runs)
             silent = await self._silent(runs, self._periods.silence)
@@ -117,15 +118,27 @@ class Reaper:
             await self._name_silent([run for run in silent if run.id not in suspects], of_runs)
             await self._end_orphans(work_pool, suspects.values(), inner, of_runs)
             await self._end_unstartable(runs, of_runs)
+            if not_kept is not None:
+                raise not_kept
         finally:
             await self._report.send(self._client, work_pool)
 
-    async def _keep_slots(self, runs: Collection[FlowRun], of_runs: JobsOfRuns) -> None:
-        """Renew the slots of runs whose Job waits for its pod, so that they can start later."""
+    async def _keep_slots(
+        self, runs: Collection[FlowRun], of_runs: JobsOfRuns
+    ) -> httpx.HTTPError | None:
+        """Renew the slots of runs whose Job waits for its pod, so that they can start later.
+
+        Return the last error: the rest of the pass does not depend on it.
+        """
+        failed = None
         for run in runs:
             waits = any(job.end is None for job in of_runs.get(run.id, ()))
             if waits and run.state_type == StateType.PENDING and not self._report.dry_run:
-                await keep_slot(self._client, run)
+                try:
+                    await keep_slot(self._client, run)
+                except httpx.HTTPError as error:
+                    failed = error
+        return failed
 
     async def _silent(self, runs: Collection[FlowRun], period: timedelta) -> list[FlowRun]:
         """Return the runs that have given no sign of life for a period.

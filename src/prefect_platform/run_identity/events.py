@@ -91,7 +91,9 @@ async def is_own_event(event: Mapping[str, Any], owner: Owner) -> bool:
     age = (datetime.now(UTC) - datetime.fromisoformat(event["occurred"])).total_seconds()
     tries = AsyncRetrying(
         retry=retry_if_exception_type(NotFound),
-        stop=stop_after_delay(_STORED_WITHIN_SECONDS - age),
+        stop=stop_after_delay(
+            _STORED_WITHIN_SECONDS - max(age, 0)
+        ),  # the sender's clock may differ
         wait=wait_fixed(_TRIED_EVERY_SECONDS),
         retry_error_callback=lambda _: False,
     )

@@ -12,7 +12,6 @@ from typing import Self
 from uuid import UUID
 
 from prefect._internal._observation_delivery import ObservationDelivery
-from prefect.client.schemas.objects import FlowRun
 from prefect.events import Event
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
@@ -22,7 +21,7 @@ _STATES = ("Scheduled", "Resuming", "AwaitingRetry")
 # Seconds between an event and the poll. The range keeps several workers of a pool from taking the
 # same run at the same time.
 _DELAY = (0.05, 0.2)
-# The server sends the event right before it stores the run, so a first poll may find nothing.
+# The server sends the event right before it stores the run, so the first poll may not find it.
 _SECOND_DELAY = 1.0
 _IDLE_SECONDS = 60.0  # between two calls that do nothing, while there is no connection
 
@@ -30,12 +29,12 @@ _IDLE_SECONDS = 60.0  # between two calls that do nothing, while there is no con
 class DueRuns:
     """Calls `poll` soon after each event about a scheduled run of the work pool with the id `pool`.
 
-    `poll` returns the runs that it has found. While a call runs, events only cause one more call.
+    While a call runs, events only cause one more call.
     An exception of `poll` is logged. Without a connection to the API, it is not called.
     """
 
     def __init__(
-        self, pool: UUID, poll: Callable[[], Awaitable[list[FlowRun]]], logger: logging.Logger
+        self, pool: UUID, poll: Callable[[], Awaitable[object]], logger: logging.Logger
     ) -> None:
         self._poll = poll
         self._logger = logger
@@ -79,8 +78,8 @@ class DueRuns:
             try:
                 await asyncio.sleep(random.uniform(*_DELAY))  # noqa: S311 - no secret
                 self._is_due.clear()
-                if not await self._poll():
-                    await asyncio.sleep(_SECOND_DELAY)
-                    await self._poll()
+                await self._poll()
+                await asyncio.sleep(_SECOND_DELAY)
+                await self._poll()
             except Exception as error:  # noqa: BLE001 - the worker's own polls decide what it means
                 self._logger.warning("A poll for a scheduled run failed: %s", error)

@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 from uuid import UUID
@@ -75,6 +76,7 @@ with warnings.catch_warnings():
         max_starts: ClassVar[int]
         waiting: ClassVar[list[str]] = []
         _due_runs: DueRuns | None = None
+        _last_polled_time: datetime
 
         def _record_work_pool_snapshot(self, work_pool: WorkPool) -> None:
             before = [*self.waiting]
@@ -87,8 +89,16 @@ with warnings.catch_warnings():
         async def _initialize_after_sync(self) -> None:
             await super()._initialize_after_sync()
             if self._due_runs is None and self._work_pool is not None:
-                due = DueRuns(self._work_pool.id, self.get_and_submit_flow_runs, self._logger)
+                due = DueRuns(self._work_pool.id, self._poll_in_addition, self._logger)
                 self._due_runs = await self._exit_stack.enter_async_context(due)
+
+        async def _poll_in_addition(self) -> None:
+            # The health check is about the polls at the interval.
+            before = self._last_polled_time
+            try:
+                await self.get_and_submit_flow_runs()
+            finally:
+                self._last_polled_time = before
 
         async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
             if self.waiting:  # Prefect reads the pool only every 30 seconds
@@ -159,7 +169,10 @@ def _waiting(pool: str, differing: list[str]) -> str:
 def explain_refusal(record: logging.LogRecord) -> bool:
     """Replace the traceback in a run's log by the reason, if its Job was refused; keep the line."""
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, _REFUSALS):
+    refused = isinstance(error, _REFUSALS)
+    if isinstance(error, PrefectHTTPStatusError):
+        refused = error.response.is_client_error
+    if refused:
         record.msg, record.args = " ".join(f"{record.getMessage()} {error}".split()), ()
         record.exc_info = None
     return True

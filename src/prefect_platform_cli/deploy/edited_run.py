@@ -176,4 +176,5 @@ def _images_of_runs(client: SyncPrefectClient) -> Iterator[str]:
     """Yield the images of the runs of edited code that have not ended, and may need a new pod."""
     wanted = {"tags": {"all_": [_TAG]}, "state": {"type": {"any_": list(_UNFINISHED)}}}
     for run in pages(client, "/flow_runs/filter", {"flow_runs": wanted}):
-        yield run["job_variables"]["image"]
+        if image := (run["job_variables"] or {}).get("image"):
+            yield image

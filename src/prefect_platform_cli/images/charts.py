@@ -48,7 +48,7 @@ def push_charts(
             with step(f"Push {registry.address}/{name} {version}"):
                 digest = _push(registry, chart, version)
             if signer is not None:
-                signer.sign(registry, name, digest)
+                signer.sign(registry, name, _tag(version), digest)
         pushed.append(PushedChart(f"oci://{registry.address}/charts/{chart.name}", version, is_new))
     return pushed
 
@@ -64,10 +64,15 @@ def _version(chart: Path) -> str:
 
 def _is_pushed(registry: Registry, name: str, version: str, signer: Signer | None) -> bool:
     try:
-        digest = registry.digest(name, version.replace("+", "_"))  # as Helm names the tag
+        digest = registry.digest(name, _tag(version))
     except AbsentError:
         return False
-    return signer is None or signer.has_signed(registry, name, digest)
+    return signer is None or signer.has_signed(registry, name, _tag(version), digest)
+
+
+def _tag(version: str) -> str:
+    """Return the tag that Helm gives to a version."""
+    return version.replace("+", "_")
 
 
 def _push(registry: Registry, chart: Path, version: str) -> str:

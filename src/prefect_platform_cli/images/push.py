@@ -79,13 +79,17 @@ def push(
                     digest = chosen.push(references[name], to)
                     registry.attach(name, digest, sbom_file(folder, references[name]))
                 if signer is not None:
-                    signer.sign(registry, name, digest)
+                    signer.sign(registry, name, tags[name], digest)
             pushed.append(Pushed(name, digest, is_new=found[name] is None))
     return pushed
 
 
 def _find(registry: Registry, name: str, tag: str, signer: Signer | None) -> str | None:
     digest = registry.find(name, tag)
-    if digest is not None and signer is not None and not signer.has_signed(registry, name, digest):
+    if (
+        digest is not None
+        and signer is not None
+        and not signer.has_signed(registry, name, tag, digest)
+    ):
         return None
     return digest

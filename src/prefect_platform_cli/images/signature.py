@@ -1,6 +1,7 @@
 """Signatures of what is in a registry, which cosign makes and checks with one key."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from prefect_platform_cli.host.registry import is_on_this_machine
 from prefect_platform_cli.images.remote import Registry
 from prefect_platform_cli.kube.clients import ensure_clients, program
 
+_UNSIGNED = re.compile(r"no (matching )?signatures")
 _PUBLIC_KEY = "SIGNING_PUBLIC_KEY"
 # https://docs.sigstore.dev/cosign/key_management/overview/: a key management service needs none.
 _WITHOUT_PASSWORD = ("awskms://", "azurekms://", "gcpkms://", "hashivault://", "k8s://")
@@ -28,31 +30,37 @@ class Signer:
     public_key: str
     """The public half of `key`, as PEM."""
 
-    def has_signed(self, registry: Registry, name: str, digest: str) -> bool:
-        """Return whether the registry is shown to have a signature of this key for an image."""
+    def has_signed(self, registry: Registry, name: str, tag: str, digest: str) -> bool:
+        """Return whether the registry has a signature of this key for an image and its tag."""
         # Signatures of private images are in no public transparency log.
         verify = ("verify", f"--key=env://{_PUBLIC_KEY}", "--private-infrastructure")
         try:
-            self._cosign(registry, name, digest, *verify)
-        except PlatformError:
-            return False
+            self._cosign(registry, name, tag, digest, *verify)
+        except PlatformError as error:
+            if _UNSIGNED.search(error.message):
+                return False
+            raise
         return True
 
-    def sign(self, registry: Registry, name: str, digest: str) -> None:
+    def sign(self, registry: Registry, name: str, tag: str, digest: str) -> None:
         """Add a signature of an image to the registry; raises PlatformError when it refuses."""
         with step(f"Sign {registry.address}/{name}@{digest}"):
             self._cosign(
-                *(registry, name, digest),
+                *(registry, name, tag, digest),
                 *("sign", f"--key={self.key}", "--yes", "--tlog-upload=false"),
             )
 
-    def _cosign(self, registry: Registry, name: str, digest: str, *arguments: str) -> None:
+    def _cosign(
+        self, registry: Registry, name: str, tag: str, digest: str, *arguments: str
+    ) -> None:
         image = f"{registry.address}/{name}@{digest}"
         http = ["--allow-http-registry"] if is_on_this_machine(registry.host) else []
+        # Without them, whoever may write to the registry could give a tag to an older signed image.
+        signed = (f"--annotations=name={name}", f"--annotations=tag={tag}")
         with _logged_in(registry.host) as login:
             run(
-                [program("cosign"), *arguments, *http, image],
-                failure=f"{image} cannot be signed",
+                [program("cosign"), *arguments, *signed, *http, image],
+                failure=f"the signature of {image} cannot be written or read",
                 next_step=f"check that your login to {registry.host} may push, then run the "
                 "command again",
                 env={**os.environ, **login, _PUBLIC_KEY: self.public_key},

@@ -112,8 +112,7 @@ def test_what_others_have_pushed_is_replaced_and_never_signed(
     recipe: Recipe, registry: Registry, key: Path, tmp_path: Path
 ) -> None:
     ours = _push(recipe, registry, tmp_path / "builds", None)
-    tags = json.loads(_oras("repo", "tags", f"{registry.address}/flows", "--format=json"))["tags"]
-    (tag,) = [each for each in tags if not each.startswith("sha256-")]  # not the list of packages
+    (tag,) = _tags(registry)
     (tmp_path / "store").mkdir()
     foreign = registries.publish(
         Store(tmp_path / "store"), f"{registry.address}/flows:{tag}", "not ours"
@@ -128,6 +127,23 @@ def test_what_others_have_pushed_is_replaced_and_never_signed(
     assert registry.digest("flows", tag) == ours.digest
     assert _verifies(registry, f"flows@{ours.digest}", key)
     assert not _verifies(registry, f"flows@{foreign}", key)
+
+
+def test_an_older_image_with_the_tag_of_a_newer_one_is_replaced(
+    recipe: Recipe, registry: Registry, key: Path, tmp_path: Path
+) -> None:
+    signing = signer(str(key))
+    older = _push(recipe, registry, tmp_path / "builds", signing)
+    (old_tag,) = _tags(registry)
+    Path(recipe.context, "status").write_text("Package: example\nVersion: 2\n")
+    newer = _push(recipe, registry, tmp_path / "builds", signing)
+    (new_tag,) = _tags(registry) - {old_tag}
+    _oras("tag", f"{registry.address}/flows@{older.digest}", new_tag)
+
+    pushed = _push(recipe, registry, tmp_path / "builds", signing)
+
+    assert pushed == Pushed("flows", newer.digest, is_new=True)
+    assert registry.digest("flows", new_tag) == newer.digest
 
 
 def test_a_chart_is_signed_once(registry: Registry, key: Path) -> None:
@@ -149,7 +165,8 @@ def test_the_credentials_of_a_login_are_used(
         registry, signing = Registry(f"{locked}/ours"), signer(str(key))
         pushed = _push(recipe, registry, tmp_path / "builds", signing)
 
-        assert signing.has_signed(registry, "flows", pushed.digest)
+        assert not _push(recipe, registry, tmp_path / "builds", signing).is_new
+        assert pushed.is_new
 
 
 @pytest.mark.parametrize(
@@ -189,6 +206,12 @@ def test_a_file_that_is_no_key_is_refused(tmp_path: Path) -> None:
 def _signatures(registry: Registry, pushed: Pushed) -> str:
     """Return the digest of the list of an image's signatures."""
     return registry.digest("flows", f"{pushed.digest.replace(':', '-')}.sig")
+
+
+def _tags(registry: Registry) -> set[str]:
+    """Return the tags of images; those of their signatures and lists of packages are digests."""
+    found = json.loads(_oras("repo", "tags", f"{registry.address}/flows", "--format=json"))["tags"]
+    return {each for each in found if not each.startswith("sha256-")}
 
 
 def _oras(*arguments: str) -> str:
