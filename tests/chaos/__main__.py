@@ -2,10 +2,10 @@
 
 import sys
 
-from prefect_platform.console import err, out, step
+from prefect_platform.console import out, step
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.cluster.kind import KindProvider
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, chosen, require
 from tests.chaos.target import target
 from tests.chaos.trial import run_trial
 from tests.chaos.validators import Verdict, judge
@@ -13,27 +13,22 @@ from tests.chaos.validators import Verdict, judge
 _RUNS = 8
 
 
-def main(cluster: str, name: str) -> int:
-    """Run the fault `name`, or list all faults if it is empty; return the exit code."""
-    if not name:
+def main(cluster: str, named: str) -> int:
+    """Run a trial with the faults `named`, or list all if it is empty; return the exit code."""
+    if not named:
         out.print("\n".join(FAULTS))
         return 0
-    fault = FAULTS.get(name)
-    if fault is None:
-        err.print(f"error: {name} is not a fault. The faults are:\n" + "\n".join(FAULTS))
-        return 2
-    chosen = target(cluster or "prefect-platform")
-    if fault.ha and not chosen.is_ha():
-        err.print(f"error: {name} needs the server in mode ha, see docs/operations/chaos.md")
-        return 2
-    with step(f"Run {_RUNS} runs on the cluster {chosen.cluster}, with the fault {name}"):
-        history = run_trial(chosen, fault, _RUNS)
+    faults = chosen(named)
+    where = target(cluster or "prefect-platform")
+    require(where, faults)
+    with step(f"Run {_RUNS} runs on the cluster {where.cluster}, with the fault {named}"):
+        history = run_trial(where, faults, _RUNS)
     verdict = judge(history)
     out.print(_table(verdict))
     if not verdict.violations:
         return 0
     out.print("\n".join(verdict.violations), markup=False)
-    kept = KindProvider(chosen.cluster).kubeconfig().with_name(f"chaos-{name}.json")
+    kept = KindProvider(where.cluster).kubeconfig().with_name(f"chaos-{named}.json")
     kept.write_text(history.json())
     out.print(f"The history of the trial is in {kept}")
     return 1
@@ -56,4 +51,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main(*sys.argv[1:]))
     except PlatformError as error:
-        sys.exit(str(error))
+        sys.exit(f"error: {error}")

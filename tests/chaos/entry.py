@@ -23,8 +23,8 @@ def _warehouse() -> "psycopg.Connection[tuple[int]]":
 
 
 @flow
-def entry(limit: str | None) -> str:
-    """Work for three seconds, with a slot of `limit` if one is given; return a result to store."""
+def entry(limit: str | None, megabytes: int = 0) -> str:
+    """Work for three seconds, with a slot of `limit` if one is given, and return a result."""
     slot: AbstractContextManager[None] = nullcontext()
     if limit:
         slot = concurrency(limit, strict=True)
@@ -33,7 +33,9 @@ def entry(limit: str | None) -> str:
         insert = "INSERT INTO chaos (run_id, limited) VALUES (%s, %s) RETURNING attempt"
         with _warehouse() as warehouse:
             attempt = warehouse.execute(insert, (runtime.flow_run.id, bool(limit))).fetchone()
+        held = b"x" * (megabytes * 1_000_000)
         time.sleep(3)
+        del held
         finish = "UPDATE chaos SET ended = clock_timestamp() WHERE attempt = %s"
         with _warehouse() as warehouse:
             warehouse.execute(finish, attempt)

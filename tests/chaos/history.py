@@ -8,10 +8,20 @@ from pydantic import TypeAdapter
 
 @dataclass(frozen=True)
 class Wanted:
-    """A run that the load wanted from the time `since`."""
+    """A run that was wanted from the time `since`.
+
+    It has to complete, unless a fault is about this run: then it has to crash for `crash`.
+    """
 
     name: str
     since: datetime
+    crash: str | None = None
+
+    def accepts(self, state: "State") -> bool:
+        """Return whether the run may end in this state."""
+        if self.crash is None:
+            return state.name == "Completed"
+        return state.name == "Crashed" and self.crash in (state.message or "")
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,11 @@ class History:
     rows: tuple[Row, ...]
     slots: tuple[Slots, ...]
     """Oldest first. The last one is of the end, when no run needs a slot any more."""
+    notified: tuple[str, ...] | None = None
+    """The name of the run in each notification of a crash that was received.
+
+    None if there was no receiver, because no fault of the trial crashes a run.
+    """
 
     def json(self) -> str:
         """Return the history as JSON."""

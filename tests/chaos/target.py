@@ -7,7 +7,7 @@ from typing import Any
 from prefect_platform_cli.cluster.kind import KindProvider
 from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.cluster.deployed import on_node
+from tests.cluster.deployed import eventually, on_node
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,24 @@ class Target:
     def on_node(self, node: str, *command: str) -> str:
         """Run a command on a node, and return its output."""
         return on_node(*command, cluster=self.cluster, node=node)
+
+    def kill(self, pod: dict[str, Any]) -> None:
+        """Kill the only container of a pod with SIGKILL, and wait until the kubelet has noticed."""
+        (killed,) = pod["status"]["containerStatuses"]
+        container = killed["containerID"].removeprefix("containerd://")
+        kill = ("ctr", "--namespace=k8s.io", "tasks", "kill", "--signal=SIGKILL", container)
+        self.on_node(pod["spec"]["nodeName"], *kill)
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+
+        def is_gone() -> bool:
+            return all(
+                container not in status.get("containerID", "") or "running" not in status["state"]
+                for each in self.listed(namespace, "pods")
+                if each["metadata"]["name"] == name
+                for status in each["status"].get("containerStatuses", ())
+            )
+
+        eventually(f"the container of {name} has ended", is_gone)
 
 
 def target(cluster: str) -> Target:

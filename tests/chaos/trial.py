@@ -1,14 +1,14 @@
 """Inject one fault while runs are wanted at a steady pace, and record what happens."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -17,19 +17,19 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import actions, filters
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import TypeAdapter
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from prefect_platform.polling import wait_while
 from prefect_platform.run_identity.grants import variable_of
 from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.kube import names
 from tests.chaos import entry
-from tests.chaos.faults import Fault
+from tests.chaos.api import call_when_possible, when_possible
+from tests.chaos.fault import Fault, FaultOfRun
 from tests.chaos.history import History, Job, Pod, Row, Run, Slots, State, Wanted
+from tests.chaos.receiver import Receiver, receiving
 from tests.chaos.target import Target
-from tests.cluster.deployed import deploy_code, eventually
+from tests.cluster.deployed import deploy_code, eventually, in_parallel
 
-_T = TypeVar("_T")
 _RUN_ID = "prefect.io/flow-run-id"
 _LIMIT = "chaos"
 _SLOTS = 1  # the local work pool runs two at once, so limited runs wait for each other
@@ -47,77 +47,121 @@ CREATE TABLE chaos (
 """
 
 
-def run_trial(target: Target, fault: Fault, runs: int) -> History:
-    """Want `runs` runs, inject `fault` while one of them computes, heal it, and wait for the end.
+def run_trial(target: Target, faults: tuple[Fault, ...], runs: int) -> History:
+    """Want `runs` runs, inject all `faults` while one of them computes, heal, and wait for the end.
 
     Returns the history even if runs have not ended in time; the validators name them.
     """
-    mark = f"chaos-{uuid4().hex[:8]}"
-    fault.heal(target)  # an earlier trial may have been interrupted
+    for fault in faults:
+        fault.heal(target)  # an earlier trial may have been interrupted
     jobs_before = {job["metadata"]["name"] for job in target.listed(names.JOB_NAMESPACE, "jobs")}
-    with _table(target), _limit(target), _deployment(target) as deployment:
+    with ExitStack() as stack:
+        stack.enter_context(_table(target))
+        stack.enter_context(_limit(target))
+        deployment = stack.enter_context(_deployment(target))
+        receiver: Receiver | None = None
+        if any(isinstance(fault, FaultOfRun) for fault in faults):
+            receiver = stack.enter_context(receiving(target, deployment))
         recorder = _Recorder(target)
+        load = _Load(target, deployment, runs)
         with ThreadPoolExecutor(2) as threads, recorder.recording(threads):
-            injected: Future[datetime] = Future()
-            load = threads.submit(_want, target, deployment, mark, runs, injected)
-            _inject(target, fault, injected)
-            wanted = load.result()
+            creating = threads.submit(load.create_runs)
+            _inject(target, faults, load)
+            creating.result()
             with connected(target.kubectl) as prefect:
-                ids = _await_the_end(prefect, mark, runs, seconds=300 + 10 * runs)
+                ids = _await_the_end(prefect, load)
                 recorded = tuple(_read_run(prefect, run_id) for run_id in ids)
                 jobs = _jobs(target, prefect, jobs_before)
+                slots = _slots(prefect)
         of_trial = {run.id for run in recorded}
         return History(
-            fault=fault.name,
+            fault="+".join(fault.name for fault in faults),
             limit=_SLOTS,
-            injected=injected.result(),
-            wanted=wanted,
+            injected=load.injected.result(),
+            wanted=tuple(load.wanted),
             runs=recorded,
             jobs=jobs,
             pods=tuple(pod for pod in recorder.pods.values() if pod.run_id in of_trial),
             rows=_rows(target),
-            slots=tuple(recorder.slots),
+            slots=(*recorder.slots, slots),
+            notified=_notified(receiver, recorded) if receiver else None,
         )
 
 
-def _inject(target: Target, fault: Fault, injected: Future[datetime]) -> None:
-    """Inject the fault while a run holds a slot, say when, and heal it when its time is over."""
+def _notified(receiver: Receiver, runs: Collection[Run]) -> tuple[str, ...]:
+    """Return the runs of the notifications, when each crash was reported or after a minute."""
+    crashed = {run.name for run in runs for state in run.ends if state.name == "Crashed"}
+    wait_while(lambda: crashed.difference(receiver.runs()), 60, every=1)
+    return receiver.runs()
+
+
+class _Load:
+    """Wants runs at a steady pace, every second one with a slot."""
+
+    def __init__(self, target: Target, deployment: UUID, runs: int) -> None:
+        self.mark = f"chaos-{uuid4().hex[:8]}"
+        self.wanted: list[Wanted] = []
+        self.injected: Future[datetime] = Future()
+        """When the faults are injected, which its last runs wait for."""
+        self._target, self._deployment, self._runs = target, deployment, runs
+
+    def create_runs(self) -> None:
+        """Create each run when it is due, or as soon as that is possible."""
+        begun = datetime.now(UTC)
+        for number in range(self._runs):
+            due = begun + number * _PACE
+            if number >= self._runs - _AFTERWARDS:
+                due = max(due, self.injected.result(timeout=300))
+            time.sleep(max(0, (due - datetime.now(UTC)).total_seconds()))
+            limit = None if number % 2 else _LIMIT
+            self.create_run(Wanted(f"{self.mark}-{number}", due), {"limit": limit})
+
+    def create_run(
+        self,
+        wanted: Wanted,
+        parameters: Mapping[str, object],
+        job_variables: Mapping[str, str] | None = None,
+    ) -> UUID:
+        """Create a run as soon as that is possible, and return its ID."""
+        self.wanted.append(wanted)
+
+        def create(prefect: SyncPrefectClient) -> UUID:
+            return prefect.create_flow_run_from_deployment(
+                self._deployment,
+                name=wanted.name,
+                parameters=dict(parameters),
+                job_variables=dict(job_variables or {}),
+                tags=[self.mark],
+                idempotency_key=wanted.name,  # a lost answer does not mean that there is no run
+            ).id
+
+        return call_when_possible(self._target, create)
+
+
+def _inject(target: Target, faults: tuple[Fault, ...], load: _Load) -> None:
+    """Inject the faults while a run holds a slot, and heal them when the longest is over."""
     eventually(
         "a run holds a slot",
         lambda: any(row.limited and row.ended is None for row in _rows(target)),
     )
-    injected.set_result(datetime.now(UTC))
+    load.injected.set_result(datetime.now(UTC))
+
+    def inject(fault: Fault) -> None:
+        if isinstance(fault, FaultOfRun):
+            wanted = Wanted(f"{load.mark}-{fault.name}", datetime.now(UTC), crash=fault.reason)
+            parameters = {"limit": None, **fault.parameters}
+            run_id = load.create_run(wanted, parameters, fault.job_variables)
+            fault.inject_into(target, run_id)
+        else:
+            fault.inject(target)
+
     try:
-        fault.inject(target)
-        time.sleep(fault.seconds)  # the outage that the runs have to survive
+        in_parallel(*(partial(inject, fault) for fault in faults))
+        time.sleep(max(fault.seconds for fault in faults))  # the outage that runs have to survive
     finally:
-        fault.heal(target)
-
-
-def _want(
-    target: Target, deployment: UUID, mark: str, runs: int, injected: Future[datetime]
-) -> tuple[Wanted, ...]:
-    """Want a run every few seconds, every second one with a slot, and create it when possible."""
-    wanted = []
-    with connected(target.kubectl) as prefect:
-        begun = datetime.now(UTC)
-        for number in range(runs):
-            due = begun + number * _PACE
-            if number >= runs - _AFTERWARDS:
-                due = max(due, injected.result(timeout=300))
-            time.sleep(max(0, (due - datetime.now(UTC)).total_seconds()))
-            name = f"{mark}-{number}"
-            wanted.append(Wanted(name, due))
-            create = partial(
-                prefect.create_flow_run_from_deployment,
-                deployment,
-                name=name,
-                parameters={"limit": None if number % 2 else _LIMIT},
-                tags=[mark],
-                idempotency_key=name,  # a request without an answer may have created the run
-            )
-            _when_possible(create)
-    return tuple(wanted)
+        # The faults of runs are healed by parts that other faults may have taken away.
+        for fault in sorted(faults, key=lambda fault: isinstance(fault, FaultOfRun)):
+            fault.heal(target)
 
 
 class _Recorder:
@@ -146,8 +190,7 @@ class _Recorder:
                 last = self._over.wait(1)
                 self._record_pods(core)
                 with suppress(httpx.TransportError, PrefectHTTPStatusError):
-                    limit = prefect.read_global_concurrency_limit_by_name(_LIMIT)
-                    self.slots.append(Slots(datetime.now(UTC), limit.active_slots))
+                    self.slots.append(_slots(prefect))
                 if last:
                     return
 
@@ -161,6 +204,11 @@ class _Recorder:
                         started=ran.started_at,
                         ended=getattr(ran, "finished_at", None),
                     )
+
+
+def _slots(prefect: SyncPrefectClient) -> Slots:
+    limit = prefect.read_global_concurrency_limit_by_name(_LIMIT)
+    return Slots(datetime.now(UTC), limit.active_slots)
 
 
 @contextmanager
@@ -210,14 +258,14 @@ def _deployment(target: Target) -> Iterator[UUID]:
             prefect.delete_deployment(deployment)
 
 
-def _await_the_end(prefect: SyncPrefectClient, mark: str, runs: int, seconds: float) -> list[UUID]:
-    """Wait until all runs of the trial have ended, and return the ids of those that there are."""
-    of_trial = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[mark]))
-    end = time.monotonic() + seconds
+def _await_the_end(prefect: SyncPrefectClient, load: _Load) -> list[UUID]:
+    """Wait until all runs of the load have ended, and return the ids of those that there are."""
+    of_trial = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[load.mark]))
+    end = time.monotonic() + 300 + 10 * len(load.wanted)
     while True:
-        found = _when_possible(lambda: prefect.read_flow_runs(flow_run_filter=of_trial))
+        found = when_possible(lambda: prefect.read_flow_runs(flow_run_filter=of_trial))
         ended = sum(run.state is not None and run.state.is_final() for run in found)
-        if ended >= runs or time.monotonic() > end:
+        if ended >= len(load.wanted) or time.monotonic() > end:
             return [run.id for run in found]
         time.sleep(1)
 
@@ -237,19 +285,19 @@ def _read_run(prefect: SyncPrefectClient, run_id: UUID) -> Run:
 def _jobs(target: Target, prefect: SyncPrefectClient, before: set[str]) -> tuple[Job, ...]:
     """Return the Jobs that the trial leaves, when none is active or after a minute."""
 
-    def left() -> tuple[Job, ...]:
-        return tuple(
-            Job(
-                name=each["metadata"]["name"],
-                active=bool(each["status"].get("active")),
-                run_state=_state(prefect, each["metadata"]["labels"][_RUN_ID]),
-            )
-            for each in target.listed(names.JOB_NAMESPACE, "jobs", _RUN_ID)
-            if each["metadata"]["name"] not in before
-        )
+    def left() -> list[dict[str, Any]]:
+        listed = target.listed(names.JOB_NAMESPACE, "jobs", _RUN_ID)
+        return [job for job in listed if job["metadata"]["name"] not in before]
 
-    wait_while(lambda: any(job.active for job in left()), 60, every=1)
-    return left()
+    wait_while(lambda: any(job["status"].get("active") for job in left()), 60, every=1)
+    return tuple(
+        Job(
+            name=each["metadata"]["name"],
+            active=bool(each["status"].get("active")),
+            run_state=_state(prefect, each["metadata"]["labels"][_RUN_ID]),
+        )
+        for each in left()
+    )
 
 
 def _state(prefect: SyncPrefectClient, run_id: str) -> State | None:
@@ -264,19 +312,3 @@ def _state(prefect: SyncPrefectClient, run_id: str) -> State | None:
 def _rows(target: Target) -> tuple[Row, ...]:
     rows = target.psql("SELECT coalesce(json_agg(chaos), '[]') FROM chaos")
     return TypeAdapter(tuple[Row, ...]).validate_json(rows)
-
-
-def _when_possible(call: Callable[[], _T]) -> _T:
-    """Make a call of the API, and repeat it while the API is away."""
-    return Retrying(
-        retry=retry_if_exception(_is_away),
-        stop=stop_after_delay(600),
-        wait=wait_fixed(1),
-        reraise=True,
-    )(call)
-
-
-def _is_away(error: BaseException) -> bool:
-    if isinstance(error, PrefectHTTPStatusError):
-        return error.response.is_server_error
-    return isinstance(error, httpx.TransportError)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
 
-from tests.chaos.history import History, Pod, Run
+from tests.chaos.history import History, Pod, Run, Wanted
 
 _GOOD = "Completed"
 _OPEN_END = datetime.max.replace(tzinfo=UTC)
 
 
 def every_wanted_run_ends_exactly_once(history: History) -> Iterator[str]:
-    """Each wanted run was created once, and its only final state is Completed."""
+    """Each wanted run was created once, and its only final state is the one it has to end in."""
     by_name = _runs_by_name(history)
     for wanted in history.wanted:
         runs = by_name[wanted.name]
@@ -22,7 +22,7 @@ def every_wanted_run_ends_exactly_once(history: History) -> Iterator[str]:
         for run in runs:
             if not run.ends:
                 yield f"{run.name} has no final state"
-            elif [each.name for each in run.ends] != [_GOOD]:
+            elif len(run.ends) > 1 or not wanted.accepts(run.ends[0]):
                 yield f"{run.name} ended as {', '.join(map(str, run.ends))}"
 
 
@@ -88,6 +88,16 @@ def the_platform_recovers(history: History) -> Iterator[str]:
         yield "no run that was wanted after the fault has completed"
 
 
+def every_notification_is_delivered_once(history: History) -> Iterator[str]:
+    """Each run that crashed was reported once, and no other run."""
+    if history.notified is None:
+        return
+    for run in history.runs:
+        crashes = sum(state.name == "Crashed" for state in run.ends)
+        if (times := history.notified.count(run.name)) != crashes:
+            yield f"{run.name} crashed {crashes} times and was reported {times} times"
+
+
 VALIDATORS: tuple[Callable[[History], Iterator[str]], ...] = (
     every_wanted_run_ends_exactly_once,
     pods_of_a_run_do_not_overlap,
@@ -96,6 +106,7 @@ VALIDATORS: tuple[Callable[[History], Iterator[str]], ...] = (
     no_job_is_left_without_a_run,
     every_completed_run_has_exactly_one_row,
     the_platform_recovers,
+    every_notification_is_delivered_once,
 )
 
 
@@ -109,7 +120,7 @@ class Verdict:
     doubled: int
     """Wanted runs that were created or executed more than once."""
     lost: int
-    """Wanted runs that did not complete, or whose row is missing or incomplete."""
+    """Wanted runs that did not end as they have to, or that completed without a complete row."""
     recovered: float | None
     """Seconds from the fault to the first end of a run that was wanted after it."""
     violations: tuple[str, ...]
@@ -127,10 +138,8 @@ def judge(history: History) -> Verdict:
             len(each) > 1 or any(len(history.rows_of(run)) > 1 for run in each) for each in runs
         ),
         lost=sum(
-            not any(
-                _completed(run) and any(row.ended for row in history.rows_of(run)) for run in each
-            )
-            for each in runs
+            not any(_is_kept(history, wanted, run) for run in by_name[wanted.name])
+            for wanted in history.wanted
         ),
         recovered=_recovered(history),
         violations=tuple(
@@ -146,6 +155,12 @@ def _runs_by_name(history: History) -> defaultdict[str, list[Run]]:
     for run in history.runs:
         found[run.name].append(run)
     return found
+
+
+def _is_kept(history: History, wanted: Wanted, run: Run) -> bool:
+    if not any(map(wanted.accepts, run.ends)):
+        return False
+    return wanted.crash is not None or any(row.ended for row in history.rows_of(run))
 
 
 def _recovered(history: History) -> float | None:

@@ -15,7 +15,7 @@ from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.host.toolchain import tool
 from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import chosen
 from tests.chaos.target import Target
 from tests.chaos.trial import run_trial
 from tests.chaos.validators import judge
@@ -118,10 +118,11 @@ def server(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Serv
 def violations(
     platform: Platform, record_property: Callable[[str, object], None]
 ) -> Callable[[str], tuple[str, ...]]:
-    """Return a function that runs a trial with a fault, and returns what it violates."""
+    """Return a function that runs a trial with faults, and returns what it violates."""
 
-    def violated(fault: str) -> tuple[str, ...]:
-        history = run_trial(Target(CLUSTER, platform.kubectl), FAULTS[fault], _RUNS_OF_A_TRIAL)
+    def violated(faults: str) -> tuple[str, ...]:
+        where = Target(CLUSTER, platform.kubectl)
+        history = run_trial(where, chosen(faults), _RUNS_OF_A_TRIAL)
         verdict = judge(history)
         record_property("verdict", verdict)
         sys.stdout.write(history.json())  # becomes part of the report of a test that failed

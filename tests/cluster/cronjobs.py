@@ -51,6 +51,8 @@ def run_now(kubectl: Kubectl, namespace: str, cronjob: str, *arguments: str) -> 
     here = f"--namespace={namespace}"
     create = (here, "create", "job", name, f"--from=cronjob/{cronjob}", "--dry-run=client")
     job = json.loads(kubectl(*create, "--output=json"))
+    # Otherwise, the CronJob would delete it together with its own Jobs that have ended.
+    del job["metadata"]["ownerReferences"]
     (container,) = job["spec"]["template"]["spec"]["containers"]
     container["args"] = [*container.get("args", []), *arguments]
     kubectl("create", "--filename=-", stdin=json.dumps(job))

@@ -7,22 +7,23 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, chosen
 
 pytestmark = pytest.mark.timeout(1200)  # the longest fault lasts six minutes
 
 _ALWAYS = ("api-killed", "database-killed")
+_TOGETHER = ("api-killed+database-killed",)
 
 
 @pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, marks=() if name in _ALWAYS else pytest.mark.whole)
-        for name, fault in FAULTS.items()
-        if not fault.ha
+        for name in (*FAULTS, *_TOGETHER)
+        if not any(fault.ha for fault in chosen(name))
     ],
 )
-def test_every_run_completes_exactly_once_in_spite_of(
+def test_every_run_ends_exactly_once_as_it_has_to_in_spite_of(
     violations: Callable[[str], tuple[str, ...]], name: str
 ) -> None:
     assert violations(name) == ()

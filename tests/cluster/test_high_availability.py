@@ -184,7 +184,7 @@ def test_services_recover_from_an_outage_of_redis(server: Server) -> None:
 @pytest.mark.whole
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.ha])
-def test_every_run_completes_exactly_once_in_spite_of(
+def test_every_run_ends_exactly_once_as_it_has_to_in_spite_of(
     violations: Callable[[str], tuple[str, ...]], name: str
 ) -> None:
     assert violations(name) == ()

@@ -1,9 +1,10 @@
-"""`make chaos` names the faults, and touches nothing when it is given another name."""
+"""`make chaos` names the faults, and touches nothing when it cannot inject what it is given."""
 
 import pytest
 
+from prefect_platform.errors import PlatformError
 from tests.chaos.__main__ import main
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, chosen
 
 
 def test_without_a_fault_the_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -11,8 +12,34 @@ def test_without_a_fault_the_faults_are_listed(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.split("\n")[:-1] == list(FAULTS)
 
 
-def test_an_unknown_fault_is_refused_with_the_names_of_all(
-    capsys: pytest.CaptureFixture[str],
+def test_an_unknown_fault_is_refused_with_the_names_of_all() -> None:
+    with pytest.raises(PlatformError, match="api-kiled is not a fault") as refused:
+        main("no-cluster", "worker-killed+api-kiled")
+
+    assert refused.value.next_step == f"choose from {', '.join(FAULTS)}"
+
+
+def test_faults_of_different_parts_can_be_combined() -> None:
+    faults = chosen("api-killed+database-killed+image-missing")
+
+    assert [each.name for each in faults] == ["api-killed", "database-killed", "image-missing"]
+
+
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [
+        ("api-killed+api-away", "both need deployment/prefect-server"),
+        ("api-killed+api-killed", "both need deployment/prefect-server"),
+        ("connections-exhausted+database-killed", "both need statefulset/prefect-server-database"),
+        ("none+api-killed", "none means that there is no fault"),
+    ],
+)
+def test_faults_that_contradict_each_other_are_refused_with_the_reason(
+    named: str, why: str
 ) -> None:
-    assert main("no-cluster", "api-kiled") == 2
-    assert capsys.readouterr().err.split("\n")[1:-1] == list(FAULTS)
+    one, other = named.split("+")
+
+    with pytest.raises(
+        PlatformError, match=f"{one} and {other} cannot be injected together: {why}"
+    ):
+        chosen(named)

@@ -39,6 +39,13 @@ GOOD = History(
 )
 
 
+def with_doomed(end: State) -> History:
+    """Return the good history, and a run in it that had to crash because its Job was lost."""
+    doomed = Run("3", "doomed", (_RUNNING, end))
+    wanted = (*GOOD.wanted, Wanted("doomed", at(5), crash="its Job was lost"))
+    return replace(GOOD, wanted=wanted, runs=(*GOOD.runs, doomed))
+
+
 def with_runs(*runs: Run) -> History:
     return replace(GOOD, runs=runs)
 
@@ -149,6 +156,31 @@ def with_slots(*slots: Slots) -> History:
                 replace(GOOD, injected=at(7)),
                 "no run that was wanted after the fault has completed",
             ),
+            (
+                validators.every_notification_is_delivered_once,
+                replace(with_doomed(_CRASHED), notified=()),
+                "doomed crashed 1 times and was reported 0 times",
+            ),
+            (
+                validators.every_notification_is_delivered_once,
+                replace(with_doomed(_CRASHED), notified=("doomed", "doomed")),
+                "doomed crashed 1 times and was reported 2 times",
+            ),
+            (
+                validators.every_notification_is_delivered_once,
+                replace(GOOD, notified=("one",)),
+                "one crashed 0 times and was reported 1 times",
+            ),
+            (
+                validators.every_wanted_run_ends_exactly_once,
+                with_doomed(replace(_CRASHED, message="the pod was evicted")),
+                "doomed ended as Crashed (the pod was evicted)",
+            ),
+            (
+                validators.every_wanted_run_ends_exactly_once,
+                with_doomed(_COMPLETED),
+                "doomed ended as Completed",
+            ),
         )
     ],
 )
@@ -165,6 +197,15 @@ def test_a_good_history_has_no_violation_and_its_figures_are_counted() -> None:
     assert verdict.violations == ()
     assert (verdict.wanted, verdict.completed, verdict.doubled, verdict.lost) == (2, 2, 0, 0)
     assert verdict.recovered == 7
+
+
+def test_a_run_that_has_to_crash_is_not_lost_if_it_crashes_for_its_reason() -> None:
+    reported = replace(with_doomed(_CRASHED), notified=("doomed",))
+    crashed, completed = judge(reported), judge(with_doomed(_COMPLETED))
+
+    assert crashed.violations == ()
+    assert (crashed.wanted, crashed.completed, crashed.lost) == (3, 2, 0)
+    assert completed.lost == 1
 
 
 def test_doubled_and_lost_runs_are_counted_once_each() -> None:
