@@ -13,6 +13,8 @@ ALL = (
     *("actionlint", "etcd", "external-secrets", "fake-gcs-server", "kind", "kube-apiserver"),
     *("oras", "registry", "terraform-docs", "tflint", "tofu"),
 )
+WHOLE = ("cosign",)
+"""The programs that only long tests call, which build them: cosign takes longer than any other."""
 
 
 def main() -> None:

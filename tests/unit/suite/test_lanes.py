@@ -5,7 +5,7 @@ import re
 from prefect_platform_cli.cluster.node_image.node_image import _programs as programs_of_nodes
 from prefect_platform_cli.host.paths import REPOSITORY
 from tests.lanes import STAGES
-from tests.support.programs import ALL, FAST
+from tests.support.programs import ALL, FAST, WHOLE
 
 _TESTS = REPOSITORY / "tests"
 
@@ -22,7 +22,7 @@ def test_programs_that_tests_call_are_built_beforehand() -> None:
     called = _called("*")
 
     assert called >= {"helm", "tofu"}
-    assert called <= {*ALL, *programs_of_nodes()}
+    assert called <= {*ALL, *WHOLE, *programs_of_nodes()}
     assert _called("unit") | _called("render") <= set(FAST)
 
 
