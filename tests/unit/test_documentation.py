@@ -336,7 +336,7 @@ def test_the_page_on_production_lists_every_example_in_the_files_of_the_environm
 @pytest.mark.parametrize(
     ("page", "sentence", "seconds", "value"),
     [
-        ("concurrency", "The reaper does, for an hour, in each pass", 3600, None),
+        ("concurrency", "The reaper renews it for another hour in every pass", 3600, None),
         ("housekeeping", "`submissionSeconds`, 5 minutes by default", 300, "submissionSeconds"),
         (
             "housekeeping",

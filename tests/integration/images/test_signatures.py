@@ -62,7 +62,8 @@ def _push(recipe: Recipe, registry: Registry, folder: Path, signing: Signer | No
 def _verifies(registry: Registry, image: str, key: Path) -> bool:
     """Run the command of the page with the public half of a key."""
     (command,) = block("operations/registry.md", "### Verify a signature", "sh").splitlines()
-    _, *arguments, example = shlex.split(command)
+    name, _, _ = image.partition("@")
+    _, *arguments, example = shlex.split(command.replace("name=flows", f"name={name}"))
     assert example.startswith(f"{_REPOSITORY}/flows@sha256:")
     return (
         subprocess.run(
