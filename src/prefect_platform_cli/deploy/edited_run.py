@@ -29,7 +29,7 @@ from prefect_platform_cli.images.build import alone
 _TAG = "edited"  # of runs whose image is not the deployed one
 _UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 # What the server keeps of a deployment and gives to each run. A run cannot replace its entrypoint
-# or its pull steps, and nobody would expect it to replace half of the others.
+# or its pull steps, so it replaces none of these.
 _OF_RUNS = ("pull_steps", "parameters", "work_pool", "work_queue", "job_variables")
 
 
