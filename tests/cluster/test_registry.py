@@ -152,7 +152,7 @@ def test_another_environment_is_installed_as_its_files_declare_it(
     kept = kubectl(here, "get", "secret", names.REDIS_SECRET, "--output=yaml")
     kubectl(here, "delete", "secret", names.REDIS_SECRET)
 
-    with pytest.raises(PlatformError, match=r"lacks the Secrets prefect/prefect-redis$"):
+    with pytest.raises(PlatformError, match="lacks the Secrets prefect/prefect-redis"):
         deploy_environment(kubectl, folder / "images.yaml", accept_unenforced=False)
     kubectl.apply(kept)
     changed = deploy_environment(kubectl, folder / "images.yaml", accept_unenforced=False)
