@@ -149,12 +149,13 @@ def test_another_environment_is_installed_as_its_files_declare_it(
     digests = {image.name: image.digest for image in pushed}
     write(folder / "images.yaml", Images(remote.address, digests))
     kubectl, here = platform.kubectl, f"--namespace={names.SERVER_NAMESPACE}"
-    kept = kubectl(here, "get", "secret", names.REDIS_SECRET, "--output=yaml")
+    kept = json.loads(kubectl(here, "get", "secret", names.REDIS_SECRET, "--output=json"))
+    kept["metadata"] = {"name": names.REDIS_SECRET, "namespace": names.SERVER_NAMESPACE}
     kubectl(here, "delete", "secret", names.REDIS_SECRET)
 
     with pytest.raises(PlatformError, match="lacks the Secrets prefect/prefect-redis"):
         deploy_environment(kubectl, folder / "images.yaml", accept_unenforced=False)
-    kubectl.apply(kept)
+    kubectl.apply(json.dumps(kept))
     changed = deploy_environment(kubectl, folder / "images.yaml", accept_unenforced=False)
     again = deploy_environment(kubectl, folder / "images.yaml", accept_unenforced=False)
 
