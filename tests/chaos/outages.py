@@ -30,8 +30,8 @@ asyncio.run(take())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Killed(Fault):
-    """One container of a workload is killed with SIGKILL; the kubelet starts it again."""
+class _OfOnePart(Fault):
+    """A fault of one workload."""
 
     part: Part
 
@@ -39,6 +39,11 @@ class Killed(Fault):
     def parts(self) -> frozenset[Part]:
         """Return the part."""
         return frozenset({self.part})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Killed(_OfOnePart):
+    """One container of a workload is killed with SIGKILL; the kubelet starts it again."""
 
     def inject(self, target: Target) -> None:
         """Kill the container of the first pod, and wait until the kubelet has noticed."""
@@ -51,15 +56,8 @@ class Killed(Fault):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Away(Fault):
+class Away(_OfOnePart):
     """A workload has no pods for some seconds."""
-
-    part: Part
-
-    @property
-    def parts(self) -> frozenset[Part]:
-        """Return the part."""
-        return frozenset({self.part})
 
     def inject(self, target: Target) -> None:
         """Scale the workload to zero pods, and note how many it had."""

@@ -1,4 +1,4 @@
-"""An event that precedes its run reaches those whose run it is, and nobody else."""
+"""An event that precedes its run reaches the owner of the run alone."""
 
 import asyncio
 from collections.abc import Iterator
