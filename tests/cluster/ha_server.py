@@ -29,7 +29,10 @@ def wait():
     os.remove("{END_LOOP}")  # or the next container would end, too
     for each in found:
         print("Ends", each.get_name(), flush=True)
-        each.get_loop().call_soon_threadsafe(each.cancel)
+        # Python 3.11 can lose a cancellation that arrives when a write to Redis has just ended.
+        while not each.done():
+            each.get_loop().call_soon_threadsafe(each.cancel)
+            time.sleep(1)
 
 threading.Thread(target=wait, daemon=True).start()
 """

@@ -7,7 +7,7 @@ the loops that have stopped, and the liveness probe restarts the container.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +29,9 @@ _DOCKET = "prefect"
 # A working docket starts due work within a second. The margin of minutes keeps a short outage from
 # restarting every pod while all of them catch up.
 _OVERDUE_SECONDS = 300.0
+# A service that stops writes its last events within a second or two. This leaves room for two more
+# attempts before the kubelet kills the container after 30 s.
+_STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,22 @@ async def running() -> AsyncIterator[Loops]:
                 try:
                     yield Loops(tasks, docket)
                 finally:
-                    # Stopping a service that has ended raises; the others flush what they hold.
-                    stopping = (each.stop() for each in services)
-                    await asyncio.gather(*stopping, return_exceptions=True)
+                    await stop(services, [tasks[each.name] for each in services])
                     perpetual.cancel()
         finally:
             # Leaving the worker's context ends its loop even if Python 3.11 lost the cancellation.
             await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+async def stop(services: Iterable[Service], tasks: Iterable["asyncio.Task[None]"]) -> None:
+    """Stop the services that `tasks` run; those that hold events store them first."""
+    # Stopping a service that has ended raises.
+    stopping = asyncio.gather(*(each.stop() for each in services), return_exceptions=True)
+    while not (await asyncio.wait([stopping], timeout=_STOP_SECONDS))[0]:
+        # Prefect cancels each loop once, and wait_for of Python 3.11, through which Redis is
+        # written, loses a cancellation that arrives when the writing has just ended.
+        for task in tasks:
+            task.cancel()
 
 
 def health_api(loops: Loops) -> FastAPI:

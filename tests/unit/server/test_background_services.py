@@ -1,6 +1,7 @@
 """The health check reports a loop of the background services that stopped for any reason."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -8,7 +9,9 @@ from datetime import timedelta
 import httpx
 import pytest
 from docket import Docket
+from prefect.server.events.services import event_persister
 
+from prefect_platform.server import background_services
 from prefect_platform.server.background_services import Loops, health_api
 
 
@@ -75,3 +78,33 @@ def test_overdue_work_is_reported(seconds: int, stopped: int) -> None:
     answer = asyncio.run(health_of(_runs, add_work))
 
     assert len(answer.json()["stopped"]) == stopped
+
+
+class _LosesOneCancellation:
+    """A consumer of events that Redis answers at the moment when it is cancelled."""
+
+    async def run(self, _: object) -> None:
+        # The wait_for of Python 3.11 returns the answer and forgets the cancellation.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async def cleanup(self) -> None:
+        return
+
+
+def test_a_service_stops_although_one_cancellation_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_services, "_STOP_SECONDS", 0.05)
+    monkeypatch.setattr(
+        event_persister, "create_consumer", lambda *_, **__: _LosesOneCancellation()
+    )
+
+    async def start_and_stop() -> None:
+        service = event_persister.EventPersister()  # type: ignore[no-untyped-call]
+        loop = asyncio.create_task(service.start())
+        await service.started_event.wait()
+        await asyncio.sleep(0)
+        await background_services.stop([service], [loop])
+        await loop
+
+    asyncio.run(asyncio.wait_for(start_and_stop(), 30))
