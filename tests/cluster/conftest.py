@@ -3,13 +3,14 @@
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from pytest_kind.cluster import KindCluster
 
+from prefect_platform.errors import PlatformError
 from prefect_platform_cli.cluster.kind import KindProvider
 from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.host.toolchain import tool
@@ -21,9 +22,11 @@ from tests.chaos.trial import run_trial
 from tests.chaos.validators import judge
 from tests.cluster import cronjobs
 from tests.cluster.deployed import CLUSTER, Platform, command
+from tests.cluster.evidence import evidence
 from tests.cluster.ha_server import Server, ha_server
 from tests.support import executed_commands
 from tests.support.requirements import makes_clusters
+from tests.support.timings import EVIDENCE
 
 _NAMESPACES = (*names.NAMESPACES, "kube-system")
 # These run last, in this order. The last three need the server in mode ha, and the first of them
@@ -135,15 +138,20 @@ def violations(
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add pods, events and logs of the cluster to the report of a test that failed."""
+    """Add pods, events and logs of the cluster to the report of a test or fixture that failed."""
     report = yield
-    used = getattr(item, "funcargs", {}).get("platform")
-    if report.failed and call.when == "call" and used is not None:
-        report.sections.extend(_evidence(used.kubectl))
+    used = (getattr(item, "funcargs", None) or {}).get("platform")
+    if report.failed and used is not None:
+        # pytest has copied the properties of the item to the report of its last phase.
+        last = report if call.when == "teardown" else item
+        last.user_properties.extend((EVIDENCE, line) for line in evidence(used.kubectl))
+        # An error of a hook would end the whole run.
+        with suppress(PlatformError):
+            report.sections.extend(_details(used.kubectl))
     return report
 
 
-def _evidence(kubectl: Kubectl) -> Iterator[tuple[str, str]]:
+def _details(kubectl: Kubectl) -> Iterator[tuple[str, str]]:
     yield "pods", kubectl("get", "pods", "--all-namespaces", "--output=wide")
     for namespace in _NAMESPACES:
         events = kubectl(f"--namespace={namespace}", "get", "events", "--sort-by=.lastTimestamp")

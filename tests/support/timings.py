@@ -13,6 +13,11 @@ from rich.table import Table
 _SHOWN_FROM = 5.0
 """Files that take at least this many seconds have their own line in the table."""
 _SLOWEST = 10
+EVIDENCE = "evidence"
+"""The name of a property of a failed test whose value is shown with its error."""
+_EVIDENCE_LINES = (
+    25  # of all failed tests, because continuous integration keeps only the last lines
+)
 _FAILED = {"failure", "error"}
 
 
@@ -26,7 +31,8 @@ class Test:
     outcome: str
     seconds: float
     why: str = ""
-    """The first line of a failed test's error."""
+    """The first line of a failed test's error, and the error of the command that it names."""
+    evidence: tuple[str, ...] = ()
 
 
 def read(reports: Mapping[str, Path]) -> list[Test]:
@@ -39,6 +45,11 @@ def read(reports: Mapping[str, Path]) -> list[Test]:
             _outcome(case),
             float(case.attrib["time"]),
             _why(case),
+            tuple(
+                each.attrib["value"]
+                for each in case.iter("property")
+                if each.attrib["name"] == EVIDENCE
+            ),
         )
         for lane, report in reports.items()
         if report.exists()
@@ -55,9 +66,12 @@ def _outcome(case: ET.Element) -> str:
 
 
 def _why(case: ET.Element) -> str:
-    return next(
-        (child.get("message", "").partition("\n")[0] for child in case if child.tag in _FAILED), ""
-    )
+    messages = [child.get("message", "") for child in case if child.tag in _FAILED]
+    if not messages:
+        return ""
+    first, *more = messages[0].splitlines() or [""]
+    # A command that failed has printed its progress first.
+    return " ".join((first, *[line for line in more if line.startswith("error:")][:1]))
 
 
 def show(tests: Iterable[Test], steps: Mapping[str, float], console: Console) -> None:
@@ -74,11 +88,15 @@ def show(tests: Iterable[Test], steps: Mapping[str, float], console: Console) ->
 
 
 def failures(tests: Iterable[Test]) -> list[str]:
-    """Return a line for each failed test: its lane, file, name and error."""
+    """Return a line for each failed test: its lane, file, name and error, followed by evidence."""
+    failed = [test for test in tests if test.outcome == "failed"]
     return [
-        f"[{test.lane}] {test.file}::{test.name}: {test.why}"
-        for test in tests
-        if test.outcome == "failed"
+        line
+        for test in failed
+        for line in (
+            f"[{test.lane}] {test.file}::{test.name}: {test.why}",
+            *(f"  {each}" for each in test.evidence[: _EVIDENCE_LINES // len(failed)]),
+        )
     ]
 
 

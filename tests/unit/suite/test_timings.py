@@ -1,6 +1,7 @@
 """The report at the end of a run shows how long its tests took and how they ended."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from prefect_platform_cli.host.paths import REPOSITORY
 from tests.support import timings
 
 _TESTS = """
@@ -23,12 +25,25 @@ def broken(): raise ValueError
 def test_has_a_broken_fixture(broken): pass
 def test_is_interrupted(): raise KeyboardInterrupt
 """
+# As tests/cluster does it, where the evidence is gathered when a test has failed.
+_CONFTEST = """
+import pytest
+from tests.support.timings import EVIDENCE
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        item.user_properties.extend((EVIDENCE, f"{item.name} {number}") for number in range(40))
+    return report
+"""
 
 
 @pytest.fixture
 def report(tmp_path: Path) -> Path:
     """Return pytest's report of a file with one test of each outcome, the last one interrupted."""
     (tmp_path / "test_each.py").write_text(_TESTS)
+    (tmp_path / "conftest.py").write_text(_CONFTEST)
     written = tmp_path / "report.xml"
     subprocess.run(
         [
@@ -36,6 +51,7 @@ def report(tmp_path: Path) -> Path:
             *(f"--junitxml={written}", "-o", "junit_family=xunit1", "test_each.py"),
         ],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         check=False,
     )
@@ -50,11 +66,35 @@ def test_the_summary_counts_every_outcome(report: Path) -> None:
 
 
 def test_a_failure_is_listed_with_its_test_and_the_first_line_of_its_error(report: Path) -> None:
-    fails, broken = timings.failures(timings.read({"some": report}))
+    lines = timings.failures(timings.read({"some": report}))
+    fails, broken = (line for line in lines if line.startswith("["))
 
     assert fails == "[some] test_each.py::test_fails: assert False"
     assert broken.startswith("[some] test_each.py::test_has_a_broken_fixture: ")
     assert "ValueError" in broken
+
+
+def test_all_failed_tests_share_the_lines_of_evidence_after_their_errors(report: Path) -> None:
+    lines = timings.failures(timings.read({"some": report}))
+
+    assert [line.partition(": ")[0] for line in lines] == [
+        "[some] test_each.py::test_fails",
+        *(f"  test_fails {number}" for number in range(12)),
+        "[some] test_each.py::test_has_a_broken_fixture",
+        *(f"  test_has_a_broken_fixture {number}" for number in range(12)),
+    ]
+
+
+def test_a_failed_command_is_listed_with_its_error(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    message = "AssertionError: Find an engine&#10;error: the disk is full&#10;next: make room"
+    report.write_text(
+        f'<testcase file="a.py" name="test_a" time="1"><failure message="{message}" /></testcase>'
+    )
+
+    (line,) = timings.failures(timings.read({"some": report}))
+
+    assert line == ("[some] a.py::test_a: AssertionError: Find an engine error: the disk is full")
 
 
 def test_files_and_tests_are_listed_with_their_seconds() -> None:
