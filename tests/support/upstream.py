@@ -126,6 +126,12 @@ FOLLOWED = tuple(
             ("prefect.server.orchestration.core_policy:_release_concurrency_lease", "6fa9c17d11ec"),
             ("prefect.server.services.repossessor:revoke_expired_lease", "ff57573e5177"),
         ),
+        ("plugins/slot_leases", PREFECT): (
+            (
+                "prefect.server.api.concurrency_limits_v2:bulk_increment_active_slots_with_lease",
+                "0cdf3733c7e2",
+            ),
+        ),
         ("plugins/api_tls", PREFECT): (
             ("prefect.cli._server_utils:_run_in_foreground", "306cc417fe32"),
         ),

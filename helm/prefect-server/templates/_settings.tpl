@@ -48,12 +48,12 @@
 # The user interface is served from the API's origin and needs no CORS. Prefect allows all origins.
 - name: PREFECT_SERVER_CORS_ALLOWED_ORIGINS
   value: {{ include "prefect-server.publicOrigin" . | quote }}
-# The plugins retry the notifications of each channel independently, send security headers, and free
-# the slot of a deployment only once.
+# The plugins retry the notifications of each channel independently, send security headers, free the
+# slot of a deployment only once, and free a slot whose lease is not stored.
 - name: PREFECT_PLUGINS_ENABLED
   value: "true"
 - name: PREFECT_PLUGINS_ALLOW
-  value: deployment-slots,notification-delivery,security-headers{{ with .Values.auth.previousSecret.name }},previous-auth-string{{ end }}{{ if .Values.auth.runIdentity.enabled }},run-identity{{ end }}{{ if .Values.api.tls.enabled }},api-tls{{ end }}
+  value: deployment-slots,notification-delivery,security-headers,slot-leases{{ with .Values.auth.previousSecret.name }},previous-auth-string{{ end }}{{ if .Values.auth.runIdentity.enabled }},run-identity{{ end }}{{ if .Values.api.tls.enabled }},api-tls{{ end }}
 {{- if kindIs "slice" .Values.notifications.hosts }}
 - name: NOTIFICATION_HOSTS # read by the plugin notification-delivery
   value: {{ join "," .Values.notifications.hosts | quote }}

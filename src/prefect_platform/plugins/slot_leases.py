@@ -1,0 +1,67 @@
+"""A Prefect plugin: a slot whose lease is not stored is free.
+
+Prefect counts a slot as taken first, and then stores its lease. If the storage refuses, as a Redis
+or a volume without room does, the client gets an error and asks again, but the slot stays taken:
+no lease of it expires. The plugin frees it. If it is unknown whether the lease was stored, as after
+a lost connection, the slot stays taken, because a stored lease would free it once more.
+
+Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED.
+"""
+
+import sqlite3
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect.plugins import HookContext, register_hook
+from prefect.server import models
+from prefect.server.api import concurrency_limits_v2
+from prefect.server.concurrency.lease_storage import (
+    ConcurrencyLeaseStorage,
+    ConcurrencyLimitLeaseMetadata,
+    get_concurrency_lease_storage,
+)
+from prefect.server.database import provide_database_interface
+from prefect.server.utilities.leasing import ResourceLease
+from redis.exceptions import ResponseError
+
+_REFUSALS = (ResponseError, sqlite3.Error)
+
+
+@register_hook
+def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's signature
+    """Replace the storage in which the routes of limits store leases."""
+    concurrency_limits_v2.get_concurrency_lease_storage = _storage  # type: ignore[assignment, attr-defined]
+
+
+def _storage() -> "_Freeing":
+    return _Freeing(get_concurrency_lease_storage())
+
+
+class _Freeing:
+    """A storage that frees the slots of a lease that it cannot store."""
+
+    def __init__(self, storage: ConcurrencyLeaseStorage) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - every other method is the storage's
+        return getattr(self._storage, name)
+
+    async def create_lease(
+        self,
+        resource_ids: list[UUID],
+        ttl: timedelta,
+        metadata: ConcurrencyLimitLeaseMetadata | None = None,
+    ) -> ResourceLease[ConcurrencyLimitLeaseMetadata]:
+        try:
+            return await self._storage.create_lease(resource_ids, ttl, metadata)
+        except _REFUSALS:
+            await _free(resource_ids, metadata.slots if metadata else 0)
+            raise
+
+
+async def _free(limits: list[UUID], slots: int) -> None:
+    database = provide_database_interface()
+    async with database.session_context(begin_transaction=True) as session:
+        free = models.concurrency_limits_v2.bulk_decrement_active_slots
+        await free(session=session, concurrency_limit_ids=limits, slots=slots)  # type: ignore[attr-defined]
