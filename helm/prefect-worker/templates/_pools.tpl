@@ -3,8 +3,10 @@ The pools that this release serves, as a YAML list. Each has the keys `worker`, 
 `networkPolicies`, in which the pool's own values are merged into the values for all pools, and these
 names: `name` (the pool), `fullname` (its objects in the worker's namespace), `namespace` (of its job
 pods) and `roleName` (the worker's Role there, whose name must not collide with those of other releases).
+Almost every template needs the list, and merging is slow, so that the root keeps the rendered text.
 */}}
 {{- define "prefect-worker.pools" -}}
+{{- if not (hasKey $ "renderedPools") -}}
 {{- $pools := list -}}
 {{- $defaults := pick .Values "worker" "jobs" "networkPolicies" -}}
 {{- range $name, $own := .Values.pools -}}
@@ -17,7 +19,9 @@ pods) and `roleName` (the worker's Role there, whose name must not collide with 
 {{- $_ := set $pool "roleName" (include "prefect-worker.bounded" $role) -}}
 {{- $pools = append $pools $pool -}}
 {{- end -}}
-{{- toYaml $pools -}}
+{{- $_ := set $ "renderedPools" (toYaml $pools) -}}
+{{- end -}}
+{{- get $ "renderedPools" -}}
 {{- end -}}
 
 {{/*
