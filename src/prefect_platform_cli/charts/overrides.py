@@ -29,7 +29,12 @@ def overrides(model: type[Values]) -> type[Values]:
         for name, field in model.model_fields.items()
     }
     return create_model(
-        f"{model.__name__}Overrides", __base__=model, __doc__=model.__doc__, **fields
+        f"{model.__name__}Overrides",
+        __base__=model,
+        __doc__=model.__doc__,
+        # The fields are described already, and the search for their docstrings is slow.
+        __cls_kwargs__={"use_attribute_docstrings": False},
+        **fields,
     )
 
 
