@@ -169,19 +169,29 @@ def test_labels_of_the_chart_cannot_be_replaced_by_job_variables() -> None:
         created_job(labelled, labels={"cost-centre": "other"})
 
 
-@given(st.dictionaries(_VARIABLES, _JSON, max_size=3))
-@settings(max_examples=60, deadline=None)
-def test_no_job_variable_changes_the_isolation_of_a_run(variables: dict[str, object]) -> None:
-    def isolation(job: Object) -> object:
-        pod = job["spec"]["template"]["spec"]
-        container = {key: pod["containers"][0].get(key) for key in ("securityContext", "command")}
-        run = job["metadata"]["labels"]["prefect.io/flow-run-id"]
-        isolated = json.dumps({**pod, "containers": [container]}, sort_keys=True)
-        return job["metadata"]["namespace"], isolated.replace(run, "RUN")
+def isolation(job: Object) -> object:
+    """Return everything that isolates a run, without the run's id."""
+    pod = job["spec"]["template"]["spec"]
+    container = {key: pod["containers"][0].get(key) for key in ("securityContext", "command")}
+    run = job["metadata"]["labels"]["prefect.io/flow-run-id"]
+    isolated = json.dumps({**pod, "containers": [container]}, sort_keys=True)
+    return job["metadata"]["namespace"], isolated.replace(run, "RUN")
 
+
+@pytest.fixture(scope="module")
+def isolated() -> object:
+    """Return the isolation of a run without job variables."""
+    return isolation(created_job(LOCAL))
+
+
+@given(variables=st.dictionaries(_VARIABLES, _JSON, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_no_job_variable_changes_the_isolation_of_a_run(
+    isolated: object, variables: dict[str, object]
+) -> None:
     with suppress(RefusedJobVariables):
         job = created_job(LOCAL, **variables)
-        assert isolation(job) == isolation(created_job(LOCAL))
+        assert isolation(job) == isolated
         assert job["spec"]["activeDeadlineSeconds"] > 0
 
 

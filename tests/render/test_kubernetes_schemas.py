@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def is_run(owner: Object) -> bool:
     return bool(owner["kind"] == "Job" and labels.get(LABEL) == "flow-run")
 
 
+@cache
 def jobs() -> dict[str, list[Object]]:
     """Return the Job of a flow run in each work pool, by story."""
     found: dict[str, list[Object]] = {}

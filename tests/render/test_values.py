@@ -1,5 +1,6 @@
 """Every key of the values has an effect; unknown keys and unsafe combinations are refused."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import prefect
 import pytest
 import yaml
 
-from tests.support.rendering import HELM_CHARTS, STORIES, template
+from tests.support.rendering import HELM_CHARTS, STORIES, Story, template
 
 _DIGEST = f"sha256:{'0' * 64}"
 _OTHER_STRINGS = {
@@ -25,8 +26,8 @@ _OTHER_STRINGS = {
     "heartbeat": "6d",
     "failed": "23h",
 }
-_PEERS: list[dict[str, object]] = [{"podSelector": {}}]
-_PORTS = [{"port": 7}]
+_PEERS: list[dict[str, object]] = [{"podSelector": {"matchLabels": {"another": "1"}}}]
+_PORTS = [{"port": 7777}]
 _PRODUCTION: dict[str, object] = {
     "profile": "production",
     "global.imageDigests": dict.fromkeys(("platform", "postgres", "redis"), _DIGEST),
@@ -114,6 +115,61 @@ _LEAVES = [
 ]
 
 
+# A guard refuses these values beside those of other keys, or they hide the value of another key.
+_ALONE = {
+    *("auth.secret.name", "auth.workers", "fullnameOverride", "global.imageRegistry"),
+    *("api.certificateAuthority.name", "api.tls.secret.name", "httpRoute.hostnames"),
+    *("api.tls.certManager.issuerRef.name", "ingress.host"),
+    *("database.cloudnativePg.parameters.max_connections", "database.passwordSecret.key"),
+    *("database.embedded.parameters.max_connections", "database.external.host"),
+    *("database.external.connectionUrlSecret.name", "database.external.tls.caSecret.name"),
+    *("database.external.tls.clientCertificateSecret.name", "redis.external.urlSecret.name"),
+    *("jobs.heartbeatSeconds", "jobs.namespace", "migrations.mayLose", "publicUrl"),
+}
+# What stands for another value in `_OTHER_ITEMS` and `_OTHER_STRINGS`, and the same with a number.
+_NUMBERED = {
+    "another": "another-{:03}-",
+    "ANOTHER": "ANOTHER_{:03}_",
+    "7777": "30{:03}",
+    "7Gi": "30{:03}Mi",
+}
+
+
+def distinct(number: int, key: str, value: object) -> tuple[object, str] | None:
+    """Return a valid value that no other key has, and the text by which a rendering shows it.
+
+    Returns None if there is none for the key, or if its value prevents that of another key.
+    """
+    if key in _ALONE or key.endswith("image.registry"):
+        return None
+    other = another(key, value)
+    written = json.dumps(other)
+    for text, numbered in _NUMBERED.items():
+        if text in written:
+            shown = numbered.format(number)
+            return json.loads(written.replace(text, shown)), shown
+    if other == f"{value}x":
+        return f"{value}x{number}x", f"x{number}x"
+    if isinstance(other, int) and key.endswith("Seconds"):
+        return 30000 + number, f"{30000 + number}"
+    return None
+
+
+_DISTINCT = {
+    (chart, key): found
+    for number, (chart, key, default) in enumerate(_LEAVES)
+    if (found := distinct(number, key, default))
+}
+
+
+def with_distinct_values(story: Story) -> str:
+    """Render a story with the values of all keys in `_DISTINCT` at once."""
+    values = {key: value for (chart, key), (value, _) in _DISTINCT.items() if chart == story.chart}
+    rendered = template(story.with_values(values))
+    assert rendered.returncode == 0, f"add the refused key to _ALONE: {rendered.stderr}"
+    return rendered.stdout
+
+
 @pytest.mark.parametrize(("chart", "key", "default"), _LEAVES)
 def test_every_key_of_the_values_has_an_effect(chart: str, key: str, default: object) -> None:
     # A key has an effect if it changes the rendered objects, or if a guard refuses its value.
@@ -123,6 +179,11 @@ def test_every_key_of_the_values_has_an_effect(chart: str, key: str, default: ob
     stories = [each for each in STORIES.values() if each.chart in charts and not each.files]
     # To save time, try stories first that set keys of the same section: a rendering takes 0.1 s.
     stories.sort(key=lambda story: not any(name.startswith(section) for name in story.values))
+    if (chart, key) in _DISTINCT:
+        _, shown = _DISTINCT[chart, key]
+        assert not any(shown in template(story).stdout for story in stories)
+        if any(shown in with_distinct_values(story) for story in stories):
+            return
     for story in stories:
         changed = template(story.with_values(value))
         assert "values don't meet the specifications" not in changed.stderr, changed.stderr
@@ -132,30 +193,33 @@ def test_every_key_of_the_values_has_an_effect(chart: str, key: str, default: ob
     pytest.fail(f"no template uses {key}")
 
 
-@pytest.mark.parametrize(
-    ("story", "parent", "key"),
-    [
-        ("server", "", "apis"),
-        ("server", "api.", "replica"),
-        ("server", "image.", "tags"),
-        ("server", "database.embedded.storage.", "sizes"),
-        ("server", "database.external.connectionUrlSecret.", "names"),
-        ("worker", "worker.", "limits"),
-        ("server", "database.external.tls.", "sslmode"),
-        ("server", "ingress.", "hosts"),
-        ("worker", "jobs.resources.requests.", "gpu"),
-        ("worker", "configuration.", "platforms"),
-        ("server", "retention.", "logDays"),
-        ("worker", "retention.jobs.", "ttl"),
-        ("worker", "pools.default.", "api"),
-        ("worker", "pools.default.worker.", "limits"),
-        ("worker", "pools.etl.jobs.resources.requests.", "gpu"),
-    ],
-)
+_UNKNOWN = [
+    ("server", "", "apis"),
+    ("server", "api.", "replica"),
+    ("server", "image.", "tags"),
+    ("server", "database.embedded.storage.", "sizes"),
+    ("server", "database.external.connectionUrlSecret.", "names"),
+    ("worker", "worker.", "limits"),
+    ("server", "database.external.tls.", "sslmode"),
+    ("server", "ingress.", "hosts"),
+    ("worker", "jobs.resources.requests.", "gpu"),
+    ("worker", "configuration.", "platforms"),
+    ("server", "retention.", "logDays"),
+    ("worker", "retention.jobs.", "ttl"),
+    ("worker", "pools.default.", "api"),
+    ("worker", "pools.default.worker.", "limits"),
+    ("worker", "pools.etl.jobs.resources.requests.", "gpu"),
+]
+
+
+@pytest.mark.parametrize(("story", "parent", "key"), _UNKNOWN)
 def test_an_unknown_key_is_refused(story: str, parent: str, key: str) -> None:
-    refused = template(STORIES[story].with_values({f"{parent}{key}": "1"}))
+    # All are given at once, because the schema reports every unknown key.
+    values = {f"{above}{unknown}": "1" for given, above, unknown in _UNKNOWN if given == story}
+    refused = template(STORIES[story].with_values(values))
+    where = f"/{parent.removesuffix('.').replace('.', '/')}".removesuffix("/")
     assert refused.returncode != 0
-    assert f"additional properties '{key}' not allowed" in refused.stderr
+    assert f"at '{where}': additional properties '{key}' not allowed" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.host.toolchain import tool
 from prefect_platform_cli.kube import manifests
 
-# Helm ends before its memory needs a collection, which takes a quarter of its processor time.
-_WITHOUT_COLLECTION = {**os.environ, "GOGC": "off"}
+# Helm ends before its memory needs a collection, which takes a quarter of its processor time. More
+# than one thread would only compete with the other test processes.
+_CHEAP = {**os.environ, "GOGC": "off", "GOMAXPROCS": "1"}
 HELM_CHARTS = REPOSITORY / "helm"
 ENVIRONMENTS = REPOSITORY / "k8s" / "environments"
 LOCAL = ENVIRONMENTS / "local"
@@ -260,9 +261,7 @@ def arguments(story: Story) -> list[str | Path]:
 def template(story: Story) -> subprocess.CompletedProcess[str]:
     """Run `helm template`; the caller checks the exit code."""
     argv = [tool("helm"), "template", Path(story.chart).name, *arguments(story)]
-    return subprocess.run(
-        argv, env=_WITHOUT_COLLECTION, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(argv, env=_CHEAP, capture_output=True, text=True, check=False)
 
 
 def objects(story: Story) -> list[Object]:
