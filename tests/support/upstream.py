@@ -241,7 +241,7 @@ class Release:
 @cache  # most modules and functions are the same in both releases
 def source_of(module: str, name: str) -> str | None:
     """Return the source of a function in a module, with its decorators; None if there is none."""
-    node: ast.AST = ast.parse(module)
+    node: ast.AST = _parsed(module)
     for part in name.split("."):
         found = [
             each
@@ -255,6 +255,11 @@ def source_of(module: str, name: str) -> str | None:
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
     return "".join(module.splitlines(keepends=True)[first - 1 : node.end_lineno])
+
+
+@cache  # many functions are of one module
+def _parsed(module: str) -> ast.Module:
+    return ast.parse(module)
 
 
 def checksum(source: str) -> str:

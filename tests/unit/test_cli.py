@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from prefect_platform.console import out
 from prefect_platform_cli import main as cli
 
 _PRINT_PACKAGES = """
@@ -46,36 +47,36 @@ def test_brackets_in_an_error_are_printed_and_not_parsed_as_markup() -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_upcoming_runs_are_shown_in_the_time_zone_of_their_schedule() -> None:
-    shown = schedule("--next", "48h")
+def test_upcoming_runs_are_shown_in_the_time_zone_of_their_schedule(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("schedule", "--environment", "local", "--next", "48h")
+    monkeypatch.setattr(sys, "argv", ["prefect-platform", *arguments])
+    monkeypatch.setattr(out, "_width", 200)
 
-    assert shown.returncode == 0, shown.stderr
-    runs = re.findall(
-        r"06:00:00 -0[45]00 America/New_York\s+etl-daily/daily\s+every-m", shown.stdout
-    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    shown = capsys.readouterr().out
+    runs = re.findall(r"06:00:00 -0[45]00 America/New_York\s+etl-daily/daily\s+every-m", shown)
+    assert ended.value.code == 0
     assert len(runs) == 2
-    assert "2 runs until " in shown.stdout
+    assert "2 runs until " in shown
 
 
-def test_an_invalid_look_ahead_time_is_refused() -> None:
-    refused = schedule("--next", "soon")
+def test_an_invalid_look_ahead_time_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("schedule", "--environment", "local", "--next", "soon")
+    monkeypatch.setattr(sys, "argv", ["prefect-platform", *arguments])
 
-    assert refused.returncode == 1
-    assert "error: --next: " in refused.stderr
-    assert "prefect-platform schedule --next 30d" in refused.stderr
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
 
-
-def schedule(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [
-            *(Path(sys.executable).with_name("prefect-platform"), "schedule"),
-            *("--environment", "local", *arguments),
-        ],
-        env={**os.environ, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    told = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "error: --next: " in told
+    assert "prefect-platform schedule --next 30d" in told
 
 
 @pytest.mark.parametrize(
@@ -163,31 +164,27 @@ class _Refusing(BaseHTTPRequestHandler):
         """Keep the test's output clean."""
 
 
-def test_a_refusal_by_the_kubernetes_api_is_reported_in_one_sentence(tmp_path: Path) -> None:
+def test_a_refusal_by_the_kubernetes_api_is_reported_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     kubeconfig = tmp_path / "config"
+    monkeypatch.setenv("CLUSTER", "current")
+    monkeypatch.setenv("CONTEXT", "it")
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(sys, "argv", ["prefect-platform", "status"])
     with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as api:
         thread = threading.Thread(target=api.serve_forever, args=(0.01,))
         thread.start()
         kubeconfig.write_text(_KUBECONFIG % api.server_port)
-        refused = subprocess.run(
-            [Path(sys.executable).with_name("prefect-platform"), "status"],
-            env={
-                **os.environ,
-                "CLUSTER": "current",
-                "CONTEXT": "it",
-                "KUBECONFIG": str(kubeconfig),
-                "XDG_STATE_HOME": str(tmp_path / "state"),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with pytest.raises(SystemExit) as refused:
+            cli.main()
         api.shutdown()
         thread.join()
-    assert refused.returncode == 1
-    told = "error: the Kubernetes API refused the request or did not answer: Forbidden"
-    assert told in refused.stderr
-    assert "Traceback" not in refused.stderr
+    assert refused.value.code == 1
+    told = capsys.readouterr().err
+    assert "error: the Kubernetes API refused the request or did not answer: Forbidden" in told
+    assert "Traceback" not in told
 
 
 def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

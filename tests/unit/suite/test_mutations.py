@@ -43,8 +43,9 @@ def test_mutations_of_every_module_are_valid_python() -> None:
     ("test", "detected"), [(_ASSERTS, True), (_CALLS, False)], ids=["asserts", "calls"]
 )
 def test_only_a_test_that_asserts_the_result_detects_a_mutation(
-    tmp_path: Path, test: str, *, detected: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test: str, *, detected: bool
 ) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they are not needed, but slow
     module, file = tmp_path / _MODULE, tmp_path / "tests/unit/test_doors.py"
     for each in (module, file):
         each.parent.mkdir(parents=True)

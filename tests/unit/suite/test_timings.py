@@ -39,19 +39,24 @@ def pytest_runtest_makereport(item, call):
 """
 
 
-@pytest.fixture
-def report(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return pytest's report of a file with one test of each outcome, the last one interrupted."""
-    (tmp_path / "test_each.py").write_text(_TESTS)
-    (tmp_path / "conftest.py").write_text(_CONFTEST)
-    written = tmp_path / "report.xml"
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "test_each.py").write_text(_TESTS)
+    (folder / "conftest.py").write_text(_CONFTEST)
+    written = folder / "report.xml"
     subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "."),
             *(f"--junitxml={written}", "-o", "junit_family=xunit1", "test_each.py"),
         ],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # they are not needed, but slow
+        },
         capture_output=True,
         check=False,
     )
