@@ -2,10 +2,29 @@
 
 import pytest
 
+from prefect_platform_cli.deploy import releases
 from prefect_platform_cli.deploy.required_secrets import required_secrets
-from tests.support.rendering import STORIES, objects
+from prefect_platform_cli.kube import names
+from tests.support.rendering import HELM_CHARTS, STORIES, find, objects
 
 _SERVER = {"prefect-auth", "prefect-database", "prefect-encryption"}
+
+
+def test_a_release_is_read_as_kubernetes_reads_it() -> None:
+    workers = {"edge": {"name": "worker-edge", "key": "password"}}
+    release = releases.Release(
+        names.SERVER_RELEASE,
+        names.SERVER_NAMESPACE,
+        HELM_CHARTS / "prefect-server",
+        values=(),
+        settings={"auth": {"workers": workers}},
+    )
+    rendered = releases.render(release)
+    pod = find(rendered, "Deployment", "api")["spec"]["template"]["spec"]
+    modes = {each.get("projected", {}).get("defaultMode") for each in pod["volumes"]}
+
+    assert rendered == objects(STORIES["server-defaults"].with_values({"auth.workers": workers}))
+    assert modes == {None, 0o440}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+import yaml
 
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.kube import names
@@ -72,7 +72,8 @@ def install(kubectl: Kubectl, release: Release) -> bool:
 def render(release: Release) -> list[dict[str, Any]]:
     """Return the objects of a release, without a cluster; raises PlatformError for wrong values."""
     printed = _helm("template", *release.arguments(), stdin=json.dumps(release.settings))
-    return [each for each in YAML(typ="safe").load_all(printed) if each]
+    # Kubernetes reads YAML 1.1, too, in which 0440 is octal.
+    return [each for each in yaml.load_all(printed, Loader=yaml.CSafeLoader) if each]
 
 
 def installed(kubectl: Kubectl) -> list[dict[str, str]]:
