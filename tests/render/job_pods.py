@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
@@ -38,8 +39,16 @@ def created_job(
 ) -> Object:
     """Return the Job that a worker with the rendered environment sends to Kubernetes.
 
-    `name` is that of the run. Raises RefusedJobVariables.
+    `name` is that of the run. Two calls with the same arguments return the Job of the same run.
+    Raises RefusedJobVariables.
     """
+    job: Object = json.loads(_created(story, pool, name, json.dumps(job_variables)))
+    return job
+
+
+@cache
+def _created(story: Story, pool: str, name: str, job_variables: str) -> str:
+    # Tests change what they get, so that they share its text.
     sent: list[Object] = []
     template = base_job_template(story, pool)
     given = _environment(story, pool)
@@ -65,8 +74,8 @@ def created_job(
         ),
     ):
         authority = given.get("PREFECT_API_SSL_CERT_FILE")
-        asyncio.run(_submit(pool, name, template, job_variables, authority))
-    return sent[0]
+        asyncio.run(_submit(pool, name, template, json.loads(job_variables), authority))
+    return json.dumps(sent[0])
 
 
 async def _submit(

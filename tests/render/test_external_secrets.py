@@ -62,7 +62,7 @@ def secrets_in_use(environment: str) -> Secrets:
         for item in [*objects(story), *pod_owners(story)]:
             add(item["metadata"].get("namespace", story.namespace), item)
     platform = (ENVIRONMENTS / environment / "platform.yaml").read_text()
-    add("prefect-workers", yaml.safe_load(platform))
+    add("prefect-workers", yaml.load(platform, Loader=yaml.CSafeLoader))
     return found
 
 

@@ -54,12 +54,16 @@ def test_a_job_variable_does_not_bring_the_auth_string_back() -> None:
 
 def test_each_run_has_a_token_of_its_own() -> None:
     audiences = {
-        volume["projected"]["sources"][0]["serviceAccountToken"]["audience"]
-        for job in (created_job(_WORKER), created_job(_WORKER))
-        for volume in _spec(job)["volumes"]
-        if "projected" in volume
+        job["metadata"]["labels"]["prefect.io/flow-run-id"]: [
+            volume["projected"]["sources"][0]["serviceAccountToken"]["audience"]
+            for volume in _spec(job)["volumes"]
+            if "projected" in volume
+        ]
+        for job in (created_job(_WORKER, "default", name) for name in ("one", "another"))
     }
     assert len(audiences) == 2
+    for run, (audience,) in audiences.items():
+        assert audience.endswith(f"/{run}")
 
 
 def test_the_accounts_of_a_pool_may_only_be_known_as_its_runs() -> None:

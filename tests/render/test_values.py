@@ -109,7 +109,9 @@ _CHARTS = ("prefect-server", "prefect-worker")
 _LEAVES = [
     (chart, key, default)
     for chart in _CHARTS
-    for key, default in leaves(yaml.safe_load((HELM_CHARTS / chart / "values.yaml").read_text()))
+    for key, default in leaves(
+        yaml.load((HELM_CHARTS / chart / "values.yaml").read_text(), Loader=yaml.CSafeLoader)
+    )
     if key not in _READ_ELSEWHERE
     if not (chart == "prefect-worker" and key.startswith(f"{_SHARED}."))
 ]

@@ -300,7 +300,8 @@ def all_objects() -> dict[str, list[Object]]:
 
 def namespaces(environment: str) -> list[Object]:
     """Return the objects in the namespaces.yaml of an environment."""
-    return list(yaml.safe_load_all((ENVIRONMENTS / environment / "namespaces.yaml").read_text()))
+    text = (ENVIRONMENTS / environment / "namespaces.yaml").read_text()
+    return list(yaml.load_all(text, Loader=yaml.CSafeLoader))
 
 
 @cache
