@@ -316,7 +316,7 @@ def fake_kubernetes(kubeconfig: Path) -> Iterator[KubernetesApi]:
             }
         )
     )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield api
     finally:

@@ -87,7 +87,7 @@ def test_only_with_the_plugin_a_client_waits_for_a_server_that_starts_later() ->
     assert "ConnectError" in told
     # Since this client has failed, the one with the plugin was refused at least once too.
     with HTTPServer(("127.0.0.1", port), _Hello) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         printed, errors = asking.communicate(timeout=120)
         server.shutdown()
 

@@ -264,6 +264,6 @@ def _receiver() -> Iterator[tuple[Receiver, int]]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield receiver, server.server_address[1]
         server.shutdown()

@@ -74,7 +74,7 @@ def google_cloud_storage(directory: Path) -> Iterator[Emulator]:
     listen = ("-host=127.0.0.1", f"-port={port}", "-scheme=http")
     public = (f"-public-host=127.0.0.1:{port}", f"-external-url={url}")
     metadata = ThreadingHTTPServer(("127.0.0.1", 0), _Metadata)
-    threading.Thread(target=metadata.serve_forever, daemon=True).start()
+    threading.Thread(target=metadata.serve_forever, args=(0.01,), daemon=True).start()
     try:
         command = (tool("fake-gcs-server"), *listen, *public, "-backend=memory")
         with servers.running(log, port, *command):

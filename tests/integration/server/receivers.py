@@ -90,7 +90,7 @@ def webhooks(certificates: Certificates) -> Iterator[Webhooks]:
     with ThreadingHTTPServer((HOST, 0), Handler) as server:
         server.socket = certificates.context.wrap_socket(server.socket, server_side=True)
         receiver = Webhooks(server.server_address[1])
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield receiver
         server.shutdown()
 

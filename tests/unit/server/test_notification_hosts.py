@@ -64,7 +64,7 @@ def receiver() -> Iterator[Receiver]:
 
     with HTTPServer(("", 0), Handler) as server:
         found.port = server.server_port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield found
         server.shutdown()
 

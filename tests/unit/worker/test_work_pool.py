@@ -46,7 +46,7 @@ def api(*answers: int, version: object = prefect.__version__) -> Iterator[tuple[
         def log_message(self, *_: object) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/api", asked
         server.shutdown()
 
