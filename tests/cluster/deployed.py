@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+import httpx
 from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolUpdate
@@ -23,7 +24,6 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun, Log
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from prefect_platform.polling import wait_until
 from prefect_platform_cli.cluster.engine.detection import recorded_engine
@@ -39,6 +39,7 @@ DEPLOYMENT = "etl-daily/daily"
 # Requests of a job pod that let more runs fit on the node than the pool's own limit allows.
 SMALL = {"cpu_request": "20m", "memory_request": "128Mi"}
 _PAGE = 200  # the maximum of log lines in a response of the API
+_ENDS_WITHIN = 420  # seconds, for several runs that start at once on a busy machine
 _T = TypeVar("_T")
 
 
@@ -162,12 +163,16 @@ def deploy_code(prefect: SyncPrefectClient, name: str, code: str) -> UUID:
 
 def final(prefect: SyncPrefectClient, run: FlowRun) -> FlowRun:
     """Wait until `run` ends, and return it in its final state."""
-    ended: FlowRun = Retrying(
-        retry=retry_if_result(lambda run: run.state is None or not run.state.is_final()),
-        stop=stop_after_delay(300),
-        wait=wait_fixed(0.5),
-    )(prefect.read_flow_run, run.id)
-    return ended
+    found = run
+
+    def has_ended() -> bool:
+        nonlocal found
+        found = prefect.read_flow_run(run.id)
+        return found.state is not None and found.state.is_final()
+
+    ended = wait_until(_unless_disconnected(has_ended), _ENDS_WITHIN, every=0.5)
+    assert ended, f"{run.name} has not ended after {_ENDS_WITHIN} s: {found.state!r}"
+    return found
 
 
 HEARING = """
@@ -207,7 +212,24 @@ def eventually(
     `every` is the time between two probes. Give a longer one to a long wait whose probe starts
     kubectl, because the lanes share two processors.
     """
-    assert wait_until(probe, within, every=every), f"not true after {within} s: {what}"
+    holds = wait_until(_unless_disconnected(probe), within, every=every)
+    assert holds, f"not true after {within} s: {what}"
+
+
+def _unless_disconnected(probe: Callable[[], bool]) -> Callable[[], bool]:
+    """Return the probe, which returns False while a port-forward to the API starts again.
+
+    kubectl exits when a pod resets one of its connections. On a busy machine, it takes longer to
+    start again than Prefect's client tries to connect.
+    """
+
+    def probed() -> bool:
+        try:
+            return probe()
+        except httpx.TransportError:
+            return False
+
+    return probed
 
 
 def task_states(prefect: SyncPrefectClient, run: FlowRun) -> dict[str, str]:
@@ -216,6 +238,22 @@ def task_states(prefect: SyncPrefectClient, run: FlowRun) -> dict[str, str]:
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
     )
     return {task.name.rpartition("-")[0]: str(task.state_name) for task in task_runs}
+
+
+def may(kubectl: Kubectl, account: str, verb: str, resource: str) -> bool:
+    """Return whether a service account has a permission in the namespace of flows."""
+    name, _, group = resource.partition(".")
+    review = kubernetes_client.V1SubjectAccessReview(
+        spec=kubernetes_client.V1SubjectAccessReviewSpec(
+            user=f"system:serviceaccount:{account}",
+            groups=["system:serviceaccounts", "system:authenticated"],
+            resource_attributes=kubernetes_client.V1ResourceAttributes(
+                namespace=JOBS, verb=verb, resource=name, group=group
+            ),
+        )
+    )
+    api = kubernetes_client.AuthorizationV1Api(kubectl.api())
+    return bool(api.create_subject_access_review(review).status.allowed)
 
 
 def restricted_pod(name: str, namespace: str, container: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from prefect_platform.result_locks import LeasedLocks
 
 OPEN = "open"  # the tag that opens the gate for a run
 BEFORE_THE_GATE = 2  # results that a run of `writing` writes before it waits
-_GATE_WITHIN = 180  # seconds
+_GATE_WITHIN = 300  # seconds
 
 
 def content(number: int) -> bytes:

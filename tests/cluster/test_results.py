@@ -197,7 +197,8 @@ def test_no_result_is_lost_when_the_object_store_is_killed(
 
     def kill() -> None:
         in_data("scale", "statefulset/object-store", "--replicas=0")
-        in_data("delete", "pod", "object-store-0", "--grace-period=0", "--force")
+        kill_it = ("--grace-period=0", "--force", "--ignore-not-found")  # it may have ended
+        in_data("delete", "pod", "object-store-0", *kill_it)
 
     def tried_again(run: FlowRun) -> bool:
         again = "A result could not be written; the next attempt is in"
@@ -239,6 +240,7 @@ def wait_until_begun(prefect: SyncPrefectClient, runs: list[FlowRun]) -> None:
     eventually(
         "all runs have begun",
         lambda: all("begins" in messages(prefect, run.id) for run in runs),
+        within=300,
     )
 
 
