@@ -5,10 +5,19 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 
-from prefect_platform.errors import PlatformError
-from tests.cluster.deployed import DEPLOYMENT, JOBS, Platform, eventually, final, messages, on_node
+from tests.cluster.deployed import (
+    DEPLOYMENT,
+    JOBS,
+    Platform,
+    eventually,
+    final,
+    may,
+    messages,
+    on_node,
+)
 
 _WORKERS = "--namespace=prefect-workers"
 _WORKER = "deployment/prefect-worker-default"
@@ -58,17 +67,24 @@ def test_a_worker_whose_observer_has_lost_its_permissions_is_not_healthy(
 ) -> None:
     in_jobs = f"--namespace={JOBS}"
     bindings = platform.kubectl(in_jobs, "get", "rolebindings", "--output=json")
+    core = kubernetes_client.CoreV1Api(platform.kubectl.api())
+    pods = core.list_namespaced_pod(
+        "prefect-workers", label_selector="app.kubernetes.io/component=worker"
+    ).items
+    (worker,) = (pod for pod in pods if pod.metadata.deletion_timestamp is None)
     platform.kubectl("delete", "--filename=-", stdin=bindings)
 
     def names_a_watch() -> bool:
-        said = platform.kubectl(_WORKERS, "logs", _WORKER, "--tail=-1").splitlines()
+        said = platform.kubectl(_WORKERS, "logs", worker.metadata.name, "--tail=-1").splitlines()
         watch = re.compile(rf"Not healthy: .*the observer's watch of \S+ in {JOBS} does not run")
         return any(watch.match(line) for line in said)
 
     try:
-        # Open watches stay open. After a restart of the API server, the worker is refused.
-        on_node("pkill", "--exact", "kube-apiserver")
-        eventually("the cluster's API is back", lambda: api_is_ready(platform))
+        eventually("the worker may not watch Jobs", lambda: not may_watch_jobs(platform))
+        # Open watches stay open. When their connections are closed, the worker is refused.
+        of_worker = ("state", "established", "dst", worker.status.pod_ip)
+        closed = on_node("ss", "--no-header", "--tcp", "--kill", *of_worker, "sport", "=", ":6443")
+        assert closed, "the node closed no connection of the worker to the cluster's API"
         eventually("the worker names a watch that has ended", names_a_watch, every=2)
     finally:
         platform.kubectl("create", "--filename=-", stdin=bindings)
@@ -76,9 +92,6 @@ def test_a_worker_whose_observer_has_lost_its_permissions_is_not_healthy(
         platform.kubectl(_WORKERS, "rollout", "status", _WORKER, "--timeout=300s")
 
 
-def api_is_ready(platform: Platform) -> bool:
-    try:
-        platform.kubectl("get", "--raw=/readyz")
-    except PlatformError:
-        return False
-    return True
+def may_watch_jobs(platform: Platform) -> bool:
+    worker = "prefect-workers:prefect-worker-default"
+    return may(platform.kubectl, worker, "watch", "jobs.batch")
