@@ -76,7 +76,18 @@ class Receivers:
 
     def __init__(self, kubectl: Kubectl, authority: Authority) -> None:
         self._kubectl = kubectl
+        self._core = kubernetes_client.CoreV1Api(kubectl.api())
+        self._corefile = self._read_corefile()
         self.authority = authority
+
+    def resolve_names(self) -> None:
+        """Let the cluster's DNS resolve the names of the services to the pod."""
+        rewrites = "".join(f"    rewrite name {name} {_RECEIVER}\n" for name in _EXTERNAL_HOSTS)
+        self._write_corefile(self._corefile.replace(".:53 {\n", f".:53 {{\n{rewrites}"))
+
+    def restore_names(self) -> None:
+        """Let the cluster's DNS resolve the names as before, when its new pods are ready."""
+        self._write_corefile(self._corefile)
 
     def received(self) -> list[dict[str, Any]]:
         """Return all messages so far, oldest first: host, path and body, or the parts of a mail."""
@@ -87,7 +98,22 @@ class Receivers:
         """Wait until the pod is ready and the cluster's DNS resolves the names to it."""
         here = f"--namespace={NAMESPACE}"
         self._kubectl(here, "wait", "pod/receiver", "--for=condition=Ready", "--timeout=120s")
-        _wait_for_dns(self._kubectl)
+        self.wait_for_dns()
+
+    def wait_for_dns(self) -> None:
+        """Wait until all pods of the cluster's DNS have read its configuration."""
+        status = ("rollout", "status", "deployment/coredns", "--timeout=120s")
+        self._kubectl("--namespace=kube-system", *status)
+
+    def _read_corefile(self) -> str:
+        return str(self._core.read_namespaced_config_map("coredns", "kube-system").data["Corefile"])
+
+    def _write_corefile(self, content: str) -> None:
+        if content == self._read_corefile():
+            return
+        data = {"data": {"Corefile": content}}
+        self._core.patch_namespaced_config_map("coredns", "kube-system", data)
+        self._kubectl("--namespace=kube-system", "rollout", "restart", "deployment/coredns")
 
 
 @contextmanager
@@ -135,25 +161,14 @@ def receivers(kubectl: Kubectl, image: str) -> Iterator[Receivers]:
         pod,
     ]
     kubectl.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-    core = kubernetes_client.CoreV1Api(kubectl.api())
-    corefile = core.read_namespaced_config_map("coredns", "kube-system").data["Corefile"]
-    rewrites = "".join(f"    rewrite name {name} {_RECEIVER}\n" for name in _EXTERNAL_HOSTS)
+    made = Receivers(kubectl, authority)
     try:
-        _set_corefile(kubectl, core, corefile.replace(".:53 {\n", f".:53 {{\n{rewrites}"))
-        yield Receivers(kubectl, authority)
+        made.resolve_names()
+        yield made
     finally:
-        _set_corefile(kubectl, core, corefile)
-        _wait_for_dns(kubectl)
+        made.restore_names()
+        made.wait_for_dns()
         kubectl("delete", "namespace", NAMESPACE, "--wait=false")
-
-
-def _set_corefile(kubectl: Kubectl, core: kubernetes_client.CoreV1Api, corefile: str) -> None:
-    core.patch_namespaced_config_map("coredns", "kube-system", {"data": {"Corefile": corefile}})
-    kubectl("--namespace=kube-system", "rollout", "restart", "deployment/coredns")
-
-
-def _wait_for_dns(kubectl: Kubectl) -> None:
-    kubectl("--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
 
 
 def _packed(*packages: str) -> bytes:

@@ -4,6 +4,8 @@ import json
 from typing import Any
 from uuid import uuid4
 
+from kubernetes import client as kubernetes_client
+
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.cluster.deployed import eventually
 
@@ -57,10 +59,11 @@ def run_now(kubectl: Kubectl, namespace: str, cronjob: str, *arguments: str) -> 
     container["args"] = [*container.get("args", []), *arguments]
     kubectl("create", "--filename=-", stdin=json.dumps(job))
 
+    batch = kubernetes_client.BatchV1Api(kubectl.api())
+
     def conditions() -> set[str]:
-        return {
-            *kubectl(here, "get", "job", name, "-o=jsonpath={.status.conditions[*].type}").split()
-        }
+        status = batch.read_namespaced_job_status(name, namespace).status
+        return {each.type for each in status.conditions or []}
 
     try:
         eventually(f"{name} ends", lambda: bool(conditions() & {"Complete", "Failed"}))

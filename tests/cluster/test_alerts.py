@@ -107,7 +107,6 @@ class Case:
 _CASES = {
     "well": Case("well", {}, {}),
     "killed": Case("killed", {}, {"pagerduty": "crashed", "mail": "crashed"}),
-    "frozen": Case("frozen", {}, {"slack": "left alone", "teams": "sends no heartbeats"}),
     "hungry": Case(
         "hungry", {"memory_limit": "400Mi"}, {"pagerduty": "OOMKilled", "mail": "out of memory"}
     ),
@@ -121,6 +120,8 @@ _CASES = {
         {"cpu_request": "64"},
         {"slack": "no node has room", "teams": "no node has room"},
     ),
+    # The last one, because the run has to be silent for a while.
+    "frozen": Case("frozen", {}, {"slack": "left alone", "teams": "sends no heartbeats"}),
 }
 
 
@@ -170,6 +171,7 @@ def alerted(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 assert value not in applied.stdout + applied.stderr
             yield Alerted(platform, received)
         finally:
+            received.restore_names()
             restored = [command("deploy"), command("apply", "--prune")]
             assert [each.stderr for each in restored if each.returncode] == []
 
@@ -226,6 +228,24 @@ def runs(alerted: Alerted) -> Iterator[dict[str, FlowRun]]:
     )
 
 
+@pytest.mark.usefixtures("runs")  # they fail meanwhile
+def test_a_paused_pool_is_reported(
+    alerted: Alerted, prefect: SyncPrefectClient, record_property: Callable[[str, object], None]
+) -> None:
+    pool = "paused-pool"
+    prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+    try:
+        prefect.update_work_pool(pool, WorkPoolUpdate(is_paused=True))
+        paused = time.time()
+        eventually(
+            "the paused pool is reported by mail and PagerDuty",
+            lambda: alerted.messages(pool).keys() == {"mail", "pagerduty"},
+        )
+        record_property("paused pool: seconds to its alert", round(alerted.first(pool) - paused))
+    finally:
+        prefect.delete_work_pool(pool)
+
+
 @pytest.mark.parametrize("name", [name for name, case in _CASES.items() if case.alerts])
 def test_a_failure_is_reported_to_its_channels_with_run_cause_and_link(
     alerted: Alerted,
@@ -235,7 +255,8 @@ def test_a_failure_is_reported_to_its_channels_with_run_cause_and_link(
 ) -> None:
     run, alerts = runs[name], _CASES[name].alerts
     if name == "frozen":
-        reaper = ("prefect-workers", "prefect-worker-reaper", "--silence=90")
+        # Longer than the pause between two heartbeats, and shorter than the chart's period.
+        reaper = ("prefect-workers", "prefect-worker-reaper", "--silence=45")
         eventually(
             "the reaper names the frozen run",
             lambda: (
@@ -255,7 +276,8 @@ def test_a_failure_is_reported_to_its_channels_with_run_cause_and_link(
     for channel in alerts:
         texts = [json.dumps(message) for message in messages[channel]]
         assert all("https://prefect.example.org" in text for text in texts)
-        assert len(texts) == len(set(texts)), "a message was sent twice"
+        contents = [json.dumps({**message, "at": None}) for message in messages[channel]]
+        assert len(contents) == len(set(contents)), "a message was sent twice"
     assert run.created is not None
     seconds = round(alerted.first(run.name) - run.created.timestamp())
     record_property(f"{name}: seconds from the run's creation to its alert", seconds)
@@ -268,23 +290,6 @@ def _phrases(alerted: Alerted, name: str, alerts: dict[str, str]) -> set[str]:
         for channel, phrase in alerts.items()
         if any(phrase in json.dumps(message) for message in messages.get(channel, []))
     }
-
-
-def test_a_paused_pool_is_reported(
-    alerted: Alerted, prefect: SyncPrefectClient, record_property: Callable[[str, object], None]
-) -> None:
-    pool = "paused-pool"
-    prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-    try:
-        prefect.update_work_pool(pool, WorkPoolUpdate(is_paused=True))
-        paused = time.time()
-        eventually(
-            "the paused pool is reported by mail and PagerDuty",
-            lambda: alerted.messages(pool).keys() == {"mail", "pagerduty"},
-        )
-        record_property("paused pool: seconds to its alert", round(alerted.first(pool) - paused))
-    finally:
-        prefect.delete_work_pool(pool)
 
 
 def test_a_completed_run_is_not_reported(
