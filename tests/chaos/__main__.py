@@ -6,9 +6,10 @@ from prefect_platform.console import out, step
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.cluster.kind import KindProvider
 from tests.chaos.faults import FAULTS, chosen, require
+from tests.chaos.report import table
 from tests.chaos.target import target
 from tests.chaos.trial import run_trial
-from tests.chaos.validators import Verdict, judge
+from tests.chaos.validators import judge
 
 _RUNS = 8
 
@@ -24,7 +25,7 @@ def main(cluster: str, named: str) -> int:
     with step(f"Run {_RUNS} runs on the cluster {where.cluster}, with the fault {named}"):
         history = run_trial(where, faults, _RUNS)
     verdict = judge(history)
-    out.print(_table(verdict))
+    out.print(table([verdict]))
     if not verdict.violations:
         return 0
     out.print("\n".join(verdict.violations), markup=False)
@@ -32,19 +33,6 @@ def main(cluster: str, named: str) -> int:
     kept.write_text(history.json())
     out.print(f"The history of the trial is in {kept}")
     return 1
-
-
-def _table(verdict: Verdict) -> str:
-    """Return the figures as a Markdown table, the form of the track record."""
-    recovered = "never" if verdict.recovered is None else f"{verdict.recovered:.0f}"
-    figures = (verdict.wanted, verdict.completed, verdict.doubled, verdict.lost, recovered)
-    return "\n".join(
-        (
-            "| fault | runs wanted | completed | doubled | lost | seconds to recover |",
-            "|---|---|---|---|---|---|",
-            f"| {verdict.fault} | {' | '.join(map(str, figures))} |",
-        )
-    )
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ from collections.abc import Iterable
 from itertools import combinations
 
 from prefect_platform.errors import PlatformError
+from tests.chaos.changes import MigrationKilled, SecretsRotated, TwoApplies
 from tests.chaos.fault import Fault
 from tests.chaos.outages import Away, ConnectionsExhausted, Killed
 from tests.chaos.parts import API, DATABASE, OBJECT_STORE, REDIS, SERVICES, WORKER
-from tests.chaos.run_faults import Crashing, ImageMissing
+from tests.chaos.run_faults import Crashing, ImageMissing, ReaperKilled
 from tests.chaos.target import Target
 
+# It is not pulled, because the answer of a registry that is away means less.
+_MISSING = {"image": "prefect-platform.local/flows:missing", "image_pull_policy": "Never"}
 _NONE = Fault(name="none")
 FAULTS = {
     fault.name: fault
@@ -24,14 +27,18 @@ FAULTS = {
         Away(name="api-away-long", part=API, seconds=360),
         ConnectionsExhausted(name="connections-exhausted"),
         Away(name="object-store-away", part=OBJECT_STORE, seconds=30),
+        SecretsRotated(name="secrets-rotated"),
+        MigrationKilled(name="migration-killed"),
+        TwoApplies(name="two-applies"),
         ImageMissing(
             name="image-missing",
             reason="ImageMissing",
-            # It is not pulled, because the answer of a registry that is away means less.
-            job_variables={
-                "image": "prefect-platform.local/flows:missing",
-                "image_pull_policy": "Never",
-            },
+            job_variables=_MISSING,
+        ),
+        ReaperKilled(
+            name="reaper-killed",
+            reason="ImageMissing",
+            job_variables=_MISSING,
         ),
         Crashing(
             name="pod-over-memory",

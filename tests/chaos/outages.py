@@ -30,7 +30,7 @@ asyncio.run(take())
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfOnePart(Fault):
+class OfOnePart(Fault):
     """A fault of one workload."""
 
     part: Part
@@ -42,7 +42,7 @@ class _OfOnePart(Fault):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Killed(_OfOnePart):
+class Killed(OfOnePart):
     """One container of a workload is killed with SIGKILL; the kubelet starts it again."""
 
     def inject(self, target: Target) -> None:
@@ -52,11 +52,11 @@ class Killed(_OfOnePart):
 
     def heal(self, target: Target) -> None:
         """Wait until the workload has its pods."""
-        _await_pods(target, self.part)
+        await_pods(target, self.part)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Away(_OfOnePart):
+class Away(OfOnePart):
     """A workload has no pods for some seconds."""
 
     def inject(self, target: Target) -> None:
@@ -75,7 +75,7 @@ class Away(_OfOnePart):
         if replicas := target.kubectl(here, "get", workload, noted):
             target.kubectl(here, "scale", workload, f"--replicas={replicas}")
             target.kubectl(here, "annotate", workload, f"{_REPLICAS}-")
-        _await_pods(target, self.part)
+        await_pods(target, self.part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,5 +94,6 @@ class ConnectionsExhausted(Fault):
         assert taken > 50, f"only {taken} connections were taken"
 
 
-def _await_pods(target: Target, part: Part) -> None:
+def await_pods(target: Target, part: Part) -> None:
+    """Wait until the workload has its pods."""
     target.kubectl(part.here, "rollout", "status", part.workload, "--timeout=300s")

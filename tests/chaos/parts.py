@@ -14,6 +14,11 @@ class Part:
     selector: str
 
     @property
+    def name(self) -> str:
+        """Return the name of the workload, without its kind."""
+        return self.workload.partition("/")[2]
+
+    @property
     def here(self) -> str:
         """Return kubectl's option for its namespace."""
         return f"--namespace={self.namespace}"
@@ -35,6 +40,7 @@ DATABASE = _server(f"statefulset/{names.SERVER_RELEASE}-database", "database")
 REDIS = _server(f"statefulset/{names.SERVER_RELEASE}-redis", "redis")
 WORKER = _worker(f"deployment/{names.WORKER_RELEASE}-{names.POOL}", "worker")
 REAPER = _worker(f"cronjob/{names.WORKER_RELEASE}-reaper", "reaper")
+CONFIGURATION = _worker(f"cronjob/{names.WORKER_RELEASE}-configuration", "configuration")
 OBJECT_STORE = Part(
     names.DATA_NAMESPACE,
     f"statefulset/{names.OBJECT_STORE}",

@@ -1,15 +1,31 @@
 """Faults of one run, beside which all others have to complete."""
 
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from tests.chaos.api import await_state
 from tests.chaos.fault import FaultOfRun
 from tests.chaos.parts import REAPER, Part
 from tests.chaos.target import Target
-from tests.cluster.cronjobs import run_now
+from tests.cluster.cronjobs import SHORT_GRACE_PERIOD, run_now, started_now
 
-_CRONJOB = REAPER.workload.removeprefix("cronjob/")
+# The reaper ends a run that cannot start now, instead of after half an hour.
+_NOW = "--unstartable=0"
+# Waits until it is killed, between the end of the run and the deletion of its Job.
+_REAPER_THAT_STOPS = """
+import asyncio
+from prefect_platform import container
+from prefect_platform.reaper import reaper
+
+end = reaper.Reaper._end
+
+async def end_and_stop(*arguments):
+    if await end(*arguments):
+        await asyncio.sleep(600)
+
+reaper.Reaper._end = end_and_stop
+container.run(reaper.main)
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,5 +51,24 @@ class ImageMissing(FaultOfRun):
         await_state(target, run_id, "ImageMissing")
 
     def heal(self, target: Target) -> None:
-        """Let the reaper end the run now, instead of after half an hour."""
-        run_now(target.kubectl, REAPER.namespace, _CRONJOB, "--grace=5", "--unstartable=0")
+        """Let the reaper end the run."""
+        run_now(target.kubectl, REAPER.namespace, REAPER.name, SHORT_GRACE_PERIOD, _NOW)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaperKilled(ImageMissing):
+    """The same, and the reaper that ends the run is killed before it has deleted the run's Job."""
+
+    def inject_into(self, target: Target, run_id: UUID) -> None:
+        """Kill the reaper when the run has ended."""
+        super().inject_into(target, run_id)
+        name = f"chaos-reaper-{uuid4().hex[:6]}"
+        reaper = (target.kubectl, REAPER.namespace, REAPER.name, SHORT_GRACE_PERIOD, _NOW)
+        with started_now(*reaper, name=name, code=_REAPER_THAT_STOPS):
+            await_state(target, run_id, "Crashed")
+            (pod,) = target.running(REAPER.namespace, f"job-name={name}")
+            target.kill(pod)
+
+    def heal(self, target: Target) -> None:
+        """Let the reaper delete the Job, which it does when the run ended two seconds ago."""
+        run_now(target.kubectl, REAPER.namespace, REAPER.name, "--grace=2", _NOW)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect_platform_cli.cluster.kind import KindProvider
+from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.cluster.deployed import eventually, on_node
+from tests.chaos.parts import API, DATABASE
+from tests.cluster.deployed import eventually, helm, on_node
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Target:
         items: list[dict[str, Any]] = json.loads(found)["items"]
         return items
 
+    def running(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """Return the pods of `selector` that are running."""
+        pods = self.listed(namespace, "pods", selector)
+        return [pod for pod in pods if pod["status"]["phase"] == "Running"]
+
     def is_ha(self) -> bool:
         """Return whether the server is in mode ha, with background services of their own."""
         selector = names.selector(instance=names.SERVER_RELEASE, component="services")
@@ -32,9 +39,25 @@ class Target:
 
     def psql(self, statement: str) -> str:
         """Execute a statement in the warehouse, and return what psql prints without a header."""
-        psql = ("psql", "--username=warehouse", "--dbname=warehouse", "--no-align", "--tuples-only")
-        run = ("exec", "statefulset/warehouse", "--", *psql, "--command", statement)
-        return self.kubectl("--namespace=data", *run)
+        return self._psql("data", "statefulset/warehouse", "warehouse", statement)
+
+    def psql_of_server(self, statement: str) -> str:
+        """Execute a statement in the database of the server, as `psql` does in the warehouse."""
+        return self._psql(DATABASE.namespace, DATABASE.workload, "prefect", statement)
+
+    def _psql(self, namespace: str, workload: str, user: str, statement: str) -> str:
+        psql = ("psql", f"--username={user}", f"--dbname={user}", "--no-align", "--tuples-only")
+        run = ("exec", workload, "--", *psql, "--command", statement)
+        return self.kubectl(f"--namespace={namespace}", *run)
+
+    def upgrade_server(self, *options: str, wait: bool = True) -> None:
+        """Upgrade the release of the server with `options` such as --set; keep all other values."""
+        # The record of an interrupted upgrade would block this one.
+        pending = f"--selector=owner=helm,name={names.SERVER_RELEASE},status=pending-upgrade"
+        self.kubectl(API.here, "delete", "secret", pending)
+        chart = str(REPOSITORY / "helm" / "prefect-server")
+        upgrade = ("upgrade", names.SERVER_RELEASE, chart, "--reset-then-reuse-values")
+        helm(self.kubectl, names.SERVER_NAMESPACE, *upgrade, *options, wait=wait)
 
     def on_node(self, node: str, *command: str) -> str:
         """Run a command on a node, and return its output."""

@@ -1,21 +1,19 @@
-"""Inject one fault while runs are wanted at a steady pace, and record what happens."""
+"""Inject faults while runs are wanted at a steady pace, and record what happens."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import httpx
-from kubernetes import client as kubernetes_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import actions, filters
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
 from pydantic import TypeAdapter
 
 from prefect_platform.polling import wait_while
@@ -23,19 +21,21 @@ from prefect_platform.run_identity.grants import variable_of
 from prefect_platform_cli.deploy.connection import connected
 from prefect_platform_cli.kube import names
 from tests.chaos import entry
-from tests.chaos.api import call_when_possible, when_possible
+from tests.chaos.api import when_possible
 from tests.chaos.fault import Fault, FaultOfRun
-from tests.chaos.history import History, Job, Pod, Row, Run, Slots, State, Wanted
+from tests.chaos.history import History, Job, Row, Run, State
+from tests.chaos.injection import inject
+from tests.chaos.load import LIMIT, Load
 from tests.chaos.receiver import Receiver, receiving
+from tests.chaos.recorder import RUN_ID, Recorder, taken_slots
+from tests.chaos.schedule import Injection, drawn
 from tests.chaos.target import Target
-from tests.cluster.deployed import deploy_code, eventually, in_parallel
+from tests.cluster.deployed import deploy_code, eventually
 
-_RUN_ID = "prefect.io/flow-run-id"
-_LIMIT = "chaos"
 _SLOTS = 1  # the local work pool runs two at once, so limited runs wait for each other
 _GRANTS = variable_of(names.POOL)
-_AFTERWARDS = 2  # runs that wait for the fault, because only they show a recovery
 _PACE = timedelta(seconds=3)  # about what a node with two cores can run
+_PAGE = 200  # the maximum of runs in a response of the API
 _TABLE = """
 CREATE TABLE chaos (
     attempt bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -52,6 +52,49 @@ def run_trial(target: Target, faults: tuple[Fault, ...], runs: int) -> History:
 
     Returns the history even if runs have not ended in time; the validators name them.
     """
+
+    def disturb(load: Load) -> None:
+        eventually(
+            "a run holds a slot",
+            lambda: any(row.limited and row.ended is None for row in _rows(target)),
+        )
+        load.injected.set_result(datetime.now(UTC))
+        inject(target, faults, load)
+
+    return _recorded(target, faults, runs, _PACE, disturb)
+
+
+def run_schedule(
+    target: Target, faults: tuple[Fault, ...], runs: int, period: timedelta, seed: int
+) -> tuple[History, tuple[Injection, ...]]:
+    """Want `runs` runs during `period`, and inject faults that are drawn with `seed` meanwhile.
+
+    Returns the history like `run_trial`, and what was injected when.
+    """
+    injections: list[Injection] = []
+
+    def disturb(load: Load) -> None:
+        end = datetime.now(UTC) + period
+        for pause, fault in drawn(faults, seed):
+            time.sleep(pause)  # the load alone
+            if injections and datetime.now(UTC) > end:
+                break
+            injections.append(Injection(fault.name, datetime.now(UTC)))
+            inject(target, (fault,), load)
+        load.injected.set_result(injections[-1].at)
+
+    history = _recorded(target, faults, runs, period / runs, disturb)
+    return history, tuple(injections)
+
+
+def _recorded(
+    target: Target,
+    faults: tuple[Fault, ...],
+    runs: int,
+    pace: timedelta,
+    disturb: Callable[[Load], None],
+) -> History:
+    """Return the history of a load that `disturb` injects some of the `faults` into."""
     for fault in faults:
         fault.heal(target)  # an earlier trial may have been interrupted
     jobs_before = {job["metadata"]["name"] for job in target.listed(names.JOB_NAMESPACE, "jobs")}
@@ -62,17 +105,20 @@ def run_trial(target: Target, faults: tuple[Fault, ...], runs: int) -> History:
         receiver: Receiver | None = None
         if any(isinstance(fault, FaultOfRun) for fault in faults):
             receiver = stack.enter_context(receiving(target, deployment))
-        recorder = _Recorder(target)
-        load = _Load(target, deployment, runs)
+        recorder = Recorder(target)
+        load = Load(target, deployment, runs, pace)
         with ThreadPoolExecutor(2) as threads, recorder.recording(threads):
             creating = threads.submit(load.create_runs)
-            _inject(target, faults, load)
+            try:
+                disturb(load)
+            finally:
+                load.injected.cancel()  # does nothing unless that has failed
             creating.result()
             with connected(target.kubectl) as prefect:
                 ids = _await_the_end(prefect, load)
                 recorded = tuple(_read_run(prefect, run_id) for run_id in ids)
                 jobs = _jobs(target, prefect, jobs_before)
-                slots = _slots(prefect)
+                slots = taken_slots(prefect)
         of_trial = {run.id for run in recorded}
         return History(
             fault="+".join(fault.name for fault in faults),
@@ -95,122 +141,6 @@ def _notified(receiver: Receiver, runs: Collection[Run]) -> tuple[str, ...]:
     return receiver.runs()
 
 
-class _Load:
-    """Wants runs at a steady pace, every second one with a slot."""
-
-    def __init__(self, target: Target, deployment: UUID, runs: int) -> None:
-        self.mark = f"chaos-{uuid4().hex[:8]}"
-        self.wanted: list[Wanted] = []
-        self.injected: Future[datetime] = Future()
-        """When the faults are injected, which its last runs wait for."""
-        self._target, self._deployment, self._runs = target, deployment, runs
-
-    def create_runs(self) -> None:
-        """Create each run when it is due, or as soon as that is possible."""
-        begun = datetime.now(UTC)
-        for number in range(self._runs):
-            due = begun + number * _PACE
-            if number >= self._runs - _AFTERWARDS:
-                due = max(due, self.injected.result(timeout=300))
-            time.sleep(max(0, (due - datetime.now(UTC)).total_seconds()))
-            limit = None if number % 2 else _LIMIT
-            self.create_run(Wanted(f"{self.mark}-{number}", due), {"limit": limit})
-
-    def create_run(
-        self,
-        wanted: Wanted,
-        parameters: Mapping[str, object],
-        job_variables: Mapping[str, str] | None = None,
-    ) -> UUID:
-        """Create a run as soon as that is possible, and return its ID."""
-        self.wanted.append(wanted)
-
-        def create(prefect: SyncPrefectClient) -> UUID:
-            return prefect.create_flow_run_from_deployment(
-                self._deployment,
-                name=wanted.name,
-                parameters=dict(parameters),
-                job_variables=dict(job_variables or {}),
-                tags=[self.mark],
-                idempotency_key=wanted.name,  # a lost answer does not mean that there is no run
-            ).id
-
-        return call_when_possible(self._target, create)
-
-
-def _inject(target: Target, faults: tuple[Fault, ...], load: _Load) -> None:
-    """Inject the faults while a run holds a slot, and heal them when the longest is over."""
-    eventually(
-        "a run holds a slot",
-        lambda: any(row.limited and row.ended is None for row in _rows(target)),
-    )
-    load.injected.set_result(datetime.now(UTC))
-
-    def inject(fault: Fault) -> None:
-        if isinstance(fault, FaultOfRun):
-            wanted = Wanted(f"{load.mark}-{fault.name}", datetime.now(UTC), crash=fault.reason)
-            parameters = {"limit": None, **fault.parameters}
-            run_id = load.create_run(wanted, parameters, fault.job_variables)
-            fault.inject_into(target, run_id)
-        else:
-            fault.inject(target)
-
-    try:
-        in_parallel(*(partial(inject, fault) for fault in faults))
-        time.sleep(max(fault.seconds for fault in faults))  # the outage that runs have to survive
-    finally:
-        # The faults of runs are healed by parts that other faults may have taken away.
-        for fault in sorted(faults, key=lambda fault: isinstance(fault, FaultOfRun)):
-            fault.heal(target)
-
-
-class _Recorder:
-    """Records the pods of the trial's runs and the taken slots of its limit, every second."""
-
-    def __init__(self, target: Target) -> None:
-        self.pods: dict[str, Pod] = {}
-        self.slots: list[Slots] = []
-        self._target = target
-        self._over = Event()
-
-    @contextmanager
-    def recording(self, threads: ThreadPoolExecutor) -> Iterator[None]:
-        """Record in a thread during the block, and once more at its end."""
-        recorder: Future[None] = threads.submit(self._record)
-        try:
-            yield
-        finally:
-            self._over.set()
-            recorder.result()
-
-    def _record(self) -> None:
-        core = kubernetes_client.CoreV1Api(self._target.kubectl.api())
-        with connected(self._target.kubectl) as prefect:
-            while True:
-                last = self._over.wait(1)
-                self._record_pods(core)
-                with suppress(httpx.TransportError, PrefectHTTPStatusError):
-                    self.slots.append(_slots(prefect))
-                if last:
-                    return
-
-    def _record_pods(self, core: kubernetes_client.CoreV1Api) -> None:
-        for pod in core.list_namespaced_pod(names.JOB_NAMESPACE, label_selector=_RUN_ID).items:
-            for status in pod.status.container_statuses or ():
-                if ran := status.state.terminated or status.state.running:
-                    self.pods[pod.metadata.uid] = Pod(
-                        name=pod.metadata.name,
-                        run_id=pod.metadata.labels[_RUN_ID],
-                        started=ran.started_at,
-                        ended=getattr(ran, "finished_at", None),
-                    )
-
-
-def _slots(prefect: SyncPrefectClient) -> Slots:
-    limit = prefect.read_global_concurrency_limit_by_name(_LIMIT)
-    return Slots(datetime.now(UTC), limit.active_slots)
-
-
 @contextmanager
 def _table(target: Target) -> Iterator[None]:
     drop = "DROP TABLE IF EXISTS chaos"
@@ -227,10 +157,10 @@ def _limit(target: Target) -> Iterator[None]:
     _remove_limit(target)  # an earlier trial may have been interrupted
     with connected(target.kubectl) as prefect:
         prefect.create_global_concurrency_limit(
-            actions.GlobalConcurrencyLimitCreate(name=_LIMIT, limit=_SLOTS)
+            actions.GlobalConcurrencyLimitCreate(name=LIMIT, limit=_SLOTS)
         )
         prefect.create_variable(
-            actions.VariableCreate(name=_GRANTS, value={"concurrency_limits": [_LIMIT]})
+            actions.VariableCreate(name=_GRANTS, value={"concurrency_limits": [LIMIT]})
         )
     try:
         yield
@@ -243,7 +173,7 @@ def _remove_limit(target: Target) -> None:
         with suppress(ObjectNotFound):
             prefect.delete_variable_by_name(_GRANTS)
         with suppress(ObjectNotFound):
-            prefect.delete_global_concurrency_limit_by_name(_LIMIT)
+            prefect.delete_global_concurrency_limit_by_name(LIMIT)
 
 
 @contextmanager
@@ -258,16 +188,30 @@ def _deployment(target: Target) -> Iterator[UUID]:
             prefect.delete_deployment(deployment)
 
 
-def _await_the_end(prefect: SyncPrefectClient, load: _Load) -> list[UUID]:
+def _await_the_end(prefect: SyncPrefectClient, load: Load) -> list[UUID]:
     """Wait until all runs of the load have ended, and return the ids of those that there are."""
-    of_trial = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[load.mark]))
     end = time.monotonic() + 300 + 10 * len(load.wanted)
     while True:
-        found = when_possible(lambda: prefect.read_flow_runs(flow_run_filter=of_trial))
+        found = _runs(prefect, load)
         ended = sum(run.state is not None and run.state.is_final() for run in found)
         if ended >= len(load.wanted) or time.monotonic() > end:
             return [run.id for run in found]
         time.sleep(1)
+
+
+def _runs(prefect: SyncPrefectClient, load: Load) -> list[FlowRun]:
+    """Return the runs of the load that there are."""
+    of_trial = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[load.mark]))
+    found: list[FlowRun] = []
+
+    def page() -> list[FlowRun]:
+        return prefect.read_flow_runs(
+            flow_run_filter=of_trial, sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=len(found)
+        )
+
+    while more := when_possible(page):
+        found.extend(more)
+    return found
 
 
 def _read_run(prefect: SyncPrefectClient, run_id: UUID) -> Run:
@@ -286,7 +230,7 @@ def _jobs(target: Target, prefect: SyncPrefectClient, before: set[str]) -> tuple
     """Return the Jobs that the trial leaves, when none is active or after a minute."""
 
     def left() -> list[dict[str, Any]]:
-        listed = target.listed(names.JOB_NAMESPACE, "jobs", _RUN_ID)
+        listed = target.listed(names.JOB_NAMESPACE, "jobs", RUN_ID)
         return [job for job in listed if job["metadata"]["name"] not in before]
 
     wait_while(lambda: any(job["status"].get("active") for job in left()), 60, every=1)
@@ -294,7 +238,7 @@ def _jobs(target: Target, prefect: SyncPrefectClient, before: set[str]) -> tuple
         Job(
             name=each["metadata"]["name"],
             active=bool(each["status"].get("active")),
-            run_state=_state(prefect, each["metadata"]["labels"][_RUN_ID]),
+            run_state=_state(prefect, each["metadata"]["labels"][RUN_ID]),
         )
         for each in left()
     )

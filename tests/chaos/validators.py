@@ -84,7 +84,7 @@ def every_completed_run_has_exactly_one_row(history: History) -> Iterator[str]:
 
 def the_platform_recovers(history: History) -> Iterator[str]:
     """A run that was wanted after the fault has completed."""
-    if _recovered(history) is None:
+    if recovery(history) is None:
         yield "no run that was wanted after the fault has completed"
 
 
@@ -141,13 +141,26 @@ def judge(history: History) -> Verdict:
             not any(_is_kept(history, wanted, run) for run in by_name[wanted.name])
             for wanted in history.wanted
         ),
-        recovered=_recovered(history),
+        recovered=recovery(history),
         violations=tuple(
             f"{validator.__name__}: {violation}"
             for validator in VALIDATORS
             for violation in validator(history)
         ),
     )
+
+
+def recovery(history: History) -> float | None:
+    """Return the seconds from the fault to the first end of a run that was wanted after it."""
+    later = {each.name for each in history.wanted if each.since >= history.injected}
+    ends = [
+        state.since
+        for run in history.runs
+        if run.name in later
+        for state in run.ends
+        if state.name == _GOOD
+    ]
+    return (min(ends) - history.injected).total_seconds() if ends else None
 
 
 def _runs_by_name(history: History) -> defaultdict[str, list[Run]]:
@@ -161,18 +174,6 @@ def _is_kept(history: History, wanted: Wanted, run: Run) -> bool:
     if not any(map(wanted.accepts, run.ends)):
         return False
     return wanted.crash is not None or any(row.ended for row in history.rows_of(run))
-
-
-def _recovered(history: History) -> float | None:
-    later = {each.name for each in history.wanted if each.since >= history.injected}
-    ends = [
-        state.since
-        for run in history.runs
-        if run.name in later
-        for state in run.ends
-        if state.name == _GOOD
-    ]
-    return (min(ends) - history.injected).total_seconds() if ends else None
 
 
 def _completed(run: Run) -> bool:

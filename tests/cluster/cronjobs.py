@@ -1,6 +1,8 @@
 """The CronJobs of the charts, which the tests run on demand."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -50,6 +52,21 @@ def suspend(kubectl: Kubectl) -> None:
 def run_now(kubectl: Kubectl, namespace: str, cronjob: str, *arguments: str) -> str:
     """Run a CronJob's Job until it completes, with additional arguments, and return its log."""
     name = f"{cronjob}-{uuid4().hex[:6]}"
+    with started_now(kubectl, namespace, cronjob, *arguments, name=name):
+        assert ends(kubectl, namespace, name), kubectl(
+            f"--namespace={namespace}", "logs", f"job/{name}"
+        )
+        return kubectl(f"--namespace={namespace}", "logs", f"job/{name}")
+
+
+@contextmanager
+def started_now(
+    kubectl: Kubectl, namespace: str, cronjob: str, *arguments: str, name: str, code: str = ""
+) -> Iterator[None]:
+    """Start a CronJob's Job as `name`, with additional arguments, and delete it after the block.
+
+    With `code`, the container executes this Python code instead of its command.
+    """
     here = f"--namespace={namespace}"
     create = (here, "create", "job", name, f"--from=cronjob/{cronjob}", "--dry-run=client")
     job = json.loads(kubectl(*create, "--output=json"))
@@ -57,21 +74,25 @@ def run_now(kubectl: Kubectl, namespace: str, cronjob: str, *arguments: str) -> 
     del job["metadata"]["ownerReferences"]
     (container,) = job["spec"]["template"]["spec"]["containers"]
     container["args"] = [*container.get("args", []), *arguments]
+    if code:
+        container["command"] = ["python", "-c", code]
     kubectl("create", "--filename=-", stdin=json.dumps(job))
+    try:
+        yield
+    finally:
+        kubectl(here, "delete", "job", name, "--wait=false")
 
+
+def ends(kubectl: Kubectl, namespace: str, name: str) -> bool:
+    """Wait until a Job ends, and return whether it has completed."""
     batch = kubernetes_client.BatchV1Api(kubectl.api())
 
     def conditions() -> set[str]:
         status = batch.read_namespaced_job_status(name, namespace).status
         return {each.type for each in status.conditions or []}
 
-    try:
-        eventually(f"{name} ends", lambda: bool(conditions() & {"Complete", "Failed"}))
-        log = kubectl(here, "logs", f"job/{name}")
-        assert "Complete" in conditions(), log
-        return log
-    finally:
-        kubectl(here, "delete", "job", name, "--wait=false")
+    eventually(f"{name} ends", lambda: bool(conditions() & {"Complete", "Failed"}))
+    return "Complete" in conditions()
 
 
 def summary_of_run(
