@@ -18,7 +18,7 @@ from tests.support.turns import turn
 def pytest_collection() -> Generator[None, object, object]:
     """Import all tests without garbage collection, which would take a quarter of the time.
 
-    What they import lives until the end, so that no later collection looks at it either.
+    What they import lives until the end of the run, so no later collection has to look at it.
     """
     gc.disable()
     try:

@@ -86,7 +86,7 @@ class Receivers:
         self._write_corefile(self._corefile.replace(".:53 {\n", f".:53 {{\n{rewrites}"))
 
     def restore_names(self) -> None:
-        """Let the cluster's DNS resolve the names as before, when its new pods are ready."""
+        """Restore the cluster's DNS. This takes effect when its new pods are ready."""
         self._write_corefile(self._corefile)
 
     def received(self) -> list[dict[str, Any]]:

@@ -82,7 +82,7 @@ def on_node(*command: str, cluster: str = CLUSTER, node: str | None = None) -> s
     return run(
         [engine.docker, "exec", node or f"{cluster}-control-plane", *command],
         failure=f"{command[0]} failed in the node",
-        next_step="look at the events of the report",
+        next_step=f"see whether the cluster runs: make status CLUSTER_NAME={cluster}",
         env=engine.environment(),
     )
 
@@ -96,7 +96,7 @@ def helm(kubectl: Kubectl, namespace: str, *arguments: str, wait: bool = True) -
             *(*arguments, "--namespace", namespace, *waiting),
         ],
         failure=f"helm {arguments[0]} failed",
-        next_step="look at the events of the report",
+        next_step=f"look at the cluster: kubectl --namespace {namespace} get pods,events",
     )
 
 
@@ -217,10 +217,10 @@ def eventually(
 
 
 def _unless_disconnected(probe: Callable[[], bool]) -> Callable[[], bool]:
-    """Return the probe, which returns False while a port-forward to the API starts again.
+    """Let a probe count as not yet true while a port-forward to the API starts again.
 
-    kubectl exits when a pod resets one of its connections. On a busy machine, it takes longer to
-    start again than Prefect's client tries to connect.
+    kubectl exits when a pod resets one of its connections. On a busy machine, its restart takes
+    longer than Prefect's client tries to connect.
     """
 
     def probed() -> bool:

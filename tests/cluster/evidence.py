@@ -1,4 +1,4 @@
-"""The few lines about the cluster that a failed test leaves at the end of a run.
+"""A short summary of the state of the cluster, for the end of the output of a failed run.
 
 Continuous integration keeps only the end of the output, without the long report of the test.
 """
@@ -20,7 +20,7 @@ Ask = Callable[..., str]
 
 
 def evidence(kubectl: Ask) -> list[str]:
-    """Return pods that are not ready or have restarted, their last words, and the last warnings."""
+    """Return pods not ready or restarted, the last line of their logs, and the latest warnings."""
     try:
         pods = _listed(kubectl, "pods")
         events = _listed(kubectl, "events", "--field-selector=type=Warning")
@@ -60,7 +60,7 @@ def _about(kubectl: Ask, pod: dict[str, Any]) -> Iterator[str]:
     for each in containers:
         restarts, state = each["restartCount"], _state(each)
         if restarts or state:
-            yield f"{name} {each['name']}: {state or 'ready'}, {restarts} restarts{_before(each)}"
+            yield f"{name} {each['name']}: {state or 'ready'}, restarts: {restarts}{_before(each)}"
             yield f"  | {_last_line(kubectl, pod, each['name'], previous=restarts > 0)}"
 
 
@@ -77,7 +77,7 @@ def _state(container: dict[str, Any]) -> str:
 
 def _before(container: dict[str, Any]) -> str:
     ended = container.get("lastState", {}).get("terminated")
-    return f", before: {_ended(ended)}" if ended else ""
+    return f", last exit: {_ended(ended)}" if ended else ""
 
 
 def _ended(details: dict[str, Any]) -> str:

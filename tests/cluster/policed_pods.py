@@ -13,7 +13,8 @@ NAMESPACE = "policies"
 PORTS = (8080, 8081, 8085)
 SERVE = f"""
 import http.server, threading
-# On a busy node, a connection would otherwise be refused while a few others wait to be accepted.
+# On a busy node, the default of five waiting connections is reached. Another one would time out,
+# and an open port would look closed.
 http.server.ThreadingHTTPServer.request_queue_size = 128
 for port in {PORTS}:
     server = http.server.ThreadingHTTPServer(("", port), http.server.SimpleHTTPRequestHandler)

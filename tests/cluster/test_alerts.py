@@ -228,7 +228,7 @@ def runs(alerted: Alerted) -> Iterator[dict[str, FlowRun]]:
     )
 
 
-@pytest.mark.usefixtures("runs")  # they fail meanwhile
+@pytest.mark.usefixtures("runs")  # they start first, and fail while this test waits
 def test_a_paused_pool_is_reported(
     alerted: Alerted, prefect: SyncPrefectClient, record_property: Callable[[str, object], None]
 ) -> None:

@@ -145,7 +145,7 @@ def test_every_process_runs_with_the_user_id_of_its_image(platform: Platform) ->
     services = USERS.items() - {("flows", USERS["flows"])}  # there may be no active run
 
     def differences() -> set[tuple[str, int]]:
-        """Return the users of processes that are not declared, and the declared ones without."""
+        """Return undeclared pairs of image and user, and declared ones without a process."""
         users = users_of_pods()
         found = {
             (image_of(pod), user)

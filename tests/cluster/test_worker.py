@@ -81,7 +81,7 @@ def test_a_worker_whose_observer_has_lost_its_permissions_is_not_healthy(
 
     try:
         eventually("the worker may not watch Jobs", lambda: not may_watch_jobs(platform))
-        # Open watches stay open. When their connections are closed, the worker is refused.
+        # Kubernetes checks permissions only when a watch is opened, so close the connections.
         of_worker = ("state", "established", "dst", worker.status.pod_ip)
         closed = on_node("ss", "--no-header", "--tcp", "--kill", *of_worker, "sport", "=", ":6443")
         assert closed, "the node closed no connection of the worker to the cluster's API"

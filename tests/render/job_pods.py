@@ -48,7 +48,7 @@ def created_job(
 
 @cache
 def _created(story: Story, pool: str, name: str, job_variables: str) -> str:
-    # Tests change what they get, so that they share its text.
+    # Tests change the Job that they get, so they share its text.
     sent: list[Object] = []
     template = base_job_template(story, pool)
     given = _environment(story, pool)

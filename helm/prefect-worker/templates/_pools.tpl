@@ -3,7 +3,7 @@ The pools that this release serves, as a YAML list. Each has the keys `worker`, 
 `networkPolicies`, in which the pool's own values are merged into the values for all pools, and these
 names: `name` (the pool), `fullname` (its objects in the worker's namespace), `namespace` (of its job
 pods) and `roleName` (the worker's Role there, whose name must not collide with those of other releases).
-Almost every template needs the list, and merging is slow, so that the root keeps the rendered text.
+Almost every template needs the list, and merging is slow, so the root context keeps the rendered text.
 */}}
 {{- define "prefect-worker.pools" -}}
 {{- if not (hasKey $ "renderedPools") -}}

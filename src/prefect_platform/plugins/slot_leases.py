@@ -1,9 +1,10 @@
-"""A Prefect plugin: a slot whose lease is not stored is free.
+"""A Prefect plugin: the slot of a global limit whose lease could not be stored is released.
 
-Prefect counts a slot as taken first, and then stores its lease. If the storage refuses, as a Redis
-or a volume without room does, the client gets an error and asks again, but the slot stays taken:
-no lease of it expires. The plugin frees it. If it is unknown whether the lease was stored, as after
-a lost connection, the slot stays taken, because a stored lease would free it once more.
+Prefect counts the slot first, and then stores its lease. If a full Redis or volume refuses the
+lease, the request fails, but the slot would stay taken, because there is no lease that could
+expire. After a lost connection, it is unknown whether the lease was stored, so the slot stays
+taken: when a stored lease expires, it releases the slot. The limits of tags take their slots on
+another path.
 
 Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED.
 """

@@ -92,7 +92,7 @@ async def running() -> AsyncIterator[Loops]:
 
 
 async def stop(services: Iterable[Service], tasks: Iterable["asyncio.Task[None]"]) -> None:
-    """Stop the services that `tasks` run; those that hold events store them first."""
+    """Stop the services, whose loops are `tasks`; those that hold events store them first."""
     # Stopping a service that has ended raises.
     stopping = asyncio.gather(*(each.stop() for each in services), return_exceptions=True)
     while not (await asyncio.wait([stopping], timeout=_STOP_SECONDS))[0]:

@@ -75,12 +75,12 @@ def test_only_containers_that_are_not_well_are_shown_with_the_last_line_of_their
     )
 
     assert found == [
-        "prefect/has-restarted main: ready, 2 restarts, before: OOMKilled 137 at "
+        "prefect/has-restarted main: ready, restarts: 2, last exit: OOMKilled 137 at "
         "2026-12-01T03:59:58Z",
         "  | the last line before",
-        "prefect/not-ready main: not ready, running since 2026-12-01T04:00:00Z, 0 restarts",
+        "prefect/not-ready main: not ready, running since 2026-12-01T04:00:00Z, restarts: 0",
         "  | the last line now",
-        "prefect/has-no-image main: ErrImagePull no such image, 0 restarts",
+        "prefect/has-no-image main: ErrImagePull no such image, restarts: 0",
         "  | the last line now",
     ]
 
