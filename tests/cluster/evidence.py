@@ -5,7 +5,7 @@ Continuous integration keeps only the end of the output, without the long report
 
 import json
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from prefect_platform.errors import PlatformError
@@ -30,7 +30,7 @@ def evidence(kubectl: Ask) -> list[str]:
     of_runs = [pod for pod in newest if _namespace(pod) == names.JOB_NAMESPACE]
     others = [pod for pod in newest if _namespace(pod) != names.JOB_NAMESPACE]
     said = [list(_about(kubectl, pod)) for pod in others]
-    said += list(filter(None, (list(_about(kubectl, pod)) for pod in of_runs)))[:_PODS_OF_RUNS]
+    said += islice(filter(None, (list(_about(kubectl, pod)) for pod in of_runs)), _PODS_OF_RUNS)
     warnings = [_warning(each) for each in sorted(events, key=_last_seen)[-_WARNINGS:]]
     about_pods = list(chain.from_iterable(said))
     return _cut([*about_pods[: _LINES - len(warnings)], *warnings])

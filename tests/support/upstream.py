@@ -131,6 +131,13 @@ FOLLOWED = tuple(
                 "prefect.server.api.concurrency_limits_v2:bulk_increment_active_slots_with_lease",
                 "0cdf3733c7e2",
             ),
+            (
+                "prefect.server.models.concurrency_limits_v2:bulk_decrement_active_slots",
+                "3f8484c435f4",
+            ),
+        ),
+        ("plugins/slot_leases", "prefect-redis"): (
+            ("prefect_redis.lease_storage:ConcurrencyLeaseStorage.create_lease", "485123ceec9c"),
         ),
         ("plugins/api_tls", PREFECT): (
             ("prefect.cli._server_utils:_run_in_foreground", "306cc417fe32"),

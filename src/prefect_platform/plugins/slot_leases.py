@@ -1,10 +1,9 @@
 """A Prefect plugin: the slot of a global limit whose lease could not be stored is released.
 
-Prefect counts the slot first, and then stores its lease. If a full Redis or volume refuses the
-lease, the request fails, but the slot would stay taken, because there is no lease that could
-expire. After a lost connection, it is unknown whether the lease was stored, so the slot stays
-taken: when a stored lease expires, it releases the slot. The limits of tags take their slots on
-another path.
+Prefect counts the slot first, and then stores its lease. If Redis cannot be reached, or if it or
+the volume is full and refuses the lease, the request fails, but the slot would stay taken, because
+there is no lease that could expire. If the connection is lost meanwhile, it is unknown whether the
+lease was stored, so the slot stays taken: when a stored lease expires, it releases the slot.
 
 Prefect loads the plugin when it is imported, in each process with PREFECT_PLUGINS_ENABLED.
 """
@@ -24,9 +23,7 @@ from prefect.server.concurrency.lease_storage import (
 )
 from prefect.server.database import provide_database_interface
 from prefect.server.utilities.leasing import ResourceLease
-from redis.exceptions import ResponseError
-
-_REFUSALS = (ResponseError, sqlite3.Error)
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 
 @register_hook
@@ -40,7 +37,7 @@ def _storage() -> "_Freeing":
 
 
 class _Freeing:
-    """A storage that frees the slots of a lease that it cannot store."""
+    """A storage that releases the slots of a lease that it has not stored."""
 
     def __init__(self, storage: ConcurrencyLeaseStorage) -> None:
         self._storage = storage
@@ -54,15 +51,29 @@ class _Freeing:
         ttl: timedelta,
         metadata: ConcurrencyLimitLeaseMetadata | None = None,
     ) -> ResourceLease[ConcurrencyLimitLeaseMetadata]:
+        sent = False
         try:
+            if redis := getattr(self._storage, "redis_client", None):
+                await redis.ping()
+            sent = True
             return await self._storage.create_lease(resource_ids, ttl, metadata)
-        except _REFUSALS:
-            await _free(resource_ids, metadata.slots if metadata else 0)
+        except (RedisError, sqlite3.Error) as error:
+            if not sent or _is_refusal(error):
+                await _release(resource_ids, metadata.slots if metadata else 0)
             raise
 
 
-async def _free(limits: list[UUID], slots: int) -> None:
+def _is_refusal(error: Exception) -> bool:
+    """Return whether the error means that nothing was stored."""
+    if isinstance(error, sqlite3.Error):
+        # After such an error, the lease may be on the disk nevertheless.
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_IOERR
+    # Redis may find a missing permission when the script has already stored the lease.
+    return isinstance(error, ResponseError) and not isinstance(error, NoPermissionError)
+
+
+async def _release(limits: list[UUID], slots: int) -> None:
     database = provide_database_interface()
     async with database.session_context(begin_transaction=True) as session:
-        free = models.concurrency_limits_v2.bulk_decrement_active_slots
-        await free(session=session, concurrency_limit_ids=limits, slots=slots)  # type: ignore[attr-defined]
+        release = models.concurrency_limits_v2.bulk_decrement_active_slots
+        await release(session=session, concurrency_limit_ids=limits, slots=slots)  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ the loops that have stopped, and the liveness probe restarts the container.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -84,22 +84,25 @@ async def running() -> AsyncIterator[Loops]:
                 try:
                     yield Loops(tasks, docket)
                 finally:
-                    await stop(services, [tasks[each.name] for each in services])
+                    await stop({each: tasks[each.name] for each in services})
                     perpetual.cancel()
         finally:
             # Leaving the worker's context ends its loop even if Python 3.11 lost the cancellation.
             await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
-async def stop(services: Iterable[Service], tasks: Iterable["asyncio.Task[None]"]) -> None:
-    """Stop the services, whose loops are `tasks`; those that hold events store them first."""
+async def stop(loops: Mapping[Service, "asyncio.Task[None]"]) -> None:
+    """Stop each service, whose loop is its task; those that hold events store them first."""
+    stopping = {asyncio.create_task(service.stop()): loop for service, loop in loops.items()}
+    pending = set(stopping)
+    while pending:
+        _, pending = await asyncio.wait(pending, timeout=_STOP_SECONDS)
+        for each in pending:
+            # Prefect cancels a loop once, and wait_for of Python 3.11, through which Redis is
+            # written, loses a cancellation that arrives when the writing has just ended.
+            stopping[each].cancel()
     # Stopping a service that has ended raises.
-    stopping = asyncio.gather(*(each.stop() for each in services), return_exceptions=True)
-    while not (await asyncio.wait([stopping], timeout=_STOP_SECONDS))[0]:
-        # Prefect cancels each loop once, and wait_for of Python 3.11, through which Redis is
-        # written, loses a cancellation that arrives when the writing has just ended.
-        for task in tasks:
-            task.cancel()
+    await asyncio.gather(*stopping, return_exceptions=True)
 
 
 def health_api(loops: Loops) -> FastAPI:

@@ -72,7 +72,7 @@ def install(kubectl: Kubectl, release: Release) -> bool:
 def render(release: Release) -> list[dict[str, Any]]:
     """Return the objects of a release, without a cluster; raises PlatformError for wrong values."""
     printed = _helm("template", *release.arguments(), stdin=json.dumps(release.settings))
-    # Kubernetes reads YAML 1.1, too, in which 0440 is octal.
+    # Kubernetes reads numbers as this parser does: in YAML 1.1, 0440 is octal.
     return [each for each in yaml.load_all(printed, Loader=yaml.CSafeLoader) if each]
 
 

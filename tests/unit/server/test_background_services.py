@@ -104,7 +104,7 @@ def test_a_service_stops_although_one_cancellation_is_lost(monkeypatch: pytest.M
         loop = asyncio.create_task(service.start())
         await service.started_event.wait()
         await asyncio.sleep(0)
-        await background_services.stop([service], [loop])
+        await background_services.stop({service: loop})
         await loop
 
     asyncio.run(asyncio.wait_for(start_and_stop(), 30))
