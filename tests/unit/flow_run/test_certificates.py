@@ -38,6 +38,19 @@ def test_authorities_are_loaded_before_a_redirect_to_tls_is_followed() -> None:
     assert found.verify_mode == ssl.CERT_REQUIRED
 
 
+def test_authorities_are_loaded_once_for_all_connections_of_a_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = context("http://127.0.0.1:4200/api")
+    loaded: list[object] = []
+    monkeypatch.setattr(found, "load_verify_locations", loaded.append)
+
+    for _ in range(2):
+        found.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+
+    assert len(loaded) == 1
+
+
 def test_a_client_of_an_api_with_tls_is_prefects_own() -> None:
     assert type(context("https://127.0.0.1:4200/api")) is ssl.SSLContext
 
