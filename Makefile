@@ -17,7 +17,7 @@ ifneq ($(UNKNOWN),)
 $(error $(UNKNOWN) is not a variable of this Makefile: the variables are $(VARIABLES))
 endif
 
-.PHONY: help deploy-cluster deploy-argocd destroy-cluster status ui run image push promote logs base test test-whole test-fast chaos upstream generate format \
+.PHONY: help deploy-cluster deploy-argocd destroy-cluster status ui run image push promote logs base test test-whole test-fast chaos bench upstream generate format \
 	lint lint-format lint-style lint-types lint-imports lint-dependencies lint-flows lint-environments lint-shell lint-dockerfiles lint-charts lint-terraform lint-workflows
 
 help: ## list the targets
@@ -69,6 +69,9 @@ test-fast: .venv/ready ## run the tests that need neither cluster nor root
 
 chaos: .venv/ready ## inject FAULT into a running cluster under load, and judge what happens to the runs
 	$(PYTHON) -m tests.chaos "$(CLUSTER_NAME)" "$(FAULT)"
+
+bench: .venv/ready ## compare the platform with Prefect's own set-up and with bare Jobs on a running cluster
+	$(PYTHON) -m bench.comparison "$(CLUSTER_NAME)"
 
 upstream: .venv/ready ## show what other releases change in what the platform replaces of Prefect
 	$(PYTHON) -m tests.support.upstream "$(FROM)" "$(TO)"

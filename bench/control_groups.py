@@ -37,6 +37,10 @@ class ControlGroups:
         groups = chain(self.pods.glob("pod*"), self.pods.glob("*/pod*"))
         return {each.name.removeprefix("pod"): _seconds(each) for each in groups}
 
+    def of_all_pods(self) -> float:
+        """Return the CPU-seconds of all pods, also of those that are gone."""
+        return _seconds(self.pods)
+
     def of_system(self) -> float:
         """Return the CPU-seconds outside of pods: of the kubelet, containerd and its shims."""
         return _seconds(self.pods.parent.parent) - _seconds(self.pods)
