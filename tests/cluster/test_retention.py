@@ -163,7 +163,8 @@ def test_jobs_are_deleted_an_hour_after_success_and_a_day_after_failure(
             return bool(counts)
 
         eventually("the Job that succeeded an hour ago is reaped", reaped)
-        assert counts == {"job_succeeded": 1}
+        # Jobs of earlier tests may have succeeded an hour ago, too.
+        assert counts.keys() == {"job_succeeded"}
         assert jobs() == {"succeeded-young", "failed-young"}
     finally:
         platform.kubectl(f"--namespace={JOBS}", "delete", "jobs", made, "--wait=false")

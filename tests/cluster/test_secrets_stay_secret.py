@@ -46,7 +46,6 @@ data:
   url: https://{{ .Values.value }}:of@example.org
   encoded: {{ .Values.value | b64enc }}
 """
-pytestmark = pytest.mark.alone  # inspects all command lines of the machine
 _needs_the_kernel = pytest.mark.skipif(
     not executed_commands.available(), reason="the kernel reports executed commands only to root"
 )
@@ -84,6 +83,7 @@ def later(platform: Platform) -> Later:
     return Later(printed, seen)
 
 
+@pytest.mark.alone  # records all command lines of the machine
 def test_no_command_prints_a_secret(later: Later, values: list[Secret]) -> None:
     texts = ((f"output of {name}", text.encode()) for name, text in later.printed.items())
 
@@ -146,6 +146,7 @@ def test_no_command_line_contains_a_secret(
     assert not found
 
 
+@pytest.mark.alone  # files that other tests write would disappear
 def test_no_file_contains_a_secret(values: list[Secret]) -> None:
     engine = Path("/var/lib/prefect-platform", CLUSTER)
     made = [state_directory(CLUSTER), cache_directory() / "images" / "logs", engine]
