@@ -14,7 +14,7 @@ from kubernetes import client as kubernetes_client
 
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.kube.kubectl import Kubectl
-from tests.cluster.deployed import CLUSTER, JOBS, command, eventually, helm
+from tests.cluster.deployed import CLUSTER, JOBS, command, eventually, helm, in_parallel
 from tests.cluster.ha_server import Server
 from tests.cluster.outside import WORLD, outside
 
@@ -47,7 +47,7 @@ def two_pools(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     chart = yaml.safe_load((REPOSITORY / "helm/prefect-server/values.yaml").read_text())
     to_world = {"to": [{"ipBlock": {"cidr": f"{WORLD}/32"}}], "ports": [{"port": 443}]}
     egress = [*chart["networkPolicies"]["apiEgress"], to_world]
-    server.upgrade(
+    policies = (
         *("--set-json", f"networkPolicies.apiClients={json.dumps(clients)}"),
         *("--set-json", f"networkPolicies.apiEgress={json.dumps(egress)}"),
     )
@@ -55,13 +55,15 @@ def two_pools(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     declared["work_pools"][_SECOND] = {}
     file = tmp_path_factory.mktemp("pools") / "platform.yaml"
     file.write_text(yaml.safe_dump(declared))
+    add_pool = (
+        *("upgrade", "prefect-worker", str(REPOSITORY / "helm" / "prefect-worker")),
+        *("--reset-then-reuse-values", "--set-file", f"configuration.platform={file}"),
+        *("--set-json", f'pools.{_SECOND}={{"jobs": {{"createNamespace": true}}}}'),
+    )
     try:
-        helm(
-            server.kubectl,
-            "prefect-workers",
-            *("upgrade", "prefect-worker", str(REPOSITORY / "helm" / "prefect-worker")),
-            *("--reset-then-reuse-values", "--set-file", f"configuration.platform={file}"),
-            *("--set-json", f'pools.{_SECOND}={{"jobs": {{"createNamespace": true}}}}'),
+        in_parallel(
+            lambda: server.upgrade(*policies),
+            lambda: helm(server.kubectl, "prefect-workers", *add_pool),
         )
         yield server
     finally:
