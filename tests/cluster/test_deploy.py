@@ -21,6 +21,7 @@ from tests.cluster.deployed import (
     JOBS,
     Platform,
     command,
+    eventually,
     in_parallel,
     on_node,
     restricted_pod,
@@ -123,7 +124,14 @@ def test_the_cluster_works_as_users_of_kind_expect(kind_cluster: KindCluster) ->
 
     assert [node["metadata"]["name"] for node in nodes] == [f"{CLUSTER}-control-plane"]
     assert "default" in kind_cluster.kubectl("get", "storageclass")
-    assert f"{CLUSTER}-control-plane" in kind_cluster.kubectl("top", "nodes")
+    eventually("the metrics of the node are there", lambda: node_has_metrics(kind_cluster))
+
+
+def node_has_metrics(kind_cluster: KindCluster) -> bool:
+    try:
+        return f"{CLUSTER}-control-plane" in kind_cluster.kubectl("top", "nodes")
+    except subprocess.CalledProcessError:  # the metrics server has just started
+        return False
 
 
 def test_the_deployment_has_its_schedule_and_its_concurrency_limit(
@@ -140,7 +148,7 @@ def test_status_names_a_pod_that_is_not_ready_and_its_cause(platform: Platform) 
     platform.kubectl("apply", "--filename=-", stdin=json.dumps(_BROKEN))
     try:
         platform.kubectl(
-            *("--namespace=data", "wait", "pod/broken", "--timeout=60s"),
+            *("--namespace=data", "wait", "pod/broken", "--timeout=180s"),
             "--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImageNeverPull",
         )
         shown = command("status").stdout
