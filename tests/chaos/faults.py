@@ -6,6 +6,7 @@ from itertools import combinations
 from prefect_platform.errors import PlatformError
 from tests.chaos.changes import MigrationKilled, SecretsRotated, TwoApplies
 from tests.chaos.fault import Fault
+from tests.chaos.full import RedisFull
 from tests.chaos.outages import Away, ConnectionsExhausted, Killed
 from tests.chaos.parts import API, DATABASE, OBJECT_STORE, REDIS, SERVICES, WORKER
 from tests.chaos.run_faults import Crashing, ImageMissing, ReaperKilled
@@ -27,6 +28,7 @@ FAULTS = {
         Away(name="api-away-long", part=API, seconds=360),
         ConnectionsExhausted(name="connections-exhausted"),
         Away(name="object-store-away", part=OBJECT_STORE, seconds=30),
+        RedisFull(name="redis-out-of-memory", part=REDIS, ha=True, seconds=30),
         SecretsRotated(name="secrets-rotated"),
         MigrationKilled(name="migration-killed"),
         TwoApplies(name="two-applies"),

@@ -31,6 +31,7 @@ def test_faults_of_different_parts_can_be_combined() -> None:
         ("api-killed+api-away", "both need deployment/prefect-server"),
         ("api-killed+api-killed", "both need deployment/prefect-server"),
         ("connections-exhausted+database-killed", "both need statefulset/prefect-server-database"),
+        ("redis-out-of-memory+redis-killed", "both need statefulset/prefect-server-redis"),
         ("two-applies+api-away", "both need deployment/prefect-server"),
         ("image-missing+reaper-killed", "both need cronjob/prefect-worker-reaper"),
         ("none+api-killed", "none means that there is no fault"),
