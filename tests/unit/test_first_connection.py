@@ -14,8 +14,8 @@ with get_client(sync_client=True) as client:
     print(client.hello().status_code)
 """
 
-# A server that drops a client's first connection for events: while it is opened, or before it has
-# answered the authentication.
+# A server that drops a client's first connection for events: while it is opened, before it has
+# answered the authentication, or with the answer to try again later.
 _EMIT = """
 import asyncio, json, sys
 from prefect.events.clients import PrefectEventsClient
@@ -32,6 +32,9 @@ async def handle(connection):
     await connection.recv()
     if connection.drop == "authentication":
         connection.transport.abort()
+    if connection.drop == "later":
+        await connection.close(1013, "Unauthorized")
+        return
     await connection.send(json.dumps({"type": "auth_success"}))
     await connection.wait_closed()
 
@@ -97,10 +100,11 @@ def test_only_with_the_plugin_a_client_waits_for_a_server_that_starts_later() ->
 def _emit(**variables: str) -> list[str]:
     """Let a runner of Prefect connect to a server that drops its first connection for events.
 
-    Returns how that ends when the connection is opened, and when it is authenticated.
+    Returns how that ends when the connection is opened, when it is authenticated, and when the
+    server asks to try again later.
     """
     ended = subprocess.run(
-        [sys.executable, "-c", _EMIT, "opening", "authentication"],
+        [sys.executable, "-c", _EMIT, "opening", "authentication", "later"],
         env={
             **os.environ,
             "PREFECT_API_URL": "http://127.0.0.1:1/api",  # whose version is asked for first
@@ -116,9 +120,10 @@ def _emit(**variables: str) -> list[str]:
 
 
 def test_a_connection_for_events_that_is_dropped_ends_a_run_only_without_the_plugin() -> None:
-    opening, authentication = _emit()
+    opening, authentication, later = _emit()
     plugin = _emit(PREFECT_PLUGINS_ENABLED="true", PREFECT_PLUGINS_ALLOW="first-connection")
 
     assert "InvalidMessage" in opening
     assert "Unable to authenticate" in authentication
-    assert plugin == ["PrefectEventsClient", "PrefectEventsClient"]
+    assert "Unable to authenticate" in later
+    assert plugin == ["PrefectEventsClient"] * 3

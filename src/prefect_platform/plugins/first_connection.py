@@ -16,6 +16,7 @@ from prefect.client.base import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from prefect.events import clients as events
 from prefect.plugins import HookContext, register_hook
 from websockets.exceptions import ConnectionClosedError, InvalidMessage
+from websockets.frames import CloseCode
 
 _authenticate = events.PrefectEventsClient._auth_handshake
 
@@ -31,7 +32,7 @@ class _AlwaysTrue:
 
 
 async def _authenticate_or_retry(client: events.PrefectEventsClient) -> None:
-    """Authenticate; raise what Prefect retries if the API vanishes instead of answering.
+    """Authenticate; raise what Prefect retries if the API vanishes, or asks to try again later.
 
     An API that refuses the authentication says so before it closes the connection.
     """
@@ -39,7 +40,9 @@ async def _authenticate_or_retry(client: events.PrefectEventsClient) -> None:
         await _authenticate(client)
     except Exception as error:
         closed = error.__cause__
-        if isinstance(closed, ConnectionClosedError) and closed.rcvd is None:
+        if isinstance(closed, ConnectionClosedError) and (
+            closed.rcvd is None or closed.rcvd.code == CloseCode.TRY_AGAIN_LATER
+        ):
             raise closed from None
         raise
 

@@ -31,7 +31,7 @@ _OF_A_POOL: dict[str, object] = {
     "create_pool_if_not_found": False,
     "default_base_job_template": {},
 }
-_REVIEWED_WITHIN_SECONDS = 60.0
+_ANSWERED_WITHIN_SECONDS = 60.0
 
 _logger = get_logger("server.run_identity")
 
@@ -92,15 +92,12 @@ class WebSocket:
         if worker is None and ":" in token:
             return message
         try:
-            identity = worker or await self._identified(token)
-            matched = self._authorization.route(identity, _METHOD, self._path)
-            await self._authorization.decide(identity, matched)
+            self._identity, self._route = await self._decided(worker, token)
         except Unavailable as error:
             await self._close(WS_1013_TRY_AGAIN_LATER, error.line)
         except Refused as error:
             await self._close(WS_1008_POLICY_VIOLATION, error.line)
         else:
-            self._identity, self._route = identity, matched.route
             return _text({**read, "token": self._auth_string})
         return None
 
@@ -121,15 +118,25 @@ class WebSocket:
             return None
         return _text(event)
 
-    async def _identified(self, token: str) -> Identity:
-        """Return the identity, after waiting for an answer, because clients do not try again."""
+    async def _decided(self, worker: Identity | None, token: str) -> tuple[Identity, str]:
+        """Return who opened the socket and its route, if that is allowed.
+
+        Waits while Kubernetes or the database does not answer, because clients do not try again.
+        """
         tries = AsyncRetrying(
             retry=retry_if_exception_type(Unavailable),
-            stop=stop_after_delay(_REVIEWED_WITHIN_SECONDS),
+            stop=stop_after_delay(_ANSWERED_WITHIN_SECONDS),
             wait=wait_fixed(1.0),
             reraise=True,
         )
-        return await tries(self._authorization.identify, token)
+
+        async def decide() -> tuple[Identity, str]:
+            identity = worker or await self._authorization.identify(token)
+            matched = self._authorization.route(identity, _METHOD, self._path)
+            await self._authorization.decide(identity, matched)
+            return identity, matched.route
+
+        return await tries(decide)
 
     async def _is_expired(self, identity: Identity) -> bool:
         """Return whether the token has expired; if so, close, so that a new one is sent."""
