@@ -83,6 +83,12 @@ def require(target: Target, faults: Iterable[Fault]) -> None:
             )
 
 
+def possible(target: Target) -> tuple[Fault, ...]:
+    """Return the faults that the cluster has all parts for."""
+    is_ha = target.is_ha()
+    return tuple(each for each in FAULTS.values() if each is not _NONE and (is_ha or not each.ha))
+
+
 def _contradiction(one: Fault, other: Fault) -> str | None:
     """Return why two faults cannot be injected at the same time."""
     if _NONE in (one, other):
