@@ -37,6 +37,8 @@ def test_make_ui_forwards_a_port_until_ctrl_c_and_shows_how_to_get_the_password(
             refused = browser.get("/api/admin/version")
             admitted = browser.get("/api/admin/version", auth=(user, password))
         second = make("ui", PORT=str(port))
+        # kubectl starts again when the pod resets a connection.
+        eventually("kubectl forwards the port", lambda: len(kubectls_of(opened.pid)) == 1)
         (lost,) = kubectls_of(opened.pid)
         os.kill(lost, signal.SIGKILL)
         eventually("kubectl starts again", lambda: bool(kubectls_of(opened.pid) - {lost}))
@@ -76,7 +78,7 @@ def test_make_image_restores_an_image_that_a_node_has_lost(
     platform.kubectl("create", "--filename=-", stdin=pod)
     try:
         ended = ("wait", "pod/has-its-image", "--for=jsonpath={.status.phase}=Succeeded")
-        platform.kubectl(f"--namespace={JOBS}", *ended, "--timeout=60s")
+        platform.kubectl(f"--namespace={JOBS}", *ended, "--timeout=180s")
     finally:
         platform.kubectl("delete", "--filename=-", stdin=pod)
 

@@ -22,7 +22,7 @@ def test_services_answer_after_restarts_of_kube_proxy(platform: Platform) -> Non
     # because rules that one new process loses are written again by the next one.
     for _ in range(2):
         platform.kubectl("delete", "pods", _SYSTEM, "--selector=k8s-app=kube-proxy")
-        platform.kubectl("rollout", "status", _SYSTEM, "daemonset/kube-proxy", "--timeout=60s")
+        platform.kubectl("rollout", "status", _SYSTEM, "daemonset/kube-proxy", "--timeout=180s")
         _wait_for_its_rules(platform)
 
         api = _address(platform, "--namespace=default", "kubernetes")
