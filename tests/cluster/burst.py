@@ -113,7 +113,7 @@ def _outcome(
 
 def _times_done(prefect: SyncPrefectClient, run_id: UUID) -> int:
     # Logs arrive in batches, after the final state.
-    return wait_until(lambda: _count_done(prefect, run_id), 30, every=0.5)
+    return wait_until(lambda: _count_done(prefect, run_id), 120, every=0.5)
 
 
 def _count_done(prefect: SyncPrefectClient, run_id: UUID) -> int:

@@ -116,7 +116,7 @@ def test_a_rollout_of_the_api_loses_no_request(
     kubectl.apply(json.dumps(pod))
 
     def phase() -> str:
-        return kubectl(*in_jobs, "get", "pod", "client", "-o=jsonpath={.status.phase}")
+        return str(server.core.read_namespaced_pod("client", JOBS).status.phase)
 
     try:
         eventually("the client runs", lambda: phase() == "Running")

@@ -55,7 +55,7 @@ class Neighbour:
     def assert_keeps_running(self) -> None:
         """Fail unless the run is running and keeps counting."""
         before = self.count()
-        eventually("the neighbour keeps counting", lambda: self.count() > before + 2, within=60)
+        eventually("the neighbour keeps counting", lambda: self.count() > before + 2)
         state = self._prefect.read_flow_run(self.run.id).state
         assert state is not None
         assert state.is_running(), state
