@@ -23,7 +23,7 @@ _NEWEST = ("--set-string=migrations.revision=", "--set=migrations.mayLose=null")
 # The migrations after REVISION create a table that refers to this one, so they wait for the lock.
 _HOLD = "BEGIN; LOCK TABLE automation IN SHARE ROW EXCLUSIVE MODE; SELECT pg_sleep(300)"
 _LOCKS = "FROM pg_locks WHERE relation = 'automation'::regclass AND mode = 'ShareRowExclusiveLock'"
-# Holds the lock of the server until it is killed, where it would make the first change.
+# Takes the lock of the configuration, and then blocks at its first change until it is killed.
 _APPLY_THAT_STOPS = """
 import time
 from prefect_platform import container
@@ -37,7 +37,7 @@ container.run(__main__.main)
 
 @dataclass(frozen=True, kw_only=True)
 class SecretsRotated(Fault):
-    """The passwords of database and Redis are rotated as docs/operations/rotation.md says."""
+    """The passwords of the database, and of Redis in mode ha, are changed and rolled out."""
 
     @property
     def parts(self) -> frozenset[Part]:
@@ -76,8 +76,11 @@ class MigrationKilled(Fault):
         target.upgrade_server(f"--set-string=migrations.revision={REVISION}", may_lose)
         hold = f'psql --username=prefect --dbname=prefect --command="{_HOLD}" >/dev/null 2>&1 &'
         target.kubectl(DATABASE.here, "exec", DATABASE.workload, "--", "sh", "-c", hold)
+        held, waiting = (
+            f"SELECT count(*) {_LOCKS} AND {lock}" for lock in ("granted", "NOT granted")
+        )
+        eventually("the table is locked", lambda: target.psql_of_server(held).strip() == "1")
         target.upgrade_server(*_NEWEST, wait=False)
-        waiting = f"SELECT count(*) {_LOCKS} AND NOT granted"
         eventually(
             "the migration is in the middle of a table",
             lambda: target.psql_of_server(waiting).strip() == "1",

@@ -12,7 +12,7 @@ from tests.chaos.parts import API, DATABASE, OBJECT_STORE, REDIS, SERVICES, WORK
 from tests.chaos.run_faults import Crashing, ImageMissing, ReaperKilled
 from tests.chaos.target import Target
 
-# It is not pulled, because the answer of a registry that is away means less.
+# Never pulled, so that the reason does not depend on a registry that may be away.
 _MISSING = {"image": "prefect-platform.local/flows:missing", "image_pull_policy": "Never"}
 _NONE = Fault(name="none")
 FAULTS = {

@@ -17,13 +17,13 @@ _AFTERWARDS = 2  # runs that wait for the faults, because only they show a recov
 
 
 class Load:
-    """Wants runs at a steady pace, every second one with a slot."""
+    """Creates runs at a steady pace, every second one with a slot."""
 
     def __init__(self, target: Target, deployment: UUID, runs: int, pace: timedelta) -> None:
         self.mark = f"chaos-{uuid4().hex[:8]}"
         self.wanted: list[Wanted] = []
         self.injected: Future[datetime] = Future()
-        """When the last faults were injected, which the last runs wait for."""
+        """When the injection of the last faults began, which the last runs wait for."""
         self._target, self._deployment = target, deployment
         self._runs, self._pace = runs, pace
 

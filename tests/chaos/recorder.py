@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from http.client import NOT_FOUND
 from threading import Event
 
 import httpx
@@ -46,21 +47,25 @@ class Recorder:
         with connected(self._target.kubectl) as prefect:
             while True:
                 last = self._over.wait(1)
-                self._record_pods(core)
+                # The last time, all pods are read: one may have lived between two readings.
+                self._record_pods(core, None if last else _ACTIVE)
                 with suppress(httpx.TransportError, PrefectHTTPStatusError):
                     self.slots.append(taken_slots(prefect))
                 if last:
                     return
 
-    def _record_pods(self, core: kubernetes_client.CoreV1Api) -> None:
+    def _record_pods(self, core: kubernetes_client.CoreV1Api, selector: str | None) -> None:
         pods = core.list_namespaced_pod(
-            names.JOB_NAMESPACE, label_selector=RUN_ID, field_selector=_ACTIVE
+            names.JOB_NAMESPACE, label_selector=RUN_ID, field_selector=selector
         ).items
         before, self._active = self._active, {pod.metadata.name for pod in pods}
         # Pods that have ended are read once, because a long trial leaves hundreds of them.
         for name in before - self._active:
-            with suppress(kubernetes_client.ApiException):  # it has been deleted
+            try:
                 pods.append(core.read_namespaced_pod(name, names.JOB_NAMESPACE))
+            except kubernetes_client.ApiException as error:
+                if error.status != NOT_FOUND:
+                    raise
         for pod in pods:
             for status in pod.status.container_statuses or ():
                 if ran := status.state.terminated or status.state.running:

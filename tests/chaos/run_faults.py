@@ -9,7 +9,7 @@ from tests.chaos.parts import REAPER, Part
 from tests.chaos.target import Target
 from tests.cluster.cronjobs import SHORT_GRACE_PERIOD, run_now, started_now
 
-# The reaper ends a run that cannot start now, instead of after half an hour.
+# The reaper ends a run that cannot start at once, instead of after half an hour.
 _NOW = "--unstartable=0"
 # Waits until it is killed, between the end of the run and the deletion of its Job.
 _REAPER_THAT_STOPS = """
@@ -57,7 +57,7 @@ class ImageMissing(FaultOfRun):
 
 @dataclass(frozen=True, kw_only=True)
 class ReaperKilled(ImageMissing):
-    """The same, and the reaper that ends the run is killed before it has deleted the run's Job."""
+    """As `ImageMissing`, but the reaper is killed between ending the run and deleting its Job."""
 
     def inject_into(self, target: Target, run_id: UUID) -> None:
         """Kill the reaper when the run has ended."""
@@ -70,5 +70,5 @@ class ReaperKilled(ImageMissing):
             target.kill(pod)
 
     def heal(self, target: Target) -> None:
-        """Let the reaper delete the Job, which it does when the run ended two seconds ago."""
+        """Let the reaper delete the Job, two seconds after the end of the run."""
         run_now(target.kubectl, REAPER.namespace, REAPER.name, "--grace=2", _NOW)

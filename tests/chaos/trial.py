@@ -48,7 +48,7 @@ CREATE TABLE chaos (
 
 
 def run_trial(target: Target, faults: tuple[Fault, ...], runs: int) -> History:
-    """Want `runs` runs, inject all `faults` while one of them computes, heal, and wait for the end.
+    """Create `runs` runs, inject all `faults` while one computes, heal, and wait for the end.
 
     Returns the history even if runs have not ended in time; the validators name them.
     """
@@ -67,7 +67,7 @@ def run_trial(target: Target, faults: tuple[Fault, ...], runs: int) -> History:
 def run_schedule(
     target: Target, faults: tuple[Fault, ...], runs: int, period: timedelta, seed: int
 ) -> tuple[History, tuple[Injection, ...]]:
-    """Want `runs` runs during `period`, and inject faults that are drawn with `seed` meanwhile.
+    """Create `runs` runs during `period`, and inject faults that are drawn with `seed` meanwhile.
 
     Returns the history like `run_trial`, and what was injected when.
     """
@@ -112,7 +112,7 @@ def _recorded(
             try:
                 disturb(load)
             finally:
-                load.injected.cancel()  # does nothing unless that has failed
+                load.injected.cancel()  # if that has failed, the last runs wait for it
             creating.result()
             with connected(target.kubectl) as prefect:
                 ids = _await_the_end(prefect, load)
