@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from kubernetes.client import V1Pod
+
 from prefect_platform_cli.cluster.engine.cgroups import hierarchies
 
 _PODS = "kubepods"
+_MIRRORED = "kubernetes.io/config.hash"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,12 @@ class ControlGroups:
     def of_system(self) -> float:
         """Return the CPU-seconds outside of pods: of the kubelet, containerd and its shims."""
         return _seconds(self.pods.parent.parent) - _seconds(self.pods)
+
+
+def uid_of(pod: V1Pod) -> str:
+    """Return the uid by which the kubelet names the control group of a pod."""
+    # It gives the pods of the control plane another uid than the API server does.
+    return str((pod.metadata.annotations or {}).get(_MIRRORED, pod.metadata.uid))
 
 
 def _seconds(group: Path) -> float:

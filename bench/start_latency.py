@@ -31,7 +31,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from rich.console import Console
 from rich.table import Table
 
-from bench.control_groups import ControlGroups
+from bench.control_groups import ControlGroups, uid_of
 from prefect_platform.console import step
 from prefect_platform.polling import wait_until
 from prefect_platform_cli.cluster.kind import KindProvider
@@ -74,7 +74,6 @@ _WITHIN = 120.0  # seconds for each run and each Job
 _SETTLED = 10.0  # seconds after which a run has left nothing to do
 _SHOWN_FROM = 0.02  # CPU-seconds
 _JOB = "batch.kubernetes.io/job-name"
-_MIRRORED = "kubernetes.io/config.hash"
 _NAMES = ("app.kubernetes.io/component", "component", "k8s-app")
 
 
@@ -150,11 +149,9 @@ class Platform:
         by_uid = self.groups.of_pods()
         for pod in self._core.list_pod_for_all_namespaces().items:
             labels = pod.metadata.labels or {}
-            # The kubelet gives the pods of the control plane another uid than the API server does.
-            uid = (pod.metadata.annotations or {}).get(_MIRRORED, pod.metadata.uid)
             if _JOB not in labels and pod.metadata.name:
                 name = next((labels[key] for key in _NAMES if key in labels), pod.metadata.name)
-                used[name] += by_uid.get(uid, 0.0)
+                used[name] += by_uid.get(uid_of(pod), 0.0)
         return used
 
     def _deployed(self) -> UUID:

@@ -15,14 +15,13 @@ from typing import Any
 
 from kubernetes import client as kubernetes_client
 
-from bench.control_groups import ControlGroups
+from bench.control_groups import ControlGroups, uid_of
 from prefect_platform_cli.kube.kubectl import Kubectl
 
 BARE = "prefect-platform-bench"
 """The label of the pods of bare Jobs."""
 _JOB = "batch.kubernetes.io/job-name"
 _OF_JOBS = ("prefect.io/flow-run-id", BARE)
-_MIRRORED = "kubernetes.io/config.hash"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _EVERY = 0.5  # seconds between two looks at the pods, whose control groups end with them
 _MIB = 2**20
@@ -147,9 +146,7 @@ class Meter:
     def read(self) -> Reading:
         """Return the CPU-seconds so far."""
         for pod in self._core.list_pod_for_all_namespaces().items:
-            # The kubelet gives the pods of the control plane another uid than the API server does.
-            uid = (pod.metadata.annotations or {}).get(_MIRRORED, pod.metadata.uid)
-            self._parts[uid] = part_of(pod.metadata.labels or {})
+            self._parts[uid_of(pod)] = part_of(pod.metadata.labels or {})
         self._look()
         with self._lock:
             pods = dict(self._pods)

@@ -120,9 +120,9 @@ class Platform(PrefectSetUp):
 
     def stop(self) -> None:
         """Suspend the CronJobs, and scale everything else to zero."""
-        self._set(("suspend",))
+        self._set("suspend")
         wait_until(lambda: not self._active(), _WITHIN, every=1)
-        self._set(("replicas",))
+        self._set("replicas")
         for namespace in self.namespaces:
             _await_no_pods(self._core, namespace)
 
@@ -151,10 +151,10 @@ class Platform(PrefectSetUp):
                 found[each.metadata.name] = container.image
         return found
 
-    def _set(self, fields: tuple[str, ...]) -> None:
+    def _set(self, stopping: str) -> None:
         for each, patch, field in self._objects():
             annotations = each.metadata.annotations or {}
-            if field in fields and _BEFORE not in annotations:
+            if field == stopping and _BEFORE not in annotations:
                 metadata = {"annotations": {_BEFORE: json.dumps(getattr(each.spec, field))}}
                 stopped: Any = True if field == "suspend" else 0
                 patch({"metadata": metadata, "spec": {field: stopped}})
@@ -218,7 +218,7 @@ class Stock(PrefectSetUp):
         )
         here = f"--namespace={stock.NAMESPACE}"
         _await_rollouts(self._kubectl, stock.NAMESPACE, "deployments")
-        for deployment in (stock.SERVER, "prefect-worker"):
+        for deployment in (stock.SERVER, stock.WORKER):
             executed = ("exec", f"deployment/{deployment}", "--", "python", "-c", _ENTRY_POINTS)
             if (found := self._kubectl(here, *executed).strip()) != "[]":
                 raise RuntimeError(f"{deployment} of the stock set-up would load {found}")

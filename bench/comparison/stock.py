@@ -12,7 +12,7 @@ from typing import Any
 NAMESPACE = "stock-prefect"
 POOL = "stock"
 SERVER = "prefect-server"
-_WORKER = "prefect-worker"
+WORKER = "prefect-worker"
 _DATABASE = "prefect-server-postgresql"
 _PORT = 4200
 _DATA = "/var/lib/postgresql/data"
@@ -36,7 +36,12 @@ def manifests(image: str, postgres: str, password: str) -> str:
 
 
 def _database(image: str, password: str) -> list[dict[str, Any]]:
-    ready = {"exec": {"command": ["pg_isready", "--host=127.0.0.1"]}, "periodSeconds": 10}
+    ready = {
+        "exec": {"command": ["pg_isready", "--host=127.0.0.1"]},
+        "periodSeconds": 10,
+        "timeoutSeconds": 5,
+        "failureThreshold": 6,
+    }
     container = {
         "name": "postgresql",
         "image": image,
@@ -47,18 +52,8 @@ def _database(image: str, password: str) -> list[dict[str, Any]]:
             PGDATA=f"{_DATA}/pgdata",
         ),
         "ports": [{"containerPort": 5432}],
-        "livenessProbe": {
-            **ready,
-            "initialDelaySeconds": 30,
-            "timeoutSeconds": 5,
-            "failureThreshold": 6,
-        },
-        "readinessProbe": {
-            **ready,
-            "initialDelaySeconds": 5,
-            "timeoutSeconds": 5,
-            "failureThreshold": 6,
-        },
+        "livenessProbe": {**ready, "initialDelaySeconds": 30},
+        "readinessProbe": {**ready, "initialDelaySeconds": 5},
         "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}},
         "volumeMounts": [{"name": "data", "mountPath": _DATA}],
     }
@@ -114,8 +109,8 @@ def _worker(image: str) -> list[dict[str, Any]]:
         "env": _env(
             HOME="/home/prefect",
             PYTHONPATH="/hidden",
-            PREFECT_WORKER_PREFETCH_SECONDS="10",
-            PREFECT_WORKER_QUERY_SECONDS="5",
+            PREFECTWORKER_PREFETCH_SECONDS="10",
+            PREFECTWORKER_QUERY_SECONDS="5",
             PREFECT_API_ENABLE_HTTP2="true",
             PREFECT_API_URL=f"http://{SERVER}.{NAMESPACE}.svc.cluster.local:{_PORT}/api",
             PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES=NAMESPACE,
@@ -137,21 +132,21 @@ def _worker(image: str) -> list[dict[str, Any]]:
         "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
     }
     rbac = "rbac.authorization.k8s.io"
-    account = {"kind": "ServiceAccount", "name": _WORKER, "namespace": NAMESPACE}
+    account = {"kind": "ServiceAccount", "name": WORKER, "namespace": NAMESPACE}
     return [
-        _object("v1", "ServiceAccount", _WORKER),
-        _object(f"{rbac}/v1", "Role", _WORKER, rules=[read, write]),
+        _object("v1", "ServiceAccount", WORKER),
+        _object(f"{rbac}/v1", "Role", WORKER, rules=[read, write]),
         _object(
             f"{rbac}/v1",
             "RoleBinding",
-            _WORKER,
-            roleRef={"apiGroup": rbac, "kind": "Role", "name": _WORKER},
+            WORKER,
+            roleRef={"apiGroup": rbac, "kind": "Role", "name": WORKER},
             subjects=[account],
         ),
         _deployment(
-            _WORKER,
+            WORKER,
             "worker",
-            {**_pod(), "serviceAccountName": _WORKER, "containers": [container]},
+            {**_pod(), "serviceAccountName": WORKER, "containers": [container]},
         ),
     ]
 
