@@ -6,6 +6,10 @@ from collections.abc import Generator
 import pytest
 from xdist.remote import Producer  # type: ignore[import-untyped]
 
+from tests.support.processor_time import (  # noqa: F401 - pytest calls these hooks
+    pytest_runtest_setup,
+    pytest_runtest_teardown,
+)
 from tests.support.requirements import (  # noqa: F401 - pytest calls these hooks
     pytest_make_collect_report,
     pytest_runtest_makereport,

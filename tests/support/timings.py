@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tests.support.processor_time import CPU_SECONDS
+
 _SHOWN_FROM = 5.0
 """Files that take at least this many seconds have their own line in the table."""
 _SLOWEST = 10
@@ -23,13 +25,14 @@ _FAILED = {"failure", "error"}
 
 @dataclass(frozen=True)
 class Test:
-    """One test of a lane, with its file, name, outcome, and seconds including its fixtures."""
+    """One test of a lane; its seconds and CPU-seconds include those of its fixtures."""
 
     lane: str
     file: str
     name: str
     outcome: str
     seconds: float
+    cpu_seconds: float = 0
     why: str = ""
     """The first line of a failed test's error, and the error of the command that it names."""
     evidence: tuple[str, ...] = ()
@@ -44,18 +47,20 @@ def read(reports: Mapping[str, Path]) -> list[Test]:
             case.attrib["name"],
             _outcome(case),
             float(case.attrib["time"]),
+            sum(map(float, _properties(case, CPU_SECONDS))),
             _why(case),
-            tuple(
-                each.attrib["value"]
-                for each in case.iter("property")
-                if each.attrib["name"] == EVIDENCE
-            ),
+            tuple(_properties(case, EVIDENCE)),
         )
         for lane, report in reports.items()
         if report.exists()
         for case in ET.parse(report).iter("testcase")  # noqa: S314 - we have just written it
         if "file" in case.attrib  # an interrupted test has only its duration
     ]
+
+
+def _properties(case: ET.Element, name: str) -> list[str]:
+    """Return the values of the test's properties with this name."""
+    return [each.attrib["value"] for each in case.iter("property") if each.attrib["name"] == name]
 
 
 def _outcome(case: ET.Element) -> str:
@@ -116,16 +121,21 @@ def _steps(steps: Mapping[str, float]) -> Table:
 
 
 def _files(tests: Iterable[Test]) -> Table:
-    files: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    files: defaultdict[tuple[str, str], list[Test]] = defaultdict(list)
     for test in tests:
-        files[test.lane, test.file].append(test.seconds)
-    for lane, file in [key for key, each in files.items() if sum(each) < _SHOWN_FROM]:
+        files[test.lane, test.file].append(test)
+    for lane, file in [key for key, each in files.items() if _seconds(each) < _SHOWN_FROM]:
         files[lane, f"files of less than {_SHOWN_FROM:.0f} s"] += files.pop((lane, file))
     table = Table(title="Seconds of the test files; lanes that run together share the processors")
     for column in ("lane", "file"):
         table.add_column(column, overflow="fold")
-    for column in ("tests", "seconds"):
+    for column in ("tests", "seconds", "CPU-s"):
         table.add_column(column, justify="right")
-    for (lane, file), each in sorted(files.items(), key=lambda item: -sum(item[1])):
-        table.add_row(lane, file, str(len(each)), f"{sum(each):.0f}")
+    for (lane, file), each in sorted(files.items(), key=lambda item: -_seconds(item[1])):
+        cpu_seconds = sum(test.cpu_seconds for test in each)
+        table.add_row(lane, file, str(len(each)), f"{_seconds(each):.0f}", f"{cpu_seconds:.0f}")
     return table
+
+
+def _seconds(tests: Iterable[Test]) -> float:
+    return sum(test.seconds for test in tests)

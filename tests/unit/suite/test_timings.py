@@ -14,9 +14,17 @@ from prefect_platform_cli.host.paths import REPOSITORY
 from tests.support import timings
 
 _TESTS = """
+import subprocess
+import sys
+
 import pytest
 
 def test_passes(): pass
+@pytest.fixture
+def computed():
+    yield
+    subprocess.run([sys.executable, "-c", "sum(range(10_000_000))"])
+def test_computes(computed): pass
 def test_fails(): assert False
 @pytest.mark.skip
 def test_is_skipped(): pass
@@ -28,6 +36,7 @@ def test_is_interrupted(): raise KeyboardInterrupt
 # As tests/cluster does it, where the evidence is gathered when a test has failed.
 _CONFTEST = """
 import pytest
+from tests.support.processor_time import pytest_runtest_setup, pytest_runtest_teardown
 from tests.support.timings import EVIDENCE
 
 @pytest.hookimpl(wrapper=True)
@@ -66,7 +75,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_summary_counts_every_outcome(report: Path) -> None:
     tests = timings.read({"some": report, "never ran": report.with_name("missing.xml")})
 
-    assert timings.summary(tests) == "1 passed, 2 failed, 1 skipped"
+    assert timings.summary(tests) == "2 passed, 2 failed, 1 skipped"
     assert {(test.lane, test.file) for test in tests} == {("some", "test_each.py")}
 
 
@@ -90,6 +99,14 @@ def test_all_failed_tests_share_the_lines_of_evidence_after_their_errors(report:
     ]
 
 
+def test_the_processor_time_of_a_test_includes_its_fixtures_and_their_processes(
+    report: Path,
+) -> None:
+    used = {test.name: test.cpu_seconds for test in timings.read({"some": report})}
+
+    assert used["test_computes"] > used["test_passes"] + 0.1
+
+
 def test_a_failed_command_is_listed_with_its_error(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     message = "AssertionError: Find an engine&#10;error: the disk is full&#10;next: make room"
@@ -104,8 +121,8 @@ def test_a_failed_command_is_listed_with_its_error(tmp_path: Path) -> None:
 
 def test_files_and_tests_are_listed_with_their_seconds() -> None:
     tests = [
-        timings.Test("fast", "tests/a.py", "test_one[case]", "passed", 60.0),
-        timings.Test("fast", "tests/a.py", "test_two", "passed", 7.5),
+        timings.Test("fast", "tests/a.py", "test_one[case]", "passed", 60.0, 11.0),
+        timings.Test("fast", "tests/a.py", "test_two", "passed", 7.5, 1.6),
         timings.Test("fast", "tests/b.py", "test_three", "passed", 1.0),
         timings.Test("fast", "tests/c.py", "test_four", "passed", 2.0),
     ]
@@ -116,8 +133,8 @@ def test_files_and_tests_are_listed_with_their_seconds() -> None:
     shown = printed.getvalue().splitlines()
     lines = [re.split(r"\s*[│┃]\s*", line.strip("│┃ ")) for line in shown]
     assert ["programs", "3"] in lines
-    assert ["fast", "tests/a.py", "2", "68"] in lines
-    assert ["fast", "files of less than 5 s", "2", "3"] in lines
+    assert ["fast", "tests/a.py", "2", "68", "13"] in lines
+    assert ["fast", "files of less than 5 s", "2", "3", "0"] in lines
     assert lines.index(["60.0", "tests/a.py::test_one[case]"]) < lines.index(
         ["7.5", "tests/a.py::test_two"]
     )
