@@ -252,6 +252,7 @@ def deploy_argocd(
     """Create the cluster, let Argo CD deploy the commit that is checked out, and run the ETL."""
     from prefect_platform_cli import reports
     from prefect_platform_cli.deploy.argocd import deployment
+    from prefect_platform_cli.deploy.argocd.repository import refuse_shallow
     from prefect_platform_cli.deploy.first_run import parse_day
     from prefect_platform_cli.images.push import refuse_uncommitted
     from prefect_platform_cli.lint.command import refuse_errors
@@ -261,6 +262,7 @@ def deploy_argocd(
     refuse_other("UNENFORCED_POLICIES", unenforced_policies)
     refuse_other("UNCOMMITTED", uncommitted)
     chosen.refuse_ignored()
+    refuse_shallow()
     if uncommitted is None:
         refuse_uncommitted()
     provider = chosen.provider()

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from prefect_platform.errors import PlatformError
-from prefect_platform_cli.deploy.argocd.repository import push, snapshot
+from prefect_platform_cli.deploy.argocd.repository import push, refuse_shallow, snapshot
 from prefect_platform_cli.host.git import git
 from prefect_platform_cli.host.toolchain import version
 from prefect_platform_cli.kube.kubectl import Kubectl
@@ -99,11 +99,12 @@ def test_a_shallow_clone_is_refused_with_the_command_that_completes_it(
     git(shallow, "clone", "--quiet", "--depth=1", f"file://{repository}", ".")
 
     with pytest.raises(PlatformError) as refused:
-        snapshot_of(shallow, SETTINGS)
+        refuse_shallow(shallow)
 
     assert f"{shallow} is a shallow clone" in refused.value.message
     assert refused.value.next_step == "git fetch --unshallow"
     git(shallow, "fetch", "--quiet", "--unshallow")
+    refuse_shallow(shallow)
     assert snapshot_of(shallow, SETTINGS) == snapshot_of(repository, SETTINGS)
 
 

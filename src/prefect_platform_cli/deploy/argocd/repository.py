@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.deploy.argocd.names import NAMESPACE
 from prefect_platform_cli.host.git import git
+from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.kube.clients import program
 from prefect_platform_cli.kube.kubectl import Kubectl
 
@@ -28,20 +29,24 @@ _IDENTITY = {
 }
 
 
-@contextmanager
-def snapshot(repository: Path, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[Path]:
-    """Yield a clone of `repository` whose newest commit adds `settings` to the one checked out.
-
-    `settings` are values by the name of the values file in k8s/environments/local that they are
-    added to. The same commit and settings always give the same commit. Raises PlatformError for a
-    shallow clone, which cannot be pushed, and when one of the files cannot be read.
-    """
+def refuse_shallow(repository: Path = REPOSITORY) -> None:
+    """Raise PlatformError for a shallow clone, which cannot be pushed."""
     if git(repository, "rev-parse", "--is-shallow-repository") == "true":
         raise PlatformError(
             f"{repository} is a shallow clone: without its history, it cannot be pushed to the "
             "cluster",
             next_step="git fetch --unshallow",
         )
+
+
+@contextmanager
+def snapshot(repository: Path, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[Path]:
+    """Yield a clone of `repository` whose newest commit adds `settings` to the one checked out.
+
+    `settings` are values by the name of the values file in k8s/environments/local that they are
+    added to. The same commit and settings always give the same commit. Raises PlatformError when
+    one of the files cannot be read.
+    """
     head = git(repository, "rev-parse", "HEAD")
     when = git(repository, "show", "--no-patch", "--format=%cI", head)
     with TemporaryDirectory() as folder:
