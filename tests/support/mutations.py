@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from signal import SIGKILL
 from tempfile import TemporaryDirectory
@@ -79,16 +79,33 @@ def _mutable(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
 
 
 def find_tests(repository: Path, module: Path) -> list[Path]:
-    """Return the test files that name a module and need no cluster, the fastest folder first."""
+    """Return the tests without a cluster that name a module, the fastest folder first.
+
+    A plugin has the name of its entry point as well, and what a conftest.py names, all tests beside
+    it use. A module that none names is tested through its package, by the tests of that name.
+    """
     package, name = module.relative_to("src").with_suffix("").parts[:-1], module.stem
     dotted = re.escape(".".join(package))
-    names = re.compile(rf"{dotted}\.{name}\b|from {dotted} import [^\n]*\b{name}\b")
-    return [
+    plugin = rf"|\b{name.replace('_', '-')}\b" if package[-1] == "plugins" else ""
+    names = re.compile(rf"{dotted}\.{name}\b|from {dotted} import [^\n]*\b{name}\b{plugin}")
+    files = [
         file
         for folder in (*PROCESSES.folders, *SERVERS.folders)
-        for file in sorted((repository / folder).rglob("test_*.py"))
-        if names.search(file.read_text())
+        for file in sorted((repository / folder).rglob("*.py"))
     ]
+    naming = [_tests(file) for file in files if names.search(file.read_text())]
+    of_package = (
+        [_tests(file) for file in files if part in file.parent.parts] for part in reversed(package)
+    )
+    found = next(filter(any, (naming, *of_package)), [])
+    return [*dict.fromkeys(chain.from_iterable(found))]
+
+
+def _tests(file: Path) -> list[Path]:
+    """Return a file of tests, or those beside a conftest.py; none for another file."""
+    if file.name == "conftest.py":
+        return sorted(file.parent.glob("test_*.py"))
+    return [file] if file.name.startswith("test_") else []
 
 
 def survives(repository: Path, module: Path, mutation: Mutation, tests: Sequence[Path]) -> bool:
@@ -100,8 +117,8 @@ def survives(repository: Path, module: Path, mutation: Mutation, tests: Sequence
     file.write_text(mutation.source)
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "pytest", "--quiet", "--exitfirst", "-p", "no:cacheprovider"),
-            *tests,
+            *(f"{repository / '.venv/bin/python'}", "-m", "pytest"),
+            *("--quiet", "--exitfirst", "-p", "no:cacheprovider", *map(str, tests)),
         ],
         cwd=repository,
         env={**os.environ, "PYTHONPATH": f"{repository / 'src'}"},
@@ -139,7 +156,8 @@ def main(names: Sequence[str]) -> None:
     with TemporaryDirectory() as folder:
         copy = Path(folder, "repository")
         subprocess.run(["git", "clone", "--quiet", REPOSITORY, copy], check=True)
-        (copy / ".venv").symlink_to(REPOSITORY / ".venv")
+        # Servers that tests start see no PYTHONPATH, so they need an environment of the copy.
+        subprocess.run(["sh", "scripts/create-venv"], cwd=copy, check=True)
         for module, mutation, survived in _tried(copy, names):
             outcomes.append(survived)
             what = f"{module}:{mutation.line}: {mutation.before} -> {mutation.after}"
