@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.cluster import cronjobs
 from tests.cluster.deployed import CLUSTER, Platform, command
 from tests.cluster.evidence import evidence
 from tests.cluster.ha_server import Server, ha_server
+from tests.cluster.older_prefect import load_older
 from tests.support import executed_commands
 from tests.support.requirements import makes_clusters
 from tests.support.timings import EVIDENCE
@@ -115,6 +117,14 @@ def prefect(platform: Platform) -> Iterator[SyncPrefectClient]:
 def server(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """Switch the platform's server to mode ha permanently, and return it."""
     return ha_server(platform.kubectl, tmp_path_factory.mktemp("ha") / "values.yaml")
+
+
+@pytest.fixture(scope="session")
+def older(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[str]]:
+    """Load an image with the older Prefect into the nodes in the background, and yield its tag."""
+    image = server("get", "deployment", "prefect-server", "-o=jsonpath={..containers[0].image}")
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(load_older, image, tmp_path_factory.mktemp("older"))
 
 
 @pytest.fixture

@@ -18,7 +18,11 @@ from tests.cluster.deployed import CLUSTER, JOBS, command, eventually, helm, in_
 from tests.cluster.ha_server import Server
 from tests.cluster.outside import WORLD, outside
 
+# These tests often wait; meanwhile, the image that test_upgrade.py needs is built.
+pytestmark = pytest.mark.usefixtures("older")
+
 _SECOND = "second"
+_PODS = 9  # that look around
 _PROBES = "--selector=prefect-platform/probe"
 _OPEN = {
     "apiVersion": "networking.k8s.io/v1",
@@ -155,15 +159,23 @@ def test_probe_pods_receive_no_traffic_and_are_deleted_after_an_interruption(
 
     with subprocess.Popen(
         [
+            # When a shell runs the tests in the background, their children would ignore Ctrl-C.
+            *("env", "--default-signal=INT"),
             *(Path(sys.executable).with_name("prefect-platform"), "doctor", "isolation"),
             *("--world", f"{WORLD}:443"),
         ],
         env={**os.environ, "CLUSTER_NAME": CLUSTER},
         stderr=subprocess.DEVNULL,
     ) as looking:
-        eventually("all probe pods listen", lambda: listening(two_pools.kubectl) == 9)
-        listed = listed_probe_pods()
-        looking.send_signal(signal.SIGINT)
+        eventually("all probe pods exist", lambda: len(probes(two_pools.kubectl)) == _PODS)
+        looking.send_signal(signal.SIGSTOP)  # it could end before the pods are looked at
+        try:
+            eventually("all probe pods listen", lambda: listening(two_pools.kubectl) == _PODS)
+            eventually("the Service lists a probe pod", lambda: bool(listed_probe_pods()))
+            listed = listed_probe_pods()
+        finally:
+            looking.send_signal(signal.SIGINT)
+            looking.send_signal(signal.SIGCONT)
 
     assert looking.returncode == 130
     assert list(listed.values()) == [False]

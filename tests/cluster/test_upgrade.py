@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from uuid import UUID
 
@@ -32,7 +33,7 @@ from tests.cluster.deployed import (
     tell,
 )
 from tests.cluster.ha_server import NAMESPACE, Server, single_server
-from tests.cluster.older_prefect import DROPPED, REVISION, VERSION, load_older
+from tests.cluster.older_prefect import DROPPED, REVISION, VERSION
 
 _PAGE = 200  # the maximum of task runs in a response of the API
 # Runs a step about every second until the change of versions is over.
@@ -194,6 +195,7 @@ def end_long_run(server: Server, run_id: UUID, began: dt.datetime, over: dt.date
         eventually(
             "a step is done after the change",
             lambda: any(at > over for _, at in steps_done(client, run_id)),
+            every=2,
         )
         tell(client, run_id, "over")
         ended = final(client, client.read_flow_run(run_id))
@@ -208,11 +210,13 @@ def end_long_run(server: Server, run_id: UUID, began: dt.datetime, over: dt.date
         eventually(
             "each step has completed in its first attempt",
             lambda: attempts(client, run_id) == [("Completed", 1)] * steps,
+            every=2,
         )
         wanted = Counter(f"step {number} is done" for number in range(steps))
         eventually(
             "each step is logged once",
             lambda: Counter(line for line, _ in steps_done(client, run_id)) == wanted,
+            every=2,
         )
         eventually("each step's event is kept", lambda: completions(client, run_id) == steps)
         moments = [at for _, at in steps_done(client, run_id)]
@@ -243,12 +247,6 @@ def refused_downgrades(server: Server, older: str, downgrade: str) -> str:
     return revision
 
 
-@pytest.fixture(scope="module")
-def older(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Load an image with the older Prefect into the nodes, and return its tag."""
-    return load_older(image(server), tmp_path_factory.mktemp("older"))
-
-
 @pytest.fixture(params=["ha", pytest.param("single", marks=pytest.mark.whole)])
 def upgraded(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Server:
     """Return the server in mode ha or in mode single."""
@@ -257,7 +255,7 @@ def upgraded(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> 
 
 @pytest.mark.timeout(1200)  # builds an image, and rolls out the server four times
 def test_a_downgrade_and_an_upgrade_lose_no_data_and_end_no_run(
-    upgraded: Server, older: str, record_property: Callable[[str, object], None]
+    upgraded: Server, older: Future[str], record_property: Callable[[str, object], None]
 ) -> None:
     server, newest = upgraded, image(upgraded).rpartition(":")[2]
     with connected(server.kubectl) as client:
@@ -265,17 +263,20 @@ def test_a_downgrade_and_an_upgrade_lose_no_data_and_end_no_run(
         Secret(value="kept through it all").save("upgrade-test", overwrite=True)
     assert version(server) == pinned.__version__
 
+    older_tag = older.result()
+
     run_id, before, began, counts = begin_long_run(server), kept(server), now(), rows(server)
     downgrade = f"--set-string=image.tag={newest},migrations.revision={REVISION}"
     may_lose = f"--set=migrations.mayLose={{{','.join(DROPPED)}}}"
     if server.mode == "ha":
-        revision = refused_downgrades(server, older, downgrade)
+        revision = refused_downgrades(server, older_tag, downgrade)
         server.upgrade(downgrade, may_lose)
         server.helm("rollback", "prefect-server", revision)
     else:
         server.upgrade(downgrade, may_lose)
         server.upgrade(
-            f"--set-string=image.tag={older},migrations.revision=", "--set=migrations.mayLose=null"
+            f"--set-string=image.tag={older_tag},migrations.revision=",
+            "--set=migrations.mayLose=null",
         )
 
     over = now()
