@@ -87,6 +87,9 @@ FOLLOWED = tuple(
             ("prefect.client.orchestration:PrefectClient.__init__", "2619331e20ad"),
             ("prefect.client.orchestration:SyncPrefectClient.__init__", "c5b9a41b666e"),
         ),
+        ("flow_run/heartbeats", PREFECT): (
+            ("prefect.flow_engine:_send_heartbeats", "83e152cb73a0"),
+        ),
         ("flow_run/supervisor", PREFECT): (
             ("prefect.cli._app:_setup_and_run", "0fd68e4fba10"),
             ("prefect.cli._app:app", "9fc51ec2fa6c"),

@@ -19,6 +19,8 @@ from prefect.runner import _workspace_resolver, _workspace_supervisor
 from prefect.settings import Settings, get_current_settings
 from prefect.utilities.processutils import get_sys_executable
 
+from prefect_platform.flow_run import heartbeats
+
 # Steps that fetch files only. Others may install packages or set variables.
 _FILES_ONLY = {
     f"prefect.deployments.steps.{name}"
@@ -44,6 +46,7 @@ def main(receiver: int) -> None:
         get_logger("flow_run").info("The engine starts in a new Python process, because %s", reason)
         os.execvp(prepared["command"][0], prepared["command"])  # noqa: S606 - as Prefect does
     sys.path[:] = [*added, *(each for each in installed if each not in added)]
+    heartbeats.end_without_waiting()
     # As `python -m prefect.engine`: the flow sees the same __main__ and arguments.
     sys.modules.pop("prefect.engine", None)
     sys.argv = ["prefect.engine"]

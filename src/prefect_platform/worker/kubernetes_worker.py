@@ -92,11 +92,11 @@ with warnings.catch_warnings():
                 due = DueRuns(self._work_pool.id, self._poll_in_addition, self._logger)
                 self._due_runs = await self._exit_stack.enter_async_context(due)
 
-        async def _poll_in_addition(self) -> None:
+        async def _poll_in_addition(self) -> list[UUID]:
             # The health check is about the polls at the interval.
             before = self._last_polled_time
             try:
-                await self.get_and_submit_flow_runs()
+                return [each.id for each in await self.get_and_submit_flow_runs()]
             finally:
                 self._last_polled_time = before
 

@@ -1,13 +1,15 @@
-"""A worker takes a run when the API reports it, long before its next poll."""
+"""A worker takes a run when the API reports that it can start, long before its next poll."""
 
 from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import AwaitingRetry
+from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.states import AwaitingRetry, Completed
 
 from prefect_platform.polling import wait_until
 from tests.integration.worker.worker_program import (
+    POOL,
     WITHIN,
     prefect_server,
     scheduled_run,
@@ -44,3 +46,22 @@ def test_a_run_is_taken_when_it_is_scheduled_and_when_it_is_scheduled_again(tmp_
 
             client.set_flow_run_state(reported, AwaitingRetry(), force=True)
             assert_jobs(kubernetes, of_first_poll, reported, reported)
+
+
+def test_a_run_that_waits_for_a_slot_of_the_pool_is_taken_when_the_slot_is_released(
+    tmp_path: Path,
+) -> None:
+    with (
+        prefect_server(tmp_path) as api_url,
+        fake_kubernetes(tmp_path / "kubeconfig") as kubernetes,
+        SyncPrefectClient(api_url) as client,
+    ):
+        client.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=1))
+        first, second = scheduled_run(client), scheduled_run(client)
+        with starting_worker(
+            api_url, kubernetes, tmp_path / "worker", "worker", query_seconds=_NEVER
+        ):
+            assert_jobs(kubernetes, first)
+
+            client.set_flow_run_state(first, Completed(), force=True)
+            assert_jobs(kubernetes, first, second)
