@@ -192,7 +192,7 @@ def test_a_network_that_does_not_enforce_policies_is_refused_unless_accepted(
     assert refused.returncode == 1
     assert "the cluster's network does not enforce NetworkPolicies" in refused.stderr
     assert "UNENFORCED_POLICIES=accept" in refused.stderr
-    assert "Install the object store" not in refused.stderr
+    assert "Install prefect-worker" not in refused.stderr
     assert accepted.returncode == 0, accepted.stderr
     assert "the cluster's network does not enforce NetworkPolicies" in accepted.stderr
 

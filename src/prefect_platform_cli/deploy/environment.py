@@ -7,7 +7,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform_cli.deploy.argocd.ownership import refuse_argocd
 from prefect_platform_cli.deploy.releases import Release, install, render
 from prefect_platform_cli.deploy.required_secrets import refuse_missing
-from prefect_platform_cli.doctor.enforcement import enforces_policies, refuse_unenforced
+from prefect_platform_cli.doctor.enforcement import enforcement_check
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images.environment import Images, images_file, read
 from prefect_platform_cli.kube import names
@@ -35,10 +35,11 @@ def deploy_environment(kubectl: Kubectl, images_yaml: Path, *, accept_unenforced
         changed = kubectl.apply((images_yaml.parent / "namespaces.yaml").read_text())
     with step("Check that the Secrets exist"):
         refuse_missing(api, manifests)
-    with step("Check that the network enforces NetworkPolicies") as current:
-        platform = f"{images.registry}/platform@{images.digests['platform']}"
-        if not enforces_policies(kubectl, names.SERVER_NAMESPACE, platform):
-            current.detail = refuse_unenforced(accept=accept_unenforced)
+    platform = f"{images.registry}/platform@{images.digests['platform']}"
+    with enforcement_check(
+        kubectl, platform, accept_unenforced=accept_unenforced
+    ) as require_enforcement:
+        require_enforcement()
     for release in releases:
         with step(f"Install {release.name}"):
             changed |= install(kubectl, release)

@@ -28,7 +28,7 @@ from prefect_platform_cli.deploy.secrets import (
     secret_version,
 )
 from prefect_platform_cli.doctor.components import base_job_templates
-from prefect_platform_cli.doctor.enforcement import enforces_policies, refuse_unenforced
+from prefect_platform_cli.doctor.enforcement import enforcement_check
 from prefect_platform_cli.doctor.pools import job_namespaces, refuse_unrestricted
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images.build import Image
@@ -73,13 +73,17 @@ def deploy(
     api = kubectl.api()
     refuse_argocd(api)
     changed = load(provider, loaded) if loaded else False
-    changed |= prepare(kubectl, references, loaded, accept_unenforced=accept_unenforced)
+    changed |= prepare(kubectl, loaded)
     server = server_release(references, api)
-    with step("Install the object store, the warehouse and prefect-server"):
-        changed |= apply_data(kubectl, references)
-        changed |= install(kubectl, server)
-    with step("Wait for prefect-server"):
-        wait_until_ready(api, server.namespace, _selector(server), within=_READY_WITHIN)
+    with enforcement_check(
+        kubectl, references["platform"], accept_unenforced=accept_unenforced
+    ) as require_enforcement:
+        with step("Install the object store, the warehouse and prefect-server"):
+            changed |= apply_data(kubectl, references)
+            changed |= install(kubectl, server)
+        with step("Wait for prefect-server"):
+            wait_until_ready(api, server.namespace, _selector(server), within=_READY_WITHIN)
+        require_enforcement()  # before there is a worker, which starts runs
     with step("Install prefect-worker, which configures the server"):
         changed |= bool(copy_secrets(api, run_identity=has_run_identity()))
         worker = worker_release(references, api)
@@ -90,26 +94,16 @@ def deploy(
     return run_first(kubectl, day, changed=changed)
 
 
-def prepare(
-    kubectl: Kubectl,
-    references: Mapping[str, str],
-    loaded: Sequence[Image],
-    *,
-    accept_unenforced: bool,
-) -> bool:
+def prepare(kubectl: Kubectl, loaded: Sequence[Image]) -> bool:
     """Create what the releases need; True when that changed anything.
 
-    The arguments are those of `deploy`. Raises PlatformError when the network does not enforce
-    NetworkPolicies, unless `accept_unenforced` is set.
+    `loaded` are the images that were loaded into the nodes.
     """
     with step("Create namespaces and secrets"):
         changed = kubectl.apply((ENVIRONMENT / "namespaces.yaml").read_text())
         changed |= bool(bootstrap_secrets(kubectl.api()))
         if loaded:  # images that the nodes pull have labels with their bases
             changed |= record_bases(kubectl, loaded)
-    with step("Check that the network enforces NetworkPolicies") as current:
-        if not enforces_policies(kubectl, names.SERVER_NAMESPACE, references["platform"]):
-            current.detail = refuse_unenforced(accept=accept_unenforced)
     return changed
 
 

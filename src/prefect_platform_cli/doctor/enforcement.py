@@ -1,12 +1,17 @@
 """Test whether the cluster's network enforces NetworkPolicies."""
 
 import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
+from prefect_platform.console import step
 from prefect_platform.errors import PlatformError
 from prefect_platform.polling import wait_until, wait_while
 from prefect_platform_cli.doctor.isolation import REACHED
 from prefect_platform_cli.doctor.probe_pods import PORT, probe_pods
+from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
 
 _NAME = "policy-probe"
@@ -67,6 +72,26 @@ def enforces_policies(kubectl: Kubectl, namespace: str, image: str) -> bool:
             return bool(wait_until(cut_off, _ENFORCED_WITHIN, every=1))
         finally:
             remove_policy()
+
+
+@contextmanager
+def enforcement_check(
+    kubectl: Kubectl, image: str, *, accept_unenforced: bool
+) -> Iterator[Callable[[], None]]:
+    """Check the network with pods of `image` during the block; yield a function that waits for it.
+
+    The function raises PlatformError when the network does not enforce NetworkPolicies, unless
+    `accept_unenforced` is set. The probe pods are gone when the block ends.
+    """
+    with ThreadPoolExecutor(1) as executor:
+        enforced = executor.submit(enforces_policies, kubectl, names.SERVER_NAMESPACE, image)
+
+        def require() -> None:
+            with step("Check that the network enforces NetworkPolicies") as current:
+                if not enforced.result():
+                    current.detail = refuse_unenforced(accept=accept_unenforced)
+
+        yield require
 
 
 def refuse_unenforced(*, accept: bool) -> str:

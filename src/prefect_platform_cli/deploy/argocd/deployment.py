@@ -24,6 +24,7 @@ from prefect_platform_cli.deploy.platform import (
 )
 from prefect_platform_cli.deploy.releases import Release, install
 from prefect_platform_cli.deploy.secrets import copy_secrets
+from prefect_platform_cli.doctor.enforcement import enforcement_check
 from prefect_platform_cli.host.git import git
 from prefect_platform_cli.host.paths import REPOSITORY
 from prefect_platform_cli.images.build import Image
@@ -56,12 +57,16 @@ def deploy(
     api = kubectl.api()
     references = {image.name: image.reference for image in images}
     changed = load(provider, images)
-    changed |= prepare(kubectl, references, images, accept_unenforced=accept_unenforced)
-    with step("Install the object store and the warehouse, and copy the secrets"):
-        changed |= apply_data(kubectl, references)
-        changed |= bool(copy_secrets(api, run_identity=has_run_identity()))
-    with step("Install Argo CD"):
-        changed |= install_argocd(kubectl, references)
+    changed |= prepare(kubectl, images)
+    with enforcement_check(
+        kubectl, references["platform"], accept_unenforced=accept_unenforced
+    ) as require_enforcement:
+        with step("Install the object store and the warehouse, and copy the secrets"):
+            changed |= apply_data(kubectl, references)
+            changed |= bool(copy_secrets(api, run_identity=has_run_identity()))
+        with step("Install Argo CD"):
+            changed |= install_argocd(kubectl, references)
+        require_enforcement()  # before Argo CD deploys a worker, which starts runs
     settings = {
         "server.yaml": server_release(references, api).settings,
         "worker.yaml": worker_release(references, api).settings,
