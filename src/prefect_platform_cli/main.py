@@ -329,10 +329,11 @@ def push(
     from prefect_platform_cli.images.charts import push_charts
     from prefect_platform_cli.images.push import refuse_uncommitted
     from prefect_platform_cli.images.remote import Registry
-    from prefect_platform_cli.images.signature import signer
+    from prefect_platform_cli.images.signature import signer, withhold_key
     from prefect_platform_cli.lint.command import refuse_errors
 
     chosen: _Options = context.obj
+    withhold_key(signing_key)
     refuse_other("UNCOMMITTED", uncommitted)
     remote = Registry(registry)
     file = environments.images_file(environment)

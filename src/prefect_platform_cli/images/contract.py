@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.process import tail
+from prefect_platform_cli.host.withheld import with_withheld
 from prefect_platform_cli.images.builder import Builder
 from prefect_platform_cli.images.layers import leaks
 
@@ -28,7 +29,8 @@ def check(builder: Builder, reference: str, command: Sequence[str], folder: Path
         archive = Path(temporary) / "image.tar"
         builder.save_layers(reference, archive)
         wrong_user = list(_user(builder.user(reference)))
-        problems = [*(wrong_user or _printed(builder, reference, command)), *leaks(archive)]
+        found = leaks(archive, with_withheld())
+        problems = [*(wrong_user or _printed(builder, reference, command)), *found]
     if problems:
         lines = "\n  ".join(dict.fromkeys(problems))
         raise PlatformError(

@@ -8,7 +8,6 @@ import copy
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from typing import Any
 
 from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.withheld import with_withheld
 from prefect_platform_cli.images.catalogue import Recipe, files, fingerprints
 from prefect_platform_cli.images.layers import layer_leaks, secrets_of
 from prefect_platform_cli.images.layout import add_file, write_archive
@@ -62,7 +62,7 @@ def code_layer(config: Mapping[str, Any], recipe: Recipe, repository: Path = REP
         for name, path in code.items():
             add_file(layer, str(directory / name), path.read_bytes())
     packed.seek(0)
-    if leaks := list(layer_leaks(packed, secrets_of(os.environ))):
+    if leaks := list(layer_leaks(packed, secrets_of(with_withheld()))):
         raise PlatformError(
             "the code would bring secrets into an image:\n  " + "\n  ".join(leaks),
             next_step="remove them, then run the command again",

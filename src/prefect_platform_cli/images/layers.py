@@ -32,7 +32,7 @@ def secrets_of(environment: Mapping[str, str]) -> dict[str, bytes]:
     return found
 
 
-def leaks(archive: Path, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
+def leaks(archive: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each secret in an image, which is saved in the format of `docker save`.
 
     The secrets are those of `environment`, in any file and in the configuration of the image, and

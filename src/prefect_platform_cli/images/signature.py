@@ -1,6 +1,5 @@
 """Signatures of what is in a registry, which cosign makes and checks with one key."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,11 +12,14 @@ from prefect_platform.errors import PlatformError
 from prefect_platform_cli.host.credentials import credentials_file
 from prefect_platform_cli.host.process import run
 from prefect_platform_cli.host.registry import is_on_this_machine
+from prefect_platform_cli.host.withheld import with_withheld, withhold
 from prefect_platform_cli.images.remote import Registry
 from prefect_platform_cli.kube.clients import ensure_clients, program
 
 _UNSIGNED = re.compile(r"no (matching )?signatures")
 _PUBLIC_KEY = "SIGNING_PUBLIC_KEY"
+_PASSWORD = "COSIGN_PASSWORD"  # noqa: S105  the name of a variable
+_FROM_ENVIRONMENT = "env://"
 # https://docs.sigstore.dev/cosign/key_management/overview/: a key management service needs none.
 _WITHOUT_PASSWORD = ("awskms://", "azurekms://", "gcpkms://", "hashivault://", "k8s://")
 
@@ -63,13 +65,20 @@ class Signer:
                 failure=f"the signature of {image} cannot be written or read",
                 next_step=f"check that your login to {registry.host} may push, then run the "
                 "command again",
-                env={**os.environ, **login, _PUBLIC_KEY: self.public_key},
+                env={**with_withheld(), **login, _PUBLIC_KEY: self.public_key},
             )
+
+
+def withhold_key(key: str) -> None:
+    """Keep the key and its password from all programs that are started from now on but cosign."""
+    withhold(_PASSWORD)
+    if key.startswith(_FROM_ENVIRONMENT):
+        withhold(key.removeprefix(_FROM_ENVIRONMENT))
 
 
 def signer(key: str) -> Signer:
     """Return the signer of a key; raises PlatformError if cosign cannot use the key."""
-    if not key.startswith(_WITHOUT_PASSWORD) and "COSIGN_PASSWORD" not in os.environ:
+    if not key.startswith(_WITHOUT_PASSWORD) and _PASSWORD not in with_withheld():
         raise PlatformError(
             f"the password of SIGNING_KEY={key} is not known",
             next_step="export COSIGN_PASSWORD; leave it empty if the key has no password",
@@ -79,6 +88,7 @@ def signer(key: str) -> Signer:
         [program("cosign"), "public-key", f"--key={key}"],
         failure=f"SIGNING_KEY={key} cannot be used",
         next_step="check the key and COSIGN_PASSWORD, or make a key: cosign generate-key-pair",
+        env=with_withheld(),
     )
     return Signer(key, public_key)
 
