@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -29,6 +29,9 @@ _STARTED = time.monotonic()
 # A commit waits for the disk. One thread, because SQLite has one writer at a time.
 _THREAD = ThreadPoolExecutor(1, "leases")
 
+# Revoked leases that the volume had no room to delete.
+_revoked: set[str] = set()
+
 Lease = ResourceLease[ConcurrencyLimitLeaseMetadata]
 _LEASE = TypeAdapter(Lease)
 
@@ -36,7 +39,8 @@ _LEASE = TypeAdapter(Lease)
 class ConcurrencyLeaseStorage(lease_storage.ConcurrencyLeaseStorage):
     """Prefect's interface; the class has the name that Prefect looks for.
 
-    Every method raises an error of sqlite3 if the volume cannot be read or written.
+    Every method but `revoke_lease` raises an error of sqlite3 if the volume cannot be read or
+    written.
     """
 
     async def create_lease(
@@ -59,12 +63,20 @@ class ConcurrencyLeaseStorage(lease_storage.ConcurrencyLeaseStorage):
     async def renew_lease(self, lease_id: UUID, ttl: timedelta) -> bool:
         """Return whether the lease existed, and was renewed."""
         expiration = (datetime.now(UTC) + ttl).timestamp()
+        if str(lease_id) in _revoked:
+            return False
         renewed = "UPDATE lease SET expiration = ? WHERE id = ?"
         return await _change(renewed, expiration, str(lease_id)) == 1
 
     async def revoke_lease(self, lease_id: UUID) -> None:
-        """Delete the lease, if it exists."""
-        await _change("DELETE FROM lease WHERE id = ?", str(lease_id))
+        """Delete the lease, if it exists; if the volume is full, when it has room again.
+
+        Prefect has already freed the slots of the lease. If this failed, the client would repeat
+        its request, and each time Prefect would free as many slots of other holders.
+        """
+        _revoked.add(str(lease_id))
+        with suppress(sqlite3.Error):
+            await _delete_revoked()
 
     async def read_active_lease_ids(self, limit: int = 100, offset: int = 0) -> list[UUID]:
         """Return leases that have not expired."""
@@ -104,6 +116,8 @@ async def _leases(condition: str, value: str | float) -> list[Lease]:
     query = "SELECT expiration, content FROM lease WHERE "
     for expiration, content in (await _execute(query + condition, value))[0]:
         lease = _LEASE.validate_json(content)
+        if str(lease.id) in _revoked:
+            continue
         lease.expiration = datetime.fromtimestamp(expiration, UTC)
         leases.append(lease)
     return leases
@@ -111,7 +125,14 @@ async def _leases(condition: str, value: str | float) -> list[Lease]:
 
 async def _change(statement: str, *values: str | float | bytes) -> int:
     """Make a change, and return how many leases it concerns."""
+    await _delete_revoked()
     return (await _execute(statement, *values))[1]
+
+
+async def _delete_revoked() -> None:
+    for lease_id in tuple(_revoked):
+        await _execute("DELETE FROM lease WHERE id = ?", lease_id)
+        _revoked.discard(lease_id)
 
 
 async def _execute(statement: str, *values: str | float | bytes) -> tuple[list[Any], int]:

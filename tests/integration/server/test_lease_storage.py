@@ -1,10 +1,11 @@
 """In mode single, runs keep the slots of concurrency limits while the API restarts."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import timedelta
 from functools import partial
 from multiprocessing import get_context
@@ -114,6 +115,35 @@ def test_slots_of_a_process_that_died_during_a_restart_are_freed(
         with server():
             assert taken(client, *_HELD) == [1, 1]
             assert wait_until(lambda: taken(client, *_HELD) == [0, 0], 500, every=5)
+
+
+def test_a_slot_that_is_released_while_the_volume_is_full_frees_no_other_slot(
+    server: Server, port: int, tmp_path: Path
+) -> None:
+    def execute(statement: str) -> list[tuple[int]]:
+        with closing(sqlite3.connect(tmp_path / "leases.db")) as database, database:
+            return database.execute(statement).fetchall()
+
+    with server(), SyncPrefectClient(f"http://127.0.0.1:{port}/api") as client:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=2))
+        first, second = (
+            client.increment_concurrency_slots_with_lease(
+                [LIMIT], slots=1, mode="concurrency", lease_duration=60
+            ).json()["lease_id"]
+            for _ in range(2)
+        )
+        execute(
+            "CREATE TRIGGER no_room BEFORE DELETE ON lease "
+            "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+        for _ in range(2):
+            client.release_concurrency_slots_with_lease(first)
+            assert taken(client, LIMIT) == [1]
+        execute("DROP TRIGGER no_room")
+        client.release_concurrency_slots_with_lease(second)
+
+        assert taken(client, LIMIT) == [0]
+        assert execute("SELECT count(*) FROM lease") == [(0,)]
 
 
 @pytest.fixture(autouse=True)
