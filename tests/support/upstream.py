@@ -131,6 +131,14 @@ FOLLOWED = tuple(
         ),
         ("plugins/slot_leases", PREFECT): (
             (
+                "prefect.server.api.concurrency_limits:increment_concurrency_limits_v1",
+                "54be7845611e",
+            ),
+            (
+                "prefect.server.api.concurrency_limits:reset_concurrency_limit_by_tag",
+                "bf70dba070d6",
+            ),
+            (
                 "prefect.server.api.concurrency_limits_v2:bulk_increment_active_slots_with_lease",
                 "0cdf3733c7e2",
             ),

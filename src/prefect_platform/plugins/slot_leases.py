@@ -15,7 +15,7 @@ from uuid import UUID
 
 from prefect.plugins import HookContext, register_hook
 from prefect.server import models
-from prefect.server.api import concurrency_limits_v2
+from prefect.server.api import concurrency_limits, concurrency_limits_v2
 from prefect.server.concurrency.lease_storage import (
     ConcurrencyLeaseStorage,
     ConcurrencyLimitLeaseMetadata,
@@ -30,10 +30,15 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's signature
     """Replace the storage in which the routes of limits store leases."""
     concurrency_limits_v2.get_concurrency_lease_storage = _storage  # type: ignore[assignment, attr-defined]
+    concurrency_limits.get_concurrency_lease_storage = _storage_of_older_clients  # type: ignore[assignment, attr-defined]
 
 
 def _storage() -> "_Freeing":
     return _Freeing(get_concurrency_lease_storage())
+
+
+def _storage_of_older_clients() -> "_FreeingUnlessReset":
+    return _FreeingUnlessReset(get_concurrency_lease_storage())
 
 
 class _Freeing:
@@ -41,6 +46,7 @@ class _Freeing:
 
     def __init__(self, storage: ConcurrencyLeaseStorage) -> None:
         self._storage = storage
+        self._frees = True
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - every other method is the storage's
         return getattr(self._storage, name)
@@ -58,9 +64,21 @@ class _Freeing:
             sent = True
             return await self._storage.create_lease(resource_ids, ttl, metadata)
         except (RedisError, sqlite3.Error) as error:
-            if not sent or _is_refusal(error):
+            if self._frees and (not sent or _is_refusal(error)):
                 await _release(resource_ids, metadata.slots if metadata else 0)
             raise
+
+
+class _FreeingUnlessReset(_Freeing):
+    """The same for the routes of older clients, one of which resets a limit.
+
+    That one stores its leases in the transaction in which it counts their slots, so an error undoes
+    both. It reads the leases first, as no other one does that stores a lease.
+    """
+
+    async def read_active_lease_ids(self, limit: int = 100, offset: int = 0) -> list[UUID]:
+        self._frees = False
+        return await self._storage.read_active_lease_ids(limit, offset)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -106,6 +106,35 @@ def test_a_slot_can_be_taken_after_the_storage_has_refused_its_lease(
     assert take(prefect, limit) == 1
 
 
+def test_an_older_client_can_take_a_slot_after_the_storage_has_refused_its_lease(
+    prefect: SyncPrefectClient, storage: Storage
+) -> None:
+    limit, tag = tagged(prefect)
+    storage.fill()
+    try:
+        with pytest.raises(PrefectHTTPStatusError) as refused:
+            take_as_older_client(prefect, tag)
+    finally:
+        storage.free()
+
+    assert refused.value.response.status_code == httpx.codes.INTERNAL_SERVER_ERROR
+    take_as_older_client(prefect, tag)
+    assert prefect.read_global_concurrency_limit_by_name(limit).active_slots == 1
+
+
+def tagged(prefect: SyncPrefectClient) -> tuple[str, str]:
+    """Return the name of a new limit with one slot, and its tag."""
+    tag = f"tag-{uuid4()}"
+    limit = GlobalConcurrencyLimitCreate(name=f"tag:{tag}", limit=1)
+    prefect.create_global_concurrency_limit(limit)
+    return limit.name, tag
+
+
+def take_as_older_client(prefect: SyncPrefectClient, tag: str) -> None:
+    taken = {"names": [tag], "task_run_id": str(uuid4())}
+    prefect.request("POST", "/concurrency_limits/increment", json=taken)
+
+
 def test_a_slot_whose_lease_is_stored_stays_taken(prefect: SyncPrefectClient, limit: str) -> None:
     assert take(prefect, limit) == 1
     with pytest.raises(PrefectHTTPStatusError) as locked:

@@ -40,6 +40,9 @@ class Storage:
     async def create_lease(self, *_: object) -> None:
         raise self._error
 
+    async def read_active_lease_ids(self, *_: object) -> list[UUID]:
+        return []
+
 
 def released(
     monkeypatch: pytest.MonkeyPatch, error: Exception, unreachable: Exception | None = None
@@ -93,3 +96,24 @@ def test_the_slots_of_a_lease_that_may_have_been_stored_stay_taken(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     assert released(monkeypatch, error) == []
+
+
+def test_a_reset_that_cannot_store_a_lease_undoes_its_slots_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = OutOfMemoryError("OOM command not allowed")
+    found: list[list[UUID]] = []
+
+    async def record(limits: list[UUID], _slots: int) -> None:
+        found.append(limits)
+
+    async def reset() -> None:
+        storage = slot_leases._storage_of_older_clients()
+        await storage.read_active_lease_ids()
+        await storage.create_lease(LIMITS, timedelta(days=1))
+
+    monkeypatch.setattr(slot_leases, "get_concurrency_lease_storage", lambda: Storage(full, None))
+    monkeypatch.setattr(slot_leases, "_release", record)
+    with pytest.raises(OutOfMemoryError):
+        asyncio.run(reset())
+    assert found == []
