@@ -15,6 +15,10 @@ class Fault:
     name: str
     ha: bool = False
     """Whether it needs the server in mode ha."""
+    nodes: int | None = None
+    """How many nodes the cluster has to have."""
+    ends_pods: bool = False
+    """Whether it ends pods of runs, which may then crash or start once more."""
     seconds: float = 0
     """How long it lasts before it is healed."""
 

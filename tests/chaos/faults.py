@@ -7,6 +7,7 @@ from prefect_platform.errors import PlatformError
 from tests.chaos.changes import MigrationKilled, SecretsRotated, TwoApplies
 from tests.chaos.fault import Fault
 from tests.chaos.full import RedisFull
+from tests.chaos.nodes import NodeKilled
 from tests.chaos.outages import Away, ConnectionsExhausted, Killed
 from tests.chaos.parts import API, DATABASE, OBJECT_STORE, REDIS, SERVICES, WORKER
 from tests.chaos.run_faults import Crashing, ImageMissing, ReaperKilled
@@ -32,6 +33,7 @@ FAULTS = {
         SecretsRotated(name="secrets-rotated"),
         MigrationKilled(name="migration-killed"),
         TwoApplies(name="two-applies"),
+        NodeKilled(name="node-killed", seconds=75),
         ImageMissing(
             name="image-missing",
             reason="ImageMissing",
@@ -81,12 +83,23 @@ def require(target: Target, faults: Iterable[Fault]) -> None:
                 f"{fault.name} needs the server in mode ha, and it is in mode single",
                 next_step="switch the mode as in helm/prefect-server/README.md",
             )
+        if fault.nodes and fault.nodes != (count := len(target.nodes())):
+            raise PlatformError(
+                f"{fault.name} needs a cluster with {fault.nodes} nodes, and {target.cluster} has "
+                f"{count}",
+                next_step=f"make deploy-cluster NODES={fault.nodes} CLUSTER_NAME=NAME, with a name "
+                "that no cluster has",
+            )
 
 
 def possible(target: Target) -> tuple[Fault, ...]:
     """Return the faults that the cluster has all parts for."""
-    is_ha = target.is_ha()
-    return tuple(each for each in FAULTS.values() if each is not _NONE and (is_ha or not each.ha))
+    is_ha, nodes = target.is_ha(), len(target.nodes())
+    return tuple(
+        each
+        for each in FAULTS.values()
+        if each is not _NONE and (is_ha or not each.ha) and each.nodes in (None, nodes)
+    )
 
 
 def _contradiction(one: Fault, other: Fault) -> str | None:

@@ -117,9 +117,22 @@ class History:
     None if there was no receiver, because no fault of the trial crashes a run.
     """
 
+    disrupted: tuple[tuple[datetime, datetime], ...] = ()
+    """The periods in which faults ended pods of runs, each with its beginning and its end."""
+
     def json(self) -> str:
         """Return the history as JSON."""
         return TypeAdapter(History).dump_json(self, indent=1).decode()
+
+    def is_hit(self, run_id: str) -> bool:
+        """Return whether a fault may have ended a pod of the run."""
+        return any(
+            pod.run_id == run_id
+            and pod.started <= end
+            and (pod.ended is None or pod.ended >= begin)
+            for begin, end in self.disrupted
+            for pod in self.pods
+        )
 
     def rows_of(self, run: Run) -> tuple[Row, ...]:
         """Return the rows of a run."""

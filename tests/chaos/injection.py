@@ -27,6 +27,7 @@ def inject(target: Target, faults: tuple[Fault, ...], load: Load) -> None:
         else:
             fault.inject(target)
 
+    begun = datetime.now(UTC)
     try:
         in_parallel(*(partial(inject_one, fault) for fault in faults))
         time.sleep(max(fault.seconds for fault in faults))  # the outage that runs have to survive
@@ -34,3 +35,5 @@ def inject(target: Target, faults: tuple[Fault, ...], load: Load) -> None:
         # The faults of runs are healed by parts that other faults may have taken away.
         for fault in sorted(faults, key=lambda fault: isinstance(fault, FaultOfRun)):
             fault.heal(target)
+    if any(fault.ends_pods for fault in faults):
+        load.disrupted.append((begun, datetime.now(UTC)))

@@ -22,6 +22,8 @@ class Load:
     def __init__(self, target: Target, deployment: UUID, runs: int, pace: timedelta) -> None:
         self.mark = f"chaos-{uuid4().hex[:8]}"
         self.wanted: list[Wanted] = []
+        self.disrupted: list[tuple[datetime, datetime]] = []
+        """When faults ended pods of runs."""
         self.injected: Future[datetime] = Future()
         """When the injection of the last faults began, which the last runs wait for."""
         self._target, self._deployment = target, deployment

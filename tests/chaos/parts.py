@@ -41,6 +41,9 @@ REDIS = _server(f"statefulset/{names.SERVER_RELEASE}-redis", "redis")
 WORKER = _worker(f"deployment/{names.WORKER_RELEASE}-{names.POOL}", "worker")
 REAPER = _worker(f"cronjob/{names.WORKER_RELEASE}-reaper", "reaper")
 CONFIGURATION = _worker(f"cronjob/{names.WORKER_RELEASE}-configuration", "configuration")
+WAREHOUSE = Part(
+    names.DATA_NAMESPACE, "statefulset/warehouse", names.selector(component="warehouse")
+)
 OBJECT_STORE = Part(
     names.DATA_NAMESPACE,
     f"statefulset/{names.OBJECT_STORE}",

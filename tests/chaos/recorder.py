@@ -30,6 +30,7 @@ class Recorder:
         self.slots: list[Slots] = []
         self._target = target
         self._over = Event()
+        self._begun = datetime.now(UTC)
         self._active: set[str] = set()
 
     @contextmanager
@@ -69,10 +70,12 @@ class Recorder:
         for pod in pods:
             for status in pod.status.container_statuses or ():
                 if ran := status.state.terminated or status.state.running:
+                    known = self.pods.get(pod.metadata.uid)
                     self.pods[pod.metadata.uid] = Pod(
                         name=pod.metadata.name,
                         run_id=pod.metadata.labels[RUN_ID],
-                        started=ran.started_at,
+                        # The kubelet forgets it when the node loses its power.
+                        started=ran.started_at or (known.started if known else self._begun),
                         ended=getattr(ran, "finished_at", None),
                     )
 

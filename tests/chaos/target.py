@@ -1,11 +1,14 @@
 """The kind cluster that a trial disturbs."""
 
 import json
+import os
 from dataclasses import dataclass
 from typing import Any
 
+from prefect_platform_cli.cluster.engine.detection import recorded_engine
 from prefect_platform_cli.cluster.kind import KindProvider
 from prefect_platform_cli.host.paths import REPOSITORY
+from prefect_platform_cli.host.process import run
 from prefect_platform_cli.kube import names
 from prefect_platform_cli.kube.kubectl import Kubectl
 from tests.chaos.parts import API, DATABASE
@@ -47,8 +50,8 @@ class Target:
 
     def _psql(self, namespace: str, workload: str, user: str, statement: str) -> str:
         psql = ("psql", f"--username={user}", f"--dbname={user}", "--no-align", "--tuples-only")
-        run = ("exec", workload, "--", *psql, "--command", statement)
-        return self.kubectl(f"--namespace={namespace}", *run)
+        execute = ("exec", workload, "--", *psql, "--command", statement)
+        return self.kubectl(f"--namespace={namespace}", *execute)
 
     def upgrade_server(self, *options: str, wait: bool = True) -> None:
         """Upgrade the release of the server with `options` such as --set; keep all other values."""
@@ -58,6 +61,26 @@ class Target:
         chart = str(REPOSITORY / "helm" / "prefect-server")
         upgrade = ("upgrade", names.SERVER_RELEASE, chart, "--reset-then-reuse-values")
         helm(self.kubectl, names.SERVER_NAMESPACE, *upgrade, *options, wait=wait)
+
+    def nodes(self) -> list[str]:
+        """Return the nodes, the control plane first."""
+        return sorted(node["metadata"]["name"] for node in self.listed("", "nodes"))
+
+    def worker_node(self) -> str:
+        """Return the only node of a cluster with two nodes that runs pods of the platform."""
+        (_, worker) = self.nodes()
+        return worker
+
+    def docker(self, *command: str) -> str:
+        """Run a command of Docker in the engine of the nodes, and return its output."""
+        engine = recorded_engine(self.cluster)
+        assert engine is not None
+        return run(
+            [engine.docker, *command],
+            failure=f"docker {command[0]} failed for the cluster {self.cluster}",
+            next_step=f"make status CLUSTER_NAME={self.cluster}",
+            env={**os.environ, **engine.environment()},
+        )
 
     def on_node(self, node: str, *command: str) -> str:
         """Run a command on a node, and return its output."""

@@ -35,6 +35,7 @@ from tests.cluster.deployed import deploy_code, eventually
 _SLOTS = 1  # the local work pool runs two at once, so limited runs wait for each other
 _GRANTS = variable_of(names.POOL)
 _PACE = timedelta(seconds=3)  # about what a node with two cores can run
+_LEASES = 600  # seconds until all leases of before have expired, also after a restart of the API
 _PAGE = 200  # the maximum of runs in a response of the API
 _TABLE = """
 CREATE TABLE chaos (
@@ -131,6 +132,7 @@ def _recorded(
             rows=_rows(target),
             slots=(*recorder.slots, slots),
             notified=_notified(receiver, recorded) if receiver else None,
+            disrupted=tuple(load.disrupted),
         )
 
 
@@ -190,7 +192,9 @@ def _deployment(target: Target) -> Iterator[UUID]:
 
 def _await_the_end(prefect: SyncPrefectClient, load: Load) -> list[UUID]:
     """Wait until all runs of the load have ended, and return the ids of those that there are."""
-    end = time.monotonic() + 300 + 10 * len(load.wanted)
+    # The API frees the slot of a run whose pod was ended only when its lease has expired.
+    leases = _LEASES if load.disrupted else 0
+    end = time.monotonic() + leases + 300 + 10 * len(load.wanted)
     while True:
         found = _runs(prefect, load)
         ended = sum(run.state is not None and run.state.is_final() for run in found)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
 
-from tests.chaos.history import History, Pod, Run, Wanted
+from tests.chaos.history import History, Pod, Row, Run, State, Wanted
 
 _GOOD = "Completed"
 _OPEN_END = datetime.max.replace(tzinfo=UTC)
@@ -22,7 +22,7 @@ def every_wanted_run_ends_exactly_once(history: History) -> Iterator[str]:
         for run in runs:
             if not run.ends:
                 yield f"{run.name} has no final state"
-            elif len(run.ends) > 1 or not wanted.accepts(run.ends[0]):
+            elif len(run.ends) > 1 or not _may_end(history, wanted, run, run.ends[0]):
                 yield f"{run.name} ended as {', '.join(map(str, run.ends))}"
 
 
@@ -43,7 +43,7 @@ def the_limit_is_kept(history: History) -> Iterator[str]:
         change
         for row in history.rows
         if row.limited
-        for change in ((row.began, 1), (row.ended or _OPEN_END, -1))
+        for change in ((row.began, 1), (_end_of_attempt(history, row), -1))
     ]
     holders = 0
     for at, change in sorted(changes):  # at one time, a slot is released before it is taken
@@ -75,7 +75,7 @@ def no_job_is_left_without_a_run(history: History) -> Iterator[str]:
 def every_completed_run_has_exactly_one_row(history: History) -> Iterator[str]:
     """No row of a completed run is missing, incomplete or doubled."""
     for run in history.runs:
-        rows = history.rows_of(run)
+        rows = _rows_that_count(history, run)
         if _completed(run) and len(rows) != 1:
             yield f"{run.name} completed and has {len(rows)} rows"
         elif _completed(run) and rows[0].ended is None:
@@ -135,7 +135,8 @@ def judge(history: History) -> Verdict:
         wanted=len(runs),
         completed=sum(any(map(_completed, each)) for each in runs),
         doubled=sum(
-            len(each) > 1 or any(len(history.rows_of(run)) > 1 for run in each) for each in runs
+            len(each) > 1 or any(len(_rows_that_count(history, run)) > 1 for run in each)
+            for each in runs
         ),
         lost=sum(
             not any(_is_kept(history, wanted, run) for run in by_name[wanted.name])
@@ -171,9 +172,27 @@ def _runs_by_name(history: History) -> defaultdict[str, list[Run]]:
 
 
 def _is_kept(history: History, wanted: Wanted, run: Run) -> bool:
-    if not any(map(wanted.accepts, run.ends)):
+    if not any(_may_end(history, wanted, run, state) for state in run.ends):
         return False
-    return wanted.crash is not None or any(row.ended for row in history.rows_of(run))
+    return not _completed(run) or any(row.ended for row in history.rows_of(run))
+
+
+def _may_end(history: History, wanted: Wanted, run: Run, end: State) -> bool:
+    return wanted.accepts(end) or (end.name == "Crashed" and history.is_hit(run.id))
+
+
+def _rows_that_count(history: History, run: Run) -> list[Row]:
+    """Return the rows of a run without those of attempts that the fault ended."""
+    hit = history.is_hit(run.id)
+    return [row for row in history.rows_of(run) if row.ended or not hit]
+
+
+def _end_of_attempt(history: History, row: Row) -> datetime:
+    """Return when an attempt released its slot: one that the fault ended, with its pod."""
+    if row.ended or not history.is_hit(row.run_id):
+        return row.ended or _OPEN_END
+    ends = [_ended(pod) for pod in history.pods if pod.run_id == row.run_id]
+    return min((end for end in ends if end >= row.began), default=_OPEN_END)
 
 
 def _completed(run: Run) -> bool:

@@ -20,7 +20,7 @@ _TOGETHER = ("api-killed+database-killed",)
     [
         pytest.param(name, marks=() if name in _ALWAYS else pytest.mark.whole)
         for name in (*FAULTS, *_TOGETHER)
-        if not any(fault.ha for fault in chosen(name))
+        if not any(fault.ha or fault.nodes for fault in chosen(name))
     ],
 )
 def test_every_run_ends_exactly_once_as_it_has_to_in_spite_of(

@@ -217,6 +217,58 @@ def test_doubled_and_lost_runs_are_counted_once_each() -> None:
     assert lost.recovered is None
 
 
+def ended_by_the_fault(*states: State, rows: tuple[Row, ...]) -> History:
+    """Return the good history, and a run in it whose pod a fault ended at 6 s."""
+    hit = Run("3", "hit", (_RUNNING, *states))
+    pods = (*GOOD.pods, Pod("pod-of-hit", "3", at(4), at(6)))
+    return replace(
+        GOOD,
+        wanted=(*GOOD.wanted, Wanted("hit", at(0))),
+        runs=(*GOOD.runs, hit),
+        pods=pods,
+        rows=(*GOOD.rows, *rows),
+        disrupted=((at(5), at(7)),),
+    )
+
+
+_CUT = Row(3, "3", at(4), None, limited=True)
+_AGAIN = Row(4, "3", at(9), at(11), limited=True)
+
+
+@pytest.mark.parametrize(("end", "rows"), [(_CRASHED, (_CUT,)), (_COMPLETED, (_CUT, _AGAIN))])
+def test_a_run_whose_pod_a_fault_ends_may_crash_or_start_once_more(
+    end: State, rows: tuple[Row, ...]
+) -> None:
+    verdict = judge(ended_by_the_fault(end, rows=rows))
+
+    assert verdict.violations == ()
+    assert (verdict.wanted, verdict.doubled, verdict.lost) == (3, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("history", "violation"),
+    [
+        (
+            replace(ended_by_the_fault(_CRASHED, rows=()), disrupted=()),
+            "hit ended as Crashed (its Job was lost)",
+        ),
+        (
+            ended_by_the_fault(_CRASHED, _COMPLETED, rows=(_CUT, _AGAIN)),
+            "hit ended as Crashed (its Job was lost), Completed",
+        ),
+        (
+            ended_by_the_fault(_COMPLETED, rows=(replace(_CUT, ended=at(6)), _AGAIN)),
+            "hit completed and has 2 rows",
+        ),
+        (ended_by_the_fault(_COMPLETED, rows=(_CUT,)), "hit completed and has 0 rows"),
+    ],
+)
+def test_a_run_whose_pod_a_fault_ends_is_neither_lost_nor_doubled(
+    history: History, violation: str
+) -> None:
+    assert any(each.endswith(f": {violation}") for each in judge(history).violations)
+
+
 _SPANS = st.lists(
     st.tuples(st.integers(0, 20), st.integers(1, 8)).map(lambda span: (span[0], sum(span))),
     max_size=8,
