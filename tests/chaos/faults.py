@@ -7,7 +7,7 @@ from prefect_platform.errors import PlatformError
 from tests.chaos.changes import MigrationKilled, SecretsRotated, TwoApplies
 from tests.chaos.fault import Fault
 from tests.chaos.full import RedisFull
-from tests.chaos.nodes import NodeKilled
+from tests.chaos.nodes import NodeFrozen, NodeKilled
 from tests.chaos.outages import Away, ConnectionsExhausted, Killed
 from tests.chaos.parts import API, DATABASE, OBJECT_STORE, REDIS, SERVICES, WORKER
 from tests.chaos.run_faults import Crashing, ImageMissing, ReaperKilled
@@ -34,6 +34,7 @@ FAULTS = {
         MigrationKilled(name="migration-killed"),
         TwoApplies(name="two-applies"),
         NodeKilled(name="node-killed", seconds=75),
+        NodeFrozen(name="node-frozen", seconds=30),
         ImageMissing(
             name="image-missing",
             reason="ImageMissing",

@@ -45,3 +45,21 @@ class NodeKilled(OfTheNode):
         """Start the node at its old address."""
         KindProvider(target.cluster).create()
         super().heal(target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFrozen(OfTheNode):
+    """No process of the node runs for some time, and then all go on."""
+
+    def inject(self, target: Target) -> None:
+        """Freeze the container of the node, and wait until Kubernetes has noticed."""
+        node = target.worker_node()
+        target.docker("pause", node)
+        target.kubectl("wait", f"node/{node}", "--for=condition=Ready=Unknown", "--timeout=120s")
+
+    def heal(self, target: Target) -> None:
+        """Let the container of the node go on."""
+        node = target.worker_node()
+        if target.docker("inspect", "--format={{.State.Paused}}", node).strip() == "true":
+            target.docker("unpause", node)
+        super().heal(target)
