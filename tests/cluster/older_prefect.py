@@ -41,7 +41,7 @@ USER 1000:1000
 """
 
 
-def load_older(platform: str, folder: Path) -> str:
+def load_older(platform: str, folder: Path, cluster: str = CLUSTER) -> str:
     """Build the image from the image `platform`, load it into the nodes, and return its tag."""
     older = f"{REGISTRY}/platform:prefect-{VERSION}"
     requirements = folder / "requirements.txt"
@@ -63,5 +63,5 @@ def load_older(platform: str, folder: Path) -> str:
         builder.build(order)
         builder.export([older], folder / "archive.tar")
         builder.discard([older])
-    KindProvider(CLUSTER).load_images(folder / "archive.tar", [older])
+    KindProvider(cluster).load_images(folder / "archive.tar", [older])
     return older.rpartition(":")[2]
