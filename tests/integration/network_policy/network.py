@@ -20,7 +20,7 @@ _GATEWAY = "198.18.1.1"
 _ADDRESSES = {NODE: "198.18.2.1", OUTSIDE: "198.18.2.2"}
 # Runs in each namespace. It serves all ports and, on request, tries many addresses in parallel.
 _RESIDENT = """
-import json, socket, sys, threading
+import itertools, json, socket, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -47,9 +47,14 @@ def echo(peer):
     while data := peer.recv(64):
         peer.sendall(data)
 
+# Below the ports that the kernel chooses. Datagrams from a port that was used under an earlier
+# policy belong, for the kernel, to a connection that is still open.
+unused = itertools.count(10000)
+
 def reach(address, protocol, port):
     client = socket.socket(socket.AF_INET, KINDS[protocol])
     client.settimeout(0.7)
+    client.bind(("", next(unused)))
     try:
         client.connect((address, port))
         client.send(b"?")
