@@ -1,9 +1,10 @@
 """Inject random faults into a platform for an hour, and judge what happens to 500 flow runs.
 
 `python -m bench.chaos` needs a platform that `make deploy-cluster` created, whose cluster
-CLUSTER_NAME names. The faults are those of `make chaos` that the mode of the server allows, one
-after the other; the same seed draws the same faults. The runs are judged as by `make chaos`. Each
-row of the table counts the runs that were wanted from its fault until the next one.
+CLUSTER_NAME names. The faults are those of `make chaos` that the mode of the server and the number
+of nodes allow, one after the other; the same seed draws the same faults. The runs are judged as by
+`make chaos`. Each row of the table counts the runs that were wanted from its fault until the next
+one.
 """
 
 import argparse

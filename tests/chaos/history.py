@@ -114,7 +114,7 @@ class History:
     notified: tuple[str, ...] | None = None
     """The name of the run in each notification of a crash that was received.
 
-    None if there was no receiver, because no fault of the trial crashes a run.
+    None if there was no receiver, because no fault of the trial adds a run that crashes.
     """
 
     disrupted: tuple[tuple[datetime, datetime], ...] = ()

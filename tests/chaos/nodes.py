@@ -33,7 +33,7 @@ class OfTheNode(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class NodeKilled(OfTheNode):
-    """The node loses its power, and starts again."""
+    """The node loses power, and then starts again."""
 
     ends_pods: bool = True
 
@@ -49,16 +49,16 @@ class NodeKilled(OfTheNode):
 
 @dataclass(frozen=True, kw_only=True)
 class NodeFrozen(OfTheNode):
-    """No process of the node runs for some time, and then all go on."""
+    """The node is frozen for some time, and then continues."""
 
     def inject(self, target: Target) -> None:
-        """Freeze the container of the node, and wait until Kubernetes has noticed."""
+        """Freeze the container of the node, and wait until Kubernetes marks it as not ready."""
         node = target.worker_node()
         target.docker("pause", node)
         target.kubectl("wait", f"node/{node}", "--for=condition=Ready=Unknown", "--timeout=120s")
 
     def heal(self, target: Target) -> None:
-        """Let the container of the node go on."""
+        """Let the container of the node continue."""
         node = target.worker_node()
         if target.docker("inspect", "--format={{.State.Paused}}", node).strip() == "true":
             target.docker("unpause", node)

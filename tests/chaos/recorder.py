@@ -74,7 +74,7 @@ class Recorder:
                     self.pods[pod.metadata.uid] = Pod(
                         name=pod.metadata.name,
                         run_id=pod.metadata.labels[RUN_ID],
-                        # The kubelet forgets it when the node loses its power.
+                        # After its node has lost power, the kubelet no longer reports it.
                         started=ran.started_at or (known.started if known else self._begun),
                         ended=getattr(ran, "finished_at", None),
                     )

@@ -35,7 +35,7 @@ from tests.cluster.deployed import deploy_code, eventually
 _SLOTS = 1  # the local work pool runs two at once, so limited runs wait for each other
 _GRANTS = variable_of(names.POOL)
 _PACE = timedelta(seconds=3)  # about what a node with two cores can run
-_LEASES = 600  # seconds until all leases of before have expired, also after a restart of the API
+_LEASES = 600  # seconds until every lease has expired, even if the API has restarted
 _PAGE = 200  # the maximum of runs in a response of the API
 _TABLE = """
 CREATE TABLE chaos (

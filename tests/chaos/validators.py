@@ -188,7 +188,7 @@ def _rows_that_count(history: History, run: Run) -> list[Row]:
 
 
 def _end_of_attempt(history: History, row: Row) -> datetime:
-    """Return when an attempt released its slot: one that the fault ended, with its pod."""
+    """Return when an attempt released its slot; if the fault ended it, when its pod ended."""
     if row.ended or not history.is_hit(row.run_id):
         return row.ended or _OPEN_END
     ends = [_ended(pod) for pod in history.pods if pod.run_id == row.run_id]

@@ -236,7 +236,7 @@ _AGAIN = Row(4, "3", at(9), at(11), limited=True)
 
 
 @pytest.mark.parametrize(("end", "rows"), [(_CRASHED, (_CUT,)), (_COMPLETED, (_CUT, _AGAIN))])
-def test_a_run_whose_pod_a_fault_ends_may_crash_or_start_once_more(
+def test_a_run_whose_pod_a_fault_ends_may_crash_or_start_again(
     end: State, rows: tuple[Row, ...]
 ) -> None:
     verdict = judge(ended_by_the_fault(end, rows=rows))
@@ -263,7 +263,7 @@ def test_a_run_whose_pod_a_fault_ends_may_crash_or_start_once_more(
         (ended_by_the_fault(_COMPLETED, rows=(_CUT,)), "hit completed and has 0 rows"),
     ],
 )
-def test_a_run_whose_pod_a_fault_ends_is_neither_lost_nor_doubled(
+def test_a_lost_or_doubled_run_is_found_although_a_fault_ends_pods(
     history: History, violation: str
 ) -> None:
     assert any(each.endswith(f": {violation}") for each in judge(history).violations)
