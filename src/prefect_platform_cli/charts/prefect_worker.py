@@ -86,8 +86,9 @@ class Worker(Extras):
     them."""
     query_seconds: Annotated[float, Field(ge=1)] = 5
     """Seconds between two polls of the work pool. At least 1. The worker also polls when the API
-    tells it that a run is scheduled or has ended, so only a run whose message was lost waits for
-    the next poll. Each poll is a request to the API."""
+    reports that a run is scheduled or has ended. Runs that are late or become due later, and runs
+    whose event was lost, may wait for the next poll at this interval. Each poll is a request to
+    the API."""
     prefetch_seconds: Annotated[float, Field(ge=0)] = 10
     """Seconds before its scheduled time at which a run may be picked up."""
     limit: Positive | None = None
