@@ -72,7 +72,9 @@ class ConcurrencyLeaseStorage(lease_storage.ConcurrencyLeaseStorage):
         """Delete the lease, if it exists; if the volume is full, when it has room again.
 
         Prefect has already freed the slots of the lease. If this failed, the client would repeat
-        its request, and each time Prefect would free as many slots of other holders.
+        its request, and each time Prefect would free as many slots of other holders. Until there is
+        room, only the memory of this process knows that the lease is revoked. After a restart, the
+        lease expires, and Prefect frees its slots a second time.
         """
         _revoked.add(str(lease_id))
         with suppress(sqlite3.Error):
