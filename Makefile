@@ -59,7 +59,7 @@ base: .venv/ready ## pin the base of the images to what its tag names in the reg
 test: .venv/ready ## run all tests, on a cluster of their own
 	$(PYTHON) -m tests.lanes
 
-test-whole: .venv/ready ## run all tests, and the long ones: a reboot, three nodes, Argo CD, mutations of the source
+test-whole: .venv/ready ## run all tests, and the long ones: a reboot, three nodes, Argo CD, staging, mutations of the source
 	$(PYTHON) -m tests.lanes whole
 	$(PYTHON) -m tests.support.mutations
 
