@@ -1,6 +1,6 @@
 """Argo CD deploys the commit that is checked out, to a cluster of its own.
 
-Meanwhile, a flow run is wanted every 20 seconds.
+Meanwhile, a flow run is created every 20 seconds.
 """
 
 import json
@@ -167,19 +167,19 @@ class Checkout:
 
 
 class Load:
-    """Wants a run every 20 seconds, or as soon as the API is back."""
+    """Creates a run every 20 seconds, or as soon as the API is back."""
 
     def __init__(self, target: Target, thread: ThreadPoolExecutor) -> None:
         self._target = target
         self._over = Event()
-        self._runs = thread.submit(self._want)
+        self._runs = thread.submit(self._create)
 
     def end(self) -> list[UUID]:
-        """Want no more runs, and return all that were wanted."""
+        """Create no more runs, and return all that were created."""
         self._over.set()
         return self._runs.result()
 
-    def _want(self) -> list[UUID]:
+    def _create(self) -> list[UUID]:
         deployment = call_when_possible(self._target, partial(deploy_code, name="beat", code=_BEAT))
         runs: list[UUID] = []
         while not self._over.is_set():
@@ -218,7 +218,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 @pytest.fixture(scope="module", autouse=True)
 def load(checkout: Checkout) -> Iterator[Load]:
-    """Want a run every 20 seconds until the last test."""
+    """Create a run every 20 seconds until the last test."""
     with ThreadPoolExecutor(1) as thread:
         load = Load(Target(_NAME, checkout.kubectl), thread)
         yield load
@@ -389,7 +389,7 @@ def test_a_bad_commit_is_reported_and_leaves_the_platform_running(checkout: Chec
     assert after["status"]["readyReplicas"] == 1
 
 
-def test_every_run_that_was_wanted_meanwhile_ended_once_as_completed(
+def test_every_run_that_was_created_meanwhile_ended_once_as_completed(
     checkout: Checkout, load: Load, record_property: Callable[[str, object], None]
 ) -> None:
     with connected(checkout.kubectl) as prefect:
@@ -400,7 +400,7 @@ def test_every_run_that_was_wanted_meanwhile_ended_once_as_completed(
                 state.name for state in prefect.read_flow_run_states(run) if state.is_final()
             ]
 
-    record_property("runs that were wanted meanwhile", len(ends))
+    record_property("runs that were created meanwhile", len(ends))
     assert len(ends) > 10
     assert {run: names for run, names in ends.items() if names != ["Completed"]} == {}
 

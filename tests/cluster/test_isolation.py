@@ -22,7 +22,7 @@ from tests.cluster.outside import WORLD, outside
 pytestmark = pytest.mark.usefixtures("older")
 
 _SECOND = "second"
-_PODS = 9  # that look around
+_PODS = 9  # probe pods that `doctor isolation` starts
 _PROBES = "--selector=prefect-platform/probe"
 _OPEN = {
     "apiVersion": "networking.k8s.io/v1",

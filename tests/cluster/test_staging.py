@@ -48,7 +48,7 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Checkout:
-    """A copy of the repository whose staging is deployed to a cluster that knows nothing of it."""
+    """A copy of the repository, from which staging is deployed to an existing cluster."""
 
     folder: Path
     registry: str

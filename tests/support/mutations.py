@@ -79,10 +79,11 @@ def _mutable(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
 
 
 def find_tests(repository: Path, module: Path) -> list[Path]:
-    """Return the tests without a cluster that name a module, the fastest folder first.
+    """Return the tests that need no cluster and name a module, the fastest folder first.
 
-    A plugin has the name of its entry point as well, and what a conftest.py names, all tests beside
-    it use. A module that none names is tested through its package, by the tests of that name.
+    A plugin can also be named by its entry point. If a conftest.py names the module, all tests in
+    its folder count. If no file names the module, the tests of its package are returned: those in a
+    folder with the package's name.
     """
     package, name = module.relative_to("src").with_suffix("").parts[:-1], module.stem
     dotted = re.escape(".".join(package))
@@ -156,7 +157,7 @@ def main(names: Sequence[str]) -> None:
     with TemporaryDirectory() as folder:
         copy = Path(folder, "repository")
         subprocess.run(["git", "clone", "--quiet", REPOSITORY, copy], check=True)
-        # Servers that tests start see no PYTHONPATH, so they need an environment of the copy.
+        # Servers that tests start do not inherit PYTHONPATH, so the copy needs its own environment.
         subprocess.run(["sh", "scripts/create-venv"], cwd=copy, check=True)
         for module, mutation, survived in _tried(copy, names):
             outcomes.append(survived)

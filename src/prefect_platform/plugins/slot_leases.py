@@ -70,10 +70,10 @@ class _Freeing:
 
 
 class _FreeingUnlessReset(_Freeing):
-    """The same for the routes of older clients, one of which resets a limit.
+    """The same for the routes of older clients, except for the one that resets a limit.
 
-    That one stores its leases in the transaction in which it counts their slots, so an error undoes
-    both. It reads the leases first, as no other one does that stores a lease.
+    That route stores its leases inside the transaction that counts their slots, so an error already
+    undoes the count. Of the routes that store leases, only this one reads the active leases first.
     """
 
     async def read_active_lease_ids(self, limit: int = 100, offset: int = 0) -> list[UUID]:
