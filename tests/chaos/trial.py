@@ -32,7 +32,7 @@ from tests.chaos.schedule import Injection, drawn
 from tests.chaos.target import Target
 from tests.cluster.deployed import deploy_code, eventually
 
-_SLOTS = 1  # the local work pool runs two at once, so limited runs wait for each other
+_SLOTS = 1  # the local work pool runs four at once, so limited runs wait for each other
 _GRANTS = variable_of(names.POOL)
 _PACE = timedelta(seconds=3)  # about what a node with two cores can run
 _LEASES = 600  # seconds until every lease has expired, even if the API has restarted

@@ -91,8 +91,8 @@ def test_a_plan_is_empty_until_a_manual_change_which_the_cronjob_reverts(
 
     assert f"update work pool {POOL}" in log
     assert changed.returncode == 2, changed.stderr
-    assert "concurrency_limit: 7 → 2" in changed.stdout
-    assert prefect.read_work_pool(POOL).concurrency_limit == 2
+    assert "concurrency_limit: 7 → 4" in changed.stdout
+    assert prefect.read_work_pool(POOL).concurrency_limit == 4
 
 
 def test_a_changed_template_on_the_server_does_not_take_over_the_worker(

@@ -20,7 +20,9 @@ _DIGEST = f"sha256:{'d' * 64}"
 _SECRET = re.compile(r"PASSWORD|SECRET_ACCESS|AUTH_STRING$|_KEY$|_KEY_ID$|TOKEN$|CONNECTION_URL")
 _IN_CHARTS = [(component, component.chart) for component in COMPONENTS if component.chart]
 
-_CONCURRENT_RUNS = 2  # the pool's limit in k8s/environments/local/platform.yaml
+# The pool's limit in k8s/environments/local/platform.yaml, and a pod whose run has just ended: the
+# next pod would otherwise wait for the scheduler, for seconds.
+_JOB_PODS = 4 + 1
 # Millicores that kube-system requests in a kind cluster with one node of our own image, as shown by
 # `kubectl describe node`: 650 for the pods of kubeadm, 200 for CoreDNS, 50 for metrics-server,
 # and 10 for the NetworkPolicy agent.
@@ -111,7 +113,7 @@ def test_the_local_environment_fits_on_a_node_with_two_cores() -> None:
         f"{owner['kind']} {pods_of(owner)['metadata']['labels'][LABEL]}": _millicores(owner)
         for owner in owners
     }
-    runs = requested.pop("Job flow-run") * _CONCURRENT_RUNS
+    runs = requested.pop("Job flow-run") * _JOB_PODS
     one_at_a_time = [
         requested.pop(name) for name in list(requested) if name.startswith(("Job", "Pod"))
     ]
