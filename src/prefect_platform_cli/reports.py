@@ -3,7 +3,7 @@
 import datetime as dt
 import shlex
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kubernetes import client
 from prefect.client.orchestration import SyncPrefectClient
@@ -41,6 +41,7 @@ _SHOW_LOGIN = (
     '--output go-template=\'{{index .data "auth-string" | base64decode}}{{"\\n"}}\''
 )
 _SYSTEM = ("kube-system", "local-path-storage", "argocd")
+_SUCCEEDED_LISTED = 3  # more pods that have succeeded are only counted
 _PAGE = 200  # the most log lines that the server returns for one request
 _SERVICE = f"{names.SERVER_RELEASE}.{names.SERVER_NAMESPACE}.svc.cluster.local:4200"
 
@@ -56,11 +57,10 @@ def print_deployed(
         "The platform is running" if changed else "Nothing changed: the platform is running"
     )
     for namespace in names.NAMESPACES:
-        pods = core.list_namespaced_pod(namespace).items
-        table.add_row(
-            f"namespace {namespace}",
-            "\n".join(f"{pod.metadata.name} {pod.status.phase}" for pod in pods) or "no pods",
-        )
+        pods = {
+            pod.metadata.name: pod.status.phase for pod in core.list_namespaced_pod(namespace).items
+        }
+        table.add_row(f"namespace {namespace}", "\n".join(pod_lines(pods)))
     table.add_row("URL", f"{server_url(kubectl, _SERVICE)} (make ui)")
     table.add_row("flow run", escape(f"{run.name}: {run.state_name}"))
     table.add_row("Job", escape((run.infrastructure_pid or "unknown").rpartition(":")[2]))
@@ -73,6 +73,16 @@ def print_deployed(
         quoted = f'"{value}"' if "$" in value else shlex.quote(value)
         out.print(f"  export {name}={quoted}")
     out.print("Next: make ui, make status, make logs, kubectl --namespace flows-default get pods")
+
+
+def pod_lines(phases: Mapping[str, str]) -> list[str]:
+    """Return a line for each pod by its name and phase, and one for all of many that succeeded."""
+    succeeded = [name for name, phase in phases.items() if phase == "Succeeded"]
+    counted = succeeded if len(succeeded) > _SUCCEEDED_LISTED else []
+    lines = [f"{name} {phase}" for name, phase in phases.items() if name not in counted]
+    if counted:
+        lines.append(f"{len(counted)} pods Succeeded")
+    return lines or ["no pods"]
 
 
 def print_status(provider: ClusterProvider) -> None:
