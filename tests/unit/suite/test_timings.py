@@ -105,7 +105,7 @@ def test_the_processor_time_of_a_test_includes_its_fixtures_and_their_processes(
 ) -> None:
     used = {test.name: test.cpu_seconds for test in timings.read({"some": report})}
 
-    assert used["test_passes"] < 0.4 < used["test_computes"]
+    assert used["test_computes"] > used["test_passes"] + 0.1
 
 
 def test_a_failed_command_is_listed_with_its_error(tmp_path: Path) -> None:
